@@ -1,0 +1,55 @@
+# Everything runs in a virtual environment of the checkout's own; nothing has to be installed by hand.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_ARGS ?= -n 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test browser test-redun check bench format clean
+
+help:
+	@echo "make demo    run a real async workflow, re-run it from cache, and show its dataflow"
+	@echo "make test    every test, on sqlite and on a real PostgreSQL"
+	@echo "make test-redun  redun's own tests, with aredun's bridge in place of its backend"
+	@echo "make check   ruff format and lint, mypy strict"
+	@echo "make bench   the side-by-side table against redun"
+	@echo "make format  rewrite the code in the house format"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/python examples/variants/demo.py
+
+test: $(STAMP) browser
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The viewer is tested in Debian's Chromium: whoever may install it gets it, others are told.
+browser:
+	@command -v chromium >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq >/dev/null && apt-get install -y -qq chromium >/dev/null; } \
+	|| { echo "the viewer's tests need a browser: apt-get install chromium"; exit 1; }
+
+test-redun: $(STAMP)
+	$(BIN)/python -m tests.redun_suite
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
