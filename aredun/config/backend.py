@@ -1,0 +1,321 @@
+"""The settings of a backend: redun's `[backend]` section, as redun reads it, plus aredun's own options."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from aredun.config.uri import mask_db_uri, parse_db_uri
+from aredun.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from aredun.config.uri import DatabaseUrl
+
+DEFAULT_DB_URI = "sqlite:///.redun/redun.db"
+DEFAULT_DB_USERNAME_ENV = "REDUN_DB_USERNAME"
+DEFAULT_DB_PASSWORD_ENV = "REDUN_DB_PASSWORD"
+DEFAULT_CONFIG_DIR = ".redun"
+JOURNAL_MODES = ("auto", "keep", "wal", "delete", "truncate", "persist")
+SYNCHRONOUS_MODES = ("auto", "normal", "full", "extra")
+
+# redun compares `sys.getsizeof(data)` with `value_store_min_size`: the object header counts.
+_BYTES_HEADER = sys.getsizeof(b"")
+
+Number = TypeVar("Number", int, float)
+
+
+class SectionLike(Protocol):
+    """What a `[backend]` section must offer: a dict, a configparser section and redun's `Config` all do."""
+
+    def get(self, key: str, default: Any = None, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class BackendConfig:
+    """
+    The settings of one backend (mirrors what redun's `RedunBackendDb.__init__` reads from `[backend]`).
+
+    Build it with `BackendConfig.parse`. Times are in seconds, sizes in bytes.
+
+    Attributes
+    ----------
+    db_uri : str
+        The URI as it was given, or the default. It never holds a password.
+    url : DatabaseUrl | None
+        The parts of the URI for the asyncio driver, credentials included; its repr hides the password. None
+        while an AWS secret has still to be fetched (see `resolve_secret`).
+    db_username_env, db_password_env : str
+        Names of the environment variables that hold the credentials.
+    db_aws_secret_name : str
+        Name of an AWS Secrets Manager secret that replaces the URI; "" for none.
+    automigrate : bool
+        Upgrade the schema on load (default: True on sqlite, False elsewhere).
+    value_store_path : str | None
+        Where large values are stored, made absolute; None keeps all values in the database.
+    value_store_min_size : int
+        Values of this many bytes or more, counted as redun does, go to the value store (see `stores_value`).
+    max_value_size : int
+        Larger values are refused.
+    db_retries : int
+        How often a failed transaction is tried again.
+    db_retries_backoff, db_retries_backoff_max : float
+        The n-th retry waits `db_retries_backoff * 2 ** n`, at most `db_retries_backoff_max`.
+    config_dir : str
+        The folder that relative paths are relative to.
+    pool_size : int
+        Connections held open for reading (PostgreSQL: for reading and writing).
+    pool_timeout : float
+        How long a caller waits for a free connection.
+    pool_recycle : float
+        Age at which a PostgreSQL connection is replaced; 0 for never.
+    busy_timeout : float
+        How long sqlite waits for another process's lock.
+    statement_timeout : float
+        Longest run time of one statement on PostgreSQL; 0 for no limit.
+    connect_timeout : float
+        Longest time to open a connection.
+    prepared_statements : bool
+        False switches the statement caches off, as pgbouncer in transaction mode needs.
+    queue_rows, queue_bytes : int
+        Bounds of the write queue; a caller that would exceed them waits.
+    retry_deadline : float
+        No retry starts later than this after the first attempt.
+    abandoned_after : float
+        A run that has been silent for longer shows as ABANDONED.
+    journal_mode : str
+        sqlite's journal mode: "auto" (WAL for a file that aredun creates, else as found), "keep" or a mode.
+    synchronous : str
+        sqlite's `synchronous`: "auto" ("normal" with WAL, else sqlite's own default) or a mode.
+    echo : bool
+        Log every statement (environment variable `REDUN_DB_ECHO`).
+    """
+
+    db_uri: str = DEFAULT_DB_URI
+    url: DatabaseUrl | None = None
+    db_username_env: str = DEFAULT_DB_USERNAME_ENV
+    db_password_env: str = DEFAULT_DB_PASSWORD_ENV
+    db_aws_secret_name: str = ""
+    automigrate: bool = True
+    value_store_path: str | None = None
+    value_store_min_size: int = 1024
+    max_value_size: int = 1_000_000_000
+    db_retries: int = 3
+    db_retries_backoff: float = 1.0
+    db_retries_backoff_max: float = 60.0
+    config_dir: str = DEFAULT_CONFIG_DIR
+    pool_size: int = 5
+    pool_timeout: float = 30.0
+    pool_recycle: float = 0.0
+    busy_timeout: float = 30.0
+    statement_timeout: float = 0.0
+    connect_timeout: float = 30.0
+    prepared_statements: bool = True
+    queue_rows: int = 50_000
+    queue_bytes: int = 64 * 1024 * 1024
+    retry_deadline: float = 300.0
+    abandoned_after: float = 600.0
+    journal_mode: str = "auto"
+    synchronous: str = "auto"
+    echo: bool = False
+
+    @classmethod
+    def parse(
+        cls,
+        section: SectionLike | BackendConfig | None = None,
+        db_uri: str | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+    ) -> BackendConfig:
+        """
+        Read a `[backend]` section (mirrors redun's `RedunBackendDb.__init__` and `_get_uri`).
+
+        Parameters
+        ----------
+        section : mapping of strings, optional
+            A dict, a configparser section or redun's `Config`. Missing options get redun's defaults; options
+            that nobody knows are ignored, as redun ignores them. A `BackendConfig` is handed back, with the
+            database of `db_uri` if that is given.
+        db_uri : str, optional
+            Takes precedence over the section's `db_uri`, but not over `db_aws_secret_name` (redun's order).
+        environ : mapping, optional
+            Environment to take credentials from (default: `os.environ`).
+
+        Returns
+        -------
+        BackendConfig
+
+        Raises
+        ------
+        UsageError
+            If an option has a value that it cannot have, or the URI is malformed.
+        RedunDatabaseError
+            If the URI holds a password.
+        """
+        environ = os.environ if environ is None else environ
+        if isinstance(section, BackendConfig):
+            return section._with_db_uri(db_uri, environ) if db_uri else section
+        if section is not None and not hasattr(section, "get"):
+            raise UsageError(
+                f"config must be a mapping of option names to strings, not {type(section).__name__}"
+            )
+        options = _Options({} if section is None else section)
+        config_dir = options.text("config_dir", os.path.join(os.getcwd(), DEFAULT_CONFIG_DIR))
+        uri = str(db_uri or options.text("db_uri", DEFAULT_DB_URI))
+        secret_name = options.text("db_aws_secret_name", "")
+        username_env = options.text("db_username_env", DEFAULT_DB_USERNAME_ENV)
+        password_env = options.text("db_password_env", DEFAULT_DB_PASSWORD_ENV)
+        config = cls(
+            db_uri=DEFAULT_DB_URI if secret_name else uri,
+            db_username_env=username_env,
+            db_password_env=password_env,
+            db_aws_secret_name=secret_name,
+            automigrate=options.flag("automigrate", uri.startswith("sqlite") and not secret_name),
+            value_store_path=_absolute_path(options.text("value_store_path", ""), config_dir),
+            value_store_min_size=options.integer("value_store_min_size", cls.value_store_min_size),
+            max_value_size=options.integer("max_value_size", cls.max_value_size),
+            db_retries=options.integer("db_retries", cls.db_retries),
+            db_retries_backoff=options.seconds("db_retries_backoff", cls.db_retries_backoff),
+            db_retries_backoff_max=options.seconds("db_retries_backoff_max", cls.db_retries_backoff_max),
+            config_dir=config_dir,
+            echo=bool(environ.get("REDUN_DB_ECHO")),
+            **options.own_settings(),
+        )
+        return config if secret_name else config._with_db_uri(uri, environ)
+
+    def _with_db_uri(self, db_uri: str, environ: Mapping[str, str]) -> BackendConfig:
+        username, password = environ.get(self.db_username_env), environ.get(self.db_password_env)
+        url = parse_db_uri(db_uri, username=username, password=password)
+        return replace(self, db_uri=db_uri, db_aws_secret_name="", url=url)
+
+    @property
+    def display_uri(self) -> str:
+        """The URI to show to people: as it was given, without the driver; it never shows a password."""
+        if self.db_aws_secret_name:
+            return f"AWS secret {self.db_aws_secret_name}"
+        return re.sub(r"^(\w+)\+\w+:", r"\1:", mask_db_uri(self.db_uri))
+
+    def stores_value(self, size: int) -> bool:
+        """
+        Tell whether a value belongs in the value store (redun's rule: the header of a bytes object counts).
+
+        Parameters
+        ----------
+        size : int
+            Length of the serialized value in bytes.
+
+        Returns
+        -------
+        bool
+            False whenever there is no value store.
+        """
+        return self.value_store_path is not None and size + _BYTES_HEADER >= self.value_store_min_size
+
+    def retry_delay(self, attempt: int) -> float:
+        """
+        Give the longest wait before a retry, in seconds (the caller adds jitter below it).
+
+        Parameters
+        ----------
+        attempt : int
+            1 for the first retry.
+
+        Returns
+        -------
+        float
+            `db_retries_backoff * 2 ** attempt`, at most `db_retries_backoff_max`.
+        """
+        return min(self.db_retries_backoff * 2.0 ** min(attempt, 64), self.db_retries_backoff_max)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Reads typed options out of a section."""
+
+    section: SectionLike
+
+    def text(self, name: str, default: str) -> str:
+        value = self.section.get(name, None)
+        return default if value is None or value == "" else str(value).strip()
+
+    def flag(self, name: str, default: bool) -> bool:
+        text = self.text(name, str(default)).lower()
+        if text not in {"true", "false"}:
+            raise _bad_value(name, text, "true or false")
+        return text == "true"
+
+    def integer(self, name: str, default: int, minimum: int = 0) -> int:
+        return self._number(name, default, minimum, int, "a whole number")
+
+    def seconds(self, name: str, default: float) -> float:
+        return self._number(name, default, 0.0, float, "a number of seconds")
+
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        text = self.text(name, default).lower()
+        if text not in choices:
+            raise _bad_value(name, text, f"one of {', '.join(choices)}")
+        return text
+
+    def own_settings(self) -> dict[str, Any]:
+        """Read the options that redun does not have."""
+        defaults = BackendConfig
+        return {
+            "pool_size": self.integer("pool_size", defaults.pool_size, minimum=1),
+            "pool_timeout": self.seconds("pool_timeout", defaults.pool_timeout),
+            "pool_recycle": self.seconds("pool_recycle", defaults.pool_recycle),
+            "busy_timeout": self.seconds("busy_timeout", defaults.busy_timeout),
+            "statement_timeout": self.seconds("statement_timeout", defaults.statement_timeout),
+            "connect_timeout": self.seconds("connect_timeout", defaults.connect_timeout),
+            "prepared_statements": self.flag("prepared_statements", defaults.prepared_statements),
+            "queue_rows": self.integer("queue_rows", defaults.queue_rows, minimum=1),
+            "queue_bytes": self.integer("queue_bytes", defaults.queue_bytes, minimum=1),
+            "retry_deadline": self.seconds("retry_deadline", defaults.retry_deadline),
+            "abandoned_after": self.seconds("abandoned_after", defaults.abandoned_after),
+            "journal_mode": self.choice("journal_mode", defaults.journal_mode, JOURNAL_MODES),
+            "synchronous": self.choice("synchronous", defaults.synchronous, SYNCHRONOUS_MODES),
+        }
+
+    def _number(
+        self, name: str, default: Number, minimum: Number, convert: Callable[[str], Number], kind: str
+    ) -> Number:
+        text = self.text(name, str(default))
+        expected = f"{kind}, {minimum:g} or more"
+        try:
+            number = convert(text)
+        except ValueError:
+            raise _bad_value(name, text, expected) from None
+        if not (number >= minimum and math.isfinite(number)):
+            raise _bad_value(name, text, expected)
+        return number
+
+
+def _bad_value(name: str, value: str, expected: str) -> UsageError:
+    return UsageError(f"[backend] {name} = {value!r} is not valid: give {expected}")
+
+
+def get_abs_path(root_dir: str, path: str) -> str:
+    """Return a local path below a folder, if it is relative (mirrors redun's function of this name).
+
+    Parameters
+    ----------
+    root_dir : str
+        The folder.
+    path : str
+        A path or a URL; URLs and absolute paths stay as they are.
+    """
+    return path if "://" in path or os.path.isabs(path) else os.path.join(root_dir, path)
+
+
+def _absolute_path(path: str, config_dir: str) -> str | None:
+    """Make a local path absolute as redun's `get_abs_path` does; a URL stays as it is."""
+    if not path:
+        return None
+    if "://" in path or os.path.isabs(path):
+        return path
+    return str(Path(config_dir).absolute() / path) if "://" not in config_dir else f"{config_dir}/{path}"

@@ -1,0 +1,289 @@
+"""`.redun/redun.ini`: found, read and interpolated as redun does it."""
+
+from __future__ import annotations
+
+import os
+import re
+from configparser import ConfigParser, Error, ExtendedInterpolation
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from aredun.config.backend import DEFAULT_CONFIG_DIR, BackendConfig
+from aredun.errors import UsageError
+
+CONFIG_DIR_ENV = "REDUN_CONFIG"
+INI_FILE = "redun.ini"
+# The default of an ini file is relative to its folder, hence not `backend.DEFAULT_DB_URI`.
+DEFAULT_INI_DB_URI = "sqlite:///redun.db"
+_OLD_DEFAULT_DB_URI = "sqlite:///.redun/redun.db"
+
+_INI_TEMPLATE = """\
+# Configuration of redun and aredun.
+
+[backend]
+db_uri = {db_uri}
+
+[executors.default]
+type = local
+max_workers = 20
+"""
+
+
+class _EnvironmentInterpolation(ExtendedInterpolation):
+    """`${NAME}` means the environment variable if there is one, else the option of the section."""
+
+    # configparser calls this hook with its own, loosely typed, mappings.
+    def before_get(self, parser: Any, section: str, option: str, value: str, defaults: Any) -> str:
+        return super().before_get(parser, section, option, value, {**defaults, **os.environ})
+
+
+class _CaseSensitiveParser(ConfigParser):
+    def optionxform(self, optionstr: str) -> str:
+        return optionstr
+
+
+@dataclass(frozen=True)
+class RedunIni:
+    """
+    The contents of one `redun.ini` (mirrors redun's `Config` after `setup_config`).
+
+    Attributes
+    ----------
+    config_dir : str
+        The folder (or remote location) of the file; relative paths in the file are relative to it.
+    parser : ConfigParser
+        The sections; option names are case-sensitive and values interpolate environment variables when read.
+    """
+
+    config_dir: str
+    parser: ConfigParser
+
+    def section(self, name: str) -> dict[str, str]:
+        """
+        Return a section with all values interpolated.
+
+        Parameters
+        ----------
+        name : str
+            Full name of the section, e.g. `scheduler` or `executors.default`.
+
+        Returns
+        -------
+        dict[str, str]
+            Empty if there is no such section.
+
+        Raises
+        ------
+        UsageError
+            If a value refers to a variable that is nowhere defined.
+        """
+        if not self.parser.has_section(name):
+            return {}
+        try:
+            return dict(self.parser.items(name))
+        except Error as error:
+            raise UsageError(f"{self.path}, section [{name}]: {_one_line(error)}") from None
+
+    def subsections(self, name: str) -> dict[str, dict[str, str]]:
+        """Return the sections `name.*` by what follows the dot, in the order of the file."""
+        prefix = f"{name}."
+        return {
+            full[len(prefix) :]: self.section(full)
+            for full in self.parser.sections()
+            if full.startswith(prefix)
+        }
+
+    def backend(self, db_uri: str | None = None) -> BackendConfig:
+        """
+        Return the settings of the repository's database (mirrors redun's `postprocess_config`).
+
+        Parameters
+        ----------
+        db_uri : str, optional
+            Overrides the file's `db_uri`, as `--db` does; a relative path in it is relative to the working
+            directory, whereas one in the file is relative to `config_dir`.
+
+        Returns
+        -------
+        BackendConfig
+
+        Raises
+        ------
+        UsageError, RedunDatabaseError
+            As `BackendConfig.parse`.
+        """
+        section = self.section("backend")
+        uri = section.get("db_uri") or DEFAULT_INI_DB_URI
+        if uri == _OLD_DEFAULT_DB_URI:
+            uri = DEFAULT_INI_DB_URI
+        section["db_uri"] = absolute_db_uri(uri, self.config_dir)
+        section["config_dir"] = self.config_dir
+        if db_uri:
+            section.pop("db_aws_secret_name", None)
+        return BackendConfig.parse(section, db_uri)
+
+    def repository(self, name: str) -> RedunIni:
+        """
+        Read the configuration of another repository that this one names in `[repos.NAME]`.
+
+        Parameters
+        ----------
+        name : str
+            Name of the repository; `default` is this one.
+
+        Returns
+        -------
+        RedunIni
+
+        Raises
+        ------
+        UsageError
+            If there is no such repository, or it has no `config_dir`, or no configuration is found there.
+        """
+        if name == "default":
+            return self
+        repositories = self.subsections("repos")
+        if name not in repositories:
+            known = ", ".join(sorted({"default", *repositories}))
+            raise UsageError(f"unknown repository {name!r}: {self.path} names {known}")
+        config_dir = repositories[name].get("config_dir")
+        if not config_dir:
+            raise UsageError(f"{self.path}, section [repos.{name}]: config_dir is missing")
+        return load_config(config_dir, required=True)
+
+    @property
+    def path(self) -> str:
+        """Where the file is."""
+        return f"{self.config_dir.rstrip('/')}/{INI_FILE}"
+
+
+def find_config(start: str | os.PathLike[str] | None = None) -> str | None:
+    """
+    Search a folder and its parents for `.redun` (mirrors redun's `find_config_dir`).
+
+    Parameters
+    ----------
+    start : path, optional
+        Where to begin (default: the working directory).
+
+    Returns
+    -------
+    str | None
+        Path of the nearest `.redun`, None if there is none.
+    """
+    base = Path(start or os.getcwd()).absolute()
+    for folder in (base, *base.parents):
+        candidate = folder / DEFAULT_CONFIG_DIR
+        if candidate.exists():
+            return str(candidate)
+    return None
+
+
+def get_config_dir(config_dir: str | os.PathLike[str] | None = None) -> str:
+    """
+    Decide on the configuration folder (mirrors redun's `get_config_dir`).
+
+    Parameters
+    ----------
+    config_dir : path, optional
+        What the user asked for; it wins.
+
+    Returns
+    -------
+    str
+        The first of: `config_dir`, the environment variable `REDUN_CONFIG`, the nearest `.redun` in the
+        working directory or above it, `.redun`. It need not exist.
+    """
+    if config_dir:
+        return os.fspath(config_dir)
+    return os.environ.get(CONFIG_DIR_ENV) or find_config() or DEFAULT_CONFIG_DIR
+
+
+def load_config(config_dir: str | os.PathLike[str] | None = None, *, required: bool = False) -> RedunIni:
+    """
+    Read `redun.ini` (mirrors redun's `setup_config`). Reads a file: call it in a thread from an event loop.
+
+    Parameters
+    ----------
+    config_dir : path, optional
+        See `get_config_dir`. The path of a `redun.ini` itself will do, and so will a remote location.
+    required : bool
+        True to refuse a folder without `redun.ini`; otherwise it counts as an empty file.
+
+    Returns
+    -------
+    RedunIni
+
+    Raises
+    ------
+    UsageError
+        If the file is required and missing, or cannot be read or parsed.
+    """
+    folder = get_config_dir(config_dir).removesuffix(INI_FILE).rstrip("/") or "."
+    if "://" not in folder:
+        folder = os.path.normpath(os.path.join(os.getcwd(), folder))
+    ini = RedunIni(folder, _CaseSensitiveParser(interpolation=_EnvironmentInterpolation()))
+    try:
+        with fsspec.open(ini.path, "r", encoding="utf-8") as file:
+            ini.parser.read_string(file.read(), ini.path)
+    except FileNotFoundError:
+        if required:
+            raise UsageError(f"no {INI_FILE} in {folder}: give a folder that has one") from None
+    except (Error, OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {ini.path}: {_one_line(error)}") from None
+    return ini
+
+
+def write_default_config(config_dir: str | os.PathLike[str], db_uri: str | None = None) -> bool:
+    """
+    Create `redun.ini` with redun's defaults unless it is there (mirrors what redun's `setup_config` does).
+
+    Parameters
+    ----------
+    config_dir : path
+        Local folder, created if needed.
+    db_uri : str, optional
+        The URI to write (default: `sqlite:///redun.db`, in the same folder).
+
+    Returns
+    -------
+    bool
+        True if the file was created.
+    """
+    folder = Path(config_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with (folder / INI_FILE).open("x", encoding="utf-8") as file:
+            file.write(_INI_TEMPLATE.format(db_uri=db_uri or DEFAULT_INI_DB_URI))
+    except FileExistsError:
+        return False
+    return True
+
+
+def absolute_db_uri(db_uri: str, config_dir: str) -> str:
+    """
+    Make the path of a file database absolute (mirrors redun's `get_abs_db_uri`).
+
+    Parameters
+    ----------
+    db_uri : str
+        Any URI; one that names a host, an absolute path or a database in memory stays as it is.
+    config_dir : str
+        What a relative path is relative to.
+
+    Returns
+    -------
+    str
+    """
+    relative = re.match(r"^(sqlite(?:\+\w+)?):///(?!/)(.+)$", db_uri)
+    if not relative or relative[2].startswith((":memory:", "file:")):
+        return db_uri
+    scheme, path = relative.groups()
+    return f"{scheme}:///{os.path.normpath(os.path.join(os.getcwd(), config_dir))}/{path}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,31 @@
+"""The errors that aredun raises on purpose; each message is one line that says what would be right."""
+
+from __future__ import annotations
+
+
+class AredunError(Exception):
+    """Base of every error that aredun raises on purpose."""
+
+
+class RedunDatabaseError(AredunError):
+    """The database cannot be used as asked (mirrors redun's `RedunDatabaseError`)."""
+
+
+class RedunVersionError(RedunDatabaseError):
+    """The database is too new, too old without automigration, or not redun's (as redun's own)."""
+
+
+class InvalidValueError(AredunError):
+    """A value cannot be stored, or its stored bytes cannot be read back (as redun's own)."""
+
+
+class UnknownTypeError(AredunError):
+    """A type name names nothing that is registered or importable (mirrors `redun.value.TypeError`)."""
+
+
+class InvalidRecordError(RedunDatabaseError):
+    """A record is malformed, forged or damaged; the message names the record."""
+
+
+class UsageError(AredunError):
+    """A bad argument, id, path or option; the command prints the message alone and exits with 2."""

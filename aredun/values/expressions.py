@@ -1,0 +1,471 @@
+"""Lazy expressions: calls and operations that a scheduler is still to evaluate (mirrors `redun.expression`).
+
+They are values: a task may return them, and they are stored in redun's bytes in the cache of evaluations.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aredun.hashing import hash_arguments, hash_bytes, hash_struct
+from aredun.nested import iter_nested_value
+from aredun.values.base import Value, get_type_registry, is_value
+from aredun.values.operations import format_arguments, format_operation, get_lazy_operation
+from aredun.values.pickling import pickle_dumps, stands_for
+from aredun.values.task_registry import get_task_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator, Iterator
+
+    Awaiter = Callable[["Expression"], Awaitable[Any]]
+
+__all__ = [
+    "ApplyExpression",
+    "Expression",
+    "QuotedExpression",
+    "SchedulerExpression",
+    "SimpleExpression",
+    "TaskExpression",
+    "Thread",
+    "ValueExpression",
+    "derive_expression",
+    "format_arguments",
+    "format_operation",
+    "get_lazy_operation",
+    "iter_upstreams",
+    "quote",
+    "set_expression_awaiter",
+]
+
+_LEAVES_WITHOUT_LINEAGE = frozenset({int, float, complex, bool, str, bytes, type(None)})
+_awaiter: Awaiter | None = None
+
+
+def set_expression_awaiter(awaiter: Awaiter | None) -> None:
+    """
+    Say what awaiting an expression does.
+
+    Parameters
+    ----------
+    awaiter : Callable[[Expression], Awaitable], optional
+        Called with the awaited expression; the scheduler gives one that evaluates it. None: awaiting fails.
+    """
+    global _awaiter
+    _awaiter = awaiter
+
+
+@stands_for("redun.expression", "Expression")
+class Expression(Value):
+    """
+    Root of all expressions (mirrors `redun.expression.Expression`).
+
+    Attributes, items, operators and calls of an expression are expressions themselves.
+    """
+
+    type_name = "redun.expression.Expression"
+
+    def __init__(self) -> None:
+        self._hash: str | None = None
+        self._upstreams: list[Any] = []
+        self._length: int | None = None
+
+    def get_hash(self, data: bytes | None = None) -> str:
+        """Hash the expression by what it would evaluate."""
+        if self._hash is None:
+            self._hash = self._calc_hash()
+        return self._hash
+
+    def _calc_hash(self) -> str:
+        raise TypeError(
+            f"a bare {type(self).__name__} has no hash: make a call, an operation or a value of it"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._hash = None
+        self._upstreams = []
+        self._length = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> SimpleExpression:
+        return SimpleExpression("call", (self, args, kwargs))
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice):
+            if key.stop is None:
+                raise TypeError("a slice of an expression needs an end: its length is not known yet")
+            return [self[index] for index in range(key.start or 0, key.stop, key.step or 1)]
+        return SimpleExpression("getitem", (self, key))
+
+    def __getattr__(self, attr: str) -> SimpleExpression:
+        if attr.startswith("__") and attr.endswith("__"):
+            # Whoever asks for one of Python's own protocols asks the expression, not its value.
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {attr!r}")
+        return SimpleExpression("getattr", (self, attr))
+
+    def __bool__(self) -> bool:
+        raise TypeError("an expression has no truth value before it is evaluated: pass it to a task instead")
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._length:
+            return (self[index] for index in range(self._length))
+        raise TypeError("an expression of unknown length cannot be iterated: annotate the task as tuple[...]")
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        if _awaiter is None:
+            raise RuntimeError(
+                "an expression can be awaited in a running task only: pass it to Scheduler.run"
+            )
+        return _awaiter(self).__await__()
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> SimpleExpression:  # type: ignore[override]  # lazy, as all operators
+        return SimpleExpression("eq", (self, other))
+
+    def __ne__(self, other: object) -> SimpleExpression:  # type: ignore[override]  # lazy, as all operators
+        return SimpleExpression("ne", (self, other))
+
+    def __lt__(self, other: Any) -> SimpleExpression:
+        return SimpleExpression("lt", (self, other))
+
+    def __le__(self, other: Any) -> SimpleExpression:
+        return SimpleExpression("le", (self, other))
+
+    def __gt__(self, other: Any) -> SimpleExpression:
+        return SimpleExpression("gt", (self, other))
+
+    def __ge__(self, other: Any) -> SimpleExpression:
+        return SimpleExpression("ge", (self, other))
+
+    def __add__(self, other: Any) -> SimpleExpression:
+        return SimpleExpression("add", (self, other))
+
+    def __radd__(self, other: Any) -> SimpleExpression:
+        return SimpleExpression("radd", (self, other))
+
+    def __sub__(self, other: Any) -> SimpleExpression:
+        return SimpleExpression("sub", (self, other))
+
+    def __rsub__(self, other: Any) -> SimpleExpression:
+        return SimpleExpression("rsub", (self, other))
+
+    def __mul__(self, other: Any) -> SimpleExpression:
+        return SimpleExpression("mul", (self, other))
+
+    def __rmul__(self, other: Any) -> SimpleExpression:
+        return SimpleExpression("rmul", (self, other))
+
+    def __truediv__(self, other: Any) -> SimpleExpression:
+        return SimpleExpression("div", (self, other))
+
+    def __rtruediv__(self, other: Any) -> SimpleExpression:
+        return SimpleExpression("rdiv", (self, other))
+
+    def __and__(self, other: Any) -> SimpleExpression:
+        return SimpleExpression("and", (self, other))
+
+    def __rand__(self, other: Any) -> SimpleExpression:
+        return SimpleExpression("rand", (self, other))
+
+    def __or__(self, other: Any) -> SimpleExpression:
+        return SimpleExpression("or", (self, other))
+
+    def __ror__(self, other: Any) -> SimpleExpression:
+        return SimpleExpression("ror", (self, other))
+
+
+@stands_for("redun.expression", "ApplyExpression")
+class ApplyExpression(Expression):
+    """
+    Root of the expressions that apply something to arguments (mirrors `redun.expression.ApplyExpression`).
+
+    Parameters
+    ----------
+    args, kwargs : tuple, dict
+        The arguments, which may contain expressions.
+    """
+
+    type_name = "redun.expression.ApplyExpression"
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__()
+        self.args = args
+        self.kwargs = kwargs
+        self._upstreams = [args, kwargs]
+
+    def _get_arguments_state(self) -> dict[str, Any]:
+        registry = get_type_registry()
+        return {"args": registry.serialize(self.args), "kwargs": registry.serialize(self.kwargs)}
+
+    def _set_arguments_state(self, state: dict[str, Any]) -> None:
+        registry = get_type_registry()
+        self.args = registry.deserialize("builtins.tuple", state["args"])
+        self.kwargs = registry.deserialize("builtins.dict", state["kwargs"])
+        self._upstreams = [self.args, self.kwargs]
+
+    def _hash_arguments(self) -> str:
+        return hash_arguments(get_type_registry(), self.args, self.kwargs)
+
+
+@stands_for("redun.expression", "TaskExpression")
+class TaskExpression(ApplyExpression):
+    """
+    A call of a task (mirrors `redun.expression.TaskExpression`).
+
+    Parameters
+    ----------
+    task_name : str
+        The task's full name.
+    args, kwargs : tuple, dict
+        The arguments, which may contain expressions.
+    task_options : dict, optional
+        Options of this call, which override the task's own.
+    export_options : set of str, optional
+        Names of the options that calls within this one inherit.
+    length : int, optional
+        Number of items of the result where it is known, so that the expression can be unpacked.
+
+    Attributes
+    ----------
+    call_hash : str or None
+        The call node that evaluating the expression led to; set by the scheduler, never stored.
+    """
+
+    type_name = "redun.expression.TaskExpression"
+
+    def __init__(
+        self,
+        task_name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        task_options: dict[str, Any] | None = None,
+        export_options: set[str] | None = None,
+        length: int | None = None,
+    ) -> None:
+        super().__init__(args, kwargs)
+        self.task_name = task_name
+        self.call_hash: str | None = None
+        self._options = task_options or {}
+        self._export_options = export_options or set()
+        self._length = length
+
+    def __repr__(self) -> str:
+        return f"{self.task_name}({format_arguments(self.args, self.kwargs)})"
+
+    def _calc_hash(self) -> str:
+        struct = ["TaskExpression", self.task_name, self._hash_arguments()]
+        struct.append(hash_bytes(pickle_dumps(self._options)))
+        if self._export_options:
+            struct.append(hash_struct(sorted(self._export_options)))
+        return hash_struct(struct)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "task_name": self.task_name,
+            **self._get_arguments_state(),
+            "task_options": self._options,
+            "export_options": self._export_options,
+            "length": self._length,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.task_name = state["task_name"]
+        self._set_arguments_state(state)
+        self._options = state.get("task_options", {})
+        self._export_options = state.get("export_options", set())
+        self._length = state.get("length")
+        self.call_hash = None
+
+    def is_valid(self) -> bool:
+        """Tell whether the task is still defined and all values among the arguments are valid."""
+        if get_task_registry().get(self.task_name) is None:
+            return False
+        leaves = iter_nested_value((self.args, self.kwargs))
+        return all(leaf.is_valid() for leaf in leaves if is_value(leaf))
+
+
+@stands_for("redun.expression", "SchedulerExpression")
+class SchedulerExpression(TaskExpression):
+    """A call of a task that the scheduler evaluates (mirrors `redun.expression.SchedulerExpression`)."""
+
+    type_name = "redun.expression.SchedulerExpression"
+
+    def _calc_hash(self) -> str:
+        return hash_struct(["SchedulerExpression", self.task_name, self._hash_arguments()])
+
+
+@stands_for("redun.expression", "SimpleExpression")
+class SimpleExpression(ApplyExpression):
+    """
+    An operation on values: an operator, an item, an attribute or a call.
+
+    Mirrors `redun.expression.SimpleExpression`.
+
+    Parameters
+    ----------
+    func_name : str
+        Name of the operation, as `get_lazy_operation` takes it.
+    args, kwargs : tuple, dict
+        Its arguments, which may contain expressions.
+    """
+
+    type_name = "redun.expression.SimpleExpression"
+
+    def __init__(
+        self, func_name: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(args, {} if kwargs is None else kwargs)
+        self.func_name = func_name
+
+    def __repr__(self) -> str:
+        return format_operation(self.func_name, self.args, self.kwargs)
+
+    def _calc_hash(self) -> str:
+        return hash_struct(["SimpleExpression", self.func_name, self._hash_arguments()])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"func_name": self.func_name, **self._get_arguments_state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.func_name = state["func_name"]
+        self._set_arguments_state(state)
+
+
+@stands_for("redun.expression", "ValueExpression")
+class ValueExpression(Expression):
+    """A plain value in the place of an expression (mirrors `redun.expression.ValueExpression`)."""
+
+    type_name = "redun.expression.ValueExpression"
+
+    def __init__(self, value: Any) -> None:
+        if isinstance(value, Expression):
+            raise TypeError("a ValueExpression needs a plain value, not an expression")
+        super().__init__()
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"ValueExpression({self.value!r})"
+
+    def _calc_hash(self) -> str:
+        return hash_struct(["ValueExpression", get_type_registry().get_hash(self.value)])
+
+    def __getstate__(self) -> dict[str, Any]:
+        registry = get_type_registry()
+        return {
+            "value_type": registry.get_type_name(type(self.value)),
+            "value": registry.serialize(self.value),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.value = get_type_registry().deserialize(state["value_type"], state["value"])
+
+
+@stands_for("redun.expression", "QuotedExpression")
+class QuotedExpression:
+    """An expression that is passed on as it is (mirrors `redun.expression.QuotedExpression`)."""
+
+    def __init__(self, expr: Any) -> None:
+        self._expr = expr
+
+    def __repr__(self) -> str:
+        return f"QuotedExpression({self._expr!r})"
+
+    def eval(self) -> Any:
+        """Return the expression, to be evaluated now."""
+        return self._expr
+
+
+def quote(expr: Any) -> QuotedExpression:
+    """Keep an expression from being evaluated (mirrors `redun.expression.quote`)."""
+    return QuotedExpression(expr)
+
+
+@stands_for("redun.scheduler", "Thread")
+class Thread(Value):
+    """
+    A computation that goes on in the background (mirrors `redun.scheduler.Thread`).
+
+    Parameters
+    ----------
+    promise_id : str
+        Where the scheduler keeps the running computation.
+    expr_hash : str
+        Hash of the expression.
+    expr : Any
+        The expression that is computed.
+    """
+
+    type_name = "redun.Thread"
+
+    def __init__(self, promise_id: str, expr_hash: str, expr: Any) -> None:
+        self._promise_id = promise_id
+        self._hash = hash_struct(["Thread", expr_hash])
+        self._expr = expr
+
+    def __repr__(self) -> str:
+        return f"Thread({self._expr})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"promise_id": self._promise_id, "hash": self._hash, "expr": self._expr}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._promise_id = state["promise_id"]
+        self._hash = state["hash"]
+        self._expr = state["expr"]
+
+    def get_hash(self, data: bytes | None = None) -> str:
+        """Hash the expression."""
+        return self._hash
+
+
+def derive_expression(orig_expr: Expression, derived_value: Any) -> Expression:
+    """
+    Make a value, or an expression, count as derived from an expression.
+
+    Mirrors `redun.expression.derive_expression`.
+
+    Returns
+    -------
+    Expression
+        The derived expression; `_upstreams` is the original one.
+    """
+    derived = derived_value if isinstance(derived_value, Expression) else ValueExpression(derived_value)
+    derived._upstreams = [orig_expr]
+    return derived
+
+
+def iter_upstreams(expr_arg: Any) -> Iterator[str]:
+    """
+    Yield the call hashes that an argument comes from (mirrors redun's `_find_arg_upstreams`).
+
+    Parameters
+    ----------
+    expr_arg : Any
+        An argument as it was before evaluation: anything nested with a `call_hash`, such as the call of a
+        task that was evaluated, or with `_upstreams`, such as an operation on one.
+
+    Yields
+    ------
+    str
+        Call hashes in redun's order, not made unique.
+    """
+    for leaf in iter_nested_value(expr_arg):
+        if type(leaf) in _LEAVES_WITHOUT_LINEAGE:
+            continue
+        class_names = {base.__name__ for base in type(leaf).__mro__}
+        if "SchedulerExpression" not in class_names:
+            # Any attribute of a lazy expression is there, as another expression; a call hash is a str.
+            call_hash = getattr(leaf, "call_hash", None)
+            if isinstance(call_hash, str) and call_hash:
+                yield call_hash
+                continue
+            if "TaskExpression" in class_names:
+                continue
+        upstreams = getattr(leaf, "_upstreams", None)
+        if isinstance(upstreams, list | tuple):
+            yield from iter_upstreams(upstreams)

@@ -1,0 +1,458 @@
+"""Files, sets of files and directories as values (mirrors `redun.file`).
+
+A file is hashed by cheap properties (path, size, modification time, ETag), not by its content, unless it is a
+`ContentFile`. `hash` is computed when first asked for, and again when the file is written or closed.
+
+Everything that looks at a file blocks, `hash` and `is_valid` included; the coroutines `aread`, `awrite`,
+`aexists`, `acopy_to` and `aupdate_hash` do the same in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, ClassVar
+
+from aredun.hashing import hash_struct
+from aredun.values.base import Value
+from aredun.values.filesystem import FileSystem, get_filesystem
+from aredun.values.pickling import stands_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class FileClasses:
+    """The classes of one family of files: each makes others of its own family."""
+
+    File: type[File]
+    FileSet: type[FileSet]
+    Dir: type[Dir]
+    StagingFile: type[StagingFile]
+    StagingDir: type[StagingDir]
+
+
+@stands_for("redun.file", "File")
+class File(Value):
+    """
+    A file, local or remote (mirrors `redun.file.File`).
+
+    Parameters
+    ----------
+    path : str
+        A local path or a URL (`s3://`, `gs://`, `https://` ...). The file need not exist.
+
+    Raises
+    ------
+    ValueError
+        If the path is empty.
+    """
+
+    type_basename = "File"
+    type_name = "redun.File"
+    classes: ClassVar[FileClasses]
+
+    def __init__(self, path: str) -> None:
+        if not path:
+            raise ValueError("a File needs a path or URL, not an empty one")
+        self.path: str = os.fspath(path)
+        self._hash: str | None = None
+
+    def __repr__(self) -> str:
+        return f"{self.type_basename}(path={self.path}, hash={self.hash[:8]})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "hash": self.hash}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.path = state["path"]
+        self._hash = state["hash"]
+
+    @property
+    def filesystem(self) -> FileSystem:
+        """The file system that the path belongs to."""
+        return get_filesystem(self.path)
+
+    @property
+    def hash(self) -> str:
+        """The file's hash as last computed; looks at the file the first time."""
+        if not self._hash:
+            self._hash = self._calc_hash()
+        return self._hash
+
+    def _calc_hash(self) -> str:
+        return self.filesystem.get_hash(self.path)
+
+    def get_hash(self, data: bytes | None = None) -> str:
+        """Return the file's hash."""
+        return self.hash
+
+    def update_hash(self) -> None:
+        """Compute the hash anew from the file as it is."""
+        self._hash = self._calc_hash()
+
+    async def aupdate_hash(self) -> None:
+        """Compute the hash anew, in a thread."""
+        await asyncio.to_thread(self.update_hash)
+
+    def is_valid(self) -> bool:
+        """Tell whether the file is what it was when its hash was computed."""
+        if not self._hash:
+            self.update_hash()
+            return True
+        try:
+            return self._hash == self._calc_hash()
+        except FileNotFoundError:
+            return False
+
+    def exists(self) -> bool:
+        """Tell whether there is a file or directory at the path."""
+        return self.filesystem.exists(self.path)
+
+    async def aexists(self) -> bool:
+        """Tell, in a thread, whether there is a file or directory at the path."""
+        return await asyncio.to_thread(self.exists)
+
+    def isfile(self) -> bool:
+        """Tell whether the path is a file's."""
+        return self.filesystem.isfile(self.path)
+
+    def isdir(self) -> bool:
+        """Tell whether the path is a directory's."""
+        return self.filesystem.isdir(self.path)
+
+    def size(self) -> int:
+        """Return the size in bytes."""
+        return self.filesystem.filesize(self.path)
+
+    def basename(self) -> str:
+        """Return the last part of the path."""
+        return os.path.basename(self.path)
+
+    def dirname(self) -> str:
+        """Return the path of the file's directory."""
+        return os.path.dirname(self.path)
+
+    def remove(self) -> None:
+        """Remove the file if it is there."""
+        self.filesystem.remove(self.path)
+
+    def touch(self, time: tuple[float, float] | None = None) -> None:
+        """Make an empty file, or set a local file's access and modification times (in seconds)."""
+        self.filesystem.touch(self.path, time)
+
+    def open(self, mode: str = "r", encoding: str | None = None, **kwargs: Any) -> IO[Any]:
+        """
+        Open the file; closing it updates the hash.
+
+        Parameters
+        ----------
+        mode : str
+            As for the builtin `open`; the directory of a file that is written is made if need be.
+        encoding : str, optional
+            Of a text file.
+        **kwargs : Any
+            Passed on to the file system's own `open`.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be opened.
+        """
+        stream = self.filesystem.open(self.path, mode, encoding=encoding, **kwargs)
+        close_stream = stream.close
+
+        def close() -> None:
+            # A stream may be closed twice; its file is looked at once.
+            stream.close = close_stream  # type: ignore[method-assign]  # the stream is ours alone
+            close_stream()
+            self.update_hash()
+
+        stream.close = close  # type: ignore[method-assign]  # the stream is ours alone
+        return stream
+
+    def read(self, mode: str = "r", encoding: str | None = None) -> Any:
+        """Read the whole file: `str`, or `bytes` in mode `"rb"`."""
+        with self.open(mode=mode, encoding=encoding) as stream:
+            return stream.read()
+
+    async def aread(self, mode: str = "r", encoding: str | None = None) -> Any:
+        """Read the whole file in a thread."""
+        return await asyncio.to_thread(self.read, mode, encoding)
+
+    def readlines(self, mode: str = "r") -> list[Any]:
+        """Read the whole file as lines, with their line ends."""
+        with self.open(mode=mode) as stream:
+            return stream.readlines()
+
+    def write(self, data: str | bytes, mode: str = "w", encoding: str | None = None) -> None:
+        """Write the whole file: `str`, or `bytes` in mode `"wb"`."""
+        with self.open(mode=mode, encoding=encoding) as stream:
+            stream.write(data)
+
+    async def awrite(self, data: str | bytes, mode: str = "w", encoding: str | None = None) -> None:
+        """Write the whole file in a thread."""
+        await asyncio.to_thread(self.write, data, mode, encoding)
+
+    def copy_to(self, dest_file: File, skip_if_exists: bool = False) -> File:
+        """
+        Copy the file, between file systems too.
+
+        Parameters
+        ----------
+        dest_file : File
+            The copy; its hash is updated.
+        skip_if_exists : bool
+            Leave a copy that exists as it is.
+
+        Returns
+        -------
+        File
+            `dest_file`.
+        """
+        if skip_if_exists and dest_file.exists():
+            return dest_file
+        # A remote file system knows better than a stream how to upload.
+        local = self.filesystem.name == "local"
+        filesystem = dest_file.filesystem if local else self.filesystem
+        filesystem.copy(self.path, dest_file.path)
+        dest_file.update_hash()
+        return dest_file
+
+    async def acopy_to(self, dest_file: File, skip_if_exists: bool = False) -> File:
+        """Copy the file in a thread."""
+        return await asyncio.to_thread(self.copy_to, dest_file, skip_if_exists)
+
+    def stage(self, local: str | None = None) -> StagingFile:
+        """
+        Pair the file with a local copy, without copying yet.
+
+        Parameters
+        ----------
+        local : str, optional
+            Path of the copy, or of its directory if it ends in `/`; by default the file's own basename.
+        """
+        if not local:
+            local = self.basename()
+        elif local.endswith("/"):
+            local = os.path.join(local, self.basename())
+        return self.classes.StagingFile(local, self)
+
+
+@stands_for("redun.file", "FileSet")
+class FileSet(Value):
+    """
+    The files that match a pattern (mirrors `redun.file.FileSet`).
+
+    Parameters
+    ----------
+    pattern : str
+        A local pattern or a URL, where `*`, `?`, `[]` and `**` match as in `glob`.
+    """
+
+    type_basename = "FileSet"
+    type_name = "redun.FileSet"
+    classes: ClassVar[FileClasses]
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern: str = pattern
+        self._hash: str | None = None
+        self._files: list[File] | None = None
+
+    def __repr__(self) -> str:
+        return f"FileSet(pattern={self.pattern}, hash={self.hash})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"pattern": self.pattern, "hash": self.hash}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.pattern = state["pattern"]
+        self._hash = state["hash"]
+        self._files = None
+
+    def __iter__(self) -> Iterator[File]:
+        filesystem = self.filesystem
+        for path in filesystem.glob(self.pattern):
+            if filesystem.isfile(path):
+                yield self.classes.File(path)
+
+    @property
+    def filesystem(self) -> FileSystem:
+        """The file system that the pattern belongs to."""
+        return get_filesystem(self.pattern)
+
+    @property
+    def hash(self) -> str:
+        """The hash over the pattern and all files, as last computed."""
+        if not self._hash:
+            self._files = list(self)
+            self._hash = self._calc_hash(self._files)
+        return self._hash
+
+    def _calc_hash(self, files: list[File] | None = None) -> str:
+        files = list(self) if files is None else files
+        return hash_struct([self.type_basename, self.pattern, *sorted(file.hash for file in files)])
+
+    def get_hash(self, data: bytes | None = None) -> str:
+        """Return the set's hash."""
+        return self.hash
+
+    def update_hash(self) -> None:
+        """Compute the hash anew from the files as they are."""
+        self._files = list(self)
+        self._hash = self._calc_hash(self._files)
+
+    def files(self) -> list[File]:
+        """List the files that match now."""
+        return list(self)
+
+    def is_valid(self) -> bool:
+        """Tell whether the same files match, and are what they were."""
+        if not self._hash:
+            self.update_hash()
+            return True
+        return self.hash == self._calc_hash()
+
+    def iter_subvalues(self) -> Iterator[Value]:
+        """Yield the files."""
+        return iter(self if self._files is None else self._files)
+
+
+@stands_for("redun.file", "Dir")
+class Dir(FileSet):
+    """
+    A directory with all files below it, hidden ones left out (mirrors `redun.file.Dir`).
+
+    Parameters
+    ----------
+    path : str
+        A local path or a URL.
+    """
+
+    type_basename = "Dir"
+    type_name = "redun.Dir"
+
+    def __init__(self, path: str) -> None:
+        self.path: str = os.fspath(path).rstrip("/")
+        super().__init__(os.path.join(self.path, "**"))
+
+    def __repr__(self) -> str:
+        return f"{self.type_basename}(path={self.path}, hash={self.hash[:8]})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "hash": self.hash}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.path = state["path"]
+        super().__setstate__({"pattern": os.path.join(self.path, "**"), "hash": state["hash"]})
+
+    @property
+    def hash(self) -> str:
+        """The hash over the path and all files, as last computed."""
+        if not self._hash:
+            self._hash = self._calc_hash()
+        return self._hash
+
+    def _calc_hash(self, files: list[File] | None = None) -> str:
+        file_hashes = self.filesystem.iter_file_hashes(self.path)
+        return hash_struct([self.type_basename, self.path, *sorted(file_hashes)])
+
+    def exists(self) -> bool:
+        """Tell whether the directory exists."""
+        return self.filesystem.exists(self.path)
+
+    def mkdir(self) -> None:
+        """Make the directory and those above it."""
+        self.filesystem.mkdir(self.path)
+        self.update_hash()
+
+    def rmdir(self, recursive: bool = False) -> None:
+        """Remove the directory, with all that is in it if `recursive`."""
+        self.filesystem.rmdir(self.path, recursive)
+        self.update_hash()
+
+    def file(self, rel_path: str) -> File:
+        """Return a file below the directory."""
+        return self.classes.File(os.path.join(self.path, rel_path))
+
+    def rel_path(self, path: str) -> str:
+        """Return a path as seen from the directory."""
+        return os.path.relpath(path, self.path)
+
+    def copy_to(self, dest_dir: Dir, skip_if_exists: bool = False) -> Dir:
+        """Copy all files below the directory; returns `dest_dir`."""
+        for file in self:
+            file.copy_to(dest_dir.file(self.rel_path(file.path)), skip_if_exists=skip_if_exists)
+        return dest_dir
+
+    def stage(self, local: str | None = None) -> StagingDir:
+        """Pair the directory with a local copy (by default of the same name), without copying yet."""
+        return self.classes.StagingDir(local or os.path.basename(self.path), self)
+
+
+@stands_for("redun.file", "Staging")
+class Staging(Value):
+    """Root of the pairs of a remote file or directory and its local copy (mirrors `redun.file.Staging`)."""
+
+    type_basename = "Staging"
+    type_name = "redun.file.Staging"
+    classes: ClassVar[FileClasses]
+    local: Any
+    remote: Any
+
+    def __repr__(self) -> str:
+        return f"{self.type_basename}(local={self.local}, remote={self.remote})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"local": self.local, "remote": self.remote}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.local = state["local"]
+        self.remote = state["remote"]
+
+    def get_hash(self, data: bytes | None = None) -> str:
+        """Hash the two paths."""
+        return hash_struct([self.type_name, self.local.path, self.remote.path])
+
+    def stage(self) -> Any:
+        """Copy the remote side to the local one, and return the local one."""
+        return self.local if self.local.path == self.remote.path else self.remote.copy_to(self.local)
+
+    def unstage(self) -> Any:
+        """Copy the local side to the remote one, and return the remote one."""
+        return self.remote if self.local.path == self.remote.path else self.local.copy_to(self.remote)
+
+    @classmethod
+    def parse_arg(cls, raw_type: type, arg: str) -> Any:
+        """Refuse: a pair cannot be given on a command line."""
+        raise ValueError(f"cannot read a {cls.type_basename} from {arg!r}: give a File or a Dir instead")
+
+
+@stands_for("redun.file", "StagingFile")
+class StagingFile(Staging):
+    """A remote file and its local copy (mirrors `redun.file.StagingFile`)."""
+
+    type_basename = "StagingFile"
+    type_name = "redun.StagingFile"
+
+    def __init__(self, local: File | str, remote: File | str) -> None:
+        self.local = self.classes.File(local) if isinstance(local, str) else local
+        self.remote = self.classes.File(remote) if isinstance(remote, str) else remote
+
+
+@stands_for("redun.file", "StagingDir")
+class StagingDir(Staging):
+    """A remote directory and its local copy (mirrors `redun.file.StagingDir`)."""
+
+    type_basename = "StagingDir"
+    type_name = "redun.StagingDir"
+
+    def __init__(self, local: Dir | str, remote: Dir | str) -> None:
+        self.local = self.classes.Dir(local) if isinstance(local, str) else local
+        self.remote = self.classes.Dir(remote) if isinstance(remote, str) else remote
+
+
+_classes = FileClasses(File, FileSet, Dir, StagingFile, StagingDir)
+File.classes = FileSet.classes = Staging.classes = _classes

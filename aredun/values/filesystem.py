@@ -1,0 +1,345 @@
+"""Where files live: local disk, S3, Azure and whatever fsspec reaches, with redun's quick hash of each.
+
+Everything here blocks; from an event loop, call it in a thread.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+import fsspec
+
+from aredun.hashing import hash_struct
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def get_proto(url: str) -> str:
+    """Return the protocol of a URL, `"local"` for a plain path (mirrors `redun.file.get_proto`)."""
+    return urlparse(url).scheme or "local"
+
+
+class FileSystem:
+    """
+    A place that files live in, reached through fsspec (mirrors `redun.file.FsspecFileSystem`).
+
+    Parameters
+    ----------
+    name : str
+        The protocol, as in a URL.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_fs(self, path: str) -> Any:
+        """Return the fsspec file system for a path; fsspec keeps one a thread."""
+        return fsspec.filesystem(self.name)
+
+    def open(self, path: str, mode: str = "r", encoding: str | None = None, **kwargs: Any) -> IO[Any]:
+        """
+        Open a file; the directory of one that is written is made if need be.
+
+        Raises
+        ------
+        ValueError
+            If a binary mode is given an encoding.
+        OSError
+            If the file cannot be opened; the error names its path.
+        """
+        if encoding is not None:
+            if "b" in mode:
+                raise ValueError(
+                    f"cannot open {path} in mode {mode!r} with an encoding: use one or the other"
+                )
+            kwargs["encoding"] = encoding
+        if "w" in mode or "a" in mode:
+            self.make_parent(path)
+        try:
+            return self._open(path, mode, **kwargs)
+        except OSError as error:
+            if error.filename is None and error.errno is not None:
+                error.filename = path
+            raise
+
+    def _open(self, path: str, mode: str, **kwargs: Any) -> IO[Any]:
+        stream: IO[Any] = self.get_fs(path).open(path, mode, **kwargs)
+        return stream
+
+    def make_parent(self, path: str) -> None:
+        """Make the directory that a file is about to be written to."""
+        self.get_fs(path).makedirs(os.path.dirname(path), exist_ok=True)
+
+    def exists(self, path: str) -> bool:
+        """Tell whether a file or directory exists."""
+        return bool(self.get_fs(path).exists(path))
+
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is not there is no error."""
+        try:
+            self.get_fs(path).rm(path)
+        except FileNotFoundError:
+            return
+
+    def touch(self, path: str, time: tuple[float, float] | None = None) -> None:
+        """Make an empty file if there is none; `time` can be set on local files only."""
+        if time is not None:
+            raise ValueError(f"cannot set the time of {path}: only local files have one to set")
+        self.open(path, "a").close()
+
+    def mkdir(self, path: str) -> None:
+        """Make a directory and those above it."""
+        self.get_fs(path).makedirs(path, exist_ok=True)
+
+    def rmdir(self, path: str, recursive: bool = False) -> None:
+        """Remove a directory, with all that is in it if `recursive`."""
+        try:
+            self.get_fs(path).rm(path, recursive=recursive)
+        except FileNotFoundError:
+            return
+
+    def get_hash(self, path: str) -> str:
+        """Hash a file by its path and size; a missing file has the size -1."""
+        size = self.get_fs(path).stat(path)["size"] if self.exists(path) else -1
+        return hash_struct(["File", "fsspec", path, str(size)])
+
+    def iter_file_hashes(self, path: str) -> Iterator[str]:
+        """Yield the hashes of the files below a directory."""
+        for file_path in self.glob(os.path.join(path, "**")):
+            if self.isfile(file_path):
+                yield self.get_hash(file_path)
+
+    def copy(self, src_path: str, dest_path: str) -> None:
+        """Copy a file from or to this file system."""
+        if get_proto(src_path) == get_proto(dest_path):
+            self.get_fs(src_path).copy(src_path, dest_path)
+        else:
+            copy_stream(src_path, dest_path)
+
+    def glob(self, pattern: str) -> list[str]:
+        """List the paths that match a pattern, as URLs that `File` takes."""
+        prefix = f"{self.name}://"
+        paths = self.get_fs(pattern).glob(pattern)
+        return [path if path.startswith(prefix) else prefix + path for path in paths]
+
+    def isfile(self, path: str) -> bool:
+        """Tell whether a path is a file."""
+        return bool(self.get_fs(path).isfile(path))
+
+    def isdir(self, path: str) -> bool:
+        """Tell whether a path is a directory."""
+        return bool(self.get_fs(path).isdir(path))
+
+    def filesize(self, path: str) -> int:
+        """Return a file's size in bytes."""
+        return int(self.get_fs(path).stat(path)["size"])
+
+
+class LocalFileSystem(FileSystem):
+    """The local disk (mirrors `redun.file.LocalFileSystem`)."""
+
+    def __init__(self) -> None:
+        super().__init__("local")
+
+    def _open(self, path: str, mode: str, **kwargs: Any) -> IO[Any]:
+        stream: IO[Any] = open(path, mode, **kwargs)
+        return stream
+
+    def make_parent(self, path: str) -> None:
+        dirname = os.path.dirname(path)
+        if dirname:
+            os.makedirs(dirname, exist_ok=True)
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(path)
+
+    def remove(self, path: str) -> None:
+        try:
+            os.remove(path)
+        except FileNotFoundError:
+            return
+
+    def touch(self, path: str, time: tuple[float, float] | None = None) -> None:
+        if not self.exists(path):
+            self.open(path, "w").close()
+        else:
+            os.utime(path, time)
+
+    def mkdir(self, path: str) -> None:
+        os.makedirs(path, exist_ok=True)
+
+    def rmdir(self, path: str, recursive: bool = False) -> None:
+        if not self.isdir(path):
+            return
+        if recursive:
+            shutil.rmtree(path)
+        else:
+            os.rmdir(path)
+
+    def get_hash(self, path: str) -> str:
+        """Hash a file by its path, size and modification time; a missing file has -1 for both."""
+        size: int = -1
+        mtime: float = -1
+        try:
+            stat = os.stat(path)
+            size, mtime = stat.st_size, stat.st_mtime
+        except (OSError, ValueError):
+            pass
+        return hash_struct(["File", "local", path, size, str(mtime)])
+
+    def copy(self, src_path: str, dest_path: str) -> None:
+        if get_proto(src_path) == get_proto(dest_path):
+            self.make_parent(dest_path)
+            shutil.copyfile(src_path, dest_path)
+        else:
+            copy_stream(src_path, dest_path)
+
+    def glob(self, pattern: str) -> list[str]:
+        return glob.glob(pattern, recursive=True)
+
+    def isfile(self, path: str) -> bool:
+        return os.path.isfile(path)
+
+    def isdir(self, path: str) -> bool:
+        return os.path.isdir(path)
+
+    def filesize(self, path: str) -> int:
+        return os.stat(path).st_size
+
+
+class HTTPFileSystem(FileSystem):
+    """Web servers, which have nothing to make a directory in."""
+
+    def make_parent(self, path: str) -> None:
+        return
+
+
+class S3FileSystem(FileSystem):
+    """AWS S3 (mirrors `redun.file.S3FileSystem`): files are hashed by their ETag. Needs `aredun[aws]`."""
+
+    def __init__(self) -> None:
+        super().__init__("s3")
+
+    def get_fs(self, path: str) -> Any:
+        # A listing that fsspec remembers would hide what another process has written since.
+        return fsspec.filesystem("s3", anon=False, use_listings_cache=False)
+
+    @staticmethod
+    def split_path(path: str) -> tuple[str, str]:
+        """Split `s3://bucket/key` into bucket and key."""
+        bucket, _, key = path.removeprefix("s3://").partition("/")
+        return bucket, key
+
+    def make_parent(self, path: str) -> None:
+        return
+
+    def get_hash(self, path: str) -> str:
+        """Hash a file by its path and ETag, which is empty for a missing file."""
+        bucket, key = self.split_path(path)
+        fs = self.get_fs(path)
+        try:
+            etag = fs.call_s3("head_object", Bucket=bucket, Key=key, **fs.req_kw)["ETag"]
+        except FileNotFoundError:
+            etag = ""
+        return hash_struct(["File", "s3", path, etag])
+
+    def iter_file_hashes(self, path: str) -> Iterator[str]:
+        """Yield the hashes of all files whose key starts as the path does, page by page, as redun does."""
+        bucket, prefix = self.split_path(path)
+        fs = self.get_fs(path)
+        token: dict[str, str] = {}
+        while True:
+            page = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **token)
+            for item in page.get("Contents", []):
+                yield hash_struct(["File", "s3", f"s3://{bucket}/{item['Key']}", item["ETag"]])
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def mkdir(self, path: str) -> None:
+        if not self.exists(path):
+            self.get_fs(path).touch(path)
+
+    def copy(self, src_path: str, dest_path: str) -> None:
+        protos = (get_proto(src_path), get_proto(dest_path))
+        fs = self.get_fs(src_path)
+        if protos == ("s3", "s3"):
+            fs.copy(src_path, dest_path)
+        elif protos == ("s3", "local"):
+            get_filesystem(dest_path).make_parent(dest_path)
+            fs.get_file(src_path, dest_path)
+        elif protos == ("local", "s3"):
+            fs.put_file(src_path, dest_path)
+        else:
+            copy_stream(src_path, dest_path)
+
+
+class AzureBlobFileSystem(FileSystem):
+    """Azure, `az://container@account.blob.core.windows.net/path`: hashed by ETag; needs adlfs."""
+
+    def __init__(self) -> None:
+        super().__init__("az")
+
+    @staticmethod
+    def get_account(path: str) -> str:
+        """Return the storage account that a URL names."""
+        host = urlparse(path).hostname or ""
+        account, dot, rest = host.partition(".")
+        if not dot or rest != "blob.core.windows.net":
+            raise ValueError(
+                f"invalid Azure URL {path!r}: use az://container@account.blob.core.windows.net/path"
+            )
+        return account
+
+    def get_fs(self, path: str) -> Any:
+        return fsspec.filesystem("az", account_name=self.get_account(path), anon=False)
+
+    def get_hash(self, path: str) -> str:
+        etag = self.get_fs(path).stat(path)["etag"] if self.exists(path) else ""
+        return hash_struct(["File", "az", path, etag])
+
+    def glob(self, pattern: str) -> list[str]:
+        host = f"{self.get_account(pattern)}.blob.core.windows.net"
+        parts = (path.partition("/") for path in self.get_fs(pattern).glob(pattern))
+        return [f"az://{container}@{host}/{key}" for container, _, key in parts]
+
+
+_filesystems: dict[str, FileSystem] = {
+    "local": LocalFileSystem(),
+    "s3": S3FileSystem(),
+    "az": AzureBlobFileSystem(),
+    "http": HTTPFileSystem("http"),
+    "https": HTTPFileSystem("https"),
+}
+
+
+def get_filesystem(url: str) -> FileSystem:
+    """
+    Return the file system that a URL or path belongs to (mirrors `redun.file.get_filesystem`).
+
+    Raises
+    ------
+    ValueError
+        If the URL's protocol is neither aredun's nor fsspec's.
+    """
+    proto = get_proto(url)
+    filesystem = _filesystems.get(proto)
+    if filesystem is None:
+        if proto not in fsspec.available_protocols():
+            raise ValueError(f"unknown protocol {proto!r} in {url!r}: use a path, s3://, gs://, https:// ...")
+        filesystem = _filesystems[proto] = FileSystem(proto)
+    return filesystem
+
+
+def copy_stream(src_path: str, dest_path: str) -> None:
+    """Copy a file between file systems, through this process."""
+    with (
+        get_filesystem(src_path).open(src_path, "rb") as source,
+        get_filesystem(dest_path).open(dest_path, "wb") as target,
+    ):
+        shutil.copyfileobj(source, target)

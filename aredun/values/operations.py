@@ -1,0 +1,98 @@
+"""The operations that a lazy expression can stand for, by the names that redun stores them under."""
+
+from __future__ import annotations
+
+import operator
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+
+def format_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Write the arguments of a call as text, keywords in alphabetical order."""
+    items = chain(map(repr, args), (f"{key}={value!r}" for key, value in sorted(kwargs.items())))
+    return ", ".join(items)
+
+
+_SYMBOLS = {
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "div": "/",
+    "and": "&",
+    "or": "|",
+}
+_REVERSED_SYMBOLS = {
+    f"r{name}": symbol
+    for name, symbol in _SYMBOLS.items()
+    if name in ("add", "sub", "mul", "div", "and", "or")
+}
+
+
+def format_operation(func_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Write an operation as Python code would have it, as far as it can be."""
+    if len(args) == 2:
+        left, right = args
+        if func_name in _SYMBOLS:
+            return f"({left!r} {_SYMBOLS[func_name]} {right!r})"
+        if func_name in _REVERSED_SYMBOLS:
+            return f"({right!r} {_REVERSED_SYMBOLS[func_name]} {left!r})"
+        if func_name == "getitem":
+            return f"{left!r}[{right!r}]"
+        if func_name == "getattr":
+            return f"{left!r}.{right}"
+    elif len(args) == 3 and func_name == "call":
+        return f"{args[0]!r}({format_arguments(args[1], args[2])})"
+    return f"SimpleExpression({func_name!r}, {args!r}, {kwargs!r})"
+
+
+def _reverse(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda this, other: operation(other, this)
+
+
+def _and(this: Any, other: Any) -> Any:
+    return this and other
+
+
+def _or(this: Any, other: Any) -> Any:
+    return this or other
+
+
+def _call(this: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+    return this(*args, **(kwargs or {}))
+
+
+_binary_operations: dict[str, Callable[[Any, Any], Any]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+    "and": _and,
+    "or": _or,
+}
+_operations: dict[str, Callable[..., Any]] = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "getattr": getattr,
+    "getitem": operator.getitem,
+    "call": _call,
+    **_binary_operations,
+    **{f"r{name}": _reverse(operation) for name, operation in _binary_operations.items()},
+}
+
+
+def get_lazy_operation(name: str) -> Callable[..., Any] | None:
+    """Return the function that a `SimpleExpression` names, to be called with its evaluated arguments."""
+    return _operations.get(name)

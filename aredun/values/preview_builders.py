@@ -1,0 +1,249 @@
+"""The few objects that a preview makes for real: Python's own data, from arguments that are checked first."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from aredun.values.preview_stubs import Global, OpaqueKey, PreviewZone, Stub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Builder = Callable[[tuple[Any, ...]], Any]
+
+_MAX_KEY_NODES = 1000
+_MAX_KEY_BITS = 61
+_MAX_DIGITS = 1000
+_PLAIN_KEYS = frozenset({str, bytes, bool, float, type(None), Stub, OpaqueKey})
+_OTHER_KEYS = frozenset(
+    {datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, complex}
+)
+
+
+def make_key(value: Any) -> Any:
+    """
+    Make a value fit to be a key: one that can be hashed in no time, or an `OpaqueKey` around it.
+
+    Large integers are wrapped because their hashes can be made to collide, nested tuples because one of a
+    few bytes can take for ever to hash.
+    """
+    kind = type(value)
+    if kind in _PLAIN_KEYS:
+        return value
+    if kind is int:
+        return value if value.bit_length() <= _MAX_KEY_BITS else OpaqueKey(value)
+    if kind in _OTHER_KEYS:
+        try:
+            hash(value)
+        except (TypeError, ValueError, ArithmeticError):
+            return OpaqueKey(value)
+        return value
+    if kind in (tuple, frozenset, Global) and _is_small_key(value):
+        return value
+    return OpaqueKey(value)
+
+
+def _is_small_key(value: Any) -> bool:
+    """Tell whether a tuple or frozenset has few enough nodes, all of them plain."""
+    count = 0
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        count += 1
+        if count > _MAX_KEY_NODES:
+            return False
+        if type(item) in (tuple, frozenset):
+            if len(item) > _MAX_KEY_NODES:
+                return False
+            stack.extend(item)
+        elif type(item) is int:
+            if item.bit_length() > _MAX_KEY_BITS:
+                return False
+        elif type(item) not in _PLAIN_KEYS and type(item) is not Global:
+            return False
+    return True
+
+
+def _state_bytes(value: Any, size: int) -> bytes:
+    data = value.encode("latin1") if isinstance(value, str) else value
+    if not isinstance(data, bytes) or len(data) != size:
+        raise ValueError("not the state of a date or time")
+    return data
+
+
+def _get_zone(args: tuple[Any, ...]) -> datetime.tzinfo | None:
+    if not args or args[0] is None or isinstance(args[0], datetime.tzinfo):
+        return args[0] if args else None
+    if type(args[0]) is not Stub:
+        raise TypeError("not a time zone")
+    return PreviewZone(args[0])
+
+
+def _build_date(args: tuple[Any, ...]) -> datetime.date:
+    year_high, year_low, month, day = _state_bytes(args[0], 4)
+    return datetime.date(year_high * 256 + year_low, month, day)
+
+
+def _build_time(args: tuple[Any, ...]) -> datetime.time:
+    hour, minute, second, *micros = _state_bytes(args[0], 6)
+    fold, hour = divmod(hour, 128)
+    microsecond = int.from_bytes(bytes(micros), "big")
+    return datetime.time(hour, minute, second, microsecond, _get_zone(args[1:]), fold=fold)
+
+
+def _build_datetime(args: tuple[Any, ...]) -> datetime.datetime:
+    year_high, year_low, month, day, hour, minute, second, *micros = _state_bytes(args[0], 10)
+    fold, month = divmod(month, 128)
+    microsecond = int.from_bytes(bytes(micros), "big")
+    return datetime.datetime(
+        year_high * 256 + year_low,
+        month,
+        day,
+        hour,
+        minute,
+        second,
+        microsecond,
+        _get_zone(args[1:]),
+        fold=fold,
+    )
+
+
+def _build_zone(args: tuple[Any, ...]) -> datetime.timezone:
+    return datetime.timezone(*args)
+
+
+def _build_decimal(args: tuple[Any, ...]) -> decimal.Decimal:
+    if len(args) != 1 or not isinstance(args[0], str) or len(args[0]) > _MAX_DIGITS:
+        raise ValueError("not the text of a decimal")
+    return decimal.Decimal(args[0])
+
+
+def _build_complex(args: tuple[Any, ...]) -> complex:
+    real, imaginary = args
+    if not isinstance(real, float) or not isinstance(imaginary, float):
+        raise TypeError("not the parts of a complex number")
+    return complex(real, imaginary)
+
+
+def _build_range(args: tuple[Any, ...]) -> range:
+    if not all(type(arg) is int and arg.bit_length() < 64 for arg in args):
+        raise ValueError("not the bounds of a range")
+    return range(*args)
+
+
+def _build_bytearray(args: tuple[Any, ...]) -> bytearray:
+    if not args:
+        return bytearray()
+    data = args[0].encode("latin1") if isinstance(args[0], str) else args[0]
+    if not isinstance(data, bytes):
+        raise TypeError("not the bytes of a bytearray")
+    return bytearray(data)
+
+
+def _build_bytes(args: tuple[Any, ...]) -> bytes:
+    if args and (not isinstance(args[0], str) or args[1:] not in (("latin1",), ("latin-1",))):
+        raise TypeError("not bytes as an old pickle has them")
+    return args[0].encode("latin1") if args else b""
+
+
+def _build_set(args: tuple[Any, ...]) -> set[Any]:
+    return set(_get_members(args))
+
+
+def _build_frozenset(args: tuple[Any, ...]) -> frozenset[Any]:
+    return frozenset(_get_members(args))
+
+
+def _get_members(args: tuple[Any, ...]) -> list[Any]:
+    if not args:
+        return []
+    if len(args) > 1 or type(args[0]) not in (list, tuple, set, frozenset):
+        raise TypeError("not the members of a set")
+    return [make_key(item) for item in args[0]]
+
+
+def _build_ordered_dict(args: tuple[Any, ...]) -> OrderedDict[Any, Any]:
+    if args and type(args[0]) is not list:
+        raise TypeError("not the items of an OrderedDict")
+    return OrderedDict((make_key(key), value) for key, value in (args[0] if args else ()))
+
+
+def _build_attribute(args: tuple[Any, ...]) -> Global:
+    owner, attribute = args
+    if type(owner) is not Global or not isinstance(attribute, str):
+        raise TypeError("not an attribute of a class")
+    return Global(owner.module, f"{owner.name}.{attribute}")
+
+
+def _build_by_newobj(args: tuple[Any, ...]) -> Any:
+    return build_object(args[0], args[1:])
+
+
+def _build_by_newobj_ex(args: tuple[Any, ...]) -> Any:
+    target, positional, keywords = args
+    value = build_object(target, tuple(positional))
+    if type(value) is Stub and isinstance(keywords, dict):
+        value._preview_state.update((str(key), item) for key, item in keywords.items())
+    return value
+
+
+def _build_by_reconstructor(args: tuple[Any, ...]) -> Any:
+    target, _, state = args
+    return build_object(target, () if state is None else (state,))
+
+
+_BUILDERS: dict[tuple[str, str], Builder] = {
+    ("datetime", "date"): _build_date,
+    ("datetime", "time"): _build_time,
+    ("datetime", "datetime"): _build_datetime,
+    ("datetime", "timedelta"): lambda args: datetime.timedelta(*args),
+    ("datetime", "timezone"): _build_zone,
+    ("decimal", "Decimal"): _build_decimal,
+    ("collections", "OrderedDict"): _build_ordered_dict,
+    ("builtins", "complex"): _build_complex,
+    ("builtins", "range"): _build_range,
+    ("builtins", "bytearray"): _build_bytearray,
+    ("builtins", "bytes"): _build_bytes,
+    ("builtins", "set"): _build_set,
+    ("builtins", "frozenset"): _build_frozenset,
+    ("builtins", "getattr"): _build_attribute,
+    ("_codecs", "encode"): _build_bytes,
+    ("copyreg", "__newobj__"): _build_by_newobj,
+    ("copyreg", "__newobj_ex__"): _build_by_newobj_ex,
+    ("copyreg", "_reconstructor"): _build_by_reconstructor,
+}
+
+
+def copies_arguments(target: Any) -> bool:
+    """Tell whether making an object of this class copies what it is made of."""
+    return type(target) is not Global or target in _BUILDERS
+
+
+def build_object(target: Any, args: tuple[Any, ...]) -> Any:
+    """
+    Make the preview of an object.
+
+    Parameters
+    ----------
+    target : Any
+        What the pickle would call: a `Global`, or anything at all in a hostile one.
+    args : tuple
+        What it would be called with.
+
+    Returns
+    -------
+    Any
+        Python's own data for the few types that are made for real, else a `Stub`.
+    """
+    if type(target) is not Global:
+        return Stub(Global("", "call"), (target, *args))
+    builder = _BUILDERS.get(target)
+    if builder is not None:
+        try:
+            return builder(args)
+        except (ValueError, TypeError, IndexError, ArithmeticError, AttributeError, RecursionError):
+            return Stub(target, args)
+    return Stub(target, args)

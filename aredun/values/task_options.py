@@ -1,0 +1,81 @@
+"""How far results of a task may be taken from the cache, and what a task may learn about its own job."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from aredun.values.pickling import stands_for
+
+
+@stands_for("redun.task", "CacheCheckValid")
+class CacheCheckValid(enum.Enum):
+    """What is checked before a cached result is used (mirrors `redun.task.CacheCheckValid`)."""
+
+    FULL = "full"
+    """Every value in the tree of calls."""
+    SHALLOW = "shallow"
+    """The final result alone."""
+
+
+@stands_for("redun.task", "CacheScope")
+class CacheScope(enum.Enum):
+    """Where a result may be taken from (mirrors `redun.task.CacheScope`)."""
+
+    NONE = "NONE"
+    """Nowhere."""
+    CSE = "CSE"
+    """The same execution."""
+    BACKEND = "BACKEND"
+    """Any execution in the repository."""
+
+
+@stands_for("redun.task", "CacheResult")
+class CacheResult(enum.Enum):
+    """Which cache a result came from (mirrors `redun.task.CacheResult`)."""
+
+    CSE = "CSE"
+    """The same call in this execution."""
+    SINGLE = "SINGLE"
+    """The task's own return value, whose expressions are evaluated again."""
+    ULTIMATE = "ULTIMATE"
+    """The final result of the same call in another execution."""
+    MISS = "MISS"
+    """None: the task has to run."""
+
+
+@stands_for("redun.scheduler", "JobInfo")
+class JobInfo:
+    """
+    What a task learns about its job by having an argument of this type (mirrors `redun.scheduler.JobInfo`).
+
+    Parameters
+    ----------
+    execution_id, job_id : str
+        Ids of the execution and the job.
+    eval_hash, args_hash : str
+        Hashes of the evaluation and its arguments, in which an argument of this type does not count.
+    options : dict, optional
+        The job's options.
+    """
+
+    def __init__(
+        self,
+        execution_id: str = "",
+        job_id: str = "",
+        eval_hash: str = "",
+        args_hash: str = "",
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        self.execution_id = execution_id
+        self.job_id = job_id
+        self.eval_hash = eval_hash
+        self.args_hash = args_hash
+        self.options = {} if options is None else options
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value}" for name, value in self.__dict__.items())
+        return f"JobInfo({shown})"
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]  # the state is the constructor's arguments
