@@ -1,0 +1,94 @@
+"""Many small reads that come at the same time become one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+# Keys that one statement asks for at most.
+MAX_KEYS = 500
+
+
+class Coalescer(Generic[K, V]):
+    """Answers questions in groups: those asked in one turn of the loop, or while a group is under way.
+
+    Parameters
+    ----------
+    fetch : callable
+        Takes distinct keys, returns the answers of those that have one.
+    parallel : int
+        Groups that may be under way at the same time.
+    """
+
+    def __init__(
+        self, fetch: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]], *, parallel: int = 2
+    ) -> None:
+        self._fetch = fetch
+        self._parallel = parallel
+        self._asked: dict[K, list[asyncio.Future[V | None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._scheduled = False
+
+    async def get(self, key: K) -> V | None:
+        """Return the answer for one key, None where there is none."""
+        loop = asyncio.get_running_loop()
+        # A future of each caller's own: one that is cancelled does not take the answer away from others.
+        future: asyncio.Future[V | None] = loop.create_future()
+        asked = self._asked.get(key)
+        if asked is not None:
+            asked.append(future)
+        else:
+            self._asked[key] = [future]
+            if not self._scheduled and len(self._tasks) < self._parallel:
+                self._scheduled = True
+                loop.call_soon(self._start)
+        return await future
+
+    def _start(self) -> None:
+        self._scheduled = False
+        if self._asked:
+            task = asyncio.create_task(self._answer(), name="aredun-reads")
+            self._tasks.add(task)
+            task.add_done_callback(self._finish)
+
+    def _finish(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._asked and not self._scheduled:
+            self._start()
+
+    async def _answer(self) -> None:
+        asked, self._asked = self._asked, {}
+        keys = list(asked)
+        for index in range(MAX_KEYS, len(keys), MAX_KEYS):
+            self._asked.update((key, asked.pop(key)) for key in keys[index : index + MAX_KEYS])
+        try:
+            answers = await self._fetch(keys[:MAX_KEYS])
+        except BaseException as error:
+            for future in _pending(asked.values()):
+                if isinstance(error, asyncio.CancelledError):
+                    future.cancel()
+                else:
+                    future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        for key, futures in asked.items():
+            answer = answers.get(key)
+            for future in futures:
+                if not future.done():
+                    future.set_result(answer)
+
+    async def close(self) -> None:
+        """Wait for the groups under way."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+def _pending(groups: Iterable[list[asyncio.Future[V]]]) -> list[asyncio.Future[V]]:
+    return [future for group in groups for future in group if not future.done()]

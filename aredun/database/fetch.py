@@ -1,0 +1,178 @@
+"""Reads that are asked thousands of times: compiled once, and sent straight through the driver."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sqlalchemy.dialects.postgresql.asyncpg import dialect as AsyncpgDialect
+from sqlalchemy.dialects.sqlite.aiosqlite import dialect as AiosqliteDialect
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Mapping, Sequence
+
+    import sqlalchemy as sa
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from aredun.database.sqlite import HopConnection, SqliteFile
+
+# Connections that a server's read lane keeps; what comes meanwhile is gathered into the next reads.
+READ_CONNECTIONS = 2
+
+
+class _Compiled:
+    """A statement's text, and what its parameters and rows go through."""
+
+    def __init__(self, statement: sa.SelectBase, dialect: Any) -> None:
+        compiled: Any = statement.compile(dialect=dialect)
+        self.text = str(compiled)
+        self._parameters = [
+            (name, compiled.params.get(name), _bind_processor(compiled.binds[name].type, dialect))
+            for name in compiled.positiontup
+        ]
+        columns = enumerate(statement.selected_columns)
+        processors = ((index, _result_processor(column.type, dialect)) for index, column in columns)
+        self._processors = [(index, process) for index, process in processors if process is not None]
+
+    def bind(self, parameters: Mapping[str, Any]) -> list[Any]:
+        """Return the parameters by position, as the driver takes them."""
+        bound = []
+        for name, default, process in self._parameters:
+            value = parameters.get(name, default)
+            bound.append(value if process is None else process(value))
+        return bound
+
+    def convert(self, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Return rows as SQLAlchemy would."""
+        if not self._processors:
+            return [tuple(row) for row in rows]
+        converted = []
+        for row in rows:
+            values = list(row)
+            for index, process in self._processors:
+                values[index] = process(values[index])
+            converted.append(tuple(values))
+        return converted
+
+
+def _bind_processor(column_type: Any, dialect: Any) -> Callable[[Any], Any] | None:
+    process: Callable[[Any], Any] | None = column_type.dialect_impl(dialect).bind_processor(dialect)
+    return process
+
+
+def _result_processor(column_type: Any, dialect: Any) -> Callable[[Any], Any] | None:
+    process: Callable[[Any], Any] | None = column_type.dialect_impl(dialect).result_processor(dialect, None)
+    return process
+
+
+class ReadLane(Protocol):
+    """The way that small reads take to the database."""
+
+    held: int
+
+    async def fetch(self, statement: sa.SelectBase, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Return all rows of a statement; the same statement object is compiled once."""
+
+    async def discard(self) -> None:
+        """Drop connections that may be broken."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+class SqliteReadLane:
+    """`ReadLane` on sqlite: one connection of its own, one hop per read."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self.held = 0
+        self._file = file
+        self._dialect = AiosqliteDialect()
+        self._compiled: dict[sa.SelectBase, _Compiled] = {}
+        self._opening: asyncio.Task[HopConnection] | None = None
+
+    async def _connect(self) -> HopConnection:
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._file.connect("IMMEDIATE"))
+            self._opening.add_done_callback(self._forget_failure)
+        return await asyncio.shield(self._opening)
+
+    def _forget_failure(self, opening: asyncio.Task[HopConnection]) -> None:
+        if opening.cancelled() or opening.exception() is not None:
+            self._opening = None
+
+    async def fetch(self, statement: sa.SelectBase, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """See `ReadLane.fetch`."""
+        compiled = self._compiled.get(statement)
+        if compiled is None:
+            compiled = self._compiled[statement] = _Compiled(statement, self._dialect)
+        driver = await self._connect()
+        rows = await driver.hop(partial(_fetch_all, compiled.text, compiled.bind(parameters)))
+        return compiled.convert(rows)
+
+    async def discard(self) -> None:
+        """See `ReadLane.discard`; a file does not go away."""
+
+    async def close(self) -> None:
+        """See `ReadLane.close`."""
+        if self._opening is not None:
+            opening, self._opening = self._opening, None
+            await (await opening).close()
+
+
+def _fetch_all(statement: str, parameters: Sequence[Any], raw: sqlite3.Connection) -> list[Any]:
+    return raw.execute(statement, parameters).fetchall()
+
+
+class PostgresReadLane:
+    """`ReadLane` on PostgreSQL: a few connections of the pool, kept."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.held = 0
+        self._engine = engine
+        self._dialect = AsyncpgDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+        self._compiled: dict[sa.SelectBase, _Compiled] = {}
+        self._idle: list[tuple[AsyncConnection, Any]] = []
+        self._slots = asyncio.Semaphore(READ_CONNECTIONS)
+        self._generation = 0
+
+    async def fetch(self, statement: sa.SelectBase, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """See `ReadLane.fetch`."""
+        compiled = self._compiled.get(statement)
+        if compiled is None:
+            compiled = self._compiled[statement] = _Compiled(statement, self._dialect)
+        async with self._slots:
+            generation = self._generation
+            connection, driver = self._idle.pop() if self._idle else await self._open()
+            try:
+                rows = await driver.fetch(compiled.text, *compiled.bind(parameters))
+            except BaseException:
+                await self._drop(connection)
+                raise
+            if generation == self._generation:
+                self._idle.append((connection, driver))
+            else:
+                await self._drop(connection)
+        return compiled.convert(rows)
+
+    async def _open(self) -> tuple[AsyncConnection, Any]:
+        connection = await self._engine.connect()
+        self.held += 1
+        return connection, (await connection.get_raw_connection()).driver_connection
+
+    async def _drop(self, connection: AsyncConnection) -> None:
+        self.held -= 1
+        await connection.invalidate()
+        await connection.close()
+
+    async def discard(self) -> None:
+        """See `ReadLane.discard`; connections in use are dropped when they come back."""
+        self._generation += 1
+        idle, self._idle = self._idle, []
+        for connection, _ in idle:
+            await self._drop(connection)
+
+    async def close(self) -> None:
+        """See `ReadLane.close`."""
+        await self.discard()

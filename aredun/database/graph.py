@@ -1,0 +1,155 @@
+"""What a walk over the call graph asks of each dialect: tables of parameters, recursion, and a plan that
+holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+
+# Decoded before others get the event loop: rows, or characters.
+_ROW_CHUNK = 500
+_TEXT_CHUNK = 50_000
+_SEPARATOR = "\x1e"
+
+
+class GraphDialect:
+    """SQL text that differs between the databases, for statements over many nodes. This one is for sqlite."""
+
+    # Whether `prepare` has anything to do, and so whether a transaction is worth its round trips.
+    needs_preparation = False
+
+    def table(self, name: str, width: int) -> str:
+        """Return a derived table `(idx, c1 .. cN)` of the rows bound to the parameters of `name`, idx
+        counting from 0.
+        """
+        columns = ", ".join(f"json_extract(value, '$[{n}]') AS c{n + 1}" for n in range(width))
+        return f"(SELECT key AS idx, {columns} FROM json_each(:{name}))"
+
+    def bind(self, name: str, rows: Sequence[Sequence[str | None]], width: int) -> dict[str, Any]:
+        """Return the parameters that fill `table(name, width)`."""
+        return {name: json.dumps(rows, separators=(",", ":"))}
+
+    def strings(self, name: str) -> str:
+        """Return a query of one column over the strings bound to `name`."""
+        return f"SELECT value FROM json_each(:{name})"
+
+    def bind_strings(self, name: str, strings: Sequence[str]) -> dict[str, Any]:
+        """Return the parameter that fills `strings(name)`."""
+        return {name: json.dumps(strings, separators=(",", ":"))}
+
+    def recursive(self, seeds: str, branches: Sequence[str]) -> str:
+        """Return the recursive table `w(kind, hash, value, next)` that grows from `seeds` through every
+        branch.
+        """
+        steps = " UNION ".join(branch.format(n="w CROSS JOIN", w="w") for branch in branches)
+        body = f"{seeds} UNION {steps} LIMIT :limit"
+        return f"WITH RECURSIVE w(kind, hash, value, next) AS ({body}) SELECT * FROM w"
+
+    async def prepare(self, session: AsyncSession) -> None:
+        """Set up a transaction for recursive statements."""
+
+    async def fetch(
+        self, session: AsyncSession, statement: str, width: int, parameters: dict[str, Any]
+    ) -> AsyncGenerator[Sequence[Any], None]:
+        """Yield the rows of a statement with `width` columns, letting others have the event loop now and
+        then.
+
+        All rows come as one text: a row by itself costs the driver's thread a turn with the interpreter,
+        and the event loop one as well.
+        """
+        columns = ", ".join(f"c{n}" for n in range(width))
+        text = (
+            f"WITH f({columns}) AS ({statement}) SELECT group_concat(json_array({columns}), char(30)) FROM f"
+        )
+        found: str | None = await session.scalar(sa.text(text), parameters)
+        if found is None:
+            return
+        begin = 0
+        while begin < len(found):
+            # JSON has no such character within: control characters are escaped.
+            end = found.find(_SEPARATOR, begin + _TEXT_CHUNK)
+            end = len(found) if end < 0 else end
+            for row in json.loads(f"[{found[begin:end].replace(_SEPARATOR, ',')}]"):
+                yield row
+            await asyncio.sleep(0)
+            begin = end + 1
+
+
+class PostgresGraphDialect(GraphDialect):
+    """The same for PostgreSQL."""
+
+    needs_preparation = True
+
+    def table(self, name: str, width: int) -> str:
+        """See `GraphDialect.table`."""
+        arrays = ", ".join(f"CAST(:{name}_{n} AS text[])" for n in range(width))
+        columns = ", ".join(f"c{n + 1}" for n in range(width))
+        return (
+            f"(SELECT ord - 1 AS idx, {columns} FROM unnest({arrays}) WITH ORDINALITY AS u({columns}, ord))"
+        )
+
+    def bind(self, name: str, rows: Sequence[Sequence[str | None]], width: int) -> dict[str, Any]:
+        """See `GraphDialect.bind`."""
+        return {f"{name}_{n}": [row[n] for row in rows] for n in range(width)}
+
+    def strings(self, name: str) -> str:
+        """See `GraphDialect.strings`."""
+        return f"SELECT unnest(CAST(:{name} AS text[]))"
+
+    def bind_strings(self, name: str, strings: Sequence[str]) -> dict[str, Any]:
+        """See `GraphDialect.bind_strings`."""
+        return {name: list(strings)}
+
+    def recursive(self, seeds: str, branches: Sequence[str]) -> str:
+        """See `GraphDialect.recursive`.
+
+        The recursive table may be named once only: the branches become one lateral query, and OFFSET 0
+        keeps the planner from taking it apart into joins over whole tables.
+        """
+        steps = " UNION ALL ".join(branch.format(n="", w="w") for branch in branches)
+        return (
+            f"WITH RECURSIVE w(kind, hash, value, next) AS ({seeds} UNION "
+            "SELECT CAST(t.kind AS text), CAST(t.hash AS text), CAST(t.value AS text), CAST(t.next AS text) "
+            f"FROM w CROSS JOIN LATERAL ({steps} OFFSET 0) AS t(kind, hash, value, next)) SELECT * FROM w "
+            "LIMIT :limit"
+        )
+
+    async def fetch(
+        self, session: AsyncSession, statement: str, width: int, parameters: dict[str, Any]
+    ) -> AsyncGenerator[Sequence[Any], None]:
+        """See `GraphDialect.fetch`; here rows come as they are."""
+        found = await session.execute(sa.text(statement), parameters)
+        while rows := found.fetchmany(_ROW_CHUNK):
+            for row in rows:
+                yield row
+            await asyncio.sleep(0)
+
+    async def prepare(self, session: AsyncSession) -> None:
+        """Keep the planner to index probes for the rest of the transaction.
+
+        It cannot know how many rows a recursion meets, and skewed statistics lead it to scan whole tables per
+        step.
+        """
+        await session.execute(_HINTS)
+
+
+_HINTS = sa.text(
+    "SELECT set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true), "
+    "set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), "
+    "set_config('max_parallel_workers_per_gather', '0', true)"
+)
+
+
+def get_graph_dialect(dialect_name: str) -> GraphDialect:
+    """Return the texts for a database."""
+    return PostgresGraphDialect() if dialect_name == "postgresql" else GraphDialect()

@@ -1,0 +1,178 @@
+"""Rows of records in bulk: one statement per table, whatever the number of rows, on both databases.
+
+Rows are the neutral ones of `aredun.record_fields`. On sqlite they go in by `executemany`; on PostgreSQL as
+arrays, unnested by the server, which measures the same as COPY into a temporary table and needs no table.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from aredun.column_types import JSON, DateTimeUTC, in_array
+from aredun.models import Base
+from aredun.record_fields import COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.record_fields import Row
+
+# Rows in one statement over arrays: enough to hide the round trip, few enough not to hold the event loop up.
+ROWS_PER_STATEMENT = 1000
+
+TABLES: dict[str, sa.Table] = dict(Base.metadata.tables)
+
+# Columns that are not part of a record, with what a new row holds.
+_DEFAULTS = {"tag": {"is_current": sa.true()}}
+
+_ALL_COLUMNS = {
+    **COLUMNS,
+    "call_subtree_task": ("call_hash", "task_hash"),
+    "evaluation": ("eval_hash", "task_hash", "args_hash", "value_hash"),
+}
+
+
+# What happens to a row whose key is there already: nothing, but that a job ends that was under way before.
+_ON_CONFLICT = {
+    "job": (
+        "(id) DO UPDATE SET end_time = excluded.end_time, cached = excluded.cached,"
+        " call_hash = excluded.call_hash WHERE job.end_time IS NULL AND excluded.end_time IS NOT NULL"
+    )
+}
+
+
+class _Statements:
+    """The statement for each table, made once per dialect."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, str] = {}
+        self._arrays: dict[str, sa.TextClause] = {}
+
+    def get_values(self, table: str) -> str:
+        """Return the statement that takes one row at a time."""
+        if table not in self._values:
+            columns = (*_ALL_COLUMNS[table], *_DEFAULTS.get(table, ()))
+            marks = ", ".join(["?"] * len(_ALL_COLUMNS[table]) + ["1"] * len(_DEFAULTS.get(table, ())))
+            self._values[table] = (
+                f'INSERT INTO "{table}" ({_names(columns)}) VALUES ({marks})'
+                f" ON CONFLICT {_ON_CONFLICT.get(table, 'DO NOTHING')}"
+            )
+        return self._values[table]
+
+    def get_arrays(self, table: str) -> sa.TextClause:
+        """Return the statement that takes one array per column."""
+        if table not in self._arrays:
+            types = [_WireType(TABLES[table].c[name].type) for name in _ALL_COLUMNS[table]]
+            columns = (*_ALL_COLUMNS[table], *_DEFAULTS.get(table, ()))
+            cells = [kind.cell(f"r.c{i}") for i, kind in enumerate(types)]
+            cells += ["true"] * len(_DEFAULTS.get(table, ()))
+            arrays = ", ".join(f"CAST(:a{i} AS {kind.name}[])" for i, kind in enumerate(types))
+            names = ", ".join(f"c{i}" for i in range(len(types)))
+            statement = sa.text(
+                f'INSERT INTO "{table}" ({_names(columns)}) SELECT {", ".join(cells)}'
+                f" FROM unnest({arrays}) AS r({names}) ON CONFLICT {_ON_CONFLICT.get(table, 'DO NOTHING')}"
+            )
+            self._arrays[table] = statement.bindparams(
+                *(sa.bindparam(f"a{i}", type_=postgresql.ARRAY(kind.type)) for i, kind in enumerate(types))
+            )
+        return self._arrays[table]
+
+
+class _WireType:
+    """What a column's cells travel as in an array, and how the server makes the column's type of it."""
+
+    def __init__(self, column_type: sa.types.TypeEngine[Any]) -> None:
+        self.type: sa.types.TypeEngine[Any] = sa.String()
+        self.name = "text"
+        self._cast = ""
+        if isinstance(column_type, DateTimeUTC):
+            self._cast = "timestamp AT TIME ZONE 'UTC'"
+        elif isinstance(column_type, JSON):
+            self._cast = "jsonb"
+        elif isinstance(column_type, sa.Enum):
+            self._cast = str(column_type.name)
+        elif isinstance(column_type, sa.LargeBinary):
+            self.type, self.name = sa.LargeBinary(), "bytea"
+        elif isinstance(column_type, sa.Boolean):
+            self.type, self.name = sa.Boolean(), "boolean"
+        elif isinstance(column_type, sa.Integer):
+            self.type, self.name = sa.Integer(), "integer"
+
+    def cell(self, name: str) -> str:
+        """Return the expression that gives one cell of the column."""
+        return f"({name})\\:\\:{self._cast}" if self._cast else name
+
+
+def _names(columns: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in columns)
+
+
+_statements = _Statements()
+
+
+async def insert_rows(session: AsyncSession, rows: Mapping[str, Sequence[Row]]) -> dict[str, int]:
+    """Insert rows that are not there yet, table by table in the order of their foreign keys.
+
+    Parameters
+    ----------
+    session : AsyncSession
+        An open session in a transaction.
+    rows : mapping
+        Neutral rows by table. Rows of one table must be sorted by key, so that concurrent writers wait for
+        each other instead of forming a deadlock; jobs go parents first instead.
+
+    Returns
+    -------
+    dict[str, int]
+        Number of rows that were new, by table; a job that was under way and has ended since counts as new.
+    """
+    connection = await session.connection()
+    by_array = connection.dialect.name == "postgresql"
+    new: dict[str, int] = {}
+    for table in _ALL_COLUMNS:
+        cells = rows.get(table)
+        if not cells:
+            continue
+        if not by_array:
+            # The driver works in a thread of its own: all rows go in one hop to it.
+            result = await connection.exec_driver_sql(_statements.get_values(table), list(cells))
+            new[table] = max(result.rowcount, 0)
+            continue
+        new[table] = 0
+        for start in range(0, len(cells), ROWS_PER_STATEMENT):
+            part = cells[start : start + ROWS_PER_STATEMENT]
+            arrays = {f"a{i}": list(cell) for i, cell in enumerate(zip(*part, strict=True))}
+            result = await connection.execute(_statements.get_arrays(table), arrays)
+            new[table] += max(result.rowcount, 0)
+    return new
+
+
+async def get_existing(session: AsyncSession, column: Any, keys: Collection[str]) -> set[str]:
+    """Return those of `keys` that a text column holds."""
+    found: set[str] = set()
+    ordered = sorted(keys)
+    for start in range(0, len(ordered), ROWS_PER_STATEMENT):
+        part = ordered[start : start + ROWS_PER_STATEMENT]
+        connection = await session.connection()
+        result = await connection.execute(sa.select(column).where(in_array(column, part)))
+        found.update(result.scalars())
+    return found
+
+
+def plain(column: Any) -> Any:
+    """Return a column whose cells arrive as the driver gives them: neutral, but for timestamps."""
+    if isinstance(column.type, JSON):
+        return sa.cast(column, sa.Text).label(column.key)
+    return sa.type_coerce(column, sa.types.NullType()).label(column.key)
+
+
+def select_rows(table: str, key: str, values: Collection[str]) -> sa.Select[Any]:
+    """Return the statement for the rows of a table whose `key` is among `values`, as `COLUMNS` has them."""
+    columns = TABLES[table].c
+    wanted = [plain(columns[name]) for name in _ALL_COLUMNS[table]]
+    return sa.select(*wanted).where(in_array(columns[key], values))

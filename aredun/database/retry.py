@@ -1,0 +1,136 @@
+"""Which failures pass, and how a whole transaction is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Awaitable, Callable
+
+    from aredun.config import BackendConfig
+
+T = TypeVar("T")
+
+# Two transactions were in each other's way: serialization failure, deadlock, lock not available.
+CONFLICTS = {"40001", "40P01", "55P03"}
+# The server goes, is gone, comes, or is full (PostgreSQL's classes 08 and 57P, 53300).
+OUTAGES = {"57P01", "57P02", "57P03", "57P04", "57P05", "53300", "25006"}
+# A conflict is over as soon as the other transaction is; only an outage takes the configured delays.
+CONFLICT_DELAY = 0.05
+
+
+def _states(error: BaseException | None) -> set[str]:
+    """Return the SQLSTATEs of an error and of what it came from."""
+    states = set()
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        state = getattr(error, "sqlstate", None)
+        if isinstance(state, str):
+            states.add(state)
+        error = getattr(error, "orig", None) or error.__cause__
+    return states
+
+
+def _is_locked(error: BaseException) -> bool:
+    origin = getattr(error, "orig", error)
+    if not isinstance(origin, sqlite3.OperationalError):
+        return False
+    code = getattr(origin, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Tell whether a transaction failed because another one was in its way."""
+    return _is_locked(error) or bool(_states(error) & CONFLICTS)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Tell whether a transaction failed because the server, or the way to it, went away."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    states = _states(error)
+    if states & OUTAGES or any(state.startswith("08") for state in states):
+        return True
+    if isinstance(error, ConnectionError | PoolTimeout) or _is_lost(error):
+        return True
+    # A refused or reset socket, a server that does not answer in time: asyncpg raises the system's own
+    # errors.
+    return isinstance(error, TimeoutError | OSError) and not isinstance(error, FileNotFoundError)
+
+
+def _is_lost(error: BaseException) -> bool:
+    text = str(error)
+    kind = type(getattr(error, "orig", error)).__name__
+    if kind == "InternalClientError":
+        # asyncpg's protocol is out of step with a server that went away between two messages.
+        return True
+    return kind in ("InterfaceError", "ConnectionDoesNotExistError") and (
+        "closed" in text or "lost" in text or "terminated" in text
+    )
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether the same transaction may succeed when it is tried again."""
+    return is_conflict(error) or is_outage(error)
+
+
+async def retry(
+    attempt: Callable[[], Awaitable[T]], config: BackendConfig, logger: logging.Logger, what: str
+) -> T:
+    """Run a whole transaction, again if it failed for a reason that passes.
+
+    Parameters
+    ----------
+    attempt : callable
+        Begins, runs and commits the transaction; it may run several times.
+    config : BackendConfig
+        `db_retries`, `db_retries_backoff`, `db_retries_backoff_max` (redun's meanings) and `retry_deadline`.
+    logger : logging.Logger
+        Gets a warning for every retry.
+    what : str
+        What the transaction does, for that warning.
+
+    Returns
+    -------
+    T
+        What the attempt that succeeded returned.
+
+    Raises
+    ------
+    Exception
+        The error of the last attempt, or at once one that would come again.
+    """
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    number = 0
+    while True:
+        try:
+            return await attempt()
+        except Exception as error:
+            number += 1
+            if number > config.db_retries or not is_passing(error):
+                raise
+            delay = config.retry_delay(number)
+            if is_conflict(error):
+                delay = min(delay, CONFLICT_DELAY * 2**number)
+            # Jitter, so that those who failed together do not come back together.
+            delay *= random.uniform(0.5, 1.0)
+            if loop.time() - started + delay > config.retry_deadline:
+                raise
+            logger.warning(
+                "%s failed (attempt %d of %d), again in %.1f s: %s",
+                what,
+                number,
+                config.db_retries + 1,
+                delay,
+                " ".join(str(error).split())[:300],
+            )
+            await asyncio.sleep(delay)

@@ -1,0 +1,234 @@
+"""sqlite behind asyncio: one hop to the driver's thread per statement, or per whole transaction."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+import weakref
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import urlencode
+
+import aiosqlite
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from aredun.config import BackendConfig
+
+T = TypeVar("T")
+
+# Statements that one connection keeps compiled; the package itself uses about a hundred.
+CACHED_STATEMENTS = 512
+# Page cache of the connection that writes, and of each of those that read.
+CACHE_KIBIBYTES = 32 * 1024
+READER_CACHE_KIBIBYTES = 4 * 1024
+# Pages that the write-ahead log gathers before they go into the file: 32 MB.
+CHECKPOINT_PAGES = 8_000
+
+
+class HopConnection(aiosqlite.Connection):
+    """An aiosqlite connection that runs any function on the driver's connection in one hop to its thread."""
+
+    async def hop(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `function(connection)` in the driver's thread and return what it returns."""
+        return cast("T", await self._execute(function, self._conn))  # type: ignore[no-untyped-call]  # aiosqlite's
+
+    def cursor(self) -> HopCursor:  # type: ignore[override]  # aiosqlite's hops to make one
+        """Return a cursor whose `execute` also fetches: one hop instead of four."""
+        return HopCursor(self)
+
+    async def commit(self) -> None:
+        """Commit; no hop where nothing has begun."""
+        if self._conn.in_transaction:
+            await super().commit()
+
+    async def rollback(self) -> None:
+        """Roll back; no hop where nothing has begun."""
+        if self._conn.in_transaction:
+            await super().rollback()
+
+
+class HopCursor:
+    """The cursor that SQLAlchemy's aiosqlite dialect drives; rows are fetched along with the execution."""
+
+    def __init__(self, connection: HopConnection) -> None:
+        self._connection = connection
+        self._rows: list[Any] = []
+        self.description: Any = None
+        self.rowcount = -1
+        self.lastrowid = 0
+        self.arraysize = 1
+
+    async def __aenter__(self) -> HopCursor:
+        return self
+
+    def _run(self, statement: str, parameters: Any, many: bool, raw: sqlite3.Connection) -> None:
+        cursor = raw.cursor()
+        try:
+            if many:
+                cursor.executemany(statement, parameters)
+            else:
+                cursor.execute(statement, parameters)
+            self.description = cursor.description
+            self.rowcount = cursor.rowcount
+            self.lastrowid = cursor.lastrowid or 0
+            self._rows = cursor.fetchall() if cursor.description else []
+        finally:
+            cursor.close()
+
+    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> HopCursor:
+        """Execute one statement and fetch its rows."""
+        await self._connection.hop(partial(self._run, statement, parameters, False))
+        return self
+
+    async def executemany(self, statement: str, parameters: Iterable[Sequence[Any]]) -> HopCursor:
+        """Execute one statement for many rows of parameters."""
+        await self._connection.hop(partial(self._run, statement, parameters, True))
+        return self
+
+    async def fetchall(self) -> list[Any]:
+        """Return the rows that are left."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    async def fetchmany(self, size: int | None = None) -> list[Any]:
+        """Return up to `size` of the rows that are left."""
+        count = self.arraysize if size is None else size
+        rows, self._rows = self._rows[:count], self._rows[count:]
+        return rows
+
+    async def fetchone(self) -> Any:
+        """Return the next row, None at the end."""
+        rows = await self.fetchmany(1)
+        return rows[0] if rows else None
+
+    async def close(self) -> None:
+        """Drop the rows; the driver's cursor is closed already."""
+        self._rows = []
+
+
+class SqliteFile:
+    """A sqlite file, its engines' settings, and how to connect to it.
+
+    Parameters
+    ----------
+    config : BackendConfig
+        Its URL names the file; `:memory:` becomes a private file in a memory file system where there is one,
+        so that readers and the writer are as independent as on any file. It goes with this object.
+    """
+
+    def __init__(self, config: BackendConfig) -> None:
+        assert config.url is not None
+        self._config = config
+        self._memory = config.url.is_memory
+        self._uri = None
+        if self._memory:
+            folder = _memory_folder()
+            self._finalizer = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self.path: Path | None = Path(folder) / "redun.db"
+        else:
+            self.path = config.url.file_path
+            if self.path is None:
+                options = {name: value for name, value in config.url.query.items() if name != "uri"}
+                self._uri = f"{config.url.database}?{urlencode(options, doseq=True)}"
+            else:
+                # The program may change its folder before another connection is opened.
+                self.path = self.path.absolute()
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file with something in it (a `file:` URI is taken to name one)."""
+        return self.path is None or (self.path.exists() and self.path.stat().st_size > 0)
+
+    def discard(self) -> None:
+        """Delete what stands for `:memory:`; a file proper stays."""
+        if self._memory:
+            self._finalizer()
+
+    async def connect(self, isolation_level: str | None) -> HopConnection:
+        """Open a connection in a thread of its own.
+
+        Parameters
+        ----------
+        isolation_level : str | None
+            `None` leaves transactions to explicit BEGINs; "IMMEDIATE" begins one before the first change
+            only, so that a reader holds none.
+        """
+        connection = HopConnection(partial(self._open, isolation_level), iter_chunk_size=64)
+        # A program that forgets to close the backend must still be able to exit.
+        connection._thread.daemon = True
+        await connection
+        return connection
+
+    def _open(self, isolation_level: str | None) -> sqlite3.Connection:
+        created = not self.exists
+        raw = sqlite3.connect(
+            self._uri or str(self.path),
+            uri=self._uri is not None,
+            timeout=self._config.busy_timeout,
+            isolation_level=isolation_level,  # type: ignore[arg-type]  # a literal that the callers guarantee
+            check_same_thread=False,
+            cached_statements=CACHED_STATEMENTS,
+        )
+        raw.execute("PRAGMA foreign_keys=ON")
+        # Hash keys scatter over all pages: the more of them stay in memory, and the more commits a checkpoint
+        # takes together, the less is written.
+        cache = CACHE_KIBIBYTES if isolation_level is None else READER_CACHE_KIBIBYTES
+        raw.execute(f"PRAGMA cache_size=-{cache}")
+        raw.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        self._set_journal(raw, created)
+        return raw
+
+    def _set_journal(self, raw: sqlite3.Connection, created: bool) -> None:
+        wanted = self._config.journal_mode
+        if wanted == "auto":
+            # Somebody else's file keeps the mode that its other users count on.
+            wanted = "wal" if created else "keep"
+        if wanted != "keep":
+            raw.execute(f"PRAGMA journal_mode={wanted}")
+        synchronous = self._config.synchronous
+        if self._memory:
+            raw.execute("PRAGMA synchronous=OFF")
+        elif synchronous != "auto":
+            raw.execute(f"PRAGMA synchronous={synchronous}")
+        elif raw.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            # With WAL a commit survives the process; only a power cut can take the last commits back.
+            raw.execute("PRAGMA synchronous=NORMAL")
+
+    def create_reader(self) -> AsyncEngine:
+        """Create the engine that reads: several connections, which hold no transaction to read."""
+        return create_async_engine(
+            "sqlite+aiosqlite://",
+            async_creator=partial(self.connect, "IMMEDIATE"),
+            poolclass=AsyncAdaptedQueuePool,
+            pool_size=self._config.pool_size,
+            max_overflow=0,
+            pool_timeout=self._config.pool_timeout,
+            echo=self._config.echo,
+        )
+
+    def create_writer(self, connect: Callable[[], Awaitable[HopConnection]]) -> AsyncEngine:
+        """Create an engine on one connection whose transactions take the write lock as they begin."""
+        engine = create_async_engine(
+            "sqlite+aiosqlite://", async_creator=connect, poolclass=StaticPool, echo=self._config.echo
+        )
+
+        @event.listens_for(engine.sync_engine, "begin")
+        def begin_immediate(connection: Connection) -> None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+        return engine
+
+
+def _memory_folder() -> str:
+    shared_memory = Path("/dev/shm")
+    return tempfile.mkdtemp(prefix="aredun-", dir=shared_memory if shared_memory.is_dir() else None)

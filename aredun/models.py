@@ -1,0 +1,498 @@
+"""The tables of a redun repository as typed models (schema 3.5).
+
+A model never loads anything on its own: relationships raise unless the query loaded them, and `__repr__`
+shows columns only. What needs the database or a stored value is a coroutine method of one line, which hands
+over to the operations of the backend that loaded the object (`aredun.model_behaviour.EntityOperations`).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy.ext.asyncio import AsyncAttrs
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from aredun.column_types import JSON, DateTimeUTC, tag_entity_type, utcnow
+from aredun.column_types import TagEntity as TagEntity
+from aredun.model_behaviour import PreviewValue as PreviewValue
+from aredun.model_behaviour import RedunSession as RedunSession
+from aredun.model_behaviour import (
+    WithHolders,
+    WithStatus,
+    WithStoredValue,
+    entities,
+    remember_backends,
+    show,
+)
+from aredun.relationships import (
+    Hash,
+    key_of,
+    many,
+    one,
+    parts,
+    prefix_index,
+    tagged,
+    tags_entity,
+    through,
+    wholes,
+)
+from aredun.statuses import get_execution_status, get_job_status
+
+
+class Base(AsyncAttrs, DeclarativeBase):
+    """The base of every model."""
+
+
+remember_backends(Base)
+
+
+class RedunVersion(Base):
+    """The history of the schema's major version; the newest row counts."""
+
+    __tablename__ = "redun_version"
+
+    id: Mapped[str] = mapped_column(String, default=lambda: str(uuid.uuid4()), primary_key=True)
+    version: Mapped[int] = mapped_column(comment="Current database version.")
+    timestamp: Mapped[datetime] = mapped_column(DateTimeUTC, default=utcnow)
+
+
+class RedunMigration(Base):
+    """The migration that was applied last (alembic's table)."""
+
+    __tablename__ = "alembic_version"
+
+    version_num: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
+class Subvalue(Base):
+    """An edge from a value to a value inside it."""
+
+    __tablename__ = "subvalue"
+
+    value_hash: Mapped[str] = key_of("value.value_hash", primary_key=True)
+    parent_value_hash: Mapped[str] = key_of("value.value_hash", primary_key=True)
+
+    parent: Mapped[Value] = one("child_edges", foreign_keys=[parent_value_hash])
+    child: Mapped[Value] = one("parent_edges", foreign_keys=[value_hash])
+
+
+class Value(WithStoredValue, Base):
+    """A value that was an argument or a result of a task; empty bytes stand for data in the value store."""
+
+    __tablename__ = "value"
+
+    value_hash: Mapped[str] = mapped_column(Hash, primary_key=True)
+    type: Mapped[str] = mapped_column(String, index=True)
+    format: Mapped[str] = mapped_column(String(100))
+    value: Mapped[bytes]
+
+    value_hash_idx = prefix_index("value", value_hash, "value_hash")
+
+    children: Mapped[list[Value]] = parts("Value", "parents")
+    parents: Mapped[list[Value]] = wholes("Value", "children")
+    child_edges: Mapped[list[Subvalue]] = many("parent", foreign_keys=[Subvalue.parent_value_hash])
+    parent_edges: Mapped[list[Subvalue]] = many("child", foreign_keys=[Subvalue.value_hash])
+    file: Mapped[File | None] = one("value")
+    subfiles: Mapped[list[File]] = parts("File", "parent_values")
+    handle: Mapped[Handle | None] = one("value")
+    subhandles: Mapped[list[Handle]] = parts("Handle", "parent_values")
+    task: Mapped[Task | None] = one(
+        "value", primaryjoin="foreign(Value.value_hash) == Task.hash", uselist=False, viewonly=True
+    )
+    arguments: Mapped[list[Argument]] = many("value")
+    evals: Mapped[list[Evaluation]] = many("value")
+    results: Mapped[list[CallNode]] = many("value")
+    tags: Mapped[list[Tag]] = tagged("Value.value_hash")
+
+    @property
+    def in_value_store(self) -> bool:
+        """Whether the data is in a value store, not in the row."""
+        return len(self.value) == 0
+
+    async def preview(self) -> Any:
+        """Return what the value looks like, or a `PreviewValue` when it is too large; runs nothing of it."""
+        return await entities(self).get_preview(self.value_hash)
+
+    def __repr__(self) -> str:
+        return f"Value(hash='{show(self, 'value_hash', 8)}', type='{show(self, 'type')}')"
+
+
+class File(WithHolders, Base):
+    """A file that was a value of a task, or part of one."""
+
+    __tablename__ = "file"
+
+    value_hash: Mapped[str] = mapped_column(Hash, ForeignKey("value.value_hash"), primary_key=True)
+    path: Mapped[str] = mapped_column(String(1024), index=True)
+
+    value: Mapped[Value] = one("file")
+    parent_values: Mapped[list[Value]] = wholes("File", "subfiles")
+
+    def __repr__(self) -> str:
+        return f"File(hash='{show(self, 'value_hash', 8)}', path='{show(self, 'path', 200)}')"
+
+
+class ArgumentResult(Base):
+    """An edge from an argument to a call whose result it came from."""
+
+    __tablename__ = "argument_result"
+
+    arg_hash: Mapped[str] = key_of("argument.arg_hash", primary_key=True)
+    result_call_hash: Mapped[str] = key_of("call_node.call_hash", primary_key=True)
+
+    arg: Mapped[Argument] = one("arg_results")
+    result_call_node: Mapped[CallNode] = one("arg_results")
+
+
+class Argument(WithStoredValue, Base):
+    """An argument of a call: positional (`arg_position`) or by keyword (`arg_key`)."""
+
+    __tablename__ = "argument"
+
+    arg_hash: Mapped[str] = mapped_column(Hash, primary_key=True)
+    call_hash: Mapped[str] = key_of("call_node.call_hash")
+    value_hash: Mapped[str] = key_of("value.value_hash")
+    arg_position: Mapped[int | None]
+    arg_key: Mapped[str | None] = mapped_column(String(100))
+
+    value: Mapped[Value] = one("arguments")
+    call_node: Mapped[CallNode] = one("arguments")
+    upstream: Mapped[list[CallNode]] = through(
+        "argument_result",
+        "Argument.arg_hash == ArgumentResult.arg_hash",
+        "ArgumentResult.result_call_hash == CallNode.call_hash",
+        "downstream",
+    )
+    arg_results: Mapped[list[ArgumentResult]] = many("arg")
+
+    def __repr__(self) -> str:
+        place = show(self, "arg_key" if self.__dict__.get("arg_key") else "arg_position")
+        return f"Argument(call_hash='{show(self, 'call_hash', 8)}', pos={place})"
+
+
+class Evaluation(WithStoredValue, Base):
+    """The cache of evaluations: `eval_hash` (of task and arguments) leads to the value."""
+
+    __tablename__ = "evaluation"
+
+    eval_hash: Mapped[str] = mapped_column(Hash, primary_key=True)
+    task_hash: Mapped[str] = key_of("task.hash")
+    args_hash: Mapped[str] = mapped_column(Hash)
+    value_hash: Mapped[str] = key_of("value.value_hash")
+
+    task: Mapped[Task] = one("evals")
+    value: Mapped[Value] = one("evals")
+
+
+class CallEdge(Base):
+    """An edge from a call to a call that it made, in the order of making."""
+
+    __tablename__ = "call_edge"
+
+    parent_id: Mapped[str] = key_of("call_node.call_hash", primary_key=True)
+    child_id: Mapped[str] = key_of("call_node.call_hash", primary_key=True)
+    call_order: Mapped[int] = mapped_column(primary_key=True)
+
+    parent_node: Mapped[CallNode] = one("child_edges", foreign_keys=[parent_id])
+    child_node: Mapped[CallNode] = one("parent_edges", foreign_keys=[child_id])
+
+
+class CallNode(WithStoredValue, Base):
+    """A call of a task with its arguments, its result and the calls that it made."""
+
+    __tablename__ = "call_node"
+
+    call_hash: Mapped[str] = mapped_column(Hash, primary_key=True)
+    task_name: Mapped[str] = mapped_column(String(1024))
+    task_hash: Mapped[str] = key_of("task.hash")
+    args_hash: Mapped[str] = mapped_column(Hash)
+    value_hash: Mapped[str] = key_of("value.value_hash")
+    timestamp: Mapped[datetime] = mapped_column(DateTimeUTC, default=utcnow)
+
+    call_hash_idx = prefix_index("call_node", call_hash, "call_hash")
+
+    task: Mapped[Task] = one("call_nodes")
+    value: Mapped[Value] = one("results")
+    task_set: Mapped[list[CallSubtreeTask]] = many("call_node")
+    arguments: Mapped[list[Argument]] = many("call_node")
+    downstream: Mapped[list[Argument]] = through(
+        "argument_result",
+        "CallNode.call_hash == ArgumentResult.result_call_hash",
+        "ArgumentResult.arg_hash == Argument.arg_hash",
+        "upstream",
+    )
+    arg_results: Mapped[list[ArgumentResult]] = many("result_call_node")
+    child_edges: Mapped[list[CallEdge]] = many("parent_node", foreign_keys=[CallEdge.parent_id])
+    parent_edges: Mapped[list[CallEdge]] = many("child_node", foreign_keys=[CallEdge.child_id])
+    jobs: Mapped[list[Job]] = many("call_node")
+    tags: Mapped[list[Tag]] = tagged("CallNode.call_hash")
+
+    async def children(self) -> list[CallNode]:
+        """Return the calls that this one made, in order; a call that was made twice is there twice."""
+        return await entities(self).get_children(self.call_hash)
+
+    async def parents(self) -> list[CallNode]:
+        """Return the calls that made this one, by their `call_order`."""
+        return await entities(self).get_parents(self.call_hash)
+
+    async def args_display(self) -> str:
+        """Return the arguments as one short text (at most 100 characters)."""
+        return await entities(self).get_args_display(self.call_hash)
+
+    def __repr__(self) -> str:
+        return f"CallNode(hash='{show(self, 'call_hash', 8)}', task_name='{show(self, 'task_name')}')"
+
+
+class CallSubtreeTask(Base):
+    """A task that a call ran, itself or somewhere below; decides about the shallow cache."""
+
+    __tablename__ = "call_subtree_task"
+
+    call_hash: Mapped[str] = key_of("call_node.call_hash", primary_key=True)
+    task_hash: Mapped[str] = key_of("task.hash", primary_key=True)
+
+    call_node: Mapped[CallNode] = one("task_set")
+    task: Mapped[Task] = relationship(lazy="raise")
+
+
+class HandleEdge(Base):
+    """An edge from a handle's state to the one that followed."""
+
+    __tablename__ = "handle_edge"
+
+    parent_id: Mapped[str] = key_of("handle.hash", primary_key=True)
+    child_id: Mapped[str] = key_of("handle.hash", primary_key=True)
+
+
+class Handle(WithHolders, Base):
+    """One state of a handle (a connection, a database ...) as it went through the tasks."""
+
+    __tablename__ = "handle"
+
+    hash: Mapped[str] = mapped_column(Hash, primary_key=True)
+    fullname: Mapped[str] = mapped_column(String(1024), index=True)
+    value_hash: Mapped[str] = key_of("value.value_hash")
+    key: Mapped[str] = mapped_column(String(1024))
+    is_valid: Mapped[bool] = mapped_column(default=True)
+
+    value: Mapped[Value] = one("handle")
+    parent_values: Mapped[list[Value]] = wholes("Handle", "subhandles")
+    children: Mapped[list[Handle]] = through(
+        "handle_edge", "Handle.hash == HandleEdge.parent_id", "Handle.hash == HandleEdge.child_id", "parents"
+    )
+    parents: Mapped[list[Handle]] = through(
+        "handle_edge", "Handle.hash == HandleEdge.child_id", "Handle.hash == HandleEdge.parent_id", "children"
+    )
+
+    def __repr__(self) -> str:
+        return f"Handle(hash='{show(self, 'hash', 8)}', name='{show(self, 'fullname')}')"
+
+
+class Execution(WithStatus, Base):
+    """One run of a workflow: the job at its root and what was asked on the command line."""
+
+    __tablename__ = "execution"
+
+    id: Mapped[str] = mapped_column(String, primary_key=True)
+    args: Mapped[str]
+    updated_time: Mapped[datetime | None] = mapped_column(DateTimeUTC)
+    job_id: Mapped[str] = mapped_column(
+        String, ForeignKey("job.id", deferrable=True, initially="deferred"), index=True
+    )
+
+    id_idx = prefix_index("execution", id, "id")
+
+    job: Mapped[Job | None] = relationship(foreign_keys=[job_id], lazy="raise")
+    jobs: Mapped[list[Job]] = many("execution", foreign_keys="Job.execution_id")
+    tags: Mapped[list[Tag]] = tagged("Execution.id")
+
+    async def call_node(self) -> CallNode | None:
+        """Return the call of the job at the root, None while it is not over."""
+        return await entities(self).get_job_call_node(self.job_id)
+
+    async def task(self) -> Task | None:
+        """Return the task of the call at the root, None while it is not over."""
+        return await entities(self).get_job_task(self.job_id)
+
+    def calc_status(self, result_type: str | None) -> str:
+        """Return, and keep, the status that the type of the root's result makes; needs `job` loaded."""
+        job = self.job
+        return self._keep_status(get_execution_status(job.calc_status(result_type) if job else None))
+
+    def _load_status(self) -> str:
+        return get_execution_status(self.job.status if self.job else None)
+
+    def __repr__(self) -> str:
+        return f"Execution(id='{show(self, 'id', 8)}', args={show(self, 'args')})"
+
+
+class Job(WithStatus, Base):
+    """One task call within an execution: when it ran, under which job, and to which call it led."""
+
+    __tablename__ = "job"
+
+    id: Mapped[str] = mapped_column(String, primary_key=True)
+    start_time: Mapped[datetime] = mapped_column(DateTimeUTC, index=True)
+    end_time: Mapped[datetime | None] = mapped_column(DateTimeUTC, index=True)
+    task_hash: Mapped[str] = key_of("task.hash")
+    cached: Mapped[bool] = mapped_column(default=False)
+    call_hash: Mapped[str | None] = key_of("call_node.call_hash")
+    parent_id: Mapped[str | None] = mapped_column(String, ForeignKey("job.id"), index=True)
+    execution_id: Mapped[str] = mapped_column(
+        String,
+        # Set apart, as it closes a circle: an execution refers to its root job.
+        ForeignKey(
+            "execution.id", name="ct_job_execution_id", use_alter=True, deferrable=True, initially="deferred"
+        ),
+        index=True,
+    )
+
+    id_idx = prefix_index("job", id, "id")
+
+    task: Mapped[Task] = one("jobs")
+    call_node: Mapped[CallNode | None] = one("jobs")
+    child_jobs: Mapped[list[Job]] = many("parent_job", foreign_keys=[parent_id], order_by=start_time)
+    parent_job: Mapped[Job | None] = one("child_jobs", foreign_keys=[parent_id], remote_side=[id])
+    execution: Mapped[Execution] = one("jobs", foreign_keys=[execution_id])
+    tags: Mapped[list[Tag]] = tagged("Job.id")
+
+    @property
+    def duration(self) -> timedelta | None:
+        """How long the job took; None while it has no end."""
+        return self.end_time - self.start_time if self.end_time else None
+
+    async def context(self) -> dict[str, Any]:
+        """Return the context that the job's call was recorded with, {} when there is none."""
+        return await entities(self).get_context(self.call_hash) if self.call_hash else {}
+
+    def calc_status(self, result_type: str | None) -> str:
+        """Return, and keep, the status that the type of the call's result makes."""
+        return self._keep_status(get_job_status(self.end_time, self.cached, result_type))
+
+    def _load_status(self) -> str:
+        result_type = self.call_node.value.type if self.call_node else None
+        return get_job_status(self.end_time, self.cached, result_type)
+
+    def __repr__(self) -> str:
+        start_time, task_hash = show(self, "start_time"), show(self, "task_hash", 8)
+        return f"Job(id='{show(self, 'id', 8)}', start_time='{start_time}', task_hash='{task_hash}')"
+
+
+class Task(Base):
+    """A version of a task: its name and the source that it had."""
+
+    __tablename__ = "task"
+
+    hash: Mapped[str] = mapped_column(Hash, primary_key=True)
+    name: Mapped[str] = mapped_column(String)
+    namespace: Mapped[str] = mapped_column(String)
+    source: Mapped[str]
+
+    hash_idx = prefix_index("task", hash, "hash")
+    name_idx = prefix_index("task", name, "name", unique=False)
+    namespace_idx = prefix_index("task", namespace, "namespace", unique=False)
+
+    value: Mapped[Value | None] = one(
+        "task", primaryjoin="Task.hash == foreign(Value.value_hash)", uselist=False, viewonly=True
+    )
+    evals: Mapped[list[Evaluation]] = many("task")
+    call_nodes: Mapped[list[CallNode]] = many("task")
+    jobs: Mapped[list[Job]] = many("task")
+    tags: Mapped[list[Tag]] = tagged("Task.hash")
+
+    @property
+    def fullname(self) -> str:
+        """The name with its namespace in front."""
+        return f"{self.namespace}.{self.name}" if self.namespace else self.name
+
+    def show_source(self) -> None:
+        """Write the task's source to standard output."""
+        sys.stdout.write(f"{self.source}\n")
+
+    def __repr__(self) -> str:
+        fullname = ".".join(filter(None, (self.__dict__.get("namespace"), show(self, "name"))))
+        return f"Task(hash='{show(self, 'hash', 8)}', name='{fullname}')"
+
+
+class TagEdit(Base):
+    """An edge from a tag to the tag that superseded it."""
+
+    __tablename__ = "tag_edit"
+
+    parent_id: Mapped[str] = mapped_column(String, ForeignKey("tag.tag_hash"), primary_key=True)
+    child_id: Mapped[str] = mapped_column(String, ForeignKey("tag.tag_hash"), primary_key=True)
+
+    parent: Mapped[Tag] = one("child_edits", foreign_keys=[parent_id], viewonly=True)
+    child: Mapped[Tag] = one("parent_edits", foreign_keys=[child_id], viewonly=True)
+
+
+class Tag(Base):
+    """A key and a JSON value on an entity; superseded tags stay, no longer current."""
+
+    __tablename__ = "tag"
+
+    tag_hash: Mapped[str] = mapped_column(Hash, primary_key=True)
+    entity_type: Mapped[TagEntity] = mapped_column(tag_entity_type())
+    entity_id: Mapped[str] = mapped_column(String, index=True)
+    key: Mapped[str] = mapped_column(String, index=True)
+    value: Mapped[Any] = mapped_column(JSON, index=True, nullable=False)
+    is_current: Mapped[bool] = mapped_column(default=True)
+
+    tag_hash_idx = Index(
+        "ix_tag_tag_hash_current",
+        tag_hash,
+        unique=True,
+        postgresql_where=text("is_current"),
+        sqlite_where=text("is_current"),
+    )
+
+    parents: Mapped[list[Tag]] = through(
+        "tag_edit", "Tag.tag_hash == TagEdit.child_id", "Tag.tag_hash == TagEdit.parent_id", "children"
+    )
+    children: Mapped[list[Tag]] = through(
+        "tag_edit", "Tag.tag_hash == TagEdit.parent_id", "Tag.tag_hash == TagEdit.child_id", "parents"
+    )
+    child_edits: Mapped[list[TagEdit]] = many("parent", foreign_keys=[TagEdit.parent_id], viewonly=True)
+    parent_edits: Mapped[list[TagEdit]] = many("child", foreign_keys=[TagEdit.child_id], viewonly=True)
+
+    # Plural as the reference names them, though a tag has one entity: of the five at most one is not None.
+    call_nodes: Mapped[CallNode | None] = tags_entity("CallNode.call_hash")
+    executions: Mapped[Execution | None] = tags_entity("Execution.id")
+    jobs: Mapped[Job | None] = tags_entity("Job.id")
+    tasks: Mapped[Task | None] = tags_entity("Task.hash")
+    values: Mapped[Value | None] = tags_entity("Value.value_hash")
+
+    @property
+    def base_key(self) -> str:
+        """The key without its namespace."""
+        return self.key.rpartition(".")[2]
+
+    @property
+    def namespace(self) -> str:
+        """The key's namespace, "" when it has none."""
+        return self.key.rpartition(".")[0]
+
+    @staticmethod
+    def get_delete_tag() -> Tag:
+        """Return a tag that deletes its parents; the caller gives it its hash."""
+        return Tag(tag_hash="", entity_type=TagEntity.Null, entity_id="", key="", value=None)
+
+    async def entity(self) -> Execution | Job | CallNode | Task | Value:
+        """Return what the tag hangs on."""
+        return await entities(self).get_entity(self.entity_type, self.entity_id)
+
+    async def value_parsed(self) -> Any:
+        """Return the stored value whose hash is the tag's value, None when there is none."""
+        return await entities(self).get_value_parsed(self.value) if isinstance(self.value, str) else None
+
+    def __repr__(self) -> str:
+        value = json.dumps(self.__dict__.get("value"), sort_keys=True)
+        return (
+            f"Tag(tag_hash={show(self, 'tag_hash', 8)}, entity_id={show(self, 'entity_id', 8)}, "
+            f"key={show(self, 'key')}, value={value})"
+        )
