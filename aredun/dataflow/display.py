@@ -1,0 +1,210 @@
+"""Documents, text and JSON of a dataflow as async generators, with previews and jobs fetched in bulk."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from aredun.database.graph import get_graph_dialect
+from aredun.dataflow.dom import iter_dataflow_dom
+from aredun.dataflow.render import (
+    CallJob,
+    display_section,
+    get_section_calls,
+    get_section_values,
+    serialize_section,
+    trim_string,
+)
+from aredun.dataflow.statements import make_jobs_statement
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterable
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.backend import RedunBackendDb
+    from aredun.dataflow.nodes import DataflowEdge
+    from aredun.dataflow.sections import DataflowDOM, DataflowSectionDOM
+
+# The first section is shown at once; after that more and more of them share their statements.
+FIRST_BATCH = 4
+LAST_BATCH = 1_000
+# Edges beyond which the documents are made in a thread.
+MANY_EDGES = 2_000
+_DOM_CHUNK = 200
+
+
+async def make_dataflow_dom(
+    dataflow_edges: AsyncIterable[DataflowEdge] | Iterable[DataflowEdge], new_varname: str = "value"
+) -> AsyncGenerator[DataflowSectionDOM, None]:
+    """Make the documents of all sections of a dataflow.
+
+    Parameters
+    ----------
+    dataflow_edges : async iterable or iterable of DataflowEdge
+        The edges of an upstream walk; all of them are read first, since the last one may change the first
+        section.
+    new_varname : str
+        Name of the node that the walk began at.
+
+    Yields
+    ------
+    DataflowSectionDOM
+        Documents in the order in which they are shown. Mirrors redun's `make_dataflow_dom`.
+    """
+    edges = await _collect(dataflow_edges)
+    sections = iter_dataflow_dom(edges, new_varname)
+    if len(edges) <= MANY_EDGES:
+        for dom in sections:
+            yield dom
+        return
+    while chunk := await asyncio.to_thread(_take, sections, _DOM_CHUNK):
+        for dom in chunk:
+            yield dom
+
+
+async def display_dataflow(backend: RedunBackendDb, dom: DataflowDOM) -> AsyncGenerator[str, None]:
+    """Write the documents of a dataflow as text.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        Where previews of the values come from; nothing is unpickled for real.
+    dom : async iterable or iterable of DataflowSectionDOM
+        The documents.
+
+    Yields
+    ------
+    str
+        Lines without line ends, an empty one after every section. Mirrors redun's `display_dataflow`.
+    """
+    async with aclosing(_in_batches(dom)) as batches:
+        async for batch in batches:
+            previews = await get_previews(
+                backend, {value for item in batch for value in get_section_values(item)}
+            )
+            for item in batch:
+                for line in display_section(item, previews):
+                    yield line
+                yield ""
+
+
+async def serialize_dataflow(
+    backend: RedunBackendDb, dom: DataflowDOM
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Write the documents of a dataflow as JSON.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        Where previews of the values and the jobs of the calls come from.
+    dom : async iterable or iterable of DataflowSectionDOM
+        The documents.
+
+    Yields
+    ------
+    dict
+        One object per section. Mirrors redun's `serialize_dataflow`.
+    """
+    async with aclosing(_in_batches(dom)) as batches:
+        async for batch in batches:
+            previews = await get_previews(
+                backend, {value for item in batch for value in get_section_values(item)}
+            )
+            jobs = await get_latest_jobs(
+                backend, {call for item in batch for call in get_section_calls(item)}
+            )
+            for item in batch:
+                yield serialize_section(item, previews, jobs)
+
+
+async def get_previews(backend: RedunBackendDb, value_hashes: Collection[str]) -> dict[str, str]:
+    """Return values as they are shown, at most 200 characters each.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository.
+    value_hashes : collection of str
+        Hashes of values.
+
+    Returns
+    -------
+    dict of str to str
+        Text by hash, for the values that are recorded.
+    """
+    if not value_hashes:
+        return {}
+    previews = await backend.get_previews(sorted(value_hashes))
+    # A preview may be a long list: writing it out is work.
+    return await asyncio.to_thread(
+        lambda: {value_hash: trim_string(repr(preview)) for value_hash, preview in previews.items()}
+    )
+
+
+async def get_latest_jobs(backend: RedunBackendDb, call_hashes: Collection[str]) -> dict[str, CallJob]:
+    """Return the job of every call that started last.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository.
+    call_hashes : collection of str
+        Hashes of calls.
+
+    Returns
+    -------
+    dict of str to CallJob
+        The job by call; calls without a job are missing. Of jobs that started together the one with the least
+        id counts.
+    """
+    if not call_hashes:
+        return {}
+    dialect = get_graph_dialect(backend.database.dialect_name)
+    statement = sa.text(make_jobs_statement(dialect))
+
+    async def operation(session: AsyncSession) -> dict[str, CallJob]:
+        found = await session.execute(statement, dialect.bind_strings("calls", sorted(call_hashes)))
+        return {row[0]: CallJob(row[1], row[2]) for row in found}
+
+    return await backend.database.read(operation)
+
+
+async def _collect(items: AsyncIterable[Any] | Iterable[Any]) -> list[Any]:
+    if isinstance(items, list):
+        return items
+    if hasattr(items, "__aiter__"):
+        return [item async for item in items]
+    return list(items)
+
+
+def _take(items: Any, most: int) -> list[Any]:
+    return [item for _, item in zip(range(most), items, strict=False)]
+
+
+async def _in_batches(
+    dom: DataflowDOM,
+) -> AsyncGenerator[list[DataflowSectionDOM], None]:
+    batch: list[DataflowSectionDOM] = []
+    size = FIRST_BATCH
+    async with aclosing(_iterate(dom)) as items:
+        async for item in items:
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+                size = min(size * 4, LAST_BATCH)
+    if batch:
+        yield batch
+
+
+async def _iterate(items: AsyncIterable[Any] | Iterable[Any]) -> AsyncGenerator[Any, None]:
+    if hasattr(items, "__aiter__"):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item

@@ -1,0 +1,193 @@
+"""The walk the other way: everything that was derived from a value, a file, a task or a call."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from aredun.dataflow import downstream_statements as statements
+from aredun.dataflow.bulk import BulkLoader, Entry, Wanted, parse_key
+from aredun.dataflow.decide import (
+    ARGUMENT,
+    CALL,
+    COUNT,
+    NAME,
+    POSITION,
+    Step,
+    argument_key,
+    call_key,
+    count_arguments,
+    result_key,
+)
+from aredun.dataflow.engine import Walk
+from aredun.dataflow.nodes import argument_order
+from aredun.dataflow.refs import DECODE_CHUNK, in_chunks
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.backend import RedunBackendDb
+    from aredun.database import Database
+    from aredun.dataflow.nodes import DataflowEdge, DataflowNode
+
+
+def walk_downstream(
+    backend: RedunBackendDb,
+    init_node: Any,
+    *,
+    max_depth: int | None = None,
+    max_edges: int | None = None,
+    after: int = 0,
+) -> AsyncGenerator[DataflowEdge, None]:
+    """Walk everything that was derived from a node, depth first: what must be redone if it was wrong.
+
+    - A value leads to every argument that is or holds it and, where it is a task, to every call of it.
+    - An argument leads to its call, then to the arguments of child calls that share the value followed.
+    - A call leads to its result.
+    - A result leads to the arguments that were made of it, then to the parent calls whose results share it.
+
+    One value shares another if it is the other, holds it or is a part of it. redun has no such walk.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository.
+    init_node : ValueRef, CallNodeRef, ArgumentValue, CallNodeValue or a model's instance
+        Where to begin: a `File` counts as its value, a `Task` as the value that it is recorded as.
+    max_depth : int, optional
+        Leave out edges out of nodes that are this many edges or more away from the start, on the shortest
+        way.
+    max_edges : int, optional
+        End after this many edges were yielded.
+    after : int
+        Skip this many edges: with the number of the last edge received (they count from 1) a walk goes on
+        behind it.
+
+    Yields
+    ------
+    DataflowEdge
+        `dest` was derived from `src`; None where nothing was. Siblings come in the order in which they
+        were recorded, then by hash, so the order is the same every time.
+
+    Raises
+    ------
+    UsageError
+        A bound is negative, or the repository has no such call or argument.
+    TypeError
+        The object is no dataflow node.
+    """
+    walk = Walk(DownstreamLoader(backend.database), max_depth=max_depth, max_edges=max_edges, after=after)
+    return walk.run(init_node)
+
+
+class DownstreamLoader(BulkLoader):
+    """Loads entries for a downstream walk.
+
+    Parameters
+    ----------
+    database : Database
+        Every load takes a short session of its own from it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.reach_statement = statements.make_downstream_reach_statement(self._dialect)
+
+    async def load_layer(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Return the entries of some nodes, or of one value, in at most three statements."""
+        if keys[0][0] == "V":
+            return {keys[0]: await self._load_value(keys[0][1:])}
+        return await self._database.read(
+            lambda session: self.load_edges(session, [parse_key(key) for key in keys], with_parents=False)
+        )
+
+    async def _load_value(self, value_hash: str) -> Entry:
+        async def operation(session: AsyncSession) -> Entry:
+            found = await session.execute(sa.text(statements.USES_OF_VALUE), {"value": value_hash})
+            rows: list[tuple[Any, Step]] = []
+            async for call, task, result, arg, own_value, position, name, time in in_chunks(found):
+                step: Step = (call_key(call), call, task, result, 0)
+                if arg is not None:
+                    key = argument_key(arg, value_hash)
+                    step = (key, call, task, result, 0, value_hash, arg, own_value, position, name)
+                rows.append((_order(step, arg is not None, 0, time), step))
+            counts = await self.load_tasks(session, {step[1]: step[2] for _, step in rows})
+            await asyncio.to_thread(rows.sort, key=_first)
+            return count_arguments(tuple(step for _, step in rows), counts)
+
+        return await self._database.read(operation)
+
+    async def load_edges(
+        self, session: AsyncSession, nodes: Sequence[Wanted], *, with_parents: bool
+    ) -> dict[str, Entry]:
+        """Return the entries of some nodes; see `BulkLoader.load_edges`. Parents make no difference
+        downstream.
+        """
+        wanted: dict[str, list[Wanted]] = {"c": [], "a": [], "r": []}
+        for node in nodes:
+            wanted[node[0][0].lower()].append(node)
+        parameters: dict[str, Any] = {}
+        for kind, some in wanted.items():
+            if some:
+                parameters.update(self._dialect.bind(kind, [node[1:3] for node in some], 2))
+        kinds = "".join(kind for kind, some in wanted.items() if some)
+        statement = statements.make_downstream_edges_statement(self._dialect, kinds)
+        found: dict[str, dict[str, tuple[Any, Step]]] = {node[0]: {} for node in nodes}
+        calls: dict[str, str] = {}
+        async for row in self._dialect.fetch(session, statement, 12, parameters):
+            kind = "aacrr"[row[0]]
+            order, step = _make_step(row)
+            calls[row[2]] = row[3]
+            steps = found[wanted[kind][row[1]][0]]
+            # A child that was called again is one way all the same: the first call counts.
+            if step[0] not in steps or order < steps[step[0]][0]:
+                steps[step[0]] = (order, step)
+        counts = await self.load_tasks(session, calls)
+        entries: dict[str, Entry] = {}
+        for number, (key, ordered) in enumerate(found.items(), 1):
+            rows = list(ordered.values())
+            if len(rows) > 1:
+                rows.sort(key=_first)
+            entries[key] = count_arguments(tuple(step for _, step in rows), counts)
+            if number % DECODE_CHUNK == 0:
+                await asyncio.sleep(0)
+        return entries
+
+    def complete(self, node: DataflowNode) -> Sequence[Step | None]:
+        """Return the steps out of a node whose entry is empty: nothing was derived from it."""
+        return (None,)
+
+    def get_keys(self, key: str, entry: Entry) -> Sequence[str]:
+        """Return the keys of the nodes that an entry leads to."""
+        return [step[0] for step in entry]
+
+
+def _make_step(row: Sequence[Any]) -> tuple[Any, Step]:
+    branch, _, call, task, result, value, arg, own_value, position, name, call_order, time = row
+    step: Step
+    if branch == 0:
+        step = (call_key(call), call, task, result, 0)
+    elif arg is None:
+        step = (result_key(call, value), call, task, result, 0, value)
+    else:
+        key = argument_key(arg, value)
+        step = (key, call, task, result, 0, value, arg, own_value, position, name)
+    return _order(step, branch in (1, 4), call_order, time), step
+
+
+def _order(step: Step, is_late: bool, call_order: int, time: Any) -> tuple[Any, ...]:
+    """Return the sort key of a step among its siblings; NULL timestamps come first."""
+    place = (
+        (False, 0, "", "")
+        if len(step) <= COUNT + 2
+        else argument_order(step[POSITION], step[NAME], step[ARGUMENT])
+    )
+    return is_late, call_order, time is not None, time or 0, step[CALL], place
+
+
+def _first(row: tuple[Any, Step]) -> Any:
+    return row[0]

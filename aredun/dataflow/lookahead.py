@@ -1,0 +1,255 @@
+"""Which neighbourhoods to load next: those that the depth-first walk will reach, further each time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aredun.dataflow.bulk import Entry, Reach
+    from aredun.dataflow.engine import Source
+
+FIRST_LIMIT = 64
+MAX_LIMIT = 8_192
+LIMIT_GROWTH = 4
+# Loads this large are begun while the walk still has entries: the database works while edges are handed out.
+PREFETCH_LIMIT = 1_024
+# Calls at which the recursion is told to stop, most recently met first.
+MAX_STOPS = 4_096
+# Steps of a look through what is loaded already, before others get the event loop.
+SCAN_CHUNK = 1_000
+
+
+class Pending:
+    """The stack of a depth-first walk and what it has met."""
+
+    def __init__(self) -> None:
+        self.stack: list[tuple[str, Any, Any]] = []
+        # Keys that the walk may expand, None for all.
+        self.allowed: set[str] | None = None
+        self._waiting: set[str] = set()
+        self._seen: dict[str, set[bytes | str]] = {"C": set(), "A": set(), "R": set(), "V": set()}
+
+    def push(self, items: Sequence[tuple[str, Any, Any]]) -> None:
+        """Push what was not met before, so that the first item is popped first."""
+        for item in reversed(items):
+            key = item[0]
+            if self.allowed is not None and key not in self.allowed:
+                continue
+            seen = self._seen[key[0]]
+            token = _shorten(key)
+            if token not in seen:
+                seen.add(token)
+                self._waiting.add(key)
+                self.stack.append(item)
+
+    def pop(self) -> tuple[str, Any, Any]:
+        """Pop the next node to expand."""
+        item = self.stack.pop()
+        self._waiting.discard(item[0])
+        return item
+
+    def is_met(self, key: str) -> bool:
+        """Tell whether a node was pushed once, or never will be."""
+        if self.allowed is not None and key not in self.allowed:
+            return True
+        return _shorten(key) in self._seen[key[0]]
+
+    def is_done(self, key: str) -> bool:
+        """Tell whether a node was pushed and popped."""
+        return key not in self._waiting and _shorten(key) in self._seen[key[0]]
+
+
+def _shorten(key: str) -> bytes | str:
+    """Return a key without its kind in half the memory; what is no hexadecimal hash stays text."""
+    try:
+        return bytes.fromhex(key[1:].replace("/", ""))
+    except ValueError:
+        return key
+
+
+class LookAhead:
+    """Entries that were loaded and not used yet, and the policy that loads more.
+
+    Parameters
+    ----------
+    source : Source
+        Loads entries.
+    pending : Pending
+        The walk that they are for.
+    last : int, optional
+        Number of the last edge that is wanted: no more than that is worth loading.
+    """
+
+    def __init__(self, source: Source, pending: Pending, last: int | None = None) -> None:
+        self._source = source
+        self._most = MAX_LIMIT if last is None else max(FIRST_LIMIT, min(MAX_LIMIT, 2 * last))
+        self._pending = pending
+        # Taken from by the walk itself: a call per node would be felt.
+        self.entries: dict[str, Entry] = {}
+        self._limit = FIRST_LIMIT
+        self._seeds = 4
+        self._stops: dict[str, None] = {}
+        self._layers = 1
+        self._backoff = 2
+        self._task: asyncio.Task[None] | None = None
+        # Whether the walk is to call `prefetch` as soon as its stack is complete.
+        self.is_due = False
+
+    async def load(self, key: str) -> Entry:
+        """Load the entry of a node that has none, and others ahead of the walk.
+
+        Parameters
+        ----------
+        key : str
+            Key of the node that the walk expands now.
+
+        Returns
+        -------
+        Entry
+            The steps out of it; it is forgotten here.
+        """
+        if self._task is not None:
+            # The walk has caught up with what is on its way.
+            task, self._task = self._task, None
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError:
+                self._task = task
+                raise
+        if key not in self.entries:
+            await self._load(key)
+        # Loading the next entries can only begin once the steps of this one are on the stack.
+        self.is_due = self._limit >= PREFETCH_LIMIT
+        return self.entries.pop(key)
+
+    def prefetch(self) -> None:
+        """Begin to load what the walk will need after the entries at hand."""
+        self.is_due = False
+        if self._task is None:
+            self._task = asyncio.create_task(self._load(None))
+
+    async def close(self) -> None:
+        """End what is under way; its connection is free when this returns."""
+        if self._task is not None:
+            task, self._task = self._task, None
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _load(self, key: str | None) -> None:
+        if key is not None and key[0] == "V":
+            self.entries.update(await self._source.load_layer([key]))
+        elif self._layers:
+            # The first load is one as well: the second edge must not wait for a recursive plan.
+            self._layers -= 1
+            keys = await self._find_seeds(key, self._limit)
+            if not keys:
+                return
+            self.entries.update(await self._source.load_layer(keys))
+        else:
+            keys = await self._find_seeds(key, self._seeds)
+            if not keys:
+                return
+            reach = await self._source.load_reach(keys, self._limit, self._is_useless, self._stops)
+            self.entries.update(reach.entries)
+            self._adapt(len(keys), reach)
+
+    async def measure(self, start: str, max_depth: int) -> set[str]:
+        """Return the keys of all nodes less than `max_depth` edges away from the start.
+
+        Parameters
+        ----------
+        start : str
+            Key of the start.
+        max_depth : int
+            The bound.
+
+        Returns
+        -------
+        set of str
+            Keys; what was loaded on the way is kept for the walk while it is not too much.
+        """
+        near: set[str] = set()
+        level = [start]
+        for depth in range(max_depth):
+            near.update(level)
+            missing = [key for key in level if key not in self.entries]
+            for begin in range(0, len(missing), MAX_LIMIT):
+                await self._load_level(missing[begin : begin + MAX_LIMIT], max_depth - depth)
+            following: dict[str, None] = {}
+            for number, key in enumerate(level, 1):
+                following.update(dict.fromkeys(self._source.get_keys(key, self.entries[key])))
+                if number % SCAN_CHUNK == 0:
+                    await asyncio.sleep(0)
+            level = [key for key in following if key not in near]
+            if not level:
+                break
+        if len(self.entries) > 4 * MAX_LIMIT:
+            self.entries.clear()
+        return near
+
+    async def _load_level(self, keys: Sequence[str], depth: int) -> None:
+        if depth < 4 or len(keys) > FIRST_LIMIT or keys[0][0] == "V":
+            self.entries.update(await self._source.load_layer(keys))
+        else:
+            # Few nodes and far to go: look ahead along the paths.
+            limit = min(MAX_LIMIT, 16 * depth)
+            reach = await self._source.load_reach(keys, limit, self.entries.__contains__, ())
+            self.entries.update(reach.entries)
+
+    def _is_useless(self, key: str) -> bool:
+        return key in self.entries or self._pending.is_done(key)
+
+    def _adapt(self, seeds: int, reach: Reach) -> None:
+        if reach.known_calls:
+            for call_hash in reach.known_calls[:MAX_STOPS]:
+                self._stops.pop(call_hash, None)
+                self._stops[call_hash] = None
+            while len(self._stops) > MAX_STOPS:
+                del self._stops[next(iter(self._stops))]
+        if len(reach.entries) * 2 < reach.rows:
+            # Most of it was known: other ways lead to the same nodes. Step by step nothing is loaded twice.
+            self._layers = self._backoff
+            self._backoff = min(self._backoff * 2, 64)
+        else:
+            self._backoff = 2
+        self._limit = min(self._limit * LIMIT_GROWTH, self._most)
+        if reach.truncated:
+            self._seeds = max(1, seeds // LIMIT_GROWTH)
+        else:
+            self._seeds = max(1, min(self._limit, self._limit * seeds // max(1, reach.rows)))
+        if len(self.entries) > 4 * MAX_LIMIT:
+            self._seeds = 1
+
+    async def _find_seeds(self, first: str | None, most: int) -> list[str]:
+        """Return the nodes without an entry that the walk will reach first, beginning with `first`."""
+        seeds = {} if first is None else {first: None}
+        met: set[str] = set(seeds)
+        stack: list[str] = []
+        waiting = self._pending.stack
+        below = len(waiting)
+        steps = 0
+        while len(seeds) < most:
+            steps += 1
+            if steps % SCAN_CHUNK == 0:
+                await asyncio.sleep(0)
+                if steps > 4 * MAX_LIMIT:
+                    break
+            if stack:
+                key = stack.pop()
+            elif below := min(below, len(waiting)):
+                below -= 1
+                key = waiting[below][0]
+            else:
+                break
+            entry = self.entries.get(key)
+            if entry is None:
+                seeds[key] = None
+                continue
+            for dest in reversed(self._source.get_keys(key, entry)):
+                if dest not in met and not self._pending.is_met(dest):
+                    met.add(dest)
+                    stack.append(dest)
+        return list(seeds)

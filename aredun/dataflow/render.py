@@ -1,0 +1,213 @@
+"""Text and JSON of dataflow documents. Pure: previews of values and the jobs of calls are handed in."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aredun.dataflow.dom import get_dataflow_call_node, get_node_hash
+from aredun.dataflow.naming import get_argument_name
+from aredun.dataflow.nodes import get_node_kind
+from aredun.values import preview_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from aredun.dataflow.nodes import DataflowNode
+    from aredun.dataflow.sections import DataflowSectionDOM
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+MAX_DISPLAY_LENGTH = 200
+_HASH_DISPLAY_LENGTH = 8
+
+
+class CallJob(NamedTuple):
+    """The latest job of a call: what the JSON of a dataflow links to."""
+
+    job_id: str
+    execution_id: str | None
+
+
+def trim_string(text: str, max_length: int = MAX_DISPLAY_LENGTH, ellipsis: str = "...") -> str:
+    """Return text cut to a length, with an ellipsis at the end when something is missing."""
+    return text if len(text) <= max_length else text[: max_length - len(ellipsis)] + ellipsis
+
+
+def display_hash(node: Any) -> str:
+    """Return a node's hash as it stands before the node: `<12345678> `, nothing for an origin. Mirrors
+    redun's function.
+
+    Parameters
+    ----------
+    node : DataflowNode or None
+        The node.
+
+    Returns
+    -------
+    str
+        The first eight characters in angle brackets, and a space.
+    """
+    node_hash = get_node_hash(node)
+    return f"<{node_hash[:_HASH_DISPLAY_LENGTH]}> " if node_hash else ""
+
+
+def display_value(value: Any, previews: Mapping[str, str] = _NONE) -> str:
+    """Return a value as it is shown. Mirrors redun's function.
+
+    Parameters
+    ----------
+    value : ValueRef or Value
+        The value.
+    previews : mapping of str to str, optional
+        Text of every value that is shown, by its hash; one that is missing is read from the bytes that a
+        model has loaded, if any.
+
+    Returns
+    -------
+    str
+        At most 200 characters.
+    """
+    text = previews.get(value.value_hash)
+    if text is None:
+        loaded = getattr(value, "__dict__", {})
+        if {"type", "format"} <= loaded.keys() and loaded.get("value"):
+            text = repr(preview_value(loaded["type"], loaded["format"], loaded["value"]))
+        else:
+            text = f"Value(hash={value.value_hash[:8]})"
+    return trim_string(text)
+
+
+def display_section(dom: DataflowSectionDOM, previews: Mapping[str, str] = _NONE) -> Iterator[str]:
+    """Yield the lines of one paragraph. Mirrors redun's function.
+
+    Parameters
+    ----------
+    dom : DataflowSectionDOM
+        The document of the section.
+    previews : mapping of str to str
+        Text of the values of its arguments, by their hashes.
+
+    Yields
+    ------
+    str
+        Lines without line ends: the assignment, the routing, the arguments.
+    """
+    assign = dom.assign
+    yield f"{assign.var_name} <-- {_display_clause(assign.prefix, assign.node, assign.node_display)}"
+    indent = " " * (len(assign.var_name) + 1)
+    for routing in dom.routing:
+        yield f"{indent}<-- {_display_clause(routing.prefix, routing.node, routing.node_display)}"
+    width = max((len(arg.var_name) for arg in dom.args), default=0)
+    for arg in dom.args:
+        value_hash = arg.value.value_hash[:_HASH_DISPLAY_LENGTH]
+        yield f"  {arg.var_name:<{width}} = <{value_hash}> {display_value(arg.value, previews)}"
+
+
+def _display_clause(prefix: str, node: DataflowNode | None, text: str) -> str:
+    return f"{prefix} {display_hash(node)}{text}" if prefix else f"{display_hash(node)}{text}"
+
+
+def serialize_section(
+    dom: DataflowSectionDOM, previews: Mapping[str, str] = _NONE, jobs: Mapping[str, CallJob] = _NONE
+) -> dict[str, Any]:
+    """Return one paragraph as JSON. Mirrors redun's function.
+
+    Parameters
+    ----------
+    dom : DataflowSectionDOM
+        The document of the section.
+    previews : mapping of str to str
+        Text of the values of its arguments, by their hashes.
+    jobs : mapping of str to CallJob
+        Latest jobs of its calls, by their hashes.
+
+    Returns
+    -------
+    dict
+        `assign`, `routing` and `args`, field for field as redun has them.
+    """
+    assign = dom.assign
+    job = _get_job(assign.node, jobs)
+    return {
+        "assign": {
+            "var_name": assign.var_name,
+            "prefix": assign.prefix,
+            "display": assign.node_display,
+            "hash": get_node_hash(assign.node),
+            "job_id": job and job.job_id,
+            "execution_id": job and job.execution_id,
+        },
+        "routing": [
+            _serialize_routing(routing.prefix, routing.node_display, routing.node, jobs)
+            for routing in dom.routing
+        ],
+        "args": [
+            {
+                "var_name": arg.var_name,
+                "hash": arg.value.value_hash,
+                "value_display": display_value(arg.value, previews),
+            }
+            for arg in dom.args
+        ],
+    }
+
+
+def _serialize_routing(
+    prefix: str, display: str, node: DataflowNode | None, jobs: Mapping[str, CallJob]
+) -> dict[str, Any]:
+    call_node = get_dataflow_call_node(node)
+    job = _get_job(node, jobs)
+    return {
+        "prefix": prefix,
+        "hash": call_node and call_node.call_hash,
+        "display": display,
+        "job_id": job and job.job_id,
+        "execution_id": job and job.execution_id,
+    }
+
+
+def _get_job(node: DataflowNode | None, jobs: Mapping[str, CallJob]) -> CallJob | None:
+    call_node = get_dataflow_call_node(node)
+    return None if call_node is None else jobs.get(call_node.call_hash)
+
+
+def get_section_values(dom: DataflowSectionDOM) -> list[str]:
+    """Return the hashes of the values that a section shows."""
+    return [arg.value.value_hash for arg in dom.args]
+
+
+def get_section_calls(dom: DataflowSectionDOM) -> list[str]:
+    """Return the hashes of the calls that a section names."""
+    nodes = [dom.assign.node, *(routing.node for routing in dom.routing)]
+    calls = [get_dataflow_call_node(node) for node in nodes]
+    return [call_node.call_hash for call_node in calls if call_node is not None]
+
+
+def describe_node(node: Any) -> dict[str, str]:
+    """Return a node as the JSON messages of the server have it.
+
+    Parameters
+    ----------
+    node : DataflowNode
+        A light node.
+
+    Returns
+    -------
+    dict
+        `kind` and, as far as the kind has them, `value_hash`, `call_hash`, `arg_hash`, `task` (its full name)
+        and `name`
+        (of the argument).
+    """
+    kind = get_node_kind(node)
+    if kind == "Value":
+        return {"kind": kind, "value_hash": node.value_hash}
+    call_node = get_dataflow_call_node(node)
+    described = {"kind": kind, "call_hash": call_node.call_hash, "task": call_node.task.fullname}
+    if kind == "CallNode":
+        return described
+    described["value_hash"] = node.value.value_hash
+    if kind == "ArgumentValue":
+        described["arg_hash"] = node.argument.arg_hash
+        described["name"] = get_argument_name(node.argument)
+    return described

@@ -1,0 +1,89 @@
+"""Where a dataflow begins, given the record that an id stands for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import sqlalchemy as sa
+
+from aredun.dataflow.nodes import ValueRef
+from aredun.dataflow.refs import RefLoader
+from aredun.errors import UsageError
+from aredun.models import CallNode, Execution, Job, Task
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.backend import RedunBackendDb
+    from aredun.dataflow.nodes import DataflowNode
+
+
+class Start(NamedTuple):
+    """Where a dataflow begins.
+
+    Attributes
+    ----------
+    node : DataflowNode
+        The node to walk from.
+    name : str
+        What the text of a dataflow calls it.
+    """
+
+    node: DataflowNode
+    name: str
+
+
+async def get_start(backend: RedunBackendDb, record: Any, *, downstream: bool = False) -> Start:
+    """Return where the dataflow of a record begins.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository.
+    record : Value, Task, CallNode, Job, Execution, File or tuple
+        What `infer_id` found; of a tuple the first item, which is a file.
+    downstream : bool
+        Begin a walk downstream: a call then begins at the call itself, and not at its result.
+
+    Returns
+    -------
+    Start
+        A value for a value, a file or a task; for a call, a job or an execution the result of the call, as
+        `redun log` has it.
+
+    Raises
+    ------
+    UsageError
+        A job or an execution has no call yet, or the record has no dataflow.
+    """
+    record = record[0] if isinstance(record, tuple) else record
+    if isinstance(record, Task):
+        return Start(ValueRef(record.hash), "value")
+    if isinstance(record, Job | Execution | CallNode):
+        call_node = await _find_call(backend, record)
+        if call_node is None:
+            raise UsageError(
+                f"This {type(record).__name__.lower()} has no result to follow: it has not finished."
+            )
+        if downstream:
+            return Start(await RefLoader(backend.database).load_start(call_node), "result")
+        return Start(ValueRef(call_node.value_hash), "result")
+    value_hash = getattr(record, "value_hash", None)
+    if value_hash is None:
+        raise UsageError(
+            f"A {type(record).__name__} has no dataflow: give a value, file, task, job, call or execution."
+        )
+    return Start(ValueRef(value_hash), "value")
+
+
+async def _find_call(backend: RedunBackendDb, record: Job | Execution | CallNode) -> CallNode | None:
+    if isinstance(record, CallNode):
+        return record
+    condition = Job.id == (record.id if isinstance(record, Job) else record.job_id)
+    statement = sa.select(CallNode).join(Job, Job.call_hash == CallNode.call_hash).where(condition)
+
+    async def operation(session: AsyncSession) -> CallNode | None:
+        found: CallNode | None = await session.scalar(statement)
+        return found
+
+    return await backend.database.read(operation)
