@@ -1,0 +1,461 @@
+"""Recording: what a running workflow did, as rows for the write queue."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aredun.caches import CONTEXT_KEY
+from aredun.column_types import TagEntity, utcnow
+from aredun.database import Unit, ValueRows
+from aredun.database.rows import (
+    ARGUMENT,
+    ARGUMENT_RESULT,
+    CALL_EDGE,
+    CALL_NODE,
+    CALL_SUBTREE_TASK,
+    EVALUATION,
+    EXECUTION,
+    FILE,
+    JOB,
+    SUBVALUE,
+    TAG,
+    TASK,
+    VALUE,
+)
+from aredun.errors import RedunDatabaseError, UsageError
+from aredun.hashing import hash_argument, hash_call_node
+from aredun.models import Job
+from aredun.nested import iter_nested_value
+from aredun.tags import build_tag_row
+from aredun.value_sizes import Weight, weigh
+from aredun.values import is_file, is_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from aredun.config import BackendConfig
+    from aredun.database import RowSet, RowTable
+
+    TypedRow = tuple[RowTable, tuple[Any, ...]]
+
+# Tasks whose rows are kept at hand; every job of a task refers to them.
+KEPT_TASKS = 2_000
+
+
+class ValueWriter(Protocol):
+    """The store of large values, as far as writing goes."""
+
+    async def put(self, value_hash: str, data: bytes) -> bool:
+        """Store the data of a value; False if it was there."""
+
+
+@dataclass(slots=True)
+class _Serialized:
+    """A value, ready to be written, with the data that is to go to the value store first."""
+
+    rows: ValueRows
+    to_store: list[tuple[str, bytes]]
+
+
+class ValueRecorder:
+    """Serializes and hashes values, and makes rows of them; large ones in a thread.
+
+    Parameters
+    ----------
+    type_registry : Any
+        aredun's or redun's registry.
+    config : BackendConfig
+        `max_value_size` and what goes to the value store.
+    value_store : ValueWriter, optional
+        Where the data of large values goes.
+    """
+
+    def __init__(self, type_registry: Any, config: BackendConfig, value_store: ValueWriter | None) -> None:
+        self._registry = type_registry
+        self._config = config
+        self._value_store = value_store
+        self._tasks: dict[str, ValueRows] = {}
+
+    async def prepare(self, value: Any, data: bytes | None = None) -> ValueRows:
+        """Make the rows of a value and of all that belongs to it; its data is in the value store by then.
+
+        Parameters
+        ----------
+        value : Any
+            Any value that can be serialized. It must not change until this returns.
+        data : bytes, optional
+            Its serialization, if it is at hand.
+
+        Returns
+        -------
+        ValueRows
+
+        Raises
+        ------
+        RedunDatabaseError
+            If it is larger than `max_value_size`.
+        """
+        weight = weigh(value)
+        if weight is Weight.LARGE or (data is not None and weigh(data) is Weight.LARGE):
+            serialized = await asyncio.to_thread(self._serialize, value, data)
+        else:
+            serialized = self._serialize(value, data, plain=weight is Weight.PLAIN)
+        if self._value_store is not None:
+            for value_hash, stored in serialized.to_store:
+                await self._value_store.put(value_hash, stored)
+        return serialized.rows
+
+    async def prepare_task(self, task: Any) -> ValueRows:
+        """Make the rows of a task, once."""
+        rows = self._tasks.get(task.hash)
+        if rows is None:
+            rows = await self.prepare(task)
+            if len(self._tasks) >= KEPT_TASKS:
+                self._tasks.clear()
+            self._tasks[task.hash] = rows
+        return rows
+
+    def _serialize(self, value: Any, data: bytes | None, *, plain: bool = False) -> _Serialized:
+        registry = self._registry
+        if data is None:
+            data = registry.serialize(value)
+        to_store: list[tuple[str, bytes]] = []
+        if plain:
+            value_hash, row = self._make_row(value, data, to_store)
+            return _Serialized(ValueRows(value_hash, (row,), len(row[1][3])), to_store)
+        value_hash, rows = self._make_rows(value, data, to_store)
+        seen = {value_hash}
+        links: set[str] = set()
+        for subvalue in registry.get_value(value).iter_subvalues():
+            sub_hash, sub_rows = self._make_rows(subvalue, registry.serialize(subvalue), to_store)
+            if sub_hash not in seen:
+                seen.add(sub_hash)
+                rows += sub_rows
+            if sub_hash not in links:
+                links.add(sub_hash)
+                rows.append((SUBVALUE, (sub_hash, value_hash)))
+        size = sum(len(row[3]) for table, row in rows if table is VALUE)
+        return _Serialized(ValueRows(value_hash, rows, size), to_store)
+
+    def _make_rows(
+        self, value: Any, data: bytes, to_store: list[tuple[str, bytes]]
+    ) -> tuple[str, list[TypedRow]]:
+        value_hash, row = self._make_row(value, data, to_store)
+        rows = [row]
+        if is_file(value):
+            rows.append((FILE, (value_hash, value.path)))
+        elif is_task(value):
+            rows.append((TASK, (value_hash, value.name, value.namespace, value.source)))
+        return value_hash, rows
+
+    def _make_row(self, value: Any, data: bytes, to_store: list[tuple[str, bytes]]) -> tuple[str, TypedRow]:
+        registry = self._registry
+        if len(data) > self._config.max_value_size:
+            raise RedunDatabaseError(
+                f"value {_shorten(value)} is too large: {len(data)} bytes, and max_value_size is "
+                f"{self._config.max_value_size}; raise max_value_size and consider a value store "
+                f"(value_store_path)"
+            )
+        value_hash = registry.get_hash(value, data=data)
+        if self._value_store is not None and self._config.stores_value(len(data)):
+            to_store.append((value_hash, data))
+            # No data at all says that it is in the value store.
+            data = b""
+        type_name = registry.get_type_name(type(value))
+        value_format = registry.get_serialization_format(value)
+        return value_hash, (VALUE, (value_hash, type_name, value_format, data))
+
+
+def _shorten(value: Any, length: int = 50) -> str:
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+@dataclass(slots=True, eq=False)
+class CallNodeDraft:
+    """A call that is recorded unless it is there, with edges to those of its children that are.
+
+    Attributes
+    ----------
+    row : tuple
+        Of `call_node`.
+    child_call_hashes : Sequence[str]
+        In the order of the calls, repeats included.
+    arguments : Sequence[tuple]
+        (row of `argument`, the value's rows, calls that it came from).
+    subtree : frozenset[str] | None
+        The tasks of the subtree, None to infer them from the children.
+    tasks : Sequence[ValueRows]
+        The rows of those tasks.
+    """
+
+    row: tuple[Any, ...]
+    child_call_hashes: Sequence[str]
+    arguments: Sequence[tuple[tuple[Any, ...], ValueRows, frozenset[str]]]
+    subtree: frozenset[str] | None
+    tasks: Sequence[ValueRows] = ()
+
+    @property
+    def call_hashes(self) -> list[str]:
+        """The calls that the rows depend on."""
+        upstream = (call_hash for _, _, calls in self.arguments for call_hash in calls)
+        return [self.row[0], *self.child_call_hashes, *upstream]
+
+    @property
+    def with_tasks(self) -> bool:
+        """Whether the subtree has to be inferred."""
+        return self.subtree is None and bool(self.child_call_hashes)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the arguments' data."""
+        return sum(value.size for _, value, _ in self.arguments)
+
+    def add_rows(self, calls: dict[str, set[str]], rows: RowSet) -> None:
+        """Add the rows, given the recorded calls with their subtrees' tasks; then the call to those."""
+        call_hash = self.row[0]
+        if call_hash in calls:
+            return
+        added: list[TypedRow] = [(CALL_NODE, self.row)]
+        for order, child in enumerate(self.child_call_hashes):
+            if child in calls:
+                added.append((CALL_EDGE, (call_hash, child, order)))
+        for argument, value, upstream in self.arguments:
+            rows.add_value(value)
+            added.append((ARGUMENT, argument))
+            added += [(ARGUMENT_RESULT, (argument[0], call)) for call in sorted(upstream) if call in calls]
+        for task in self.tasks:
+            # A child that keeps no provenance leaves its task unrecorded too.
+            rows.add_value(task)
+        subtree = self.subtree if self.subtree is not None else self._infer_subtree(calls)
+        added += [(CALL_SUBTREE_TASK, (call_hash, task_hash)) for task_hash in sorted(subtree)]
+        rows.add(added)
+        calls[call_hash] = set(subtree)
+
+    def _infer_subtree(self, calls: Mapping[str, set[str]]) -> set[str]:
+        subtree = {self.row[2]}
+        for child in self.child_call_hashes:
+            if child in calls:
+                if not calls[child]:
+                    # What is not known of a child is not known of its parent: nothing recorded is a cache
+                    # miss.
+                    return set()
+                subtree |= calls[child]
+        return subtree
+
+
+@functools.lru_cache(maxsize=1024)
+def _lineage_kind(kind: type) -> str:
+    """Tell how redun follows an expression: by its own call, by what it was made of, or either."""
+    names = {base.__name__ for base in kind.__mro__}
+    if "SchedulerExpression" in names:
+        return "upstreams"
+    return "call" if "TaskExpression" in names else "either"
+
+
+def find_upstream_calls(expression: Any) -> frozenset[str]:
+    """Find the calls that an argument's value came from (mirrors redun's `_find_arg_upstreams`).
+
+    Parameters
+    ----------
+    expression : Any
+        The argument as it was written: a value, a lazy expression, or those nested in containers.
+
+    Returns
+    -------
+    frozenset[str]
+        Their call hashes.
+    """
+    if weigh(expression) is Weight.PLAIN:
+        return frozenset()
+    found: set[str] = set()
+    seen: set[int] = set()
+    queue = [expression]
+    while queue:
+        for leaf in iter_nested_value(queue.pop()):
+            if id(leaf) in seen:
+                continue
+            leaf_type: Any = type(leaf)
+            kind = _lineage_kind(leaf_type)
+            call_hash = getattr(leaf, "call_hash", None) if kind != "upstreams" else None
+            if isinstance(call_hash, str) and call_hash:
+                found.add(call_hash)
+            elif kind != "call":
+                upstreams = getattr(leaf, "_upstreams", None)
+                if isinstance(upstreams, list | tuple):
+                    seen.add(id(leaf))
+                    queue.append(list(upstreams))
+    return frozenset(found)
+
+
+@dataclass(slots=True)
+class _Pending:
+    """An execution that is not written before the job at its root starts."""
+
+    args: str
+    updated_time: datetime | None = None
+
+
+@dataclass
+class Recorder:
+    """Turns the calls of a workflow into units for the write queue.
+
+    Attributes
+    ----------
+    values : ValueRecorder
+        Makes rows of values.
+    """
+
+    values: ValueRecorder
+    _executions: dict[str, _Pending] = field(default_factory=dict)
+    _current_execution: str | None = None
+
+    async def make_value(self, value: Any, data: bytes | None) -> tuple[str, Unit]:
+        """Return a value's hash and the unit that records it."""
+        rows = await self.values.prepare(value, data)
+        return rows.value_hash, Unit(rows=rows.rows, extra_size=rows.size)
+
+    def record_execution(self, execution_id: str, args: Sequence[str]) -> None:
+        """Note an execution; it is written along with the job at its root, as redun does."""
+        self._executions[execution_id] = _Pending(json.dumps(list(args)))
+        self._current_execution = execution_id
+
+    def make_heartbeat(self, execution_id: str | None) -> Unit | None:
+        """Return the unit that sets an execution's `updated_time`; None for one that is not written yet."""
+        execution_id = execution_id or self._current_execution
+        if execution_id is None:
+            raise UsageError("no execution has been recorded here: give its execution_id")
+        now = utcnow()
+        pending = self._executions.get(execution_id)
+        if pending is not None:
+            pending.updated_time = now
+            return None
+        return Unit(heartbeats=((execution_id, now),))
+
+    async def make_job_start(self, job: Any, now: datetime | None) -> tuple[Job, Unit]:
+        """Return a job's row and the unit that records its start."""
+        now = now or utcnow()
+        task, execution, parent = _get_parts(job)
+        row = (job.id, now, None, task.hash, False, None, parent, execution)
+        return _make_job(row), await self._make_job_unit(task, row)
+
+    async def make_job_end(self, job: Any, now: datetime | None) -> Unit:
+        """Return the unit that records a job's end, and its start if that was not recorded."""
+        now = now or utcnow()
+        task, execution, parent = _get_parts(job)
+        row = (job.id, now, now, task.hash, bool(job.was_cached), job.call_hash, parent, execution)
+        return await self._make_job_unit(task, row)
+
+    async def _make_job_unit(self, task: Any, row: tuple[Any, ...]) -> Unit:
+        values = (await self.values.prepare_task(task),)
+        job_id, parent_id, execution_id = row[0], row[6], row[7]
+        pending = self._executions.get(execution_id)
+        if parent_id is not None or pending is None:
+            return Unit(rows=((JOB, row),), values=values)
+        execution = (execution_id, pending.args, pending.updated_time, job_id)
+
+        def forget() -> None:
+            # Only once it is committed: until then a retry needs it.
+            if self._executions.get(execution_id) is pending:
+                del self._executions[execution_id]
+
+        return Unit(rows=((JOB, row), (EXECUTION, execution)), values=values, on_commit=(forget,))
+
+    async def make_evaluation(
+        self, eval_hash: str, task_hash: str, args_hash: str, value: Any, value_hash: str | None
+    ) -> Unit:
+        """Return the unit that records the result of a single step."""
+        values: tuple[ValueRows, ...] = ()
+        if not value_hash:
+            values = (await self.values.prepare(value),)
+            value_hash = values[0].value_hash
+        return Unit(rows=((EVALUATION, (eval_hash, task_hash, args_hash, value_hash)),), values=values)
+
+    async def make_call_node(
+        self,
+        task_name: str,
+        task_hash: str,
+        args_hash: str,
+        expr_args: tuple[Sequence[Any], Mapping[str, Any]],
+        eval_args: tuple[Sequence[Any], Mapping[str, Any]],
+        result_hash: str,
+        child_call_hashes: Iterable[str],
+        subtree_tasks: Iterable[Any] | None,
+    ) -> tuple[str, Unit]:
+        """Return a call's hash and the unit that records it."""
+        children = list(child_call_hashes)
+        call_hash = hash_call_node(task_hash, args_hash, result_hash, children)
+        arguments = []
+        for position, key, expression, value in iter_arguments(expr_args, eval_args):
+            rows = await self.values.prepare(value)
+            arg_hash = hash_argument(call_hash, position, key, rows.value_hash)
+            argument = (arg_hash, call_hash, rows.value_hash, position, key)
+            arguments.append((argument, rows, find_upstream_calls(expression)))
+        subtree = None
+        tasks: list[ValueRows] = []
+        if subtree_tasks is not None:
+            given = list(subtree_tasks)
+            subtree = frozenset(task if isinstance(task, str) else task.hash for task in given)
+            tasks = [await self.values.prepare_task(task) for task in given if not isinstance(task, str)]
+        row = (call_hash, task_name, task_hash, args_hash, result_hash, utcnow())
+        return call_hash, Unit(drafts=(CallNodeDraft(row, children, arguments, subtree, tasks),))
+
+    async def make_context(
+        self, call_hash: str, context_hash: str | None, context: Mapping[str, Any]
+    ) -> tuple[str, Unit]:
+        """Return a context's hash and the unit that records it for a call."""
+        unit = Unit()
+        if context_hash is None:
+            context_hash, unit = await self.make_value(context, None)
+        _, tags = make_tags(TagEntity.CallNode, call_hash, [(CONTEXT_KEY, context_hash)])
+        unit.extend(tags)
+        return context_hash, unit
+
+
+def _make_job(row: tuple[Any, ...]) -> Job:
+    """Return a job as a query would load it; the constructor takes ten times as long."""
+    job: Job = Job.__mapper__.class_manager.new_instance()
+    job.__dict__.update(zip(JOB.columns, row, strict=True))
+    return job
+
+
+def make_tags(
+    entity_type: Any, entity_id: str, tags: Iterable[tuple[str, Any]]
+) -> tuple[list[tuple[str, str, str, Any]], Unit]:
+    """Return tags that supersede nothing, as `record_tags` returns them, and the unit that records them."""
+    rows = [build_tag_row(entity_type, entity_id, key, value) for key, value in tags]
+    unit = Unit(rows=[(TAG, tuple(row[name] for name in TAG.columns)) for row in rows])
+    return [(row["tag_hash"], entity_id, row["key"], row["value"]) for row in rows], unit
+
+
+def iter_arguments(
+    expr_args: tuple[Sequence[Any], Mapping[str, Any]], eval_args: tuple[Sequence[Any], Mapping[str, Any]]
+) -> Iterable[tuple[int | None, str | None, Any, Any]]:
+    """Yield (position, key, expression, value) of arguments: positional, by sorted key, then defaults."""
+    expr_positional, expr_kwargs = expr_args
+    positional, kwargs = eval_args
+    for position, (expression, value) in enumerate(zip(expr_positional, positional, strict=False)):
+        yield position, None, expression, value
+    for key in sorted(set(kwargs) & set(expr_kwargs)):
+        yield None, key, expr_kwargs[key], kwargs[key]
+    for key in kwargs:
+        if key not in expr_kwargs:
+            yield None, key, kwargs[key], kwargs[key]
+
+
+def _get_parts(job: Any) -> tuple[Any, str, str | None]:
+    """Return a job's task, the id of its execution, and that of its parent."""
+    if job.task is None or job.execution is None:
+        missing = "task" if job.task is None else "execution"
+        raise UsageError(
+            f"job {job.id} has no {missing}: only a job with a task and an execution is recorded"
+        )
+    return job.task, job.execution.id, job.parent_job.id if job.parent_job else None

@@ -1,0 +1,54 @@
+"""Counting what an import would do, without doing it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from aredun.records.keys import KeySet
+from aredun.records.read import find_present, iter_batches
+from aredun.records.window import parse_items
+from aredun.records.write import PARSE_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Iterable
+
+    from aredun.database import Database
+    from aredun.errors import InvalidRecordError
+
+
+async def count_records(
+    database: Database,
+    records: Iterable[Any] | AsyncIterable[Any],
+    on_refused: Callable[[InvalidRecordError], None],
+) -> tuple[Counter[str], int]:
+    """Check records and count those that would be new; nothing is written.
+
+    Parameters
+    ----------
+    database : Database
+        Where they would be written.
+    records : iterable or async iterable of dict
+        The records.
+    on_refused : callable
+        Is given the error of every record that is malformed, forged or damaged. What refers to records that
+        are nowhere is not found out.
+
+    Returns
+    -------
+    tuple of (Counter, int)
+        New records by kind, and the number of those that are there already.
+    """
+    new: Counter[str] = Counter()
+    known = 0
+    seen = KeySet()
+    async for batch in iter_batches(records, PARSE_SIZE):
+        items, suspects, errors = await asyncio.to_thread(parse_items, batch, True)
+        for error in errors:
+            on_refused(error)
+        fresh = [item for item in (*items, *suspects) if seen.add(item.id)]
+        present = await find_present(database, [item.id for item in fresh])
+        known += len(present)
+        new.update(item.kind for item in fresh if item.id not in present)
+    return new, known

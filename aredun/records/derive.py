@@ -1,0 +1,158 @@
+"""What follows from records without being in them: subtree tasks, evaluations, and which tags are current."""
+
+from __future__ import annotations
+
+from hashlib import sha512
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from aredun.column_types import in_array
+from aredun.database.record_rows import get_existing
+from aredun.hashing import HASH_LEN
+from aredun.models import CallSubtreeTask, Tag, TagEdit, Value
+from aredun.statuses import ERROR_TYPE_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.record_fields import ParsedRecord, Row
+
+
+class CallFacts:
+    """What is known of one call node: its row, its children, and whether those are all that it called.
+
+    Attributes
+    ----------
+    row : Row
+        Its row of the table `call_node`.
+    children : sequence of str
+        The call hashes of its recorded children.
+    is_whole : bool
+        Its call hash follows from its fields: it made no calls that are not recorded.
+    """
+
+    __slots__ = ("children", "is_whole", "row")
+
+    def __init__(self, row: Row, children: Sequence[str], is_whole: bool) -> None:
+        self.row = row
+        self.children = children
+        self.is_whole = is_whole
+
+
+def get_facts(record: ParsedRecord) -> CallFacts:
+    """Return what is known of the call node that a record is."""
+    return CallFacts(record.row, [edge[1] for edge in record.get_rows("call_edge")], record.is_whole)
+
+
+async def derive_subtree_tasks(session: AsyncSession, calls: Sequence[CallFacts]) -> list[Row]:
+    """Return the rows of `call_subtree_task` that recording these calls would have made.
+
+    A call whose own calls were not all recorded gets none: an empty subtree is a cache miss, where a set with
+    tasks missing would pass off a result whose inner task has changed.
+
+    Parameters
+    ----------
+    session : AsyncSession
+        Where the children that are not among `calls` are looked up.
+    calls : sequence of CallFacts
+        The calls, children before their parents.
+    """
+    own = {call.row[0] for call in calls}
+    outside = {child for call in calls for child in call.children if child not in own}
+    subtrees = await _get_subtrees(session, outside)
+    rows: list[Row] = []
+    for call in calls:
+        tasks = {call.row[2]}
+        for child in call.children:
+            tasks |= subtrees.get(child, frozenset())
+        whole = call.is_whole and all(subtrees.get(child) for child in call.children)
+        subtrees[call.row[0]] = frozenset(tasks) if whole else frozenset()
+        if whole:
+            rows.extend((call.row[0], task) for task in tasks)
+    return sorted(rows)
+
+
+async def _get_subtrees(session: AsyncSession, calls: Iterable[str]) -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    ordered = sorted(calls)
+    for start in range(0, len(ordered), 1000):
+        part = ordered[start : start + 1000]
+        statement = sa.select(CallSubtreeTask.call_hash, CallSubtreeTask.task_hash)
+        connection = await session.connection()
+        for call_hash, task_hash in await connection.execute(
+            statement.where(in_array(CallSubtreeTask.call_hash, part))
+        ):
+            found.setdefault(call_hash, set()).add(task_hash)
+    return {call_hash: frozenset(tasks) for call_hash, tasks in found.items()}
+
+
+async def derive_evaluations(
+    session: AsyncSession, calls: Sequence[CallFacts], types: Mapping[str, str]
+) -> list[Row]:
+    """Return the rows of `evaluation` that are certain from these calls.
+
+    An evaluation holds what the task itself returned, which may be an expression. That is the recorded result
+    only where the task called nothing, so only such calls, with a result that is no error, give a row.
+
+    Parameters
+    ----------
+    session : AsyncSession
+        Where the types of other results are looked up.
+    calls : sequence of CallFacts
+        The calls; of several with the same task and arguments the latest counts.
+    types : mapping
+        Types of values by hash, as far as known.
+    """
+    leaves = [call.row for call in calls if call.is_whole and not call.children]
+    unknown = sorted({row[4] for row in leaves if row[4] not in types})
+    errors = {value_hash for value_hash, type_name in types.items() if type_name == ERROR_TYPE_NAME}
+    if unknown:
+        statement = sa.select(Value.value_hash).where(
+            in_array(Value.value_hash, unknown), Value.type == ERROR_TYPE_NAME
+        )
+        errors.update((await session.execute(statement)).scalars())
+    rows: dict[str, Row] = {}
+    for _, _, task_hash, args_hash, value_hash, _ in sorted(leaves, key=lambda row: row[5], reverse=True):
+        if value_hash not in errors:
+            eval_hash = hash_evaluation(task_hash, args_hash)
+            rows.setdefault(eval_hash, (eval_hash, task_hash, args_hash, value_hash))
+    return sorted(rows.values())
+
+
+def hash_evaluation(task_hash: str, args_hash: str) -> str:
+    """Return the key of the evaluation cache for a task and the hash of its arguments."""
+    text = f"l4:Eval{len(task_hash)}:{task_hash}{len(args_hash)}:{args_hash}e"
+    digest: str = sha512(text.encode()).hexdigest()[:HASH_LEN]
+    return digest
+
+
+async def update_current(session: AsyncSession, tags: Iterable[str]) -> int:
+    """Mark those of the given tags that another tag replaces as no longer current; return how many changed.
+
+    The rows are locked in the order of their hashes, so that two imports of the same edits cannot form a
+    deadlock, and in a mode that lets others go on adding edits to them.
+    """
+    changed = 0
+    ordered = sorted(set(tags))
+    for start in range(0, len(ordered), 1000):
+        part = ordered[start : start + 1000]
+        replaced = await get_existing(session, TagEdit.parent_id, part)
+        statement = (
+            sa.select(Tag.tag_hash)
+            .where(in_array(Tag.tag_hash, sorted(replaced)), Tag.is_current)
+            .order_by(Tag.tag_hash)
+            .with_for_update(key_share=True)
+        )
+        current = list((await session.execute(statement)).scalars())
+        if current:
+            changed += len(current)
+            await session.execute(
+                sa.update(Tag)
+                .where(in_array(Tag.tag_hash, current))
+                .values(is_current=False)
+                .execution_options(synchronize_session=False)
+            )
+    return changed

@@ -1,0 +1,71 @@
+"""Record ids in little memory: a hash of 40 digits takes 20 bytes, a UUID 16."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Key = bytes | str
+
+HASH_BYTES = 20
+
+
+def pack(record_id: str) -> Key:
+    """Return a short form of an id, from which `unpack` makes the id again."""
+    length = len(record_id)
+    if length == 40:
+        digits = record_id
+    elif length == 36:
+        digits = record_id.replace("-", "")
+        if len(digits) != 32 or not record_id[8] == record_id[13] == record_id[18] == record_id[23] == "-":
+            return record_id
+    else:
+        return record_id
+    try:
+        key = bytes.fromhex(digits)
+    except ValueError:
+        return record_id
+    # Upper case and blanks would be lost.
+    return key if key.hex() == digits else record_id
+
+
+def unpack(key: Key) -> str:
+    """Return the id that `pack` made short."""
+    if isinstance(key, str):
+        return key
+    digits = key.hex()
+    if len(digits) == 40:
+        return digits
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def unpack_all(keys: Iterable[Key]) -> list[str]:
+    """Return the ids that `pack` made short, in order."""
+    return [key.hex() if isinstance(key, bytes) and len(key) == HASH_BYTES else unpack(key) for key in keys]
+
+
+class KeySet:
+    """A set of record ids, in about 100 bytes each."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, ids: Iterable[str] = ()) -> None:
+        self._keys: set[Key] = {pack(record_id) for record_id in ids}
+
+    def add(self, record_id: str) -> bool:
+        """Add an id; tell whether it was new."""
+        size = len(self._keys)
+        self._keys.add(pack(record_id))
+        return len(self._keys) > size
+
+    def discard(self, record_id: str) -> None:
+        """Remove an id, if it is there."""
+        self._keys.discard(pack(record_id))
+
+    def __contains__(self, record_id: str) -> bool:
+        return pack(record_id) in self._keys
+
+    def __len__(self) -> int:
+        return len(self._keys)

@@ -1,0 +1,229 @@
+"""A window of records: which of them can go in, and in what order."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
+
+from aredun.errors import InvalidRecordError
+from aredun.record_checks import Verdict, check_record
+from aredun.record_fields import KINDS, REFERENCES, ParsedRecord
+from aredun.record_parsing import parse_records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from aredun.record_fields import Need, Row
+
+
+def parse_items(
+    records: Sequence[Any], verify: bool
+) -> tuple[list[ParsedRecord], list[ParsedRecord], list[InvalidRecordError]]:
+    """Take records apart and check them.
+
+    Parameters
+    ----------
+    records : sequence
+        The records.
+    verify : bool
+        Check their hashes.
+
+    Returns
+    -------
+    tuple
+        The good ones; call nodes whose hash does not follow from their fields; the errors of the others.
+    """
+    parsed, errors = parse_records(records)
+    if not verify:
+        return parsed, [], errors
+    items, suspects = [], []
+    for item in parsed:
+        try:
+            verdict = check_record(item)
+        except InvalidRecordError as error:
+            errors.append(error)
+            continue
+        if verdict is Verdict.WRONG:
+            item.is_whole = False
+            suspects.append(item)
+        else:
+            items.append(item)
+    return items, suspects, errors
+
+
+_ById = dict[str, ParsedRecord]
+
+
+class Window:
+    """Records that are looked at together, one per id."""
+
+    def __init__(self) -> None:
+        self._items: dict[str, _ById] = {kind: {} for kind in KINDS}
+        self._tasks: set[str] = set()
+        self._count = 0
+        self.size = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, items: Iterable[ParsedRecord]) -> None:
+        """Add records; of two with one id the first stays."""
+        for item in items:
+            own = self._items[item.kind]
+            if own.setdefault(item.id, item) is not item:
+                continue
+            self._count += 1
+            if item.kind == "Value":
+                self.size += len(item.row[3])
+                if item.is_task:
+                    self._tasks.add(item.id)
+
+    def find_missing(self) -> dict[str, set[str]]:
+        """Return what the records need that is not among them: ids by kind."""
+        rows: dict[str, list[Row]] = defaultdict(list)
+        for kind, own in self._items.items():
+            rows[KINDS[kind].table].extend([item.row for item in own.values()])
+            for item in own.values():
+                if item.parts:
+                    parts = iter(item.parts)
+                    for table in parts:
+                        rows[table].append(next(parts))
+        missing: dict[str, set[str]] = defaultdict(set)
+        for table, references in REFERENCES.items():
+            for place, kind in references:
+                missing[kind].update(map(itemgetter(place), rows[table]))
+        for kind, ids in missing.items():
+            ids.discard(None)
+            ids.difference_update(self._tasks if kind == "Task" else self._items[kind])
+        return {kind: ids for kind, ids in missing.items() if ids}
+
+    def split(self, missing: dict[str, set[str]]) -> tuple[list[ParsedRecord], list[ParsedRecord]]:
+        """Take all records out: those that can go in, in order, and those that lack something.
+
+        Parameters
+        ----------
+        missing : dict
+            What is neither among the records nor in the database: ids by kind.
+
+        Returns
+        -------
+        tuple of two lists
+            The first in an order in which each comes after what it needs; an execution and its jobs follow
+            each other.
+        """
+        items = [item for own in self._items.values() for item in own.values()]
+        blocked = _find_blocked(items, missing) if any(missing.values()) else set()
+        ready = [item for item in items if (item.kind, item.id) not in blocked] if blocked else items
+        waiting = [item for item in items if (item.kind, item.id) in blocked] if blocked else []
+        self._items = {kind: {} for kind in KINDS}
+        self._tasks = set()
+        self._count = self.size = 0
+        return arrange(ready), waiting
+
+
+def _find_blocked(items: Sequence[ParsedRecord], missing: dict[str, set[str]]) -> set[Need]:
+    users: dict[Need, list[ParsedRecord]] = defaultdict(list)
+    for item in items:
+        for need in item.needs:
+            users[need].append(item)
+    lacking = deque((kind, record_id) for kind, ids in missing.items() for record_id in ids)
+    blocked: set[Need] = set()
+    while lacking:
+        for item in users.pop(lacking.popleft(), ()):
+            if (item.kind, item.id) not in blocked:
+                blocked.add((item.kind, item.id))
+                lacking.extend(item.provides())
+    return blocked
+
+
+_ORDER: Final[dict[str, Callable[[ParsedRecord], Any]]] = {
+    "Tag": lambda item: bool(item.parts),
+    "Value": lambda item: bool(item.parts),
+    "CallNode": lambda item: item.row[5],
+    "Job": lambda item: (item.row[7], item.row[6] is not None, item.row[1]),
+}
+
+
+def arrange(items: Iterable[ParsedRecord]) -> list[ParsedRecord]:
+    """Return records in an order in which each comes after what it needs.
+
+    Tags come first, because what they hang on owns them; an execution comes right before its jobs.
+    """
+    by_kind: dict[str, list[ParsedRecord]] = defaultdict(list)
+    for item in items:
+        by_kind[item.kind].append(item)
+    ordered: list[ParsedRecord] = []
+    for kind, key in _ORDER.items():
+        part = _order_kind(kind, sorted(by_kind[kind], key=key))
+        ordered.extend(_put_executions(part, by_kind["Execution"]) if kind == "Job" else part)
+    return ordered
+
+
+def _put_executions(jobs: list[ParsedRecord], executions: list[ParsedRecord]) -> list[ParsedRecord]:
+    by_execution: dict[str, list[ParsedRecord]] = defaultdict(list)
+    for job in jobs:
+        by_execution[job.row[7]].append(job)
+    ordered: list[ParsedRecord] = []
+    for execution in executions:
+        ordered.append(execution)
+        ordered.extend(by_execution.pop(execution.id, ()))
+    for rest in by_execution.values():
+        ordered.extend(rest)
+    return ordered
+
+
+def _order_kind(kind: str, items: list[ParsedRecord]) -> list[ParsedRecord]:
+    by_id = {item.id: item for item in items}
+    ordered: dict[str, ParsedRecord] = {}
+    for item in items:
+        if item.id in ordered:
+            continue
+        if all(need in ordered for need in _get_own_needs(kind, item) if need in by_id):
+            ordered[item.id] = item
+            continue
+        for earlier in _walk_needs(kind, item, by_id, ordered):
+            ordered[earlier.id] = earlier
+    return list(ordered.values())
+
+
+def _get_own_needs(kind: str, item: ParsedRecord) -> Sequence[str]:
+    """Return the ids of the records of its own kind that an item needs."""
+    if kind == "Job":
+        return () if item.row[6] is None else (item.row[6],)
+    parts = item.parts
+    if not parts:
+        return ()
+    tables = _OWN_REFERENCES[kind]
+    return [
+        parts[place + 1][tables[parts[place]]] for place in range(0, len(parts), 2) if parts[place] in tables
+    ]
+
+
+# The tables by which records need others of their kind, and where the ids of those are in a row.
+_OWN_REFERENCES: Final = {
+    kind: {
+        table: place
+        for table, references in REFERENCES.items()
+        for place, needed in references
+        if needed == kind and table not in ("job", "execution")
+    }
+    for kind in KINDS
+}
+
+
+def _walk_needs(kind: str, item: ParsedRecord, by_id: _ById, done: _ById) -> Iterator[ParsedRecord]:
+    """Yield what an item needs of its own kind, depth first, then the item itself."""
+    path = [(item, iter(_get_own_needs(kind, item)))]
+    entered = {item.id}
+    while path:
+        current, needs = path[-1]
+        for need_id in needs:
+            if need_id in by_id and need_id not in done and need_id not in entered:
+                entered.add(need_id)
+                needed = by_id[need_id]
+                path.append((needed, iter(_get_own_needs(kind, needed))))
+                break
+        else:
+            path.pop()
+            yield current

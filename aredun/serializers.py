@@ -1,0 +1,339 @@
+"""Serializers: models to records and back (mirrors `redun.backends.db.serializers`).
+
+A record is redun's record JSON, field for field; `aredun.record_fields` describes it. These classes work on
+models, one at a time or by query; in bulk, `get_records` and `put_records` go from rows to records directly.
+"""
+
+from __future__ import annotations
+
+import abc
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sqlalchemy.orm import joinedload, selectinload
+
+from aredun.column_types import TagEntity
+from aredun.errors import InvalidRecordError
+from aredun.hashing import json_dumps
+from aredun.models import (
+    Argument,
+    ArgumentResult,
+    Base,
+    CallEdge,
+    CallNode,
+    Execution,
+    File,
+    Job,
+    Subvalue,
+    Tag,
+    TagEdit,
+    Task,
+    Value,
+)
+from aredun.record_fields import (
+    CALL_NODE,
+    COLUMNS,
+    EXECUTION,
+    JOB,
+    KINDS,
+    TAG,
+    VALUE,
+    VERSION,
+    Record,
+    bad_record,
+    format_timestamp,
+    get_kind,
+    parse_timestamp,
+)
+from aredun.record_parsing import build_args, build_subtype, parse_record
+from aredun.statuses import get_job_status
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import sqlalchemy as sa
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.record_fields import Kind, Row
+    from aredun.versions import DBVersionInfo
+
+__all__ = [
+    "VERSION",
+    "CallNodeSerializer",
+    "ExecutionSerializer",
+    "JobSerializer",
+    "RecordSerializer",
+    "Serializer",
+    "TagSerializer",
+    "ValueSerializer",
+    "deserialize_timestamp",
+    "serialize_timestamp",
+]
+
+_MODELS: dict[str, type[Base]] = {
+    "argument": Argument,
+    "argument_result": ArgumentResult,
+    "call_edge": CallEdge,
+    "call_node": CallNode,
+    "execution": Execution,
+    "file": File,
+    "job": Job,
+    "subvalue": Subvalue,
+    "tag": Tag,
+    "tag_edit": TagEdit,
+    "task": Task,
+    "value": Value,
+}
+_TIMES = frozenset({"start_time", "end_time", "timestamp"})
+
+
+def serialize_timestamp(timestamp: datetime | None) -> str | None:
+    """Return a point in time as a record holds it, None for None (mirrors redun's function)."""
+    return None if timestamp is None else format_timestamp(timestamp)
+
+
+def deserialize_timestamp(date_str: str | None) -> datetime | None:
+    """Return the point in time that a record holds, in UTC; None for None (mirrors redun's function)."""
+    if not date_str:
+        return None
+    return datetime.fromisoformat(parse_timestamp(date_str)).replace(tzinfo=UTC)
+
+
+class Serializer(abc.ABC):
+    """Turns models of one kind into records and back (mirrors redun's class).
+
+    Parameters
+    ----------
+    db_version : DBVersionInfo, optional
+        The version of the schema; records are the same for all that this library reads.
+    """
+
+    pk_field: str = ""
+
+    def __init__(self, db_version: DBVersionInfo | None = None) -> None:
+        self._db_version = db_version
+
+    def get_pk(self, spec: Record) -> str:
+        """Return the id of a record."""
+        pk = spec.get(self.pk_field)
+        if not isinstance(pk, str):
+            raise bad_record(spec, f"has no {self.pk_field!r}")
+        return pk
+
+    @abc.abstractmethod
+    def serialize(self, row: Any) -> Record:
+        """Return the record of a model whose relationships are loaded, as `serialize_query` loads them."""
+
+    @abc.abstractmethod
+    def load(self, query: sa.Select[Any]) -> sa.Select[Any]:
+        """Return the query with the options that load what `serialize` needs."""
+
+    async def serialize_query(self, query: sa.Select[Any], session: AsyncSession) -> AsyncIterator[Record]:
+        """Yield the records of all models that a query selects, in its order.
+
+        Parameters
+        ----------
+        query : Select
+            Selects one model, e.g. `select(Value).where(...)`.
+        session : AsyncSession
+            Where to run it.
+        """
+        for row in (await session.scalars(self.load(query))).unique():
+            yield self.serialize(row)
+
+    def deserialize(self, spec: Record) -> list[Base]:
+        """Return new models for all rows that a record becomes, its own first.
+
+        Raises
+        ------
+        InvalidRecordError
+            The record is malformed, or of another kind.
+        """
+        kind = get_kind(spec)
+        if kind.pk != self.pk_field or not isinstance(self, _SERIALIZERS[kind.name]):
+            raise bad_record(spec, f"is no record for {type(self).__name__}")
+        return [_make_model(table, row) for table, row in parse_record(spec).iter_rows()]
+
+
+def _make_model(table: str, row: Row) -> Base:
+    cells: dict[str, Any] = dict(zip(COLUMNS[table], row, strict=True))
+    for name, cell in cells.items():
+        if name in _TIMES:
+            cells[name] = deserialize_timestamp(cell)
+    if table == "tag":
+        cells["entity_type"] = TagEntity(cells["entity_type"])
+        cells["value"] = json.loads(cells["value"])
+        cells["is_current"] = True
+    return _MODELS[table](**cells)
+
+
+def _get_row(model: Any, kind: Kind) -> list[Any]:
+    return [getattr(model, name) for name in COLUMNS[kind.table]]
+
+
+class ExecutionSerializer(Serializer):
+    """Turns executions into records and back."""
+
+    pk_field = EXECUTION.pk
+
+    def load(self, query: sa.Select[Any]) -> sa.Select[Any]:
+        """Return the query: an execution's record needs no relationships."""
+        return query
+
+    def serialize(self, row: Execution) -> Record:
+        """Return the record of an execution."""
+        return EXECUTION.build(_get_row(row, EXECUTION))
+
+
+class JobSerializer(Serializer):
+    """Turns jobs into records and back; `children` are all child jobs, whatever else is asked for."""
+
+    pk_field = JOB.pk
+
+    def load(self, query: sa.Select[Any]) -> sa.Select[Any]:
+        """Return the query with the child jobs and what the status needs."""
+        return query.options(
+            selectinload(Job.child_jobs), joinedload(Job.call_node).joinedload(CallNode.value)
+        )
+
+    def serialize(self, row: Job) -> Record:
+        """Return the record of a job whose `child_jobs` and `call_node.value` are loaded."""
+        result = row.call_node.value if row.call_node else None
+        status = get_job_status(row.end_time, row.cached, result.type if result else None)
+        children = sorted(row.child_jobs, key=lambda job: (job.start_time, job.id))
+        return JOB.build(_get_row(row, JOB), status, [job.id for job in children])
+
+
+class ValueSerializer(Serializer):
+    """Turns values into records and back, with their files, tasks and subvalues."""
+
+    pk_field = VALUE.pk
+
+    def load(self, query: sa.Select[Any]) -> sa.Select[Any]:
+        """Return the query with file, task and subvalues."""
+        return query.options(joinedload(Value.file), joinedload(Value.task), selectinload(Value.child_edges))
+
+    def serialize(self, row: Value) -> Record:
+        """Return the record of a value whose `file`, `task` and `child_edges` are loaded.
+
+        A value whose bytes are in a value store has empty `data`; `get_records` fetches them.
+        """
+        subtype = None
+        if row.file:
+            subtype = build_subtype("File", (row.file.path,))
+        elif row.task:
+            subtype = build_subtype("Task", (row.task.name, row.task.namespace, row.task.source))
+        subvalues = sorted(edge.value_hash for edge in row.child_edges)
+        return VALUE.build(_get_row(row, VALUE), subvalues, subtype)
+
+
+class CallNodeSerializer(Serializer):
+    """Turns call nodes into records and back, with their arguments and children."""
+
+    pk_field = CALL_NODE.pk
+
+    def load(self, query: sa.Select[Any]) -> sa.Select[Any]:
+        """Return the query with arguments, their upstream results, and children."""
+        return query.options(
+            selectinload(CallNode.arguments).selectinload(Argument.arg_results),
+            selectinload(CallNode.child_edges),
+        )
+
+    def serialize(self, row: CallNode) -> Record:
+        """Return the record of a call node whose `arguments.arg_results` and `child_edges` are loaded."""
+        arguments = [(arg.arg_hash, arg.value_hash, arg.arg_position, arg.arg_key) for arg in row.arguments]
+        upstreams = {
+            arg.arg_hash: sorted(result.result_call_hash for result in arg.arg_results)
+            for arg in row.arguments
+        }
+        edges = sorted(row.child_edges, key=lambda edge: edge.call_order)
+        children = [edge.child_id for edge in edges]
+        return CALL_NODE.build(_get_row(row, CALL_NODE), build_args(arguments, upstreams), children)
+
+
+class TagSerializer(Serializer):
+    """Turns tags into records and back, with the tags that they replace."""
+
+    pk_field = TAG.pk
+
+    def load(self, query: sa.Select[Any]) -> sa.Select[Any]:
+        """Return the query with the edits that led to each tag."""
+        return query.options(selectinload(Tag.parent_edits))
+
+    def serialize(self, row: Tag) -> Record:
+        """Return the record of a tag whose `parent_edits` are loaded."""
+        cells = _get_row(row, TAG)
+        cells[1] = row.entity_type.name
+        cells[4] = json_dumps(row.value)
+        return TAG.build(cells, sorted(edit.parent_id for edit in row.parent_edits))
+
+
+class RecordSerializer(Serializer):
+    """Turns models of all kinds into records and back."""
+
+    _kind_of: ClassVar[dict[type[Base], str]] = {
+        Execution: "Execution",
+        Job: "Job",
+        CallNode: "CallNode",
+        Value: "Value",
+        Tag: "Tag",
+    }
+
+    def __init__(self, db_version: DBVersionInfo | None = None) -> None:
+        super().__init__(db_version)
+        self._serializers = {name: serializer(db_version) for name, serializer in _SERIALIZERS.items()}
+
+    def get_pk(self, spec: Record) -> str:
+        """Return the id of a record of any kind."""
+        return self.get_subserializer(get_kind(spec).name).get_pk(spec)
+
+    def get_subserializer(self, type: str) -> Serializer:
+        """Return the serializer of one kind of record.
+
+        Parameters
+        ----------
+        type : str
+            `Execution`, `Job`, `CallNode`, `Value` or `Tag`.
+        """
+        if type not in self._serializers:
+            raise InvalidRecordError(f"unknown record type {type!r}: it must be one of {', '.join(KINDS)}")
+        return self._serializers[type]
+
+    def load(self, query: sa.Select[Any]) -> sa.Select[Any]:
+        """Return the query with the options for the model that it selects."""
+        return self._of_query(query).load(query)
+
+    def serialize(self, row: Any) -> Record:
+        """Return the record of a model; that of a task is its value's, which must be loaded."""
+        if isinstance(row, Task):
+            row = row.value
+        kind = self._kind_of.get(type(row))
+        if kind is None:
+            raise InvalidRecordError(f"{type(row).__name__} has no record of its own")
+        return self._serializers[kind].serialize(row)
+
+    async def serialize_query(self, query: sa.Select[Any], session: AsyncSession) -> AsyncIterator[Record]:
+        """Yield the records of all models that a query selects, in its order."""
+        async for record in self._of_query(query).serialize_query(query, session):
+            yield record
+
+    def _of_query(self, query: sa.Select[Any]) -> Serializer:
+        descriptions = query.column_descriptions
+        kind = self._kind_of.get(descriptions[0]["type"]) if len(descriptions) == 1 else None
+        if kind is None:
+            raise InvalidRecordError(f"a query for records selects one of {', '.join(KINDS)}")
+        return self._serializers[kind]
+
+    def deserialize(self, spec: Record) -> list[Base]:
+        """Return new models for all rows that a record becomes, its own first."""
+        return self.get_subserializer(get_kind(spec).name).deserialize(spec)
+
+
+_SERIALIZERS: dict[str, type[Serializer]] = {
+    "Execution": ExecutionSerializer,
+    "Job": JobSerializer,
+    "CallNode": CallNodeSerializer,
+    "Value": ValueSerializer,
+    "Tag": TagSerializer,
+}

@@ -1,0 +1,380 @@
+"""Copying what a plan holds: what is owned before what owns it, read and written side by side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from aredun.column_types import in_array
+from aredun.database.record_rows import get_existing, insert_rows
+from aredun.errors import InvalidRecordError
+from aredun.models import CallNode, Execution, Job, Subvalue, Tag, Value
+from aredun.record_checks import Verdict, check_record
+from aredun.records.keys import pack, unpack, unpack_all
+from aredun.records.window import Window
+from aredun.records.write import write_items
+from aredun.sync.report import SyncReport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.database import Database
+    from aredun.record_fields import ParsedRecord, Row
+    from aredun.records.keys import Key
+    from aredun.sync.plan import Plan
+    from aredun.sync.source import Source
+    from aredun.value_store import ValueStore
+
+_KEYS: Final[dict[str, Any]] = {
+    "Execution": Execution.id,
+    "Job": Job.id,
+    "CallNode": CallNode.call_hash,
+    "Value": Value.value_hash,
+    "Tag": Tag.tag_hash,
+}
+
+
+class Destination:
+    """A repository to write to."""
+
+    def __init__(self, database: Database, value_store: ValueStore | None, min_size: int) -> None:
+        self.database = database
+        self._value_store = value_store
+        self._min_size = min_size
+
+    async def write(self, items: Sequence[ParsedRecord]) -> int:
+        """Write records in one transaction; return how many were new."""
+        return await write_items(self.database, items, self._value_store, self._min_size)
+
+    async def insert(self, table: str, rows: Sequence[Row]) -> None:
+        """Insert rows that are not there yet, sorted by key, in one transaction."""
+        if rows:
+            await self.database.write(lambda session: insert_rows(session, {table: rows}), apart=True)
+
+    async def find_present(self, kind: str, ids: Collection[str]) -> set[str]:
+        """Return those of the ids that need not be copied: unfinished jobs are not among them."""
+        if kind == "Job":
+            statement = sa.select(Job.id).where(in_array(Job.id, ids), Job.end_time.is_not(None))
+
+            async def get_finished(session: AsyncSession) -> set[str]:
+                return set((await session.execute(statement)).scalars())
+
+            return await self.database.read(get_finished)
+        return await self.database.read(lambda session: get_existing(session, _KEYS[kind], ids))
+
+
+async def count_subvalues(database: Database, ids: Collection[str]) -> dict[str, int]:
+    """Return the numbers of subvalues of those of the values that have any."""
+    statement = (
+        sa.select(Subvalue.parent_value_hash, sa.func.count())
+        .where(in_array(Subvalue.parent_value_hash, ids))
+        .group_by(Subvalue.parent_value_hash)
+    )
+
+    async def operation(session: AsyncSession) -> dict[str, int]:
+        return {row[0]: row[1] for row in await session.execute(statement)}
+
+    return await database.read(operation)
+
+
+class Copier:
+    """Copies plans from a source to a destination.
+
+    Parameters
+    ----------
+    source_database : Database
+        Where subvalues are counted.
+    source, destination
+        Where to read and to write.
+    report : SyncReport
+        Kept up to date.
+    workers : int
+        Batches that are under way at a time.
+    batch_size : int
+        Records in one batch.
+    tell : callable
+        Called after each batch.
+    """
+
+    def __init__(
+        self,
+        source_database: Database,
+        source: Source,
+        destination: Destination,
+        report: SyncReport,
+        *,
+        workers: int,
+        batch_size: int,
+        tell: Callable[[], None],
+    ) -> None:
+        self._source_database = source_database
+        self._source = source
+        self._destination = destination
+        self._report = report
+        self._workers = workers
+        self._batch_size = batch_size
+        self._tell = tell
+        # What was refused: nothing that needs it may go in.
+        self._absent: dict[str, set[str]] = {}
+
+    async def copy(self, plan: Plan) -> None:
+        """Copy a plan; when this returns, its executions are there with all that they own."""
+        await self._copy_in_order("Tag", plan.tags)
+        leaves = [key for key in plan.values if key not in plan.parents]
+        await self._copy_values(leaves)
+        await self._copy_in_order("Value", [key for key in plan.values if key in plan.parents])
+        await self._copy_cached(plan)
+        await self._copy_in_order("CallNode", plan.calls)
+        await self._copy_executions(plan)
+        self._report.roots_done += plan.roots
+        self._step(0)
+
+    async def count(self, plan: Plan) -> None:
+        """Count what copying a plan would write, and write nothing."""
+        kinds = {
+            "Tag": plan.tags,
+            "Value": plan.values,
+            "CallNode": plan.calls,
+            "Job": plan.jobs,
+            "Execution": plan.executions,
+        }
+        for kind, keys in kinds.items():
+            missing = await self._find_missing(kind, keys)
+            self._report.count(kind, len(missing))
+            self._step(len(missing))
+        self._report.roots_done += plan.roots
+        self._step(0)
+
+    def _step(self, records: int) -> None:
+        self._report.done += records
+        self._report.tick()
+        self._tell()
+
+    def _cut(self, keys: Sequence[Key]) -> list[list[Key]]:
+        size = self._batch_size
+        return [list(keys[start : start + size]) for start in range(0, len(keys), size)]
+
+    async def _find_missing(self, kind: str, keys: Sequence[Key], *, parents: bool = False) -> list[Key]:
+        """Return the keys that the destination lacks, in order."""
+        parts = self._cut(keys)
+        found: list[set[str]] = [set() for _ in parts]
+        limit = asyncio.Semaphore(self._workers)
+
+        async def ask(index: int) -> None:
+            async with limit:
+                ids = unpack_all(parts[index])
+                present = await self._destination.find_present(kind, ids)
+                if parents:
+                    # A value recorded as part of another has no parts of its own there.
+                    here = await count_subvalues(self._source_database, present)
+                    there = await count_subvalues(self._destination.database, present)
+                    present = {each for each in present if here.get(each, 0) <= there.get(each, 0)}
+            found[index] = present
+
+        async with asyncio.TaskGroup() as group:
+            for index in range(len(parts)):
+                group.create_task(ask(index))
+        missing = [
+            key
+            for part, present in zip(parts, found, strict=True)
+            for key in part
+            if unpack(key) not in present
+        ]
+        self._step(len(keys) - len(missing))
+        return missing
+
+    async def _copy_values(self, keys: Sequence[Key]) -> None:
+        """Copy values that need nothing, several batches at a time."""
+        missing = await self._find_missing("Value", keys)
+        limit = asyncio.Semaphore(self._workers)
+
+        async def run(part: list[Key]) -> None:
+            async with limit:
+                async for items in self._source.iter_items("Value", unpack_all(part)):
+                    await self._write("Value", await self._verify(items))
+                self._step(len(part))
+
+        async with asyncio.TaskGroup() as group:
+            for part in self._cut(missing):
+                group.create_task(run(part))
+
+    async def _copy_cached(self, plan: Plan) -> None:
+        """Copy values of single steps; they are no records, so they count for nothing."""
+        report, self._report = self._report, SyncReport()
+        try:
+            await self._copy_values([key for key in plan.cached if key not in plan.parents])
+            await self._copy_in_order("Value", [key for key in plan.cached if key in plan.parents])
+        finally:
+            self._report = report
+
+    async def _copy_in_order(self, kind: str, keys: Sequence[Key]) -> None:
+        """Copy records that need others of their kind: each goes in once those are there."""
+        missing = await self._find_missing(kind, keys, parents=kind == "Value")
+        if kind == "CallNode":
+            await self._copy_evaluations(missing)
+        pending = set(missing)
+        waiting: list[ParsedRecord] = []
+        async for items in self._read_ahead(kind, missing):
+            verified = await self._verify(items)
+            pending.difference_update(
+                pack(item.id) for item in items if item.id in self._absent.get(kind, ())
+            )
+            waiting = await self._write_ready(kind, [*waiting, *verified], pending)
+        if waiting:
+            self._refuse_waiting(await self._write_ready(kind, waiting, set()))
+
+    async def _copy_evaluations(self, calls: Sequence[Key]) -> None:
+        """Copy what single steps of calls are cached; before the calls, so that none is left without."""
+        for part in self._cut(calls):
+            absent = self._absent.get("Value", ())
+            rows = await self._source.get_evaluations(unpack_all(part))
+            good = [row for row in rows if row[1] not in absent and row[3] not in absent]
+            await self._destination.insert("evaluation", good)
+
+    async def _write_ready(
+        self, kind: str, items: list[ParsedRecord], pending: set[Key]
+    ) -> list[ParsedRecord]:
+        """Write those of the items that need nothing that is still to come; return the others."""
+        window = Window()
+        window.add(items)
+        lacking = self._find_lacking(window, kind, pending)
+        ready, waiting = window.split(lacking)
+        await self._write(kind, ready)
+        pending.difference_update(pack(item.id) for item in ready)
+        self._step(len(ready))
+        return waiting
+
+    def _find_lacking(self, window: Window, kind: str, pending: set[Key]) -> dict[str, set[str]]:
+        lacking = {}
+        for needed, ids in window.find_missing().items():
+            absent = ids & self._absent.get("Value" if needed == "Task" else needed, set())
+            if needed == kind and pending:
+                absent |= {each for each in ids if pack(each) in pending}
+            if absent:
+                lacking[needed] = absent
+        return lacking
+
+    async def _read_ahead(self, kind: str, keys: Sequence[Key]) -> AsyncIterator[list[ParsedRecord]]:
+        """Yield batches in order, while the next ones are being read."""
+        parts = deque(self._cut(keys))
+        reads: deque[asyncio.Task[list[list[ParsedRecord]]]] = deque()
+
+        async def read(part: list[Key]) -> list[list[ParsedRecord]]:
+            ids = unpack_all(part)
+            return [items async for items in self._source.iter_items(kind, ids)]
+
+        # Values may be large: one batch of them at a time.
+        ahead = 1 if kind == "Value" else self._workers
+        try:
+            while parts or reads:
+                while parts and len(reads) < ahead:
+                    reads.append(asyncio.create_task(read(parts.popleft())))
+                for items in await reads.popleft():
+                    yield items
+        finally:
+            for task in reads:
+                task.cancel()
+            await asyncio.gather(*reads, return_exceptions=True)
+
+    async def _verify(self, items: list[ParsedRecord]) -> list[ParsedRecord]:
+        good, errors, unverified = await asyncio.to_thread(_verify_items, items)
+        self._report.unverified += unverified
+        for item, error in errors:
+            self._refuse(item, error)
+        return good
+
+    def _refuse(self, item: ParsedRecord, error: InvalidRecordError) -> None:
+        self._absent.setdefault(item.kind, set()).add(item.id)
+        self._report.refused.append(error)
+
+    def _refuse_waiting(self, items: Sequence[ParsedRecord]) -> None:
+        for item in items:
+            self._refuse(
+                item, InvalidRecordError(f"{item.kind} {item.id} refers to records that were refused")
+            )
+
+    async def _write(self, kind: str, items: Sequence[ParsedRecord]) -> None:
+        if items:
+            self._report.count(kind, await self._destination.write(items))
+            self._report.bytes += sum(item.size for item in items)
+
+    async def _copy_executions(self, plan: Plan) -> None:
+        """Copy the executions of a plan and all of their jobs in one transaction."""
+        jobs = await self._find_missing("Job", plan.jobs)
+        executions = await self._find_missing("Execution", plan.executions)
+        if not jobs and not executions:
+            return
+        refused = await self._find_refused_executions(jobs) if self._absent else set()
+
+        async def operation(session: AsyncSession) -> tuple[int, int]:
+            counts = []
+            for kind, keys in (("Job", jobs), ("Execution", executions)):
+                counts.append(await self._insert(session, kind, keys, refused))
+            return counts[0], counts[1]
+
+        new_jobs, new_executions = await self._destination.database.write(operation, apart=True)
+        self._report.count("Job", new_jobs)
+        self._report.count("Execution", new_executions)
+        self._step(len(jobs) + len(executions))
+
+    async def _insert(self, session: AsyncSession, kind: str, keys: Sequence[Key], refused: set[str]) -> int:
+        pending = set(keys)
+        waiting: list[ParsedRecord] = []
+        table = "job" if kind == "Job" else "execution"
+        new = 0
+        place = 7 if kind == "Job" else 0
+        async for items in self._read_ahead(kind, keys):
+            window = Window()
+            window.add(item for item in [*waiting, *items] if item.row[place] not in refused)
+            needed = window.find_missing().get("Job", set()) if kind == "Job" else set()
+            ready, waiting = window.split({"Job": {each for each in needed if pack(each) in pending}})
+            counts = await insert_rows(session, {table: [item.row for item in ready]})
+            new += counts.get(table, 0)
+            pending.difference_update(pack(item.id) for item in items)
+        return new
+
+    async def _find_refused_executions(self, jobs: Sequence[Key]) -> set[str]:
+        """Return the executions with a job whose task or call was refused; refuse them by name."""
+        refused: dict[str, ParsedRecord] = {}
+        async for items in self._read_ahead("Job", jobs):
+            for item in items:
+                absent = any(
+                    needed in self._absent.get("Value" if kind == "Task" else kind, ())
+                    for kind, needed in item.needs
+                )
+                if absent:
+                    self._refuse_waiting([item])
+                    refused.setdefault(item.row[7], item)
+        for execution_id, item in refused.items():
+            self._report.refused.append(
+                InvalidRecordError(f"Execution {execution_id} refers to Job {item.id}, which was refused")
+            )
+        return set(refused)
+
+
+def _verify_items(
+    items: Sequence[ParsedRecord],
+) -> tuple[list[ParsedRecord], list[tuple[ParsedRecord, InvalidRecordError]], int]:
+    """Check hashes; return the good records, those to refuse and why, and how many cannot be checked."""
+    good = []
+    errors = []
+    unverified = 0
+    for item in items:
+        if item.kind == "Value" and not item.size:
+            errors.append((item, InvalidRecordError(f"Value {item.id} has lost its bytes at the source")))
+            continue
+        try:
+            verdict = check_record(item)
+        except InvalidRecordError as error:
+            errors.append((item, error))
+            continue
+        if verdict is not Verdict.RIGHT:
+            unverified += 1
+        item.is_whole = verdict is Verdict.RIGHT
+        good.append(item)
+    return good, errors, unverified

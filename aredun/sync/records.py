@@ -1,0 +1,145 @@
+"""`sync_records`: the walk, the copying, and how they go side by side."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aredun.errors import UsageError
+from aredun.sync.copy import Copier, Destination
+from aredun.sync.plan import Walker
+from aredun.sync.report import SyncReport
+from aredun.sync.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Iterable
+
+    from aredun.database import Database
+    from aredun.sync.plan import Plan
+    from aredun.value_store import ValueStore
+
+
+class Repository(Protocol):
+    """What a sync needs of a backend."""
+
+    @property
+    def database(self) -> Database:
+        """Its database."""
+        ...
+
+    @property
+    def value_store(self) -> ValueStore | None:
+        """Its value store."""
+        ...
+
+    @property
+    def config(self) -> Any:
+        """Its settings."""
+        ...
+
+
+async def sync_records(
+    src: Repository,
+    dst: Repository,
+    root_ids: Iterable[str] | AsyncIterable[str] | None = None,
+    *,
+    workers: int = 4,
+    batch_size: int = 1000,
+    on_progress: Callable[[SyncReport], None] | None = None,
+    dry_run: bool = False,
+) -> SyncReport:
+    """Copy everything that some records own from one repository to another.
+
+    The newest executions come first. What is owned is written before what owns it, and an execution with all
+    of its jobs in one transaction: whenever a sync is broken off, each record at the destination has all that
+    it owns, and the next sync goes on from there. Repeating it changes nothing.
+
+    Parameters
+    ----------
+    src, dst : RedunBackendDb
+        The repositories; both loaded.
+    root_ids : iterable or async iterable of str, optional
+        Ids of executions, jobs, call nodes, values, tasks or tags; by default all executions. A job stands
+        for its execution, without which it cannot be recorded.
+    workers : int
+        Batches that are read and written at a time.
+    batch_size : int
+        Records in one batch.
+    on_progress : callable, optional
+        Is given the report after each batch.
+    dry_run : bool
+        Count what would be written, and write nothing.
+
+    Returns
+    -------
+    SyncReport
+        `seen`, `written`, `bytes`, `by_type`, `seconds`, `refused`.
+
+    Raises
+    ------
+    UsageError
+        Both are the same repository, or `workers` or `batch_size` is less than 1.
+    RedunDatabaseError
+        One of the databases cannot be reached; what was written stays.
+    """
+    if workers < 1 or batch_size < 1:
+        raise UsageError(f"workers and batch_size must be at least 1, not {workers} and {batch_size}")
+    if src.database is dst.database or _get_place(src) == _get_place(dst) is not None:
+        raise UsageError("a repository cannot be synced with itself: source and destination are the same")
+    roots = None
+    if root_ids is not None:
+        roots = [each async for each in root_ids] if hasattr(root_ids, "__aiter__") else list(root_ids)
+    report = SyncReport()
+
+    def tell() -> None:
+        if on_progress is not None:
+            on_progress(report)
+
+    walker = Walker(src.database)
+    copier = Copier(
+        src.database,
+        Source(src.database, src.value_store),
+        Destination(dst.database, dst.value_store, dst.config.value_store_min_size),
+        report,
+        workers=workers,
+        batch_size=batch_size,
+        tell=tell,
+    )
+    # One group is walked while the one before it is copied.
+    plans: asyncio.Queue[Plan | None] = asyncio.Queue(maxsize=1)
+
+    async def walk() -> None:
+        async for total, executions, others in walker.iter_groups(roots):
+            report.roots = total
+            plan = await walker.walk(executions, others)
+            report.seen += len(plan)
+            await plans.put(plan)
+        await plans.put(None)
+
+    async def copy() -> None:
+        while (plan := await plans.get()) is not None:
+            await (copier.count(plan) if dry_run else copier.copy(plan))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(walk())
+            group.create_task(copy())
+    except ExceptionGroup as error:
+        raise _get_first(error) from error
+    report.tick()
+    return report
+
+
+def _get_place(repository: Repository) -> Any:
+    """Return where a repository's database is; None for one in memory, which is nowhere else."""
+    url = repository.config.url
+    if url is None or not url.is_file:
+        return url
+    return url.file_path.resolve() if url.file_path is not None else None
+
+
+def _get_first(error: BaseException) -> BaseException:
+    """Return the first single error of a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
