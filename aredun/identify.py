@@ -1,0 +1,295 @@
+"""Finding the record that somebody means: by the beginning of an id, `-` and `~2`, or the path of a file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from aredun import statuses
+from aredun.column_types import utcnow
+from aredun.errors import UsageError
+from aredun.models import Argument, CallNode, Execution, File, Job, Subvalue, Task, Value
+from aredun.query_conditions import among, identity
+from aredun.query_filters import PRIMARY_KEYS, filter_arguments, filter_id_prefix
+from aredun.query_scan import Scan, get_load_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Select
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.query_conditions import Condition
+    from aredun.query_scan import Repository
+
+FileUse = tuple[File, Job, str]
+
+
+async def infer_id(
+    backend: Repository,
+    id: str,  # the reference's name
+    include_files: bool = True,
+    required: bool = False,
+) -> Any:
+    """
+    Find the record that an id stands for (mirrors redun's `infer_id`).
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository to look in.
+    id : str
+        The beginning of an id, the name of a task, or what `infer_specialty_id` takes.
+    include_files : bool
+        Whether it may be the path of a file.
+    required : bool
+        Whether there must be exactly one record.
+
+    Returns
+    -------
+    Execution | Job | CallNode | Task | Value | tuple[File, Job, str] | None
+        The record; for a path what `find_file` returns. Without `required` the first one of several
+        (executions, jobs, call nodes, tasks, values, each by id) and None when there is none.
+
+    Raises
+    ------
+    UsageError
+        When the id is empty, names no execution (`~0`, `~1000`), or, if `required`, fits no record or
+        several.
+    """
+    record = await infer_specialty_id(backend, id, include_files=include_files)
+    if record is not None:
+        return record
+    matches = await find_by_prefix(backend, id, 3 if required else 1)
+    if not required:
+        return matches[0] if matches else None
+    matches = leave_out_task_values(matches)
+    if not matches:
+        raise UsageError(f"no record has an id that begins with {id!r}: see 'aredun log' for ids")
+    if len(matches) > 1:
+        shown = " and ".join(describe(record) for record in matches[:2])
+        raise UsageError(f"id {id!r} is ambiguous, it fits {shown}: give more characters")
+    return matches[0]
+
+
+def leave_out_task_values(records: Sequence[Any]) -> list[Any]:
+    """Return the records without values that stand for a task among them: the two have one hash."""
+    tasks = {record.hash for record in records if isinstance(record, Task)}
+    return [record for record in records if not (isinstance(record, Value) and record.value_hash in tasks)]
+
+
+def describe(record: Any) -> str:
+    """Return the type and the whole id of a record, such as `Job 3f2c...`."""
+    name = type(record).__name__
+    return f"{name} {getattr(record, PRIMARY_KEYS[name].key)}"
+
+
+async def find_by_prefix(backend: Repository, prefix: str, limit: int) -> list[Any]:
+    """Return the first records, at most `limit`, whose id begins with a prefix; tasks also by their name."""
+    if not prefix:
+        raise UsageError("the id is empty: give the first characters of one")
+    # One statement says which types there are to read from; mostly it is one.
+    condition = filter_id_prefix(prefix)
+    counts = [
+        sa.select(sa.func.count())
+        .select_from(sa.select(key).where(condition(name).seek).limit(limit).subquery())
+        .scalar_subquery()
+        for name, key in PRIMARY_KEYS.items()
+    ]
+
+    async def operation(session: AsyncSession) -> list[int]:
+        return list((await session.execute(sa.select(*counts))).one())
+
+    found: list[Any] = []
+    for name, count in zip(PRIMARY_KEYS, await backend.database.read(operation), strict=True):
+        if count and len(found) < limit:
+            scan = _make_scan(backend, name, [condition(name)])
+            found += [record async for record in scan.iter_rows(limit - len(found))]
+    return found
+
+
+async def infer_specialty_id(
+    backend: Repository,
+    id: str,  # the reference's name
+    include_files: bool = True,
+) -> Any:
+    """
+    Find the record that a shorthand stands for (mirrors redun's `infer_specialty_id`).
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository to look in.
+    id : str
+        `-` or `~1` for the newest execution, `~2` for the one before it and so on; or a path of a file,
+        which has to exist or to have a colon in it (`s3://...`).
+    include_files : bool
+        Whether it may be the path of a file.
+
+    Returns
+    -------
+    Execution | tuple[File, Job, str] | None
+        None when it is no shorthand, or when there is no execution for `-`.
+
+    Raises
+    ------
+    UsageError
+        When there are not that many executions.
+    """
+    if include_files and (":" in id or await asyncio.to_thread(os.path.exists, id)):
+        use = await find_file(backend, id)
+        if use is not None:
+            return use
+    if id == "-":
+        return await _get_recent_execution(backend, 1)
+    if not re.fullmatch(r"~\d+", id):
+        return None
+    index = int(id[1:])
+    if index == 0:
+        raise UsageError("invalid execution index ~0: ~1 is the newest execution, ~2 the one before it")
+    execution = await _get_recent_execution(backend, index)
+    if execution is None:
+        raise UsageError(f"invalid execution index {id}: there are not that many executions")
+    return execution
+
+
+async def _get_recent_execution(backend: Repository, index: int) -> Execution | None:
+    scan = _make_scan(backend, "Execution", [], by_time=True)
+    batch = await scan.read(None, 1, index - 1)
+    return batch.rows[0] if batch.rows else None
+
+
+def _make_scan(
+    backend: Repository, name: str, conditions: Sequence[Condition], *, by_time: bool = False
+) -> Scan:
+    cutoff = utcnow() - statuses.get_abandoned_after(backend.config)
+    return Scan(backend, name, conditions, by_time=by_time, cutoff=cutoff)
+
+
+async def find_file(backend: Repository, path: str) -> FileUse | None:
+    """
+    Find where a file comes from: the job that made it, else one that was given it (mirrors redun's
+    `find_file`).
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository to look in.
+    path : str
+        The path as it was recorded.
+
+    Returns
+    -------
+    tuple[File, Job, str] | None
+        The file, the job and "result" or "arg"; None when no job had the file. Of the jobs that returned
+        the file, alone or inside another value, the one that ended last; of those that only took it, the
+        one that started last (between a file of its own and one inside a value, that of the job that ended
+        last).
+    """
+
+    async def operation(session: AsyncSession) -> FileUse | None:
+        alone = await _get_last_result(session, path, inside=False)
+        inside = await _get_last_result(session, path, inside=True)
+        return _choose_later(alone, inside)
+
+    made: FileUse | None = await backend.database.read(operation)
+    if made is not None:
+        return made
+    return _choose_later(
+        await _find_last_argument(backend, path, inside=False),
+        await _find_last_argument(backend, path, inside=True),
+    )
+
+
+def _choose_later(alone: FileUse | None, inside: FileUse | None) -> FileUse | None:
+    if alone is None or inside is None:
+        return alone or inside
+    first, second = alone[1].end_time, inside[1].end_time
+    return alone if first is not None and (second is None or first > second) else inside
+
+
+async def _get_last_result(session: AsyncSession, path: str, *, inside: bool) -> FileUse | None:
+    results = sa.select(File.value_hash, Job.id, Job.end_time).select_from(File)
+    if inside:
+        results = results.join(Subvalue, Subvalue.value_hash == File.value_hash)
+        results = results.join(CallNode, CallNode.value_hash == Subvalue.parent_value_hash)
+    else:
+        results = results.join(CallNode, CallNode.value_hash == File.value_hash)
+    results = results.join(Job, Job.call_hash == CallNode.call_hash).where(File.path == path)
+    # Materialised, so that no planner walks all jobs by end time in search of the file's.
+    made = results.cte("made").prefix_with("MATERIALIZED")
+    statement = (
+        sa.select(File, Job)
+        .select_from(made)
+        .join(File, File.value_hash == made.c.value_hash)
+        .join(Job, Job.id == made.c.id)
+        .options(*get_load_options("Job"))
+        .order_by(made.c.end_time.desc().nulls_last(), made.c.id)
+        .limit(1)
+    )
+    row = (await session.execute(statement)).one_or_none()
+    return None if row is None else (row[0], row[1], "result")
+
+
+async def _find_last_argument(backend: Repository, path: str, *, inside: bool) -> FileUse | None:
+    def uses(column: Any) -> Select[Any]:
+        calls = sa.select(Argument.call_hash)
+        if inside:
+            calls = calls.join(Subvalue, Subvalue.parent_value_hash == Argument.value_hash)
+            return calls.join(File, File.value_hash == Subvalue.value_hash).where(column(File.path) == path)
+        return calls.join(File, File.value_hash == Argument.value_hash).where(column(File.path) == path)
+
+    # A reference file may have been given to every job, so this is a scan, which copes with many matches.
+    scan = _make_scan(backend, "Job", [among(Job.call_hash, lambda column: [uses(column)])], by_time=True)
+    jobs = [job async for job in scan.iter_rows(1)]
+    if not jobs:
+        return None
+    job: Job = jobs[0]
+    given = uses(identity).with_only_columns(File).where(Argument.call_hash == job.call_hash)
+
+    async def operation(session: AsyncSession) -> File:
+        return (await session.scalars(given.order_by(File.value_hash).limit(1))).one()
+
+    return (await backend.database.read(operation), job, "arg")
+
+
+async def find_use(backend: Repository, value_hash: str) -> tuple[Job, str] | None:
+    """
+    Find the job that a value is best told by: the one that made it first, else the last that was given it.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository to look in.
+    value_hash : str
+        Whole hash of the value, which may be inside another.
+
+    Returns
+    -------
+    tuple[Job, str] | None
+        The job and "result" (it ended first of all that returned the value; later ones may have had it from
+        the cache) or "arg" (it started last of all that took the value); None when no job had it.
+    """
+    holders = sa.select(Subvalue.parent_value_hash).where(Subvalue.value_hash == value_hash)
+    results = sa.select(Job.id, Job.end_time).join(CallNode, CallNode.call_hash == Job.call_hash)
+    results = results.where(sa.or_(CallNode.value_hash == value_hash, CallNode.value_hash.in_(holders)))
+    # Materialised, so that no planner walks all jobs by end time in search of these.
+    made = results.cte("made").prefix_with("MATERIALIZED")
+    first = sa.select(made.c.id).order_by(made.c.end_time.asc().nulls_last(), made.c.id).limit(1)
+    statement = sa.select(Job).where(Job.id.in_(first)).options(*get_load_options("Job"))
+
+    async def operation(session: AsyncSession) -> Job | None:
+        return (await session.scalars(statement)).one_or_none()
+
+    job: Job | None = await backend.database.read(operation)
+    if job is not None:
+        return job, "result"
+    condition = filter_arguments([value_hash])("Job")
+    assert condition is not None
+    async for taker in _make_scan(backend, "Job", [condition], by_time=True).iter_rows(1):
+        return taker, "arg"
+    return None

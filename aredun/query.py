@@ -1,0 +1,499 @@
+"""`CallGraphQuery`: one query over all records of a call graph (mirrors `redun.backends.db.query`).
+
+Records come in this order, which never depends on a plan: executions, jobs, call nodes, tasks, values;
+within a type by primary key as the database sorts text, or newest first for executions and jobs under
+`order_by("time")`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy.orm import aliased
+
+from aredun import query_filters as filters
+from aredun import statuses
+from aredun.column_types import utcnow
+from aredun.errors import UsageError
+from aredun.identify import find_file, infer_id, infer_specialty_id
+from aredun.models import CallNode, Execution, Job, Tag, Task, Value
+from aredun.query_arguments import parse_callgraph_query, setup_query_parser
+from aredun.query_pages import Page, parse_cursor, read_page
+from aredun.query_scan import Scan, get_load_options, get_order
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from datetime import datetime, timedelta
+
+    from sqlalchemy import Select
+
+    from aredun.query_conditions import Condition
+    from aredun.query_scan import Key, Repository
+
+__all__ = [
+    "CallGraphQuery",
+    "Page",
+    "find_file",
+    "infer_id",
+    "infer_specialty_id",
+    "parse_callgraph_query",
+    "setup_query_parser",
+]
+
+# The keyword arguments that hold a select of one record type each, by that type.
+_BASES = {
+    "Execution": "executions",
+    "Job": "jobs",
+    "CallNode": "call_nodes",
+    "Task": "tasks",
+    "Value": "values",
+}
+
+
+class CallGraphQuery:
+    """
+    An immutable query over executions, jobs, call nodes, tasks and values (mirrors redun's `CallGraphQuery`).
+
+    Each `filter_*` returns a new query whose records meet the new filter and all earlier ones. Nothing is
+    read until records are asked for; they come in chunks, each from a short session, so that a slow reader
+    holds no connection and memory stays flat. Records are detached instances of `aredun.models` with their
+    columns loaded, except the data of values (see `with_values`); executions and jobs know their `status`.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository to ask.
+    filters : Iterable[Callable[[str], Condition | None]]
+        Conditions per record type (`aredun.query_filters`); added by the `filter_*` methods.
+    execution_clauses : Iterable[Callable]
+        What the execution that records belong to must meet; added by `filter_execution_ids` and `_tags`.
+    order_by : str | None
+        "time" or None.
+    filter_types : Iterable[str] | None
+        Record types to look for; all by default.
+    executions, jobs, call_nodes, tasks, values : Select | None
+        Selects to choose the records of that type from, instead of the whole table.
+    abandoned_after : timedelta | None
+        How long a run may be silent before it counts as ABANDONED; by default the backend's setting.
+    load_values : bool
+        Load the data of values too.
+    """
+
+    MODEL_CLASSES: ClassVar[dict[str, Any]] = filters.MODEL_CLASSES
+    MODEL_NAMES: ClassVar[list[str]] = list(filters.MODEL_CLASSES)
+    MODEL_PKS: ClassVar[dict[Any, str]] = {
+        Execution: "id",
+        Job: "id",
+        CallNode: "call_hash",
+        Value: "value_hash",
+        Task: "hash",
+    }
+    ExecTag: ClassVar[Any] = aliased(Tag)
+
+    def __init__(
+        self,
+        backend: Repository,
+        *,
+        filters: Iterable[Callable[[str], Condition | None]] = (),
+        execution_clauses: Iterable[Callable[[Any], Any]] = (),
+        order_by: str | None = None,
+        filter_types: Iterable[str] | None = None,
+        executions: Select[Any] | None = None,
+        jobs: Select[Any] | None = None,
+        call_nodes: Select[Any] | None = None,
+        tasks: Select[Any] | None = None,
+        values: Select[Any] | None = None,
+        abandoned_after: timedelta | None = None,
+        load_values: bool = False,
+    ) -> None:
+        self._backend = backend
+        self._filters = tuple(filters)
+        self._execution_clauses = tuple(execution_clauses)
+        self._order_by = _check_order(order_by)
+        self._filter_types = frozenset(self.MODEL_NAMES if filter_types is None else filter_types)
+        bases = {"Execution": executions, "Job": jobs, "CallNode": call_nodes, "Task": tasks, "Value": values}
+        self._bases = {name: base for name, base in bases.items() if base is not None}
+        self._abandoned_after = abandoned_after
+        self._load_values = load_values
+
+    @property
+    def subqueries(self) -> Iterable[tuple[str, Select[Any]]]:
+        """
+        The select of each record type, in the order of `MODEL_NAMES`; with all filters only after `build`.
+
+        Returns
+        -------
+        Iterable[tuple[str, Select]]
+            Pairs of type name and select.
+        """
+        return [(name, self._bases.get(name, sa.select(model))) for name, model in self.MODEL_CLASSES.items()]
+
+    def clone(self, **kwargs: Any) -> CallGraphQuery:
+        """Return a copy of the query with the given constructor arguments changed."""
+        arguments: dict[str, Any] = {
+            "filters": self._filters,
+            "execution_clauses": self._execution_clauses,
+            "order_by": self._order_by,
+            "filter_types": self._filter_types,
+            "abandoned_after": self._abandoned_after,
+            "load_values": self._load_values,
+            **{_BASES[name]: base for name, base in self._bases.items()},
+        }
+        return type(self)(self._backend, **(arguments | kwargs))
+
+    def with_values(self) -> CallGraphQuery:
+        """Return the query with the data of values (`Value.value`) loaded too, otherwise left out."""
+        return self.clone(load_values=True)
+
+    def filter_types(self, types: Iterable[str]) -> CallGraphQuery:
+        """
+        Choose the record types, whichever were chosen before.
+
+        Parameters
+        ----------
+        types : Iterable[str]
+            Of `MODEL_NAMES`.
+
+        Raises
+        ------
+        UsageError
+            When a type is unknown.
+        """
+        names = _to_list(types, "types")
+        for name in names:
+            if name not in self.MODEL_CLASSES:
+                raise UsageError(f"unknown record type {name!r}: use one of {', '.join(self.MODEL_NAMES)}")
+        return self.clone(filter_types=names)
+
+    def filter_ids(self, _ids: Iterable[str]) -> CallGraphQuery:
+        """Filter by ids: records whose whole id is among them."""
+        return self._add(filters.filter_ids(_to_list(_ids, "ids")))
+
+    def like_id(self, id: str) -> CallGraphQuery:  # the reference's name
+        """Filter by the beginning of an id, case and all; a task is also found by its exact name."""
+        return self._add(filters.filter_id_prefix(id))
+
+    def filter_execution_ids(self, execution_ids: Iterable[str]) -> CallGraphQuery:
+        """
+        Filter by execution: the execution itself, its jobs, and what they called, ran and passed.
+
+        Parameters
+        ----------
+        execution_ids : Iterable[str]
+            Whole ids.
+        """
+        ids = _to_list(execution_ids, "execution ids")
+        return self._add_execution_clauses([filters.execution_ids_clause(ids)])
+
+    def filter_execution_statuses(self, execution_statuses: Iterable[str]) -> CallGraphQuery:
+        """
+        Filter executions by status, newest first; other record types are left out.
+
+        Parameters
+        ----------
+        execution_statuses : Iterable[str]
+            Of RUNNING, FAILED, DONE and ABANDONED. An execution whose result came from the cache is DONE;
+            one that is ABANDONED is no longer RUNNING (`aredun.statuses`).
+
+        Raises
+        ------
+        UsageError
+            When there is no status or an unknown one.
+        """
+        names = statuses.parse_statuses(
+            _to_list(execution_statuses, "statuses"), (*statuses.EXECUTION_STATUSES, statuses.CACHED)
+        )
+        query = self._add(filters.filter_execution_statuses(names, self._get_cutoff), "Execution")
+        return query.clone(order_by="time")
+
+    def filter_job_statuses(self, job_statuses: Iterable[str]) -> CallGraphQuery:
+        """
+        Filter jobs by status; other record types are left out.
+
+        Parameters
+        ----------
+        job_statuses : Iterable[str]
+            Of RUNNING, FAILED, CACHED, DONE and ABANDONED.
+
+        Raises
+        ------
+        UsageError
+            When there is no status or an unknown one.
+        """
+        names = statuses.parse_statuses(_to_list(job_statuses, "statuses"), statuses.JOB_STATUSES)
+        return self._add(filters.filter_job_statuses(names, self._get_cutoff), "Job")
+
+    def filter_task_names(self, task_names: Iterable[str]) -> CallGraphQuery:
+        """Filter tasks and their jobs by name: `namespace.name`, or `name` in whatever namespace."""
+        return self._add(filters.filter_task_names(_to_list(task_names, "task names")), "Job", "Task")
+
+    def filter_task_hashes(self, task_hashes: Iterable[str]) -> CallGraphQuery:
+        """Filter tasks, and jobs by their task, by the task's whole hash."""
+        return self._add(filters.filter_task_hashes(_to_list(task_hashes, "task hashes")), "Job", "Task")
+
+    def filter_arguments(self, value_hashes: Iterable[str]) -> CallGraphQuery:
+        """Filter jobs by values (whole hashes) that were an argument, or inside one."""
+        return self._add(filters.filter_arguments(_to_list(value_hashes, "value hashes")), "Job")
+
+    def filter_results(self, value_hashes: Iterable[str]) -> CallGraphQuery:
+        """Filter jobs by values (whole hashes) that were their result, or inside it."""
+        return self._add(filters.filter_results(_to_list(value_hashes, "value hashes")), "Job")
+
+    def filter_value_types(self, value_types: Iterable[str]) -> CallGraphQuery:
+        """Filter values by the name of their type, such as `builtins.int` or `redun.File`."""
+        return self._add(filters.filter_value_types(_to_list(value_types, "value types")), "Value")
+
+    def filter_file_paths(self, paths: Iterable[str]) -> CallGraphQuery:
+        """Filter values that are files by path; `*` stands for any text, all else for itself."""
+        return self._add(filters.filter_file_paths(_to_list(paths, "paths")), "Value")
+
+    def filter_tags(self, tags: Iterable[tuple[str, Any]]) -> CallGraphQuery:
+        """
+        Filter by current tags; a record must carry all of them.
+
+        Parameters
+        ----------
+        tags : Iterable[tuple[str, Any]]
+            Pairs of key and value; `aredun.tag_syntax.ANY_VALUE` for whatever value. As in redun, the value
+            None equals no tag's.
+        """
+        return self.clone(filters=(*self._filters, *filters.filter_tags(_to_list(tags, "tags"))))
+
+    def filter_execution_tags(self, tags: Iterable[tuple[str, Any]]) -> CallGraphQuery:
+        """Filter by current tags of the execution that a record belongs to; it must carry all of them."""
+        return self._add_execution_clauses(
+            [filters.execution_tag_clause(tag) for tag in _to_list(tags, "tags")]
+        )
+
+    def order_by(self, order_by: str) -> CallGraphQuery:
+        """
+        Order the query.
+
+        Parameters
+        ----------
+        order_by : str
+            "time": executions and jobs by their start, newest first. Other records keep to their primary
+            keys.
+
+        Raises
+        ------
+        UsageError
+            When it is anything else.
+        """
+        return self.clone(order_by=order_by)
+
+    def build(self) -> CallGraphQuery:
+        """
+        Return the query with all filters worked into its `subqueries`.
+
+        Returns
+        -------
+        CallGraphQuery
+            A query of the same records in the same order.
+        """
+        bases = {_BASES[name]: self._make_select(name) for name in self.MODEL_NAMES}
+        return self.clone(filters=(), execution_clauses=(), **bases)
+
+    def empty(self) -> CallGraphQuery:
+        """Return the query with no record left in it."""
+        return self._add(filters.filter_nothing)
+
+    async def all(self) -> AsyncIterator[Any]:
+        """Yield all records of the query, in its order."""
+        for scan in self._make_scans():
+            async for record in scan.iter_rows():
+                yield record
+
+    async def one(self) -> Any:
+        """
+        Return the only record.
+
+        Raises
+        ------
+        UsageError
+            When no record matches, or more than one.
+        """
+        records = [record async for record in self.limit(2)]
+        if not records:
+            raise UsageError("no record matches: check the id and the filters")
+        if len(records) > 1:
+            shown = ", ".join(f"{type(record).__name__} {self._get_id(record)}" for record in records)
+            raise UsageError(
+                f"more than one record matches ({shown} ...): give more of the id or another filter"
+            )
+        return records[0]
+
+    async def one_or_none(self) -> Any:
+        """Return the only record, None when none matches or more than one."""
+        records = [record async for record in self.limit(2)]
+        return records[0] if len(records) == 1 else None
+
+    async def first(self) -> Any:
+        """Return the first record, None when none matches."""
+        async for record in self.limit(1):
+            return record
+        return None
+
+    async def limit(self, size: int) -> AsyncIterator[Any]:
+        """Yield the first `size` records of the query."""
+        left = _check_size(size)
+        for scan in self._make_scans():
+            if left == 0:
+                return
+            async for record in scan.iter_rows(left):
+                left -= 1
+                yield record
+
+    async def page(self, page: int, page_size: int) -> AsyncIterator[Any]:
+        """
+        Yield the records of one page; all pages together are `all`, without repeats or gaps.
+
+        Every page counts what comes before it: to go through many pages use `page_after`.
+
+        Parameters
+        ----------
+        page : int
+            Number of the page, from zero.
+        page_size : int
+            Records on a page; pages run on over the borders between record types.
+        """
+        skip, left = _check_size(page) * _check_size(page_size), page_size
+        for scan in self._make_scans():
+            if left == 0:
+                return
+            total = await scan.count() if skip else 0
+            if skip and skip >= total:
+                skip -= total
+                continue
+            after: Key | None = None
+            if skip:
+                # Only the key of the last record that is skipped is read; the scan goes on from there.
+                after = await scan.read_key(skip - 1)
+                skip = 0
+            async for record in scan.iter_rows(left, after):
+                left -= 1
+                yield record
+
+    async def page_after(self, cursor: str | None, size: int) -> Page:
+        """
+        Return the page that follows a cursor; page 10,000 costs what page 1 costs.
+
+        Parameters
+        ----------
+        cursor : str | None
+            `Page.cursor` of the page before, from a query with the same filters and order; None for the
+            first page.
+        size : int
+            Records on a page, at least 1.
+
+        Raises
+        ------
+        UsageError
+            When the cursor is not one of this query's, or the size is not positive.
+        """
+        if _check_size(size) == 0:
+            raise UsageError("invalid page size 0: use at least 1")
+        start, after = None, None
+        if cursor is not None:
+            start, after = parse_cursor(cursor, self._order_by, self._filter_types)
+        return await read_page(self._make_scans(start), self._order_by, after, size)
+
+    async def count(self) -> AsyncIterator[tuple[str, int]]:
+        """Yield each chosen record type with the number of its records, in the order of `MODEL_NAMES`."""
+        for scan in self._make_scans():
+            yield scan.record_type, await scan.count()
+
+    def select(self, *columns: str, flat: bool = False) -> AsyncIterator[Any]:
+        """
+        Yield columns of the records instead of the records, in the same order; only keys are read.
+
+        Parameters
+        ----------
+        columns : str
+            "id" (the primary key) and "type" (the model's name).
+        flat : bool
+            Yield bare values of the one column instead of tuples.
+
+        Raises
+        ------
+        UsageError
+            When a column is unknown, or `flat` is given with other than one column.
+        """
+        for column in columns:
+            if column not in {"id", "type"}:
+                raise UsageError(f"unknown column {column!r}: use 'id' or 'type'")
+        if flat and len(columns) != 1:
+            raise UsageError(f"flat takes exactly one column, not {len(columns)}")
+        return self._iter_columns(columns, flat)
+
+    async def _iter_columns(self, columns: Sequence[str], flat: bool) -> AsyncIterator[Any]:
+        for scan in self._make_scans(ids_only=True):
+            async for key in scan.iter_rows():
+                row = tuple(key if column == "id" else scan.record_type for column in columns)
+                yield row[0] if flat else row
+
+    def _add(self, new_filter: Callable[[str], Condition | None], *types: str) -> CallGraphQuery:
+        chosen = self._filter_types & frozenset(types) if types else self._filter_types
+        return self.clone(filters=(*self._filters, new_filter), filter_types=chosen)
+
+    def _add_execution_clauses(self, clauses: Iterable[Callable[[Any], Any]]) -> CallGraphQuery:
+        return self.clone(execution_clauses=(*self._execution_clauses, *clauses))
+
+    def _get_cutoff(self) -> datetime:
+        age = self._abandoned_after
+        return utcnow() - (statuses.get_abandoned_after(self._backend.config) if age is None else age)
+
+    def _get_conditions(self, record_type: str) -> list[Condition]:
+        chosen: list[Callable[[str], Condition | None]] = list(self._filters)
+        if self._execution_clauses:
+            chosen.append(filters.filter_executions(self._execution_clauses))
+        chosen += [filters.filter_base(base, name) for name, base in self._bases.items()]
+        conditions = (condition(record_type) for condition in chosen)
+        return [condition for condition in conditions if condition is not None]
+
+    def _make_select(self, record_type: str) -> Select[Any]:
+        order = get_order(record_type, self._order_by == "time")
+        conditions = [condition.seek for condition in self._get_conditions(record_type)]
+        return (
+            sa.select(self.MODEL_CLASSES[record_type])
+            .where(*conditions)
+            .order_by(*order.sort(order.columns))
+            .options(*get_load_options(record_type, self._load_values))
+        )
+
+    def _make_scans(self, start: str | None = None, *, ids_only: bool = False) -> Iterable[Scan]:
+        names = self.MODEL_NAMES[self.MODEL_NAMES.index(start) if start else 0 :]
+        for name in names:
+            if name in self._filter_types:
+                yield Scan(
+                    self._backend,
+                    name,
+                    self._get_conditions(name),
+                    by_time=self._order_by == "time",
+                    ids_only=ids_only,
+                    cutoff=self._get_cutoff(),
+                    load_values=self._load_values,
+                )
+
+    def _get_id(self, record: Any) -> str:
+        return str(getattr(record, self.MODEL_PKS[type(record)]))
+
+
+def _check_order(order_by: str | None) -> str | None:
+    if order_by not in {None, "time"}:
+        raise UsageError(f"unknown order {order_by!r}: the only one is 'time'")
+    return order_by
+
+
+def _check_size(size: int) -> int:
+    if size < 0:
+        raise UsageError(f"invalid page or size {size}: it cannot be negative")
+    return size
+
+
+def _to_list(items: Iterable[Any], what: str) -> list[Any]:
+    if isinstance(items, str):
+        raise UsageError(f"{what} must be a list, not the text {items!r}")
+    return list(items.items() if isinstance(items, Mapping) else items)

@@ -1,0 +1,426 @@
+"""The filters of a call graph query as conditions on the records of each type."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from aredun import statuses
+from aredun.column_types import JSON, matches_wildcards, starts_with
+from aredun.models import Argument, CallNode, Execution, File, Job, Subvalue, Tag, Task, Value
+from aredun.query_conditions import (
+    Condition,
+    alias,
+    among,
+    any_of,
+    identity,
+    indexed,
+    is_one_of,
+    unindexed,
+    unsought,
+)
+from aredun.tag_syntax import ANY_VALUE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement, Select
+
+MODEL_CLASSES: dict[str, Any] = {
+    "Execution": Execution,
+    "Job": Job,
+    "CallNode": CallNode,
+    "Task": Task,
+    "Value": Value,
+}
+# What belongs to executions is gathered up to this many jobs.
+EXECUTION_SEEK_ROWS = 10_000
+
+PRIMARY_KEYS: dict[str, Any] = {
+    "Execution": Execution.id,
+    "Job": Job.id,
+    "CallNode": CallNode.call_hash,
+    "Task": Task.hash,
+    "Value": Value.value_hash,
+}
+
+
+def filter_ids(ids: Sequence[str]) -> Callable[[str], Condition]:
+    """Return the filter of records with one of the ids."""
+    return lambda name: _on_key(name, lambda key: is_one_of(key, ids))
+
+
+def _on_key(name: str, match: Callable[[Any], ColumnElement[bool]]) -> Condition:
+    return indexed(PRIMARY_KEYS[name], match, PRIMARY_KEYS[name], on_key=True)
+
+
+def filter_id_prefix(prefix: str) -> Callable[[str], Condition]:
+    """Return the filter of records whose id begins with a prefix, and of tasks of that name."""
+
+    def condition(name: str) -> Condition:
+        begins = _on_key(name, lambda key: starts_with(key, prefix))
+        if name != "Task":
+            return begins
+        return any_of([begins, indexed(Task.name, lambda column: column == prefix, Task.hash)])
+
+    return condition
+
+
+def filter_base(base: Select[Any], record_type: str) -> Callable[[str], Condition | None]:
+    """Return the filter of records that a select of their model gives."""
+    key = PRIMARY_KEYS[record_type]
+    keys = base.with_only_columns(key, maintain_column_froms=True).correlate(None)
+
+    def condition(name: str) -> Condition | None:
+        if name != record_type:
+            return None
+        clause = key.in_(keys)
+        return Condition(lambda: clause, lambda: clause, lambda: [keys])
+
+    return condition
+
+
+def filter_nothing(name: str) -> Condition:
+    """Filter all records out."""
+    return _on_key(name, lambda _: sa.false())
+
+
+def filter_task_names(names: Iterable[str]) -> Callable[[str], Condition | None]:
+    """Return the filter of tasks of the names, with namespace or without, and of their jobs."""
+
+    def matches(task: Any) -> ColumnElement[bool]:
+        clauses = []
+        for full_name in names:
+            namespace, dot, name = full_name.rpartition(".")
+            clause = task.name == name
+            clauses.append(sa.and_(clause, task.namespace == namespace) if dot else clause)
+        return sa.or_(*clauses)
+
+    names = list(names)
+    task = alias(Task, "named_task")
+    tasks = sa.select(task.hash).where(matches(task))
+
+    def condition(name: str) -> Condition | None:
+        if name == "Task":
+            return indexed(Task.name, lambda _: matches(Task), Task.hash)
+        if name == "Job":
+            return _among_tasks(tasks)
+        return None
+
+    return condition
+
+
+def _among_tasks(tasks: Select[Any]) -> Condition:
+    # The versions of a task are few. Looked up first, they let the planner know which of them have many jobs.
+    condition = indexed(Job.task_hash, lambda column: column.in_(tasks), Job.id)
+    return condition.resolve_by(tasks, _has_task)
+
+
+def _has_task(hashes: Sequence[str]) -> Condition:
+    return indexed(Job.task_hash, lambda column: is_one_of(column, hashes), Job.id)
+
+
+def filter_task_hashes(hashes: Sequence[str]) -> Callable[[str], Condition | None]:
+    """Return the filter of tasks with one of the hashes, and of their jobs."""
+
+    def condition(name: str) -> Condition | None:
+        if name == "Task":
+            return _on_key(name, lambda key: is_one_of(key, hashes))
+        if name == "Job":
+            return _has_task(hashes)
+        return None
+
+    return condition
+
+
+def filter_arguments(value_hashes: Sequence[str]) -> Callable[[str], Condition | None]:
+    """Return the filter of jobs that had one of the values as an argument, or inside one."""
+
+    def branches(column: Any) -> list[Select[Any]]:
+        argument, outer = alias(Argument, "argument_1"), alias(Argument, "argument_2")
+        inner = alias(Subvalue, "subvalue_1")
+        return [
+            sa.select(argument.call_hash).where(is_one_of(column(argument.value_hash), value_hashes)),
+            sa.select(outer.call_hash)
+            .join(inner, inner.parent_value_hash == outer.value_hash)
+            .where(is_one_of(inner.value_hash, value_hashes)),
+        ]
+
+    return lambda name: _among_calls(branches) if name == "Job" else None
+
+
+def filter_results(value_hashes: Sequence[str]) -> Callable[[str], Condition | None]:
+    """Return the filter of jobs that had one of the values as their result, or inside it."""
+
+    def branches(column: Any) -> list[Select[Any]]:
+        node, outer = alias(CallNode, "call_node_1"), alias(CallNode, "call_node_2")
+        inner = alias(Subvalue, "subvalue_1")
+        return [
+            sa.select(node.call_hash).where(is_one_of(column(node.value_hash), value_hashes)),
+            sa.select(outer.call_hash)
+            .join(inner, inner.parent_value_hash == outer.value_hash)
+            .where(is_one_of(inner.value_hash, value_hashes)),
+        ]
+
+    return lambda name: _among_calls(branches) if name == "Job" else None
+
+
+def _among_calls(branches: Callable[[Any], Sequence[Select[Any]]]) -> Condition:
+    # One call may have had any number of jobs (each cached run adds one), so it is jobs that are counted.
+    job = alias(Job, "call_job")
+
+    def sources() -> list[Select[Any]]:
+        counted = branches(identity)
+        return [
+            branch.join(job, job.call_hash == branch.selected_columns[0]).with_only_columns(
+                job.id, maintain_column_froms=True
+            )
+            for branch in counted
+        ]
+
+    return among(Job.call_hash, branches).count_by(sources)
+
+
+def filter_value_types(types: Sequence[str]) -> Callable[[str], Condition | None]:
+    """Return the filter of values of the types."""
+
+    def condition(name: str) -> Condition | None:
+        if name != "Value":
+            return None
+        return indexed(Value.type, lambda column: is_one_of(column, types), Value.value_hash)
+
+    return condition
+
+
+def filter_file_paths(paths: Sequence[str]) -> Callable[[str], Condition | None]:
+    """Return the filter of files whose path matches a pattern, in which `*` stands for any text."""
+
+    def matches(column: Any) -> ColumnElement[bool]:
+        exact = [path for path in paths if "*" not in path]
+        clauses = [matches_wildcards(column, path) for path in paths if "*" in path]
+        return sa.or_(*([is_one_of(column, exact)] if exact else []), *clauses)
+
+    def branches(column: Any) -> list[Select[Any]]:
+        file = alias(File, "file_1")
+        return [sa.select(file.value_hash).where(matches(column(file.path)))]
+
+    return lambda name: among(Value.value_hash, branches) if name == "Value" else None
+
+
+def _tagged_ids(tag: Any, tags: tuple[str, Any], column: Any) -> Select[Any]:
+    key, value = tags
+    select = sa.select(tag.entity_id).where(tag.is_current, column(tag.key) == key)
+    if value is ANY_VALUE:
+        return select
+    if value is None:
+        # redun compares with SQL's NULL here, which equals nothing; the same records are promised.
+        return select.where(sa.false())
+    literal = sa.cast(sa.literal(value, JSON()), JSON())
+    return select.where(tag.value == literal)
+
+
+def filter_tags(tags: Sequence[tuple[str, Any]]) -> list[Callable[[str], Condition]]:
+    """Return one filter per tag, of records that carry the tag."""
+
+    def make(tag: tuple[str, Any]) -> Callable[[str], Condition]:
+        def branches(column: Any) -> list[Select[Any]]:
+            return [_tagged_ids(alias(Tag, "tag_1"), tag, column)]
+
+        return lambda name: among(PRIMARY_KEYS[name], branches)
+
+    return [make(tag) for tag in tags]
+
+
+def execution_ids_clause(ids: Sequence[str]) -> Callable[[Any], ColumnElement[bool]]:
+    """Return the demand that an execution has one of the ids."""
+    return lambda column: is_one_of(column, ids)
+
+
+def execution_tag_clause(tag: tuple[str, Any]) -> Callable[[Any], ColumnElement[bool]]:
+    """Return the demand that an execution carries a tag."""
+    return lambda column: column.in_(_tagged_ids(alias(Tag, "execution_tag"), tag, identity))
+
+
+def filter_executions(
+    clauses: Sequence[Callable[[Any], ColumnElement[bool]]],
+) -> Callable[[str], Condition]:
+    """
+    Return the filter of records that belong to an execution which meets all clauses.
+
+    A value belongs to an execution when it is, or is inside, an argument or the result of one of its calls.
+    All clauses are about one and the same execution.
+    """
+
+    def chosen(column: Any) -> ColumnElement[bool]:
+        return sa.and_(*(clause(column) for clause in clauses))
+
+    def count_jobs(condition: Condition, first_rows: int, *, is_bounded: bool = True) -> Condition:
+        # What there is to look up grows with the executions' jobs, by whichever of the ways it is found.
+        job = alias(Job, "counted_job")
+        sources = [sa.select(job.id).where(chosen(job.execution_id))]
+        return condition.count_by(
+            lambda: sources, seek_rows=(first_rows, EXECUTION_SEEK_ROWS), is_bounded=is_bounded
+        )
+
+    def call_branches(column: Any) -> list[Select[Any]]:
+        job = alias(Job, "job_1")
+        return [sa.select(job.call_hash).where(chosen(column(job.execution_id)))]
+
+    def task_branches(column: Any) -> list[Select[Any]]:
+        job = alias(Job, "job_1")
+        tasks = sa.select(job.task_hash).where(chosen(column(job.execution_id)))
+        if column is not identity:
+            return [tasks]
+        # Materialised, or PostgreSQL goes through the jobs of each task in search of one in the execution.
+        return [sa.select(tasks.distinct().cte("chosen_tasks").prefix_with("MATERIALIZED").c.task_hash)]
+
+    def value_branches(column: Any) -> list[Select[Any]]:
+        return _seek_values(chosen) if column is identity else _probe_values(chosen)
+
+    def condition(name: str) -> Condition:
+        if name == "Execution":
+            return indexed(Execution.id, chosen, Execution.id)
+        if name == "Job":
+            return count_jobs(indexed(Job.execution_id, chosen, Job.id), EXECUTION_SEEK_ROWS)
+        if name == "CallNode":
+            return count_jobs(among(CallNode.call_hash, call_branches), EXECUTION_SEEK_ROWS)
+        if name == "Task":
+            # Never probed: a task that has many jobs, but none there, would take as many look-ups as it has.
+            return among(Task.hash, task_branches).count_by(lambda: [], is_bounded=False)
+        # Seeking takes ten look-ups a job: too many to wait for where the first values are wanted at once.
+        return count_jobs(among(Value.value_hash, value_branches), 0, is_bounded=False)
+
+    return condition
+
+
+def _seek_values(chosen: Callable[[Any], ColumnElement[bool]]) -> list[Select[Any]]:
+    """Return all that the calls of the chosen executions were given and returned, and what is inside that."""
+    job, node, argument = alias(Job, "job_1"), alias(CallNode, "call_node_1"), alias(Argument, "argument_1")
+    results = sa.select(node.call_hash, node.value_hash).join(job, job.call_hash == node.call_hash)
+    calls = results.where(chosen(job.execution_id)).cte("chosen_calls").prefix_with("MATERIALIZED")
+    # UNION, not UNION ALL: a value that was given to every call is looked into once.
+    held = sa.union(
+        sa.select(calls.c.value_hash),
+        sa.select(argument.value_hash).join(calls, calls.c.call_hash == argument.call_hash),
+    )
+    values = held.cte("held_values").prefix_with("MATERIALIZED")
+    subvalue = alias(Subvalue, "subvalue_1")
+    inside = sa.select(subvalue.value_hash).join(values, values.c.value_hash == subvalue.parent_value_hash)
+    return [sa.select(values.c.value_hash), inside]
+
+
+def _probe_values(chosen: Callable[[Any], ColumnElement[bool]]) -> list[Select[Any]]:
+    """Return the four ways from jobs to values: results, arguments, and the values inside either."""
+    branches = []
+    for through_argument in (False, True):
+        for inside in (False, True):
+            job = alias(Job, "job_1")
+            source = alias(Argument, "argument_1") if through_argument else alias(CallNode, "call_node_1")
+            value_hash = source.value_hash
+            join = sa.join(source, job, job.call_hash == source.call_hash)
+            if inside:
+                subvalue = alias(Subvalue, "subvalue_1")
+                join = sa.join(join, subvalue, subvalue.parent_value_hash == value_hash)
+                value_hash = subvalue.value_hash
+            clause = chosen(unindexed(job.execution_id))
+            branches.append(sa.select(value_hash).select_from(join).where(clause))
+    return branches
+
+
+def filter_job_statuses(
+    names: Sequence[str], get_cutoff: Callable[[], datetime]
+) -> Callable[[str], Condition | None]:
+    """
+    Return the filter of jobs by status.
+
+    Parameters
+    ----------
+    names : Sequence[str]
+        Of `statuses.JOB_STATUSES`.
+    get_cutoff : Callable[[], datetime]
+        An execution without a sign of life since the time that this gives is abandoned.
+    """
+
+    def condition(record_type: str) -> Condition | None:
+        if record_type != "Job":
+            return None
+        return any_of([_job_status_condition(Job, name, get_cutoff()) for name in names])
+
+    return condition
+
+
+def filter_execution_statuses(
+    names: Sequence[str], get_cutoff: Callable[[], datetime]
+) -> Callable[[str], Condition | None]:
+    """
+    Return the filter of executions by status; an execution whose root job was CACHED is DONE.
+
+    Parameters
+    ----------
+    names : Sequence[str]
+        Of `statuses.EXECUTION_STATUSES`.
+    get_cutoff : Callable[[], datetime]
+        An execution without a sign of life since the time that this gives is abandoned.
+    """
+    job_names = [*names, *([statuses.CACHED] if statuses.DONE in names else [])]
+
+    def condition(record_type: str) -> Condition | None:
+        if record_type != "Execution":
+            return None
+        cutoff = get_cutoff()
+
+        def branches(column: Any) -> list[Select[Any]]:
+            job = alias(Job, "root_job")
+            term = any_of([_job_status_condition(job, name, cutoff) for name in job_names])
+            return [sa.select(job.id).where(term.seek if column is identity else term.probe)]
+
+        # Executions are few beside jobs: where no index leads to the root jobs, each execution's own is
+        # probed.
+        counted = any_of([_job_status_condition(Job, name, cutoff) for name in job_names])
+        sources = (lambda: counted.sources) if counted.is_sought else None
+        return among(Execution.job_id, branches).count_by(sources)
+
+    return condition
+
+
+def _job_status_condition(job: Any, name: str, cutoff: datetime) -> Condition:
+    if name in {statuses.RUNNING, statuses.ABANDONED}:
+        open_job = sa.and_(job.end_time.is_(None), job.call_hash.is_(None))
+
+        def clause() -> ColumnElement[bool]:
+            alive = is_alive(job.execution_id, cutoff)
+            return sa.and_(open_job, alive if name == statuses.RUNNING else sa.not_(alive))
+
+        return Condition(clause, clause, lambda: [sa.select(job.id).where(open_job)])
+    if name == statuses.CACHED:
+        return unsought(lambda: job.cached.is_(True))
+    if name == statuses.FAILED:
+        return among(job.call_hash, _result_branches(True))
+    finished = among(job.call_hash, _result_branches(False))
+    return unsought(lambda: sa.and_(job.cached.is_(False), finished.probe))
+
+
+def _result_branches(failed: bool) -> Callable[[Any], Sequence[Select[Any]]]:
+    def branches(column: Any) -> list[Select[Any]]:
+        node, value = alias(CallNode, "result_node"), alias(Value, "result")
+        kind = column(value.type)
+        clause = kind == statuses.ERROR_TYPE_NAME if failed else kind != statuses.ERROR_TYPE_NAME
+        return [sa.select(node.call_hash).join(value, value.value_hash == node.value_hash).where(clause)]
+
+    return branches
+
+
+def is_alive(execution_id: Any, cutoff: datetime) -> ColumnElement[bool]:
+    """Return the condition that an execution has given a sign of life since `cutoff` (`aredun.statuses`)."""
+    execution = alias(Execution, "beating_execution")
+    started, ended = alias(Job, "started_job"), alias(Job, "ended_job")
+    # Looked up once, not per row: an abandoned run may have left thousands of open jobs.
+    return execution_id.in_(  # type: ignore[no-any-return]
+        sa.union(
+            sa.select(execution.id).where(execution.updated_time >= cutoff),
+            sa.select(started.execution_id).where(started.start_time >= cutoff),
+            sa.select(ended.execution_id).where(ended.end_time >= cutoff),
+        )
+    )

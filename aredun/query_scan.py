@@ -1,0 +1,451 @@
+"""Reading the matches of a call graph query in key order, in chunks, each in a short session of its own.
+
+However many records match, and wherever they lie, the first must come at once and memory must stay flat. So
+a scan first counts, up to a bound, how many rows each condition leads to, and then takes one of three ways:
+
+- *direct*: nothing but the order confines the rows; the order's index gives them.
+- *seek*: some condition leads to few rows; they are gathered, sorted, and cut.
+- *window*: every condition matches many rows; stretches of the order's index are read and each row is probed.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.orm import contains_eager, defer, joinedload, load_only
+
+from aredun import statuses
+from aredun.column_types import in_array
+from aredun.models import CallNode, Execution, Job, Task, Value
+from aredun.query_conditions import alias, combine
+from aredun.query_filters import MODEL_CLASSES, PRIMARY_KEYS, is_alive
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.query_conditions import Condition
+
+# For the first rows a condition that leads to more matches than this is probed, not sought: what is sought
+# must be gathered whole before the first of it is known. For all rows seeking pays much longer.
+SEEK_ROWS, LATER_SEEK_ROWS = 1_000, 50_000
+FIRST_CHUNK, FIRST_IDS, GROWTH = 50, 1_000, 4
+MAX_RECORDS, MAX_IDS = 4_000, 20_000
+FIRST_WINDOW, MAX_WINDOW = 500, 50_000
+
+DIRECT, SEEK, WINDOW = "direct", "seek", "window"
+
+Key = tuple[Any, ...]
+
+
+class Repository(Protocol):
+    """What a query needs of a backend."""
+
+    config: Any
+
+    @property
+    def database(self) -> Any: ...
+
+
+class Order(NamedTuple):
+    """The order of a model's records: its columns, the primary key last, all in one direction."""
+
+    columns: tuple[Any, ...]
+    descending: bool
+
+    def sort(self, columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+        """Return the ORDER BY terms over columns that stand for the order's own."""
+        return [column.desc() if self.descending else column.asc() for column in columns]
+
+    def beyond(self, columns: Sequence[ColumnElement[Any]], key: Key | None) -> ColumnElement[bool]:
+        """Return the condition that a row comes after `key`; true for None."""
+        if key is None:
+            return sa.true()
+        strict, weak = (operator.lt, operator.le) if self.descending else (operator.gt, operator.ge)
+        return _compare(columns, key, strict, weak, strict)
+
+    def up_to(self, columns: Sequence[ColumnElement[Any]], key: Key | None) -> ColumnElement[bool]:
+        """Return the condition that a row comes no later than `key`; true for None."""
+        if key is None:
+            return sa.true()
+        strict, weak = (operator.gt, operator.ge) if self.descending else (operator.lt, operator.le)
+        return _compare(columns, key, strict, weak, weak)
+
+
+def _compare(
+    columns: Sequence[ColumnElement[Any]], key: Key, strict: Any, weak: Any, last: Any
+) -> ColumnElement[bool]:
+    if len(columns) == 1:
+        return last(columns[0], key[0])  # type: ignore[no-any-return]
+    # The first term follows from the second; it is the one that an index on the leading column can use.
+    return sa.and_(weak(columns[0], key[0]), sa.or_(strict(columns[0], key[0]), last(columns[1], key[1])))
+
+
+@cache
+def get_order(record_type: str, by_time: bool) -> Order:
+    """
+    Return the order in which records of a type are read.
+
+    Parameters
+    ----------
+    record_type : str
+        A key of `MODEL_CLASSES`.
+    by_time : bool
+        Executions and jobs: newest start first (an execution starts with its root job), ties by id
+        downwards. Other records have no time and keep to their primary key, as without `by_time`.
+    """
+    key = PRIMARY_KEYS[record_type]
+    if by_time and record_type == "Job":
+        return Order((Job.start_time, key), True)
+    if by_time and record_type == "Execution":
+        root = alias(Job, "ordering_job")
+        # A scalar, so that executions are read (there are few) and not all jobs by time in search of roots.
+        start_time = sa.select(root.start_time).where(root.id == Execution.job_id).scalar_subquery()
+        return Order((start_time, key), True)
+    return Order((key,), False)
+
+
+class Batch(NamedTuple):
+    """What one step of a scan found.
+
+    Attributes
+    ----------
+    rows : list
+        Records, or ids.
+    keys : list[Key]
+        Where in the order each row stands.
+    resume : Key | None
+        Where the next step begins; None at the end.
+    """
+
+    rows: list[Any]
+    keys: list[Key]
+    resume: Key | None
+
+
+@dataclass
+class Scan:
+    """The matches of one record type, read in key order.
+
+    Parameters
+    ----------
+    backend : Repository
+        Where to read; each step is a session of its own, and retried as a whole.
+    record_type : str
+        A key of `MODEL_CLASSES`.
+    conditions : Sequence[Condition]
+        All must hold.
+    by_time : bool
+        As for `get_order`.
+    ids_only : bool
+        Yield primary keys instead of records.
+    cutoff : datetime | None
+        An open execution without a sign of life since then is marked ABANDONED, as are its open jobs; None
+        marks none.
+    load_values : bool
+        Load the data of values, which are left out otherwise.
+    """
+
+    backend: Repository
+    record_type: str
+    conditions: Sequence[Condition]
+    by_time: bool = False
+    ids_only: bool = False
+    cutoff: datetime | None = None
+    load_values: bool = False
+    _way: str | None = None
+    _where: ColumnElement[bool] = field(default_factory=sa.true)
+    _confine: ColumnElement[bool] = field(default_factory=sa.true)
+    _window: int = field(default_factory=lambda: FIRST_WINDOW)
+    _most: int | None = None
+    _seek_rows: int = field(default_factory=lambda: SEEK_ROWS)
+    _goes_on: bool = False
+    _sought: list[Key] = field(default_factory=list)
+
+    async def iter_rows(self, limit: int | None = None, after: Key | None = None) -> AsyncIterator[Any]:
+        """Yield records (or ids) after a key, in order, at most `limit`; in between no session is open."""
+        chunk, most = (FIRST_IDS, MAX_IDS) if self.ids_only else (FIRST_CHUNK, MAX_RECORDS)
+        resume, left = after, limit
+        while left is None or left > 0:
+            batch = await self.read(resume, chunk if left is None else min(chunk, left))
+            for row in batch.rows:
+                yield row
+            if batch.resume is None:
+                return
+            resume = batch.resume
+            left = None if left is None else left - len(batch.rows)
+            chunk = min(chunk * GROWTH, most)
+            if self._way == WINDOW:
+                self._reconsider(wants_all=left is None or self._window == MAX_WINDOW)
+            self._goes_on = True
+
+    def _reconsider(self, *, wants_all: bool) -> None:
+        """Choose the way again now that more than the first rows are wanted, if that can change it."""
+        seek_rows = LATER_SEEK_ROWS if wants_all else SEEK_ROWS
+        if not self._goes_on or seek_rows != self._seek_rows:
+            self._way, self._seek_rows = None, seek_rows
+
+    async def read(self, after: Key | None, limit: int, offset: int = 0) -> Batch:
+        """Read up to `limit` rows that come after a key; there may be more although fewer are returned."""
+
+        async def operation(session: AsyncSession) -> Batch:
+            if self._way is None:
+                await self._choose_way(session)
+            if self._way == WINDOW and not offset:
+                return await self._read_window(session, after, limit)
+            if self._way == SEEK and self._goes_on:
+                return await self._read_sought(session, after, limit)
+            return await self._read_keys(session, self._select_keys(after, limit, offset), limit)
+
+        batch: Batch = await self.backend.database.read(operation)
+        return batch
+
+    async def read_key(self, position: int) -> Key | None:
+        """Return the key of the match at a position, counted from zero; None when there are not that many."""
+
+        async def operation(session: AsyncSession) -> Key | None:
+            if self._way is None:
+                await self._choose_way(session)
+            row = (await session.execute(self._select_keys(None, 1, position))).one_or_none()
+            return None if row is None else tuple(row)
+
+        key: Key | None = await self.backend.database.read(operation)
+        return key
+
+    @property
+    def order(self) -> Order:
+        """The order of the records."""
+        return get_order(self.record_type, self.by_time)
+
+    @property
+    def _primary_key(self) -> Any:
+        return PRIMARY_KEYS[self.record_type]
+
+    def _is_direct(self, condition: Condition) -> bool:
+        return condition.on_key and not self.by_time
+
+    async def _choose_way(self, session: AsyncSession) -> None:
+        conditions = [await _resolve(session, condition) for condition in self.conditions]
+        direct = [condition for condition in conditions if self._is_direct(condition)]
+        others = [condition for condition in conditions if not self._is_direct(condition)]
+        bounds = [max(self._seek_rows, condition.get_seek_rows(self._goes_on)) for condition in others]
+        sizes = await self._count_matches(session, others, bounds)
+        small = [size is not None and size <= bound for size, bound in zip(sizes, bounds, strict=True)]
+        limits = [
+            bound
+            for condition, bound, sought in zip(others, bounds, small, strict=True)
+            if sought and condition.is_bounded
+        ]
+        # Tells the planner how few there are; rows that are added meanwhile still fit in.
+        self._most = 2 * min(limits) + 1_000 if limits else None
+        if any(small):
+            self._way = SEEK
+        elif others and not (self.by_time and self.record_type == "Execution"):
+            self._way = WINDOW
+        else:
+            self._way = DIRECT
+        self._where = combine(
+            [condition.seek for condition in direct]
+            + [
+                condition.seek if sought else condition.probe
+                for condition, sought in zip(others, small, strict=True)
+            ]
+        )
+        if self.by_time and self.record_type == "Execution":
+            # An execution without a root job has no place in time (redun's join leaves it out as well).
+            self._where = sa.and_(self._where, self.order.columns[0].is_not(None))
+        self._confine = combine([condition.seek for condition in direct])
+
+    async def _count_matches(
+        self, session: AsyncSession, conditions: Sequence[Condition], bounds: Sequence[int]
+    ) -> list[int | None]:
+        counts: list[ColumnElement[Any]] = []
+        for condition, bound in zip(conditions, bounds, strict=True):
+            bounded = [source.limit(bound + 1).subquery() for source in condition.sources]
+            terms = [sa.select(sa.func.count()).select_from(rows).scalar_subquery() for rows in bounded]
+            if condition.is_sought:
+                counts.append(sum(terms, sa.literal(0)))
+        found = iter((await session.execute(sa.select(*counts))).one()) if counts else iter(())
+        return [next(found) if condition.is_sought else None for condition in conditions]
+
+    def _select_keys(self, after: Key | None, limit: int | None, offset: int = 0) -> Select[Any]:
+        order = self.order
+        if self._way == SEEK:
+            # Materialised, so that no planner walks the order's index in the hope of meeting the few matches.
+            matched = (
+                sa.select(self._primary_key.label("pk"), *_label(order.columns[:-1]))
+                .where(self._where)
+                .limit(self._most)
+                .cte("matched")
+                .prefix_with("MATERIALIZED")
+            )
+            columns = [*(matched.c[f"k{index}"] for index in range(len(order.columns) - 1)), matched.c.pk]
+            keys = sa.select(*columns).where(order.beyond(columns, after))
+        else:
+            columns = list(order.columns)
+            keys = sa.select(*_label(columns[:-1]), self._primary_key.label("pk"))
+            keys = keys.where(self._where, order.beyond(columns, after))
+        return keys.order_by(*order.sort(columns)).limit(limit).offset(offset or None)
+
+    async def _read_window(self, session: AsyncSession, after: Key | None, limit: int) -> Batch:
+        order = self.order
+        columns = list(order.columns)
+        boundary = (
+            sa.select(*columns)
+            .where(self._confine, order.beyond(columns, after))
+            .order_by(*order.sort(columns))
+            .offset(self._window - 1)
+            .limit(1)
+        )
+        row = (await session.execute(boundary)).one_or_none()
+        end = None if row is None else tuple(row)
+        keys = self._select_keys(after, limit).where(order.up_to(columns, end))
+        batch = await self._read_keys(session, keys, limit)
+        if batch.resume is not None:
+            return batch
+        self._window = min(self._window * GROWTH, MAX_WINDOW)
+        return batch._replace(resume=end)
+
+    async def _read_sought(self, session: AsyncSession, after: Key | None, limit: int) -> Batch:
+        """Read from the keys gathered before; to gather them again for every chunk would be slow."""
+        keys, is_last = self._sought, False
+        if not keys:
+            found = await session.execute(self._select_keys(after, MAX_IDS))
+            keys = [tuple(row) for row in found]
+            is_last = len(keys) < MAX_IDS
+        chosen, left = keys[:limit], keys[limit:]
+        rows = [key[-1] for key in chosen]
+        if not self.ids_only:
+            model = MODEL_CLASSES[self.record_type]
+            statement = self._join_status(sa.select(model).where(in_array(self._primary_key, rows)))
+            records = await self._finish(session, (await session.execute(statement)).all())
+            by_key = {getattr(record, self._primary_key.key): record for record in records}
+            # What has been deleted meanwhile is left out.
+            rows = [by_key[key] for key in rows if key in by_key]
+        self._sought = left
+        return Batch(rows, chosen, chosen[-1] if chosen and (left or not is_last) else None)
+
+    async def _read_keys(self, session: AsyncSession, keys: Select[Any], limit: int) -> Batch:
+        if self.ids_only:
+            found = [tuple(row) for row in await session.execute(keys)]
+            rows: list[Any] = [key[-1] for key in found]
+        else:
+            rows, found = await self._load(session, keys)
+        return Batch(rows, found, found[-1] if len(found) == limit else None)
+
+    async def _load(self, session: AsyncSession, keys: Select[Any]) -> tuple[list[Any], list[Key]]:
+        model, chosen = MODEL_CLASSES[self.record_type], keys.subquery("keys")
+        columns = list(chosen.c)
+        statement = self._join_status(
+            sa.select(model, *columns).join(chosen, chosen.c.pk == self._primary_key)
+        )
+        rows = (await session.execute(statement.order_by(*self.order.sort(columns)))).all()
+        return await self._finish(session, rows), [tuple(row[1 : 1 + len(columns)]) for row in rows]
+
+    async def _finish(self, session: AsyncSession, rows: Sequence[Any]) -> list[Any]:
+        """Return the records of rows, which know their status."""
+        records = [row[0] for row in rows]
+        if self.record_type in {"Execution", "Job"}:
+            for row in rows:
+                _keep_status(row[0], row[-1])
+            if self.cutoff is not None:
+                await mark_abandoned(session, records, self.cutoff)
+        return records
+
+    def _join_status(self, statement: Select[Any]) -> Select[Any]:
+        """Add what a status takes: of the result its type alone, cheaper than whole call nodes and values."""
+        if self.record_type not in {"Execution", "Job"}:
+            return statement.options(*get_load_options(self.record_type, self.load_values))
+        to_task = contains_eager(Job.task)
+        if self.record_type == "Execution":
+            statement = statement.outerjoin(Job, Job.id == Execution.job_id)
+            to_task = contains_eager(Execution.job).contains_eager(Job.task)
+        return (
+            statement.outerjoin(Task, Task.hash == Job.task_hash)
+            .outerjoin(CallNode, CallNode.call_hash == Job.call_hash)
+            .outerjoin(Value, Value.value_hash == CallNode.value_hash)
+            .add_columns(Value.type)
+            .options(to_task.options(defer(Task.source, raiseload=True)))
+        )
+
+    async def count(self) -> int:
+        """Return how many records match."""
+
+        async def operation(session: AsyncSession) -> int:
+            seeks = [
+                condition.seek if condition.is_sought else condition.probe for condition in self.conditions
+            ]
+            statement = sa.select(sa.func.count()).select_from(MODEL_CLASSES[self.record_type])
+            return (await session.execute(statement.where(combine(seeks)))).scalar_one()
+
+        total: int = await self.backend.database.read(operation)
+        return total
+
+
+async def _resolve(session: AsyncSession, condition: Condition) -> Condition:
+    if condition.resolution is None:
+        return condition
+    keys, make = condition.resolution
+    return make(list(await session.scalars(keys)))
+
+
+def _keep_status(record: Execution | Job, result_type: str | None) -> None:
+    if isinstance(record, Job) or record.job is not None:
+        record.calc_status(result_type)
+
+
+def _label(columns: Sequence[ColumnElement[Any]]) -> list[Any]:
+    return [column.label(f"k{index}") for index, column in enumerate(columns)]
+
+
+@cache
+def get_load_options(record_type: str, load_values: bool = False) -> tuple[Any, ...]:
+    """Return what to load along with records of a type: what their status and task name take."""
+    if record_type == "Value":
+        return () if load_values else (defer(Value.value, raiseload=True),)
+    if record_type == "CallNode":
+        return (joinedload(CallNode.task).options(defer(Task.source, raiseload=True)),)
+    if record_type in {"Execution", "Job"}:
+        job = joinedload(Execution.job) if record_type == "Execution" else None
+        nodes = job.joinedload(Job.call_node) if job else joinedload(Job.call_node)
+        tasks = job.joinedload(Job.task) if job else joinedload(Job.task)
+        return (
+            nodes.joinedload(CallNode.value).options(load_only(Value.type, Value.format, raiseload=True)),
+            tasks.options(defer(Task.source, raiseload=True)),
+        )
+    return ()
+
+
+async def mark_abandoned(session: AsyncSession, records: Sequence[Any], cutoff: datetime) -> None:
+    """
+    Give open executions and jobs whose run gave no sign of life since `cutoff` the status ABANDONED.
+
+    Parameters
+    ----------
+    session : AsyncSession
+        An open session.
+    records : Sequence[Execution | Job]
+        Loaded with what their status takes (`get_load_options`).
+    cutoff : datetime
+        See `aredun.statuses`.
+    """
+    open_records: dict[str, list[Any]] = {}
+    for record in records:
+        if record.status == statuses.RUNNING:
+            key = record.id if isinstance(record, Execution) else record.execution_id
+            open_records.setdefault(key, []).append(record)
+    if not open_records:
+        return
+    chosen = in_array(Execution.id, open_records)
+    alive = set(await session.scalars(sa.select(Execution.id).where(chosen, is_alive(Execution.id, cutoff))))
+    for execution_id, silent in open_records.items():
+        if execution_id not in alive:
+            for record in silent:
+                record._keep_status(statuses.ABANDONED)
