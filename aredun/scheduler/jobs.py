@@ -1,0 +1,228 @@
+"""The state of a running workflow: executions, jobs, and where an expression is evaluated."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from aredun.values.task_options import CacheScope
+from aredun.values.task_value import merge_contexts
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from aredun.scheduler.evaluation import Evaluator
+    from aredun.scheduler.limits import Slot
+    from aredun.values.expressions import ApplyExpression, TaskExpression
+    from aredun.values.task_value import TaskValue
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+TagPairs = list[tuple[str, Any]]
+
+
+class JobStatus(StrEnum):
+    """What a job is doing (mirrors redun's `Job.STATUSES`)."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    FAILED = "FAILED"
+    CACHED = "CACHED"
+    DONE = "DONE"
+
+
+class Execution:
+    """One run of a workflow (mirrors `redun.scheduler.Execution`).
+
+    Parameters
+    ----------
+    execution_id : str | None
+        A UUID that is not in use; a new one by default.
+    context : Mapping[str, Any]
+        Context variables of the root job.
+    """
+
+    def __init__(self, execution_id: str | None = None, context: Mapping[str, Any] | None = None) -> None:
+        self.id = execution_id or str(uuid.uuid4())
+        self.context = dict(context or {})
+
+
+@dataclass(eq=False)
+class PendingExpression:
+    """An expression under evaluation, shared by everyone who asks for an equal one in the same job."""
+
+    expression: ApplyExpression
+    future: asyncio.Future[Any]
+    # Those who only await it may be cancelled; arguments and results want it to the end.
+    waiters: int = 0
+    is_kept: bool = False
+
+
+@dataclass(eq=False)
+class Scope:
+    """Where expressions are evaluated: the job that they become children of, and the context that they see.
+
+    Attributes
+    ----------
+    job : Job | None
+        None for the root expression.
+    context : dict[str, Any]
+        Inherited by the jobs created here.
+    pending : dict[object, PendingExpression]
+        Expressions seen here by their hash, so that each unique one is evaluated once.
+    """
+
+    job: Job | None
+    context: dict[str, Any]
+    pending: dict[object, PendingExpression] = field(default_factory=dict)
+
+
+class Job:
+    """One call of a task on its way to a result (mirrors `redun.scheduler.Job`).
+
+    Parameters
+    ----------
+    task : TaskValue
+        The task that is called.
+    expression : TaskExpression
+        The call.
+    scope : Scope
+        Where the call is evaluated.
+    execution : Execution
+        The run that the job is part of.
+    options : Mapping[str, Any]
+        Options that take precedence over the task's and the call's.
+    """
+
+    def __init__(
+        self,
+        task: TaskValue,
+        expression: TaskExpression,
+        scope: Scope,
+        execution: Execution,
+        options: Mapping[str, Any],
+    ) -> None:
+        self.id = str(uuid.uuid4())
+        self.task = task
+        self.expression = expression
+        self.execution = execution
+        self.parent_job = scope.job
+        self.options = dict(options)
+        self.export_options: set[str] = task._export_options | expression._export_options
+        if self.parent_job:
+            self.export_options |= self.parent_job.export_options
+            self.parent_job.child_jobs.append(self)
+        self._parent_context = scope.context
+        self._scope: Scope | None = None
+        self.status = JobStatus.PENDING
+        self.child_jobs: list[Job] = []
+        self.handle_forks: Counter[str] = Counter()
+        self.job_tags: TagPairs = []
+        self.execution_tags: TagPairs = []
+        self.value_tags: list[tuple[str, TagPairs]] = []
+        # All tasks that the result depends on, by hash, for shallow validity checks; of a task that is
+        # recorded already the hash is enough.
+        self.subtree_tasks: dict[str, TaskValue | str] = {task.hash: task}
+
+        # Known once options and arguments are evaluated.
+        self.eval_options: dict[str, Any] = {}
+        self.eval_args: Arguments = ((), {})
+        self.args: Arguments = ((), {})
+        self.args_hash = ""
+        self.eval_hash = ""
+        self.context_hash: str | None = None
+        # Known once there is a result.
+        self.was_cached = False
+        self.call_hash: str | None = None
+        self.is_recorded = False
+        # The function returned no expression: its result is recorded together with its call.
+        self.is_single_step = False
+        # A function in a thread cannot be interrupted.
+        self.is_in_thread = False
+        self.runner: asyncio.Task[Any] | None = None
+        self.slot: Slot | None = None
+        self.evaluator: Evaluator | None = None
+
+    def __repr__(self) -> str:
+        return f"Job(id={self.id}, task_name={self.task.fullname})"
+
+    def get_raw_options(self) -> dict[str, Any]:
+        """Return the options before evaluation: task, exported by parents, call, job; the last one wins."""
+        inherited = self.parent_job.get_export_options() if self.parent_job else {}
+        return {
+            **self.task.get_task_options(),
+            **inherited,
+            **self.expression._options,
+            **self.options,
+        }
+
+    def set_options(self, options: dict[str, Any]) -> None:
+        """Take the evaluated options; without provenance nothing may come from the cache."""
+        self.eval_options = options
+        if not self.is_recording():
+            self.eval_options["cache_scope"] = CacheScope.NONE
+
+    def get_export_options(self) -> dict[str, Any]:
+        """Return the options that child jobs inherit."""
+        return {name: value for name, value in self.eval_options.items() if name in self.export_options}
+
+    def is_recording(self) -> bool:
+        """Tell whether the job's provenance is recorded (option `prov`)."""
+        return bool(self.eval_options.get("prov", True))
+
+    def get_cache_scope(self) -> CacheScope:
+        """Return which cached results may be used (option `cache_scope`)."""
+        return CacheScope(self.eval_options.get("cache_scope", CacheScope.BACKEND))
+
+    def get_limits(self) -> dict[str, int]:
+        """Return the named resources that running the function takes; a list of names means 1 of each."""
+        limits = self.eval_options.get("limits", {})
+        if isinstance(limits, Mapping):
+            return {str(name): int(count) for name, count in limits.items()}
+        return dict.fromkeys(limits, 1)
+
+    def get_context(self) -> dict[str, Any]:
+        """Return the context variables: the parent's, updated by `task.update_context`."""
+        return self.scope.context
+
+    @property
+    def scope(self) -> Scope:
+        """Where the expressions of this job are evaluated; needs the options."""
+        if self._scope is None:
+            override = self.eval_options.get("_context_override", {})
+            self._scope = Scope(self, merge_contexts([self._parent_context, override]))
+        return self._scope
+
+    def add_subtree(self, children: Iterable[Job]) -> None:
+        """Add the tasks that children depend on; failed and unfinished ones have no call and do not count."""
+        for child in children:
+            if child.call_hash:
+                self.subtree_tasks.update(child.subtree_tasks)
+
+    def has_ancestor(self, other: Job) -> bool:
+        """Tell whether another job is this one or above it."""
+        job: Job | None = self
+        while job is not None:
+            if job is other:
+                return True
+            job = job.parent_job
+        return False
+
+    def release(self) -> None:
+        """Drop what only a running job needs, so that values and child jobs can be freed."""
+        self.eval_args = self.args = ((), {})
+        self._scope = None
+        self.child_jobs = []
+        self.slot = self.runner = self.evaluator = None
+
+
+current_job: ContextVar[Job] = ContextVar("aredun_current_job")
+
+
+def get_current_job() -> Job | None:
+    """Return the job whose function is running, in a thread too; None outside of one."""
+    return current_job.get(None)

@@ -1,0 +1,269 @@
+"""The life of a job: prepare its arguments, look into the cache, call its function, record what came out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from concurrent.futures import CancelledError as JobCancelled
+from typing import TYPE_CHECKING, Any
+
+from aredun.errors import UsageError
+from aredun.nested import iter_nested_value, map_nested_value
+from aredun.scheduler.caching import find_cached, is_shared
+from aredun.scheduler.evaluation import is_successful
+from aredun.scheduler.failures import make_task_traceback
+from aredun.scheduler.jobs import JobStatus, current_job
+from aredun.scheduler.limits import LimitPool, Slot
+from aredun.scheduler.sizes import is_light
+from aredun.tasks import JobInfo, hash_args_eval
+from aredun.values import ErrorValue, is_handle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from concurrent.futures import Executor
+
+    from aredun.backend import RedunBackendDb
+    from aredun.scheduler.evaluation import Evaluator
+    from aredun.scheduler.jobs import Arguments, Job
+    from aredun.scheduler.records import JobRecorder
+    from aredun.values import Traceback
+
+
+class JobRunner:
+    """Takes the jobs of one execution from evaluated arguments to their recorded results.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        Where the cache is.
+    recorder : JobRecorder
+        Writes the records of a job.
+    limits : LimitPool
+        Named resources that tasks ask for.
+    slots : asyncio.Semaphore
+        How many functions may run at once.
+    threads : Executor
+        Runs plain functions.
+    on_status : Callable[[Job, JobStatus | None], None]
+        Told of every change of status: the job and the status that it had before, None for a new job.
+    """
+
+    def __init__(
+        self,
+        backend: RedunBackendDb,
+        recorder: JobRecorder,
+        limits: LimitPool,
+        slots: asyncio.Semaphore,
+        threads: Executor,
+        on_status: Callable[[Job, JobStatus | None], None],
+    ) -> None:
+        self.backend = backend
+        self._registry = backend.type_registry
+        self._recorder = recorder
+        self._limits = limits
+        self._slots = slots
+        self._threads = threads
+        self._on_status = on_status
+        # Jobs under way by what they compute: an equal call waits for them instead of running again.
+        self._leaders: dict[tuple[str, str | None], Job] = {}
+        self._tracebacks: dict[int, Traceback] = {}
+
+    def get_traceback(self, error: Exception) -> Traceback | None:
+        """Return where an error was raised, None if that was in no job."""
+        return self._tracebacks.get(id(error))
+
+    def on_created(self, job: Job) -> None:
+        """Take note of a job whose arguments are about to be evaluated."""
+        self._on_status(job, None)
+
+    def on_dropped(self, job: Job) -> None:
+        """Take note of a job that never started, since an argument failed or the run stopped."""
+        self._set_status(job, JobStatus.FAILED)
+        job.release()
+
+    async def run(self, job: Job, evaluator: Evaluator) -> Any:
+        """Run a job whose arguments are evaluated, and return its result without any expression left.
+
+        Raises
+        ------
+        Exception
+            What the function raised, or a job that it depends on; it is recorded.
+        """
+        current_job.set(job)
+        job.evaluator = evaluator
+        try:
+            await self._prepare(job)
+            result = await self._get_result(job, evaluator)
+            await _finish(self._recorder.record_result(job, result))
+        except asyncio.CancelledError:
+            if job.is_recorded:
+                await _finish(self._recorder.record_failure(job, JobCancelled("the job was cancelled")))
+            self._set_status(job, JobStatus.FAILED)
+            raise
+        except Exception as error:
+            # The first job to fail of an error is the one that raised it; it fails its parents in turn.
+            self._tracebacks.setdefault(id(error), make_task_traceback(job, error))
+            await self._recorder.record_failure(job, error)
+            self._set_status(job, JobStatus.FAILED)
+            raise
+        else:
+            self._set_status(job, JobStatus.CACHED if job.was_cached else JobStatus.DONE)
+            return result
+        finally:
+            self._end_lead(job)
+            job.release()
+
+    async def _prepare(self, job: Job) -> None:
+        job.args = await self._preprocess(job)
+        context = job.get_context()
+
+        def compute_hashes() -> None:
+            job.eval_hash, job.args_hash = hash_args_eval(self._registry, job.task, *job.args)
+            job.context_hash = self._registry.get_hash(context) if context else None
+
+        if is_light(job.args):
+            compute_hashes()
+        else:
+            await asyncio.to_thread(compute_hashes)
+        job.eval_args = _fill_job_info(job, job.eval_args)
+        job.args = _fill_job_info(job, job.args)
+
+    async def _preprocess(self, job: Job) -> Arguments:
+        forks: list[tuple[Any, Any]] = []
+
+        def preprocess(value: Any) -> Any:
+            if not is_handle(value):
+                return self._registry.preprocess(value, {})
+            call_order = 0
+            if job.parent_job:
+                job.parent_job.handle_forks[value.get_hash()] += 1
+                call_order = job.parent_job.handle_forks[value.get_hash()]
+            fork = self._registry.preprocess(value, {"call_order": call_order})
+            forks.append((value, fork))
+            return fork
+
+        arguments: Arguments = map_nested_value(preprocess, job.eval_args)
+        for handle, fork in forks:
+            await self.backend.advance_handle([handle], fork)
+        return arguments
+
+    async def _get_result(self, job: Job, evaluator: Evaluator) -> Any:
+        leader = self._leaders.get((job.eval_hash, job.context_hash)) if is_shared(job) else None
+        if leader is not None and leader.runner is not None:
+            if job.has_ancestor(leader):
+                raise RecursionError(
+                    f"{job.task.fullname} calls itself with equal arguments, so it never ends"
+                )
+            return await self._follow(job, leader, leader.runner, evaluator)
+        if job.is_recording():
+            self._leaders[job.eval_hash, job.context_hash] = job
+        first_result = await self._get_first_result(job)
+        result = evaluator.evaluate(first_result, job.scope)
+        if not job.was_cached:
+            if is_successful(result):
+                job.is_single_step = True
+            else:
+                await self._recorder.record_first_result(job, first_result)
+        return await result
+
+    async def _follow(self, job: Job, leader: Job, runner: asyncio.Task[Any], evaluator: Evaluator) -> Any:
+        await self._recorder.record_start(job)
+        await asyncio.wait([runner])
+        if runner.cancelled():
+            return await self._get_result(job, evaluator)
+        if job.parent_job:
+            # The parent depends on the call that was made, as redun has it.
+            siblings = job.parent_job.child_jobs
+            siblings[siblings.index(job)] = leader
+        job.was_cached = True
+        job.call_hash = leader.call_hash
+        job.subtree_tasks = leader.subtree_tasks
+        return runner.result()
+
+    def _end_lead(self, job: Job) -> None:
+        key = (job.eval_hash, job.context_hash)
+        if self._leaders.get(key) is job:
+            del self._leaders[key]
+
+    async def _get_first_result(self, job: Job) -> Any:
+        """Return what the function returns, expressions included, from the cache or by calling it."""
+        result = await find_cached(self.backend, job)
+        if job.was_cached:
+            await self._recorder.record_start(job)
+            if isinstance(result, ErrorValue):
+                raise result.error
+            return result
+        for value in iter_nested_value(job.args):
+            if is_handle(value):
+                await self.backend.rollback_handle(value)
+        async with self._limits.hold(job.get_limits()):
+            async with Slot(self._slots) as job.slot:
+                await self._recorder.record_start(job)
+                self._set_status(job, JobStatus.RUNNING)
+                result = await self._call(job)
+        return await self._postprocess(job, result)
+
+    async def _call(self, job: Job) -> Any:
+        if job.task.script:
+            raise UsageError(f"{job.task.fullname} is a script task, which aredun does not run: use redun")
+        args, kwargs = job.args
+        try:
+            if job.task.is_async():
+                return await job.task.func(*args, **kwargs)
+            job.is_in_thread = True
+            call = contextvars.copy_context().run
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, call, _call_function, job.task.func, args, kwargs
+            )
+        except SystemExit as error:
+            # Left alone it would stop the event loop, and every other job with it.
+            raise RuntimeError(f"task {job.task.fullname} called sys.exit({error.code!r})") from error
+
+    async def _postprocess(self, job: Job, result: Any) -> Any:
+        advances: list[tuple[Any, Any]] = []
+
+        def postprocess(value: Any) -> Any:
+            processed = self._registry.postprocess(value, {"pre_call_hash": job.eval_hash})
+            if is_handle(value):
+                advances.append((value, processed))
+            return processed
+
+        processed = map_nested_value(postprocess, result)
+        for before, after in advances:
+            await self.backend.advance_handle([before], after)
+        return processed
+
+    def _set_status(self, job: Job, status: JobStatus) -> None:
+        previous, job.status = job.status, status
+        self._on_status(job, previous)
+
+
+async def _finish(recording: Coroutine[Any, Any, None]) -> None:
+    """Wait for a recording to its end, however often the waiter is cancelled: what is known is not lost."""
+    task = asyncio.create_task(recording)
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            continue
+    task.result()
+
+
+def _call_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    # A frame of this file marks where a traceback enters the user's code.
+    try:
+        return function(*args, **kwargs)
+    except StopIteration as error:
+        # A future refuses this one, and whoever waits for it would wait for ever.
+        raise RuntimeError(f"task {function.__name__} raised StopIteration") from error
+
+
+def _fill_job_info(job: Job, arguments: Arguments) -> Arguments:
+    args, kwargs = arguments
+
+    def fill(value: Any) -> Any:
+        if not isinstance(value, JobInfo):
+            return value
+        return JobInfo(job.execution.id, job.id, job.eval_hash, job.args_hash, job.eval_options)
+
+    return tuple(map(fill, args)), {name: fill(value) for name, value in kwargs.items()}

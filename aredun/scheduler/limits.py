@@ -1,0 +1,135 @@
+"""What running jobs share: named limits (`limits` of a task) and slots for running functions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from aredun.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+DEFAULT_LIMIT = 1
+
+
+class LimitPool:
+    """Named resources that jobs hold while their function runs (mirrors redun's scheduler limits).
+
+    Parameters
+    ----------
+    limits : Mapping[str, int]
+        How much there is of each resource; one that is not named has 1, as in redun.
+    """
+
+    def __init__(self, limits: Mapping[str, int] | None = None) -> None:
+        self._limits = dict(limits or {})
+        self._used: dict[str, int] = {}
+        self._waiting: deque[tuple[Mapping[str, int], asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def hold(self, wanted: Mapping[str, int]) -> AsyncIterator[None]:
+        """Hold resources for the length of the block; waits until there are enough, first come first served.
+
+        Parameters
+        ----------
+        wanted : Mapping[str, int]
+            Count of each resource.
+
+        Raises
+        ------
+        UsageError
+            More is wanted than there will ever be.
+        """
+        if not wanted:
+            yield
+            return
+        for name, count in wanted.items():
+            if count > self._get_limit(name):
+                raise UsageError(
+                    f"a task needs {count} of the limit {name!r}, which is {self._get_limit(name)}: "
+                    f"raise it with {name} = {count} in section [limits] of redun.ini"
+                )
+        await self._acquire(wanted)
+        try:
+            yield
+        finally:
+            self._release(wanted)
+
+    def _get_limit(self, name: str) -> int:
+        return self._limits.get(name, DEFAULT_LIMIT)
+
+    def _fits(self, wanted: Mapping[str, int]) -> bool:
+        return all(self._used.get(name, 0) + count <= self._get_limit(name) for name, count in wanted.items())
+
+    def _take(self, wanted: Mapping[str, int]) -> None:
+        for name, count in wanted.items():
+            self._used[name] = self._used.get(name, 0) + count
+
+    async def _acquire(self, wanted: Mapping[str, int]) -> None:
+        if self._fits(wanted):
+            self._take(wanted)
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((wanted, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._release(wanted)
+            raise
+
+    def _release(self, wanted: Mapping[str, int]) -> None:
+        for name, count in wanted.items():
+            self._used[name] -= count
+        still_waiting: deque[tuple[Mapping[str, int], asyncio.Future[None]]] = deque()
+        for waiter in self._waiting:
+            needed, turn = waiter
+            if turn.done():
+                continue
+            if self._fits(needed):
+                self._take(needed)
+                turn.set_result(None)
+            else:
+                still_waiting.append(waiter)
+        self._waiting = still_waiting
+
+
+class Slot:
+    """The right of one job to run its function, given back while the function awaits other jobs.
+
+    Without that, parents that wait for their children would hold every slot and nothing could go on.
+    """
+
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self._slots = slots
+        self._held = False
+        self._waits = 0
+
+    async def __aenter__(self) -> Slot:
+        await self._slots.acquire()
+        self._held = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._give_back()
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncIterator[None]:
+        """Lend the slot to others for the length of the block; of concurrent blocks the last one ends it."""
+        self._waits += 1
+        self._give_back()
+        try:
+            yield
+        finally:
+            self._waits -= 1
+            if self._waits == 0:
+                await self._slots.acquire()
+                self._held = True
+
+    def _give_back(self) -> None:
+        if self._held:
+            self._held = False
+            self._slots.release()

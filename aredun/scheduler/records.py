@@ -1,0 +1,141 @@
+"""What a job leaves in the repository: its start, its call, its tags, its end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aredun.column_types import TagEntity
+from aredun.hashing import hash_call_node
+from aredun.scheduler.caching import get_check_valid
+from aredun.scheduler.sizes import is_light
+from aredun.tasks import CacheCheckValid
+from aredun.values import ErrorValue, Traceback, pickle_dumps, pickle_loads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aredun.backend import RedunBackendDb
+    from aredun.scheduler.jobs import Job
+
+
+class JobRecorder:
+    """Records jobs as redun's scheduler does; a job without provenance leaves nothing.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        Where to record.
+    """
+
+    def __init__(self, backend: RedunBackendDb) -> None:
+        self._backend = backend
+
+    async def record_start(self, job: Job) -> None:
+        """Record that a job started, once."""
+        if job.is_recording() and not job.is_recorded:
+            job.is_recorded = True
+            await self._backend.record_job_start(job)
+
+    async def record_first_result(self, job: Job, result: Any) -> None:
+        """Record what the function returned, expressions included, for the cache."""
+        if job.is_recording():
+            await self._backend.set_eval_cache(job.eval_hash, job.task.hash, job.args_hash, result)
+
+    async def record_result(self, job: Job, result: Any) -> None:
+        """Record the call of a job that has its final result, and the job's end; sets `job.call_hash`."""
+        children = [child.call_hash for child in job.child_jobs if child.call_hash]
+        if not job.is_recording():
+            result_hash = await self._hash(result)
+            job.call_hash = hash_call_node(job.task.hash, job.args_hash, result_hash, children)
+            return
+        if job.call_hash:
+            await self._add_cached_subtree(job)
+            async with self._backend.batch():
+                await self._record_end(job)
+        else:
+            job.add_subtree(job.child_jobs)
+            await self._record_new_result(job, result, children)
+        job.expression.call_hash = job.call_hash
+
+    async def _record_new_result(self, job: Job, result: Any, children: list[str]) -> None:
+        try:
+            async with self._backend.batch():
+                result_hash = await self._backend.record_value(result)
+                if job.is_single_step:
+                    await self._backend.set_eval_cache(
+                        job.eval_hash, job.task.hash, job.args_hash, result, value_hash=result_hash
+                    )
+                await self._record_call(job, result_hash, children)
+                await self._record_end(job)
+        except BaseException:
+            # Nothing is there of what the hash stands for.
+            job.call_hash = None
+            raise
+
+    async def _hash(self, value: Any) -> str:
+        get_hash: Callable[[Any], str] = self._backend.type_registry.get_hash
+        return get_hash(value) if is_light(value) else await asyncio.to_thread(get_hash, value)
+
+    async def record_failure(self, job: Job, error: Exception) -> None:
+        """Record the call of a job that failed, with the error as its result, and the job's end."""
+        if not job.is_recording() or not job.args_hash:
+            return
+        async with self._backend.batch():
+            if not job.call_hash:
+                children = [child.call_hash for child in job.child_jobs if child.call_hash]
+                job.add_subtree(job.child_jobs)
+                error_hash = await self._backend.record_value(make_error_value(error))
+                await self._record_call(job, error_hash, children)
+            await self._record_end(job, status="FAILED")
+        job.expression.call_hash = job.call_hash
+
+    async def _add_cached_subtree(self, job: Job) -> None:
+        if get_check_valid(job) is CacheCheckValid.SHALLOW and job.call_hash:
+            recorded = await self._backend.get_subtree_tasks(job.call_hash)
+            job.subtree_tasks.update((task_hash, task_hash) for task_hash in recorded)
+
+    async def _record_call(self, job: Job, result_hash: str, child_call_hashes: list[str]) -> None:
+        job.call_hash = await self._backend.record_call_node(
+            task_name=job.task.fullname,
+            task_hash=job.task.hash,
+            args_hash=job.args_hash,
+            expr_args=(job.expression.args, job.expression.kwargs),
+            eval_args=job.eval_args,
+            result_hash=result_hash,
+            child_call_hashes=child_call_hashes,
+            subtree_tasks=job.subtree_tasks.values(),
+        )
+
+    async def _record_end(self, job: Job, status: str | None = None) -> None:
+        context = job.get_context()
+        if context and job.call_hash:
+            await self._backend.record_call_node_context(job.call_hash, job.context_hash, context)
+        for value_hash, tags in job.value_tags:
+            await self._backend.record_tags(TagEntity.Value, value_hash, tags)
+        job_tags = [*job.eval_options.get("tags", []), *job.job_tags]
+        await self._backend.record_job_end(job, status=status)
+        if job_tags:
+            await self._backend.record_tags(TagEntity.Job, job.id, job_tags)
+        if job.execution_tags:
+            await self._backend.record_tags(TagEntity.Execution, job.execution.id, job.execution_tags)
+        task_tags = job.task.get_task_option("tags")
+        if task_tags:
+            await self._backend.record_tags(TagEntity.Task, job.task.hash, task_tags)
+
+
+def make_error_value(error: Exception) -> ErrorValue:
+    """Wrap an error for recording; one that pickle cannot take and give back is replaced by its text.
+
+    Parameters
+    ----------
+    error : Exception
+        What a job raised.
+    """
+    error_value = ErrorValue(error, Traceback.from_error(error))
+    try:
+        pickle_loads(pickle_dumps(error_value))
+    except Exception:
+        substitute = Exception(repr(error)).with_traceback(error.__traceback__)
+        error_value = ErrorValue(substitute, Traceback.from_error(substitute))
+    return error_value
