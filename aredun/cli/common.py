@@ -1,0 +1,147 @@
+"""What the commands share: the parser's habits, the consoles, and opening the repository."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rich.console import Console
+
+from aredun.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from aredun.backend import RedunBackendDb
+    from aredun.config import BackendConfig, RedunIni
+
+# Tables that are piped to a file or another program are not cut to the width of a terminal.
+PIPED_WIDTH = 1000
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose errors are `UsageError` and whose commands all take `--db` and `--config`.
+
+    The two options are accepted before and after the command's name, at every level.
+    """
+
+    def __init__(self, *args: Any, repository_options: bool = True, **kwargs: Any) -> None:
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+        if repository_options:
+            add_repository_options(self)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `UsageError`, where argparse would print the usage and exit."""
+        raise UsageError(f"{one_line(message)} (see '{self.prog} --help')")
+
+
+def add_repository_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--db URI` and `-c/--config DIR`; absent ones leave no attribute, `get_option` reads them."""
+    options = parser.add_argument_group("repository")
+    options.add_argument(
+        "--db", metavar="URI", default=argparse.SUPPRESS, help="database to use, instead of redun.ini's"
+    )
+    options.add_argument(
+        "-c",
+        "--config",
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="configuration directory (default: $REDUN_CONFIG, else .redun here or in a parent directory)",
+    )
+
+
+def one_line(message: object) -> str:
+    """Return the text of an error or message on a single line."""
+    return " ".join(str(message).split()) or type(message).__name__
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Return a console on stdout (or stderr) that prints text as it is.
+
+    Markup, emoji codes and highlighting are off: names and values come from a database that anybody may have
+    written. Lines are wrapped at a terminal's width only.
+    """
+    console = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
+    return console
+
+
+def get_ini(args: argparse.Namespace) -> RedunIni:
+    """Return the `redun.ini` that the arguments choose, as redun finds it; an empty one if there is none."""
+    from aredun.config import load_config
+
+    return load_config(getattr(args, "config", None))
+
+
+def get_backend_config(args: argparse.Namespace) -> BackendConfig:
+    """Return the backend's settings: those of `redun.ini`, with `--db` in place of its URI.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        Parsed arguments, with `db` and `config` where given.
+    """
+    return get_ini(args).backend(getattr(args, "db", None))
+
+
+def require_database(config: BackendConfig) -> None:
+    """Raise `UsageError` where the database is a file that is not there, before a driver creates it."""
+    path = config.url.file_path if config.url is not None else None
+    if path is not None and not path.exists():
+        raise UsageError(f"no database at {path}: 'aredun run' makes one, '--db URI' names another")
+
+
+@contextmanager
+def quiet_retries() -> Iterator[None]:
+    """Keep warnings of retries off the terminal: a server that cannot be reached is one line, at the end."""
+    logger = logging.getLogger("aredun")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@asynccontextmanager
+async def open_backend(args: argparse.Namespace, *, create: bool = False) -> AsyncIterator[RedunBackendDb]:
+    """Open the repository that the arguments choose; closed at the end.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        Parsed arguments, with `db` and `config` where given.
+    create : bool
+        Make the database if it is missing and migrate a local one, as `redun run` does. Without it nothing
+        is ever created or migrated: a missing file is an error.
+
+    Yields
+    ------
+    RedunBackendDb
+        The loaded backend.
+
+    Raises
+    ------
+    UsageError
+        There is no database at the place named.
+    RedunDatabaseError
+        The database cannot be reached, is not redun's, or has another schema version.
+    """
+    from aredun.backend import RedunBackendDb
+
+    config = get_backend_config(args)
+    if not create:
+        require_database(config)
+    backend = RedunBackendDb(config=config)
+    # Someone else's server is migrated only if the configuration says so.
+    migrate = (True if config.url is not None and config.url.is_file else None) if create else False
+    with quiet_retries():
+        await backend.load(migrate=migrate)
+    try:
+        yield backend
+    finally:
+        await backend.close()

@@ -1,0 +1,193 @@
+"""`aredun dataflow ID|PATH`: where a value came from, or what was derived from it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from aredun.cli.common import open_backend
+from aredun.cli.tables import clean_line
+from aredun.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncGenerator
+
+    from rich.console import Console
+
+    from aredun.backend import RedunBackendDb
+    from aredun.dataflow import DataflowEdge
+    from aredun.dataflow.starts import Start
+
+FORMATS = ("text", "json", "mermaid", "dot", "svg")
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add `dataflow` to the parser."""
+    parser = subparsers.add_parser(
+        "dataflow",
+        help="show what a value came from, or what was derived from it",
+        description="Show the dataflow of a value, file, task, job, call or execution.",
+    )
+    parser.add_argument(
+        "id", metavar="ID|PATH", help="first characters of an id, a task's name or a file's path"
+    )
+    parser.add_argument("--format", choices=FORMATS, default="text", help="what to write (default: text)")
+    parser.add_argument(
+        "--downstream",
+        action="store_true",
+        help="show what was derived from it: what to redo if it was wrong",
+    )
+    parser.add_argument(
+        "--depth", type=int, metavar="N", help="leave out what is N edges or more away from the start"
+    )
+    parser.add_argument("--max-edges", type=int, metavar="N", help="end after N edges")
+    parser.set_defaults(run=run)
+
+
+async def run(args: argparse.Namespace, console: Console) -> int:
+    """Write the dataflow of one record."""
+    from aredun.dataflow import walk_dataflow, walk_downstream
+    from aredun.dataflow.starts import get_start
+    from aredun.query import infer_id
+
+    if args.format == "svg":
+        find_graphviz()
+    async with open_backend(args) as backend:
+        record = await infer_id(backend, args.id, include_files=True, required=True)
+        start = await get_start(backend, record, downstream=args.downstream)
+        walk = walk_downstream if args.downstream else walk_dataflow
+        edges = walk(backend, start.node, max_depth=args.depth, max_edges=args.max_edges)
+        async with aclosing(edges), aclosing(write(backend, start, edges, args)) as lines:
+            async for line in lines:
+                console.print(clean_line(line), soft_wrap=True)
+    return 0
+
+
+def write(
+    backend: RedunBackendDb, start: Start, edges: AsyncGenerator[DataflowEdge, None], args: argparse.Namespace
+) -> AsyncGenerator[str, None]:
+    """Return the lines of a dataflow in the format asked for.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository.
+    start : Start
+        Where the walk began.
+    edges : async generator of DataflowEdge
+        The walk.
+    args : argparse.Namespace
+        With `format` and `downstream`.
+
+    Returns
+    -------
+    async generator of str
+        Lines without line ends.
+    """
+    if args.format == "text":
+        return _write_edges(edges) if args.downstream else _write_text(backend, start, edges)
+    if args.format == "json":
+        return _write_json(_describe_edges(edges) if args.downstream else _serialize(backend, start, edges))
+    picture = _write_picture(edges, args.format, args.downstream)
+    return _render_svg(picture) if args.format == "svg" else picture
+
+
+async def _write_text(backend: RedunBackendDb, start: Start, edges: Any) -> AsyncGenerator[str, None]:
+    from aredun.dataflow import display_dataflow, make_dataflow_dom
+
+    async for line in display_dataflow(backend, make_dataflow_dom(edges, new_varname=start.name)):
+        yield line
+
+
+async def _write_edges(edges: AsyncGenerator[DataflowEdge, None]) -> AsyncGenerator[str, None]:
+    from aredun.dataflow.pictures import get_label
+
+    previous: Any = None
+    async for src, dest in edges:
+        if src != previous:
+            previous = src
+            yield get_label(src)
+        if dest is not None:
+            yield f"  --> {get_label(dest)}"
+
+
+def _serialize(backend: RedunBackendDb, start: Start, edges: Any) -> AsyncGenerator[dict[str, Any], None]:
+    from aredun.dataflow import make_dataflow_dom, serialize_dataflow
+
+    return serialize_dataflow(backend, make_dataflow_dom(edges, new_varname=start.name))
+
+
+async def _describe_edges(edges: AsyncGenerator[DataflowEdge, None]) -> AsyncGenerator[dict[str, Any], None]:
+    from aredun.dataflow import describe_node
+
+    sequence = 0
+    async for src, dest in edges:
+        sequence += 1
+        described = None if dest is None else describe_node(dest)
+        yield {"type": "edge", "seq": sequence, "src": describe_node(src), "dest": described}
+
+
+async def _write_json(items: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[str, None]:
+    last: str | None = None
+    async for item in items:
+        yield "[" if last is None else f"{last},"
+        last = "  " + json.dumps(item)
+    yield "[" if last is None else last
+    yield "]"
+
+
+async def _write_picture(
+    edges: AsyncGenerator[DataflowEdge, None], language: str, downstream: bool
+) -> AsyncGenerator[str, None]:
+    from aredun.dataflow.pictures import DotPicture, MermaidPicture
+
+    picture = (MermaidPicture if language == "mermaid" else DotPicture)(downstream=downstream)
+    yield picture.header
+    async for edge in edges:
+        for line in picture.add(edge):
+            yield line
+    if picture.footer:
+        yield picture.footer
+
+
+def find_graphviz() -> str:
+    """Return the path of Graphviz's `dot`.
+
+    Raises
+    ------
+    UsageError
+        It is not installed.
+    """
+    program = shutil.which("dot")
+    if program is None:
+        raise UsageError(
+            "svg needs Graphviz: install it ('apt install graphviz'), or take --format dot or mermaid"
+        )
+    return program
+
+
+async def _render_svg(lines: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+    process = await asyncio.create_subprocess_exec(
+        find_graphviz(),
+        "-Tsvg",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        source = "\n".join([line async for line in lines])
+        output, errors = await process.communicate(source.encode())
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        problem = " ".join(errors.decode(errors="replace").split())
+        raise UsageError(f"Graphviz could not draw the dataflow: {problem}")
+    for line in output.decode(sys.getdefaultencoding()).splitlines():
+        yield line

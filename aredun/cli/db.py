@@ -1,0 +1,112 @@
+"""`aredun db info|versions|upgrade|downgrade`: the schema version of a database (mirrors `redun db`)."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from aredun.cli.common import get_backend_config, quiet_retries, require_database
+from aredun.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncIterator
+
+    from rich.console import Console
+
+    from aredun.backend import RedunBackendDb
+    from aredun.versions import DBVersionInfo
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add `db` and its commands to the parser."""
+    description = "Show and change the schema version of a database."
+    commands = subparsers.add_parser("db", help=description, description=description).add_subparsers(
+        title="commands", metavar="COMMAND", required=True
+    )
+    info = commands.add_parser("info", help="show the database's version and whether aredun can use it")
+    info.set_defaults(run=run_info)
+    versions = commands.add_parser("versions", help="list all schema versions, oldest first")
+    versions.set_defaults(run=run_versions)
+    upgrade = commands.add_parser("upgrade", help="bring the database to a newer version")
+    upgrade.add_argument("version", nargs="?", default="latest", help="such as 3.5 (default: latest)")
+    upgrade.set_defaults(run=run_upgrade)
+    downgrade = commands.add_parser("downgrade", help="take the database back to an older version")
+    downgrade.add_argument("version", help="such as 2.2; what that version cannot hold is dropped")
+    downgrade.set_defaults(run=run_downgrade)
+
+
+async def run_info(args: argparse.Namespace, console: Console) -> int:
+    """Show where the database is, its version, and whether aredun can use it; nothing is changed."""
+    async with _open_any_version(args) as backend:
+        version = await backend.get_db_version()
+        oldest, newest = backend.get_db_version_required()
+        compatible = await backend.is_db_compatible()
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("database", str(backend.db_uri))
+    table.add_row("version", f"{version} ({version.description})")
+    table.add_row("required", f">={oldest},<{newest.major + 1}")
+    table.add_row("compatible", "yes" if compatible else "no")
+    console.print(table)
+    return 0
+
+
+async def run_versions(args: argparse.Namespace, console: Console) -> int:
+    """List all schema versions; needs no database."""
+    from aredun.backend import RedunBackendDb
+
+    table = Table("Version", "Migration", "Description", box=None, pad_edge=False)
+    for version in RedunBackendDb.get_all_db_versions():
+        table.add_row(str(version), version.migration_id, version.description)
+    console.print(table)
+    return 0
+
+
+async def run_upgrade(args: argparse.Namespace, console: Console) -> int:
+    """Migrate to a newer version; an empty database gets the whole schema."""
+    return await _migrate(args, console, upgrade=True)
+
+
+async def run_downgrade(args: argparse.Namespace, console: Console) -> int:
+    """Migrate to an older version."""
+    return await _migrate(args, console, upgrade=False)
+
+
+async def _migrate(args: argparse.Namespace, console: Console, *, upgrade: bool) -> int:
+    from aredun.versions import parse_db_version
+
+    try:
+        desired: DBVersionInfo = parse_db_version(args.version)
+    except ValueError as error:
+        raise UsageError(f"invalid version {args.version!r}: give one such as 3.5, or 'latest'") from error
+    async with _open_any_version(args) as backend:
+        version = await backend.get_db_version()
+        if (desired > version) if not upgrade else (desired < version):
+            command = "downgrade" if upgrade else "upgrade"
+            raise UsageError(
+                f"the database is at {version}: use 'aredun db {command} {desired}' to get there"
+            )
+        if desired == version:
+            console.print(f"The database is at {version}: nothing to do.")
+            return 0
+        await backend.migrate(desired)
+        console.print(f"The database went from {version} to {await backend.get_db_version()}.")
+    return 0
+
+
+@asynccontextmanager
+async def _open_any_version(args: argparse.Namespace) -> AsyncIterator[RedunBackendDb]:
+    """Connect without demanding the schema version that aredun works with."""
+    from aredun.backend import RedunBackendDb
+
+    config = get_backend_config(args)
+    require_database(config)
+    backend = RedunBackendDb(config=config)
+    backend.create_engine()
+    try:
+        with quiet_retries():
+            yield backend
+    finally:
+        await backend.close()

@@ -1,0 +1,247 @@
+"""`aredun log [ID]`: the history of a repository (mirrors `redun log`)."""
+
+from __future__ import annotations
+
+import json
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from aredun import statuses
+from aredun.cli.common import open_backend
+from aredun.cli.records import RecordPrinter
+from aredun.cli.tables import Printer, paged
+from aredun.errors import UsageError
+from aredun.identify import describe, infer_id, infer_specialty_id, leave_out_task_values
+from aredun.models import Execution, File, Value
+from aredun.query import CallGraphQuery, parse_callgraph_query, setup_query_parser
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncIterator
+    from datetime import timedelta
+
+    from rich.console import Console
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.backend import RedunBackendDb
+
+# How many records of one prefix are looked at before they are listed, not shown in detail.
+MAX_DETAILED = 3
+FILE_CHUNK = 500
+RECORD_CHUNK = 500
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add `log` to the parser."""
+    parser = subparsers.add_parser(
+        "log",
+        help="show executions, jobs, call nodes, tasks, values and files",
+        description="Show the history of a repository. Without arguments: the executions, newest first.",
+        epilog="ID is the beginning of any id, the name of a task, the path of a file, - for the newest "
+        "execution, ~2 for the one before it, and so on.",
+    )
+    parser.add_argument("id", nargs="?", metavar="ID", help="show this record in detail")
+    add_output_options(parser)
+    parser.add_argument("--detail", action="store_true", help="show all records in detail")
+    parser.add_argument("--full", action="store_true", help="fold no jobs, cut no dataflow")
+    setup_query_parser(parser)
+    parser.set_defaults(run=run)
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `log` and other commands which show records have in common."""
+    output = parser.add_argument_group("output")
+    output.add_argument("--count", action="store_true", help="show how many records there are of each type")
+    output.add_argument(
+        "--format", choices=["text", "json"], default="text", help="json: a record on each line"
+    )
+    output.add_argument(
+        "--json", dest="format", action="store_const", const="json", help="short for --format json"
+    )
+    output.add_argument("-n", "--limit", type=int, metavar="N", help="show the first N records only")
+    output.add_argument("--no-pager", action="store_true", help="write to the terminal directly")
+    output.add_argument(
+        "--abandoned-after",
+        metavar="SECONDS",
+        help="how long a run may be silent before it counts as ABANDONED (default: the setting "
+        "'abandoned_after', else 600)",
+    )
+
+
+def get_abandoned_after(args: argparse.Namespace, backend: RedunBackendDb) -> timedelta:
+    """Return how long a run may be silent: as the arguments say, else as the configuration does."""
+    if args.abandoned_after is not None:
+        return statuses.parse_age(args.abandoned_after)
+    return statuses.get_abandoned_after(backend.config)
+
+
+async def run(args: argparse.Namespace, console: Console) -> int:
+    """Show what the arguments ask for."""
+    async with open_backend(args) as backend:
+        query = await make_query(backend, args)
+        if args.count:
+            await show_counts(query if args.id is None else query.like_id(args.id), args, console)
+            return 0
+        with paged(console, not args.no_pager and args.format == "text") as output:
+            printer = RecordPrinter(backend, output, get_abandoned_after(args, backend), args.full)
+            if args.id is not None:
+                await _show_id(backend, query, printer, args, output)
+            elif args.file and args.format == "text":
+                await printer.show_files(_limit(iter_files(backend, query), args.limit))
+            else:
+                await _show_query(backend, query, printer, args, output)
+    return 0
+
+
+async def make_query(backend: RedunBackendDb, args: argparse.Namespace) -> CallGraphQuery:
+    """
+    Return the query that the arguments ask for, newest first where records have a time.
+
+    Raises
+    ------
+    UsageError
+        When a filter is malformed, or an execution id names no execution.
+    """
+    if args.limit is not None and args.limit < 0:
+        raise UsageError(f"invalid limit {args.limit}: it cannot be negative")
+    if args.exec_id:
+        ids = [await _get_execution_id(backend, text) for text in args.exec_id.split(",")]
+        args.exec_id = ",".join(ids)
+    query = CallGraphQuery(backend, order_by="time", abandoned_after=get_abandoned_after(args, backend))
+    return parse_callgraph_query(query, args)
+
+
+async def _get_execution_id(backend: RedunBackendDb, text: str) -> str:
+    record = await infer_id(backend, text, include_files=False)
+    if not isinstance(record, Execution):
+        raise UsageError(f"no execution has an id that begins with {text!r}: see 'aredun log'")
+    return record.id
+
+
+async def show_counts(query: CallGraphQuery, args: argparse.Namespace, console: Console) -> None:
+    """Show how many records of each type a query has."""
+    printer = Printer(console)
+    counts = {name: number async for name, number in query.count()}
+    if args.format == "json":
+        printer.line(json.dumps(counts))
+    else:
+        for name, number in counts.items():
+            printer.line(f"{number:>8} {name}")
+    printer.flush()
+
+
+def has_type_filters(args: argparse.Namespace) -> bool:
+    """Tell whether the arguments choose record types; if not, executions are shown."""
+    names = ("all", "exec", "job", "call_node", "task", "value", "file", "file_path")
+    implied = ("exec_status", "job_status", "value_type")
+    return any(getattr(args, name) for name in (*names, *implied))
+
+
+async def _show_id(
+    backend: RedunBackendDb,
+    query: CallGraphQuery,
+    printer: RecordPrinter,
+    args: argparse.Namespace,
+    console: Console,
+) -> None:
+    special = await infer_specialty_id(backend, args.id)
+    if special is not None:
+        records = [special]
+    elif args.id == "-":
+        raise UsageError("there is no execution yet: 'aredun run' makes one")
+    else:
+        matching = query.like_id(args.id)
+        records = leave_out_task_values([record async for record in matching.limit(MAX_DETAILED + 1)])
+        if not records:
+            raise UsageError(f"no record has an id that begins with {args.id!r}: see 'aredun log' for ids")
+        if len(records) > MAX_DETAILED and not args.detail:
+            await _show_query(backend, matching, printer, args, console)
+            return
+        if args.detail:
+            records = [record async for record in _limit(matching.all(), args.limit)]
+    if args.format == "json":
+        await print_records(backend, _iterate([_get_key(record) for record in records]), console)
+        return
+    for record in records:
+        await printer.show_record(record)
+
+
+def _get_key(record: Any) -> str:
+    return str(record[0].value_hash) if isinstance(record, tuple) else describe(record).split()[1]
+
+
+async def _show_query(
+    backend: RedunBackendDb,
+    query: CallGraphQuery,
+    printer: RecordPrinter,
+    args: argparse.Namespace,
+    console: Console,
+) -> None:
+    if args.id is None and not has_type_filters(args):
+        query = query.filter_types({"Execution"})
+    if args.format == "json":
+        await print_records(backend, _limit(query.select("id", flat=True), args.limit), console)
+        return
+    records = query.all() if args.limit is None else query.limit(args.limit)
+    if args.detail:
+        async for record in records:
+            await printer.show_record(record)
+        return
+    await printer.show_lines(records)
+
+
+async def print_records(backend: RedunBackendDb, ids: AsyncIterator[str], console: Console) -> None:
+    """Write records as redun's JSON, one on a line, in the order of the ids; memory stays flat."""
+    chunk: list[str] = []
+    async for record_id in ids:
+        chunk.append(record_id)
+        if len(chunk) == RECORD_CHUNK:
+            await _print_chunk(backend, chunk, console)
+            chunk = []
+    await _print_chunk(backend, chunk, console)
+
+
+async def _print_chunk(backend: RedunBackendDb, ids: list[str], console: Console) -> None:
+    if not ids:
+        return
+    async for record in backend.get_records(ids):
+        console.file.write(json.dumps(record, sort_keys=True) + "\n")
+    console.file.flush()
+
+
+async def iter_files(backend: RedunBackendDb, query: CallGraphQuery) -> AsyncIterator[File]:
+    """Yield the files among the values of a query, by path and hash; each chunk in a session of its own."""
+    values = dict(query.build().subqueries)["Value"].with_only_columns(Value.value_hash).order_by(None)
+    matching = values.where(Value.value_hash == File.value_hash).correlate(File).exists()
+    statement = sa.select(File).where(matching).order_by(File.path, File.value_hash).limit(FILE_CHUNK)
+    chunk = statement
+    while True:
+
+        async def operation(session: AsyncSession, chunk: Any = chunk) -> list[File]:
+            return list(await session.scalars(chunk))
+
+        files: list[File] = await backend.database.read(operation)
+        for file in files:
+            yield file
+        if len(files) < FILE_CHUNK:
+            return
+        last = files[-1]
+        beyond = sa.or_(File.path > last.path, File.value_hash > last.value_hash)
+        chunk = statement.where(File.path >= last.path, beyond)
+
+
+async def _iterate(items: list[Any]) -> AsyncIterator[Any]:
+    for item in items:
+        yield item
+
+
+async def _limit(items: AsyncIterator[Any], limit: int | None) -> AsyncIterator[Any]:
+    if limit == 0:
+        return
+    numbers = count(1)
+    async for item in items:
+        yield item
+        if next(numbers) == limit:
+            return

@@ -1,0 +1,126 @@
+"""The entry point: finds the command, runs it on an event loop, and answers with an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from aredun.cli.common import CommandParser, make_console, one_line
+from aredun.errors import AredunError, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+EXIT_OK = 0
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+# Each module defines `add_parser(subparsers)`; the names are the commands that it adds, so that only the
+# module of the command at hand is imported.
+MODULES: dict[str, tuple[str, ...]] = {
+    "aredun.cli.run": ("run",),
+    "aredun.cli.log": ("log",),
+    "aredun.cli.dataflow": ("dataflow",),
+    "aredun.cli.query": ("query",),
+    "aredun.cli.tag": ("tag",),
+    "aredun.cli.db": ("db",),
+    "aredun.cli.serve": ("serve",),
+    "aredun.cli.sync": ("export", "import", "sync", "verify"),
+}
+
+# Options of the top-level parser that are followed by a value; a command's name may be that value.
+_VALUED_OPTIONS = frozenset({"--db", "-c", "--config"})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : Sequence[str] | None
+        The arguments after the program's name; `sys.argv[1:]` by default.
+
+    Returns
+    -------
+    int
+        0 when it went well, 1 when a workflow failed or a check found something, 2 for bad input (one line
+        on stderr says what is wrong), 130 after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _execute(arguments)
+    except (AredunError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            return _close_broken_pipe()
+        sys.stderr.write(f"aredun: {one_line(error)}\n")
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write("aredun: interrupted\n")
+        return EXIT_INTERRUPTED
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else EXIT_OK
+
+
+def _execute(arguments: list[str]) -> int:
+    if arguments[:1] in (["-V"], ["--version"]):
+        sys.stdout.write(f"aredun {_get_version()}\n")
+        return EXIT_OK
+    parser = make_parser(_find_command(arguments))
+    args = parser.parse_args(arguments)
+    if not hasattr(args, "run"):
+        if not arguments:
+            parser.print_help()
+            return EXIT_OK
+        raise UsageError("no command given: see 'aredun --help'")
+    args.argv = arguments
+    code: int = asyncio.run(args.run(args, make_console()))
+    sys.stdout.flush()
+    return code
+
+
+def make_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Build the parser of one command, or of all of them.
+
+    Parameters
+    ----------
+    command : str | None
+        The command that is going to run; without it every command's module is imported, for the help.
+    """
+    parser = CommandParser(
+        prog="aredun",
+        description="Record, trace and sync the provenance of workflows, in redun's own database.",
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"aredun {_get_version()}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for module_name, commands in MODULES.items():
+        if command is None or command in commands:
+            importlib.import_module(module_name).add_parser(subparsers)
+    return parser
+
+
+def _find_command(arguments: list[str]) -> str | None:
+    commands = {command for names in MODULES.values() for command in names}
+    position = 0
+    while position < len(arguments):
+        argument = arguments[position]
+        if not argument.startswith("-"):
+            return argument if argument in commands else None
+        position += 2 if argument in _VALUED_OPTIONS else 1
+    return None
+
+
+def _close_broken_pipe() -> int:
+    # The reader is gone (`aredun log | head`): nothing that is still buffered may be written at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_BROKEN_PIPE
+
+
+def _get_version() -> str:
+    from importlib.metadata import version
+
+    return version("aredun")

@@ -1,0 +1,96 @@
+"""Progress of a running workflow: a live table on a terminal, a line for each step elsewhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from aredun.scheduler.jobs import JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+
+    from aredun.scheduler.jobs import Job
+
+    StatusListener = Callable[[Job, JobStatus | None], None]
+
+STYLES = {
+    JobStatus.PENDING: "dim",
+    JobStatus.RUNNING: "yellow",
+    JobStatus.FAILED: "red",
+    JobStatus.CACHED: "cyan",
+    JobStatus.DONE: "green",
+}
+REFRESH_PER_SECOND = 8
+
+
+class StatusTable:
+    """Counts jobs by task and status; rich renders it anew at every refresh."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, JobStatus]] = Counter()
+        self._names: list[str] = []
+
+    def count(self, job: Job, previous: JobStatus | None) -> None:
+        """Take note of a job's change of status."""
+        name = job.task.fullname
+        if previous is None:
+            if (name, JobStatus.PENDING) not in self._counts:
+                self._names.append(name)
+        else:
+            self._counts[name, previous] -= 1
+        self._counts[name, job.status] += 1
+
+    def __bool__(self) -> bool:
+        return bool(self._names)
+
+    def __rich__(self) -> Table:
+        table = Table("task", box=None, pad_edge=False, header_style="bold")
+        for status in JobStatus:
+            table.add_column(status.lower(), justify="right", style=STYLES[status])
+        table.add_column("total", justify="right")
+        for name in self._names:
+            numbers = [self._counts[name, status] for status in JobStatus]
+            # A task's name is the workflow's: it is text, whatever it looks like.
+            table.add_row(Text(name), *(str(number or "") for number in numbers), str(sum(numbers)))
+        return table
+
+
+@contextmanager
+def show_progress(console: Console) -> Iterator[StatusListener]:
+    """Show the progress of a workflow for the length of the block.
+
+    Parameters
+    ----------
+    console : Console
+        Where to show it: a live table on a terminal, else a line when a job runs, is cached or fails, and
+        the table at the end.
+
+    Yields
+    ------
+    Callable[[Job, JobStatus | None], None]
+        To be told of every change of status.
+    """
+    table = StatusTable()
+    if console.is_terminal:
+        with Live(table, console=console, refresh_per_second=REFRESH_PER_SECOND):
+            yield table.count
+        return
+
+    def report(job: Job, previous: JobStatus | None) -> None:
+        table.count(job, previous)
+        if job.status in (JobStatus.RUNNING, JobStatus.CACHED, JobStatus.FAILED):
+            console.print(f"{job.status.ljust(8)}{job.id[:8]}  {job.task.fullname}")
+
+    try:
+        yield report
+    finally:
+        if table:
+            console.print(table)

@@ -1,0 +1,159 @@
+"""`aredun query`: the records that meet filters, in pages, for people and programs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from aredun.cli.log import add_output_options, get_abandoned_after, make_query, show_counts
+from aredun.cli.records import RecordPrinter
+from aredun.cli.tables import paged
+from aredun.errors import UsageError
+from aredun.identify import describe
+from aredun.models import CallNode, Execution, Job, Task, Value
+from aredun.query import setup_query_parser
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncIterator
+    from datetime import datetime
+
+    from rich.console import Console
+
+    from aredun.query import CallGraphQuery
+
+DEFAULT_PAGE_SIZE = 100
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add `query` to the parser."""
+    parser = subparsers.add_parser(
+        "query",
+        help="find records of any type",
+        description="Find records: those that meet all filters, of every type unless types are chosen.",
+        epilog="For programs: --json writes an object per record with its status and times (redun's own "
+        "records: 'aredun log --json'); --select id writes bare columns; --page reads page by page.",
+    )
+    parser.add_argument(
+        "id", nargs="?", metavar="ID", help="records whose id begins so, or tasks of that name"
+    )
+    add_output_options(parser)
+    parser.add_argument("--select", metavar="COLUMN,...", help="write these columns only: id, type")
+    parser.add_argument(
+        "--order-by", choices=["id", "time"], default="time", help="default: time, newest first"
+    )
+    parser.add_argument(
+        "--page",
+        nargs="?",
+        const="",
+        metavar="CURSOR",
+        help="write one page of --limit records as a JSON object with the next page's cursor",
+    )
+    setup_query_parser(parser)
+    parser.set_defaults(run=run)
+
+
+async def run(args: argparse.Namespace, console: Console) -> int:
+    """Show the records that the arguments ask for."""
+    from aredun.cli.common import open_backend
+
+    async with open_backend(args) as backend:
+        query = await make_query(backend, args)
+        query = query.clone(order_by="time" if args.order_by == "time" else None)
+        if args.id is not None:
+            if not args.id:
+                raise UsageError("the id is empty: give the first characters of one")
+            query = query.like_id(args.id)
+        if args.count:
+            await show_counts(query, args, console)
+        elif args.page is not None:
+            await _write_page(query, args, console)
+        elif args.select:
+            await _write_columns(query, args, console)
+        elif args.format == "json":
+            async for record in _take(query, args):
+                console.file.write(json.dumps(describe_record(record)) + "\n")
+        else:
+            with paged(console, not args.no_pager) as output:
+                printer = RecordPrinter(backend, output, get_abandoned_after(args, backend))
+                await printer.show_lines(_take(query, args))
+    return 0
+
+
+def _take(query: CallGraphQuery, args: argparse.Namespace) -> AsyncIterator[Any]:
+    return query.all() if args.limit is None else query.limit(args.limit)
+
+
+async def _write_page(query: CallGraphQuery, args: argparse.Namespace, console: Console) -> None:
+    size = DEFAULT_PAGE_SIZE if args.limit is None else args.limit
+    page = await query.page_after(args.page or None, size)
+    records = [describe_record(record) for record in page.records]
+    console.file.write(json.dumps({"records": records, "cursor": page.cursor}) + "\n")
+
+
+async def _write_columns(query: CallGraphQuery, args: argparse.Namespace, console: Console) -> None:
+    columns = args.select.split(",")
+    left = args.limit
+    if left == 0:
+        return
+    async for row in query.select(*columns):
+        if args.format == "json":
+            console.file.write(json.dumps(dict(zip(columns, row, strict=True))) + "\n")
+        else:
+            console.file.write("\t".join(row) + "\n")
+        if left is not None:
+            left -= 1
+            if left == 0:
+                return
+
+
+def describe_record(record: Any) -> dict[str, Any]:
+    """
+    Return a record as plain data for programs; times are in ISO format, values come without their data.
+
+    Parameters
+    ----------
+    record : Execution | Job | CallNode | Task | Value
+        A record that a query yielded.
+    """
+    name, record_id = describe(record).split(" ", 1)
+    head: dict[str, Any] = {"type": name, "id": record_id}
+    if isinstance(record, Execution):
+        job = record.job
+        times = _show_times(job.start_time, job.end_time) if job else {}
+        beat = record.updated_time.isoformat() if record.updated_time else None
+        return head | {
+            "status": record.status,
+            **times,
+            "updated_time": beat,
+            "job_id": record.job_id,
+            "task": job.task.fullname if job else None,
+            "args": record.args,
+        }
+    if isinstance(record, Job):
+        return head | {
+            "status": record.status,
+            **_show_times(record.start_time, record.end_time),
+            "task": record.task.fullname,
+            "task_hash": record.task_hash,
+            "call_hash": record.call_hash,
+            "parent_id": record.parent_id,
+            "execution_id": record.execution_id,
+            "cached": record.cached,
+        }
+    if isinstance(record, CallNode):
+        keys = ("task_hash", "args_hash", "value_hash")
+        values = {key: getattr(record, key) for key in keys}
+        return head | {"task": record.task_name, **values, "timestamp": record.timestamp.isoformat()}
+    if isinstance(record, Task):
+        return head | {"name": record.name, "namespace": record.namespace, "source": record.source}
+    assert isinstance(record, Value)
+    return head | {"value_type": record.type, "format": record.format}
+
+
+def _show_times(start: datetime, end: datetime | None) -> dict[str, Any]:
+    return {
+        "start_time": start.isoformat(),
+        "end_time": end.isoformat() if end else None,
+        "duration": (end - start).total_seconds() if end else None,
+    }

@@ -1,0 +1,218 @@
+"""`aredun run FILE TASK --arg value ...`: run a workflow (mirrors `redun run`)."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import uuid
+from pathlib import Path
+from pprint import pformat
+from typing import TYPE_CHECKING, Any
+
+from aredun.cli.common import get_ini, make_console, one_line, open_backend
+from aredun.cli.execution_tags import get_execution_tags
+from aredun.cli.task_arguments import get_option_name, get_task_arguments, make_task_parser
+from aredun.cli.workflow_file import find_task, import_script, list_task_names
+from aredun.config import get_config_dir, write_default_config
+from aredun.errors import UsageError
+from aredun.tag_syntax import parse_tag_key_value, parse_tag_value
+from aredun.tasks import merge_contexts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console
+
+    from aredun.config import RedunIni
+    from aredun.scheduler import Scheduler
+    from aredun.tasks import Task
+
+EXIT_WORKFLOW_FAILED = 1
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add `run` to the parser."""
+    parser = subparsers.add_parser(
+        "run",
+        help="run a workflow",
+        description="Run a workflow and record it; calls that were made before are taken from the cache.",
+        epilog="'aredun run FILE help' lists the tasks, 'aredun run FILE TASK --help' the arguments of one. "
+        "Options are accepted after TASK too, unless the task has an argument of that name.",
+    )
+    _add_run_options(parser)
+    parser.add_argument("script", metavar="FILE", help="Python file or module that defines the task")
+    parser.add_argument("task", metavar="TASK", help="name of the task")
+    parser.add_argument(
+        "arguments", nargs=argparse.REMAINDER, metavar="--arg value ...", help="the task's arguments"
+    )
+    parser.set_defaults(run=run)
+
+
+def _add_run_options(parser: argparse.ArgumentParser, taken: Iterable[str] = ()) -> None:
+    """Add the options of `run`, except those whose name an argument of the task has."""
+
+    def add(*names: str, **settings: Any) -> None:
+        if names[-1] not in taken:
+            parser.add_argument(*names, default=argparse.SUPPRESS, **settings)
+
+    add("--no-cache", action="store_true", help="use no result of earlier executions")
+    add("--no-prov", action="store_true", help="record no provenance")
+    add("-o", "--option", action="append", metavar="KEY=VALUE", help="override an option of the task")
+    add("-t", "--tag", action="append", metavar="KEY=VALUE", help="tag the execution")
+    add("-p", "--project", help="project tag (default: the task's namespace)")
+    add("--doc", help="documentation tag of the execution")
+    add("-u", "--user", help="user tag (default: $REDUN_USER, else the login name)")
+    add("--execution-id", metavar="UUID", help="id of the execution")
+    add("--context", action="append", metavar="KEY=VALUE", help="set a context variable; dots nest")
+    add("--context-file", metavar="PATH", help="JSON file of context variables")
+    add("--max-concurrency", type=_read_positive, metavar="N", help="how many functions run at once")
+
+
+async def run(args: argparse.Namespace, console: Console) -> int:
+    """Run the command; all arguments are checked before anything is created."""
+    module = import_script(args.script)
+    if args.task == "help":
+        for name in list_task_names():
+            console.print(name)
+        return 0
+    task = find_task(args.task, args.script, module)
+    task_arguments = _parse_arguments(args, task)
+    options = vars(args)
+    task = _apply_options(task, options)
+    ini = get_ini(args)
+    settings = _get_scheduler_settings(options, ini)
+    tags = await get_execution_tags(
+        user=options.get("user"), project=options.get("project") or task.namespace, doc=options.get("doc")
+    )
+    tags += map(parse_tag_key_value, options.get("tag", []))
+    execution_id = _get_execution_id(options)
+    if "db" not in options:
+        await asyncio.to_thread(write_default_config, get_config_dir(options.get("config")))
+    async with open_backend(args, create=True) as backend:
+        from aredun.cli.progress import show_progress
+        from aredun.scheduler import Scheduler
+
+        errors = make_console(stderr=True)
+        with show_progress(errors) as on_status:
+            async with Scheduler(backend, on_status=on_status, **settings) as scheduler:
+                return await _run_workflow(
+                    scheduler, task(**task_arguments), options, tags, execution_id, console, errors
+                )
+
+
+def _parse_arguments(args: argparse.Namespace, task: Task[..., Any]) -> dict[str, Any]:
+    """Parse what follows the task's name: its arguments, and options of `run` (they go into `args`)."""
+    parser = make_task_parser(task)
+    _add_run_options(parser, taken={get_option_name(name) for name in task.signature.parameters})
+    given = parser.parse_args(args.arguments)
+    for name, value in vars(given).items():
+        earlier = getattr(args, name, None)
+        setattr(args, name, [*earlier, *value] if isinstance(earlier, list) else value)
+    return get_task_arguments(task, given)
+
+
+def _apply_options(task: Task[..., Any], options: dict[str, Any]) -> Task[..., Any]:
+    overrides = dict(map(parse_tag_key_value, options.get("option", [])))
+    if options.get("no_prov"):
+        overrides["prov"] = False
+    try:
+        configured = task.options(**overrides) if overrides else task
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"invalid --option: {one_line(error)}") from error
+    context = _read_context(options)
+    return configured.update_context(context) if context else configured
+
+
+def _read_context(options: dict[str, Any]) -> dict[str, Any]:
+    context: dict[str, Any] = {}
+    if "context_file" in options:
+        path = Path(options["context_file"])
+        context = _parse_context(path.read_text(encoding="utf-8"), str(path))
+    for key_value in options.get("context", []):
+        key, value = parse_tag_key_value(key_value)
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        context = merge_contexts([context, value])
+    return context
+
+
+def _parse_context(text: str, source: str) -> dict[str, Any]:
+    try:
+        context = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{source} is not JSON: {error}") from error
+    if not isinstance(context, dict):
+        raise UsageError(f"{source} must hold a JSON object of context variables")
+    return context
+
+
+def _get_scheduler_settings(options: dict[str, Any], ini: RedunIni) -> dict[str, Any]:
+    """Return the scheduler's settings from redun.ini: limits, tags, context, workers."""
+    section = ini.section("scheduler")
+    settings: dict[str, Any] = {
+        "limits": {
+            name: _parse_int(text, f"[limits] {name}") for name, text in ini.section("limits").items()
+        },
+        "tags": [(key, parse_tag_value(text)) for key, text in ini.section("tags").items()],
+    }
+    if "context" in section:
+        settings["context"] = _parse_context(section["context"], "[scheduler] context")
+    elif "context_file" in section:
+        path = Path(ini.config_dir) / section["context_file"]
+        settings["context"] = _parse_context(path.read_text(encoding="utf-8"), str(path))
+    workers = ini.section("executors.default").get("max_workers")
+    if workers:
+        settings["max_workers"] = _parse_int(workers, "[executors.default] max_workers")
+    if "max_concurrency" in options:
+        settings["max_concurrency"] = options["max_concurrency"]
+    return settings
+
+
+def _read_positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
+
+
+def _parse_int(text: str, name: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"{name} is {text!r} in redun.ini: give a number") from None
+
+
+def _get_execution_id(options: dict[str, Any]) -> str:
+    try:
+        return str(uuid.UUID(options["execution_id"]) if "execution_id" in options else uuid.uuid4())
+    except ValueError:
+        raise UsageError(f"--execution-id is {options['execution_id']!r}: give a UUID") from None
+
+
+async def _run_workflow(
+    scheduler: Scheduler,
+    expression: Any,
+    options: dict[str, Any],
+    tags: list[tuple[str, Any]],
+    execution_id: str,
+    console: Console,
+    errors: Console,
+) -> int:
+    try:
+        result = await scheduler.run(
+            expression,
+            ["aredun", *options["argv"]],
+            cache=not options.get("no_cache", False),
+            tags=tags,
+            execution_id=execution_id,
+        )
+    except Exception as error:
+        if scheduler.traceback is None:
+            raise
+        errors.print(f"aredun: execution {execution_id} failed: {type(error).__name__}: {one_line(error)}")
+        for text in scheduler.traceback.format():
+            errors.print(text.rstrip("\n"))
+        return EXIT_WORKFLOW_FAILED
+    if result is not None:
+        console.print(pformat(result))
+    return 0

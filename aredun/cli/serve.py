@@ -1,0 +1,174 @@
+"""`aredun serve`: the HTTP API, the websockets and the viewer of a repository."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from aredun.cli.common import open_backend
+from aredun.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from fastapi import FastAPI
+    from rich.console import Console
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8080
+TOKEN_VARIABLE = "AREDUN_TOKEN"
+
+# Websocket clients send a token at most.
+_MAX_MESSAGE_SIZE = 16 * 1024
+# A client that reads slowly answers a ping only once it has read what is before it.
+_PING_TIMEOUT = 180.0
+_PING_INTERVAL = 30.0
+_SHUTDOWN_TIMEOUT = 5
+_SEND_BUFFER = 256 * 1024
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add `serve` to the parser."""
+    parser = subparsers.add_parser(
+        "serve",
+        help="show the repository in a browser, with an HTTP API and websockets",
+        description="Serve the viewer at /, the HTTP API at /api (schema: /openapi.json) and websockets "
+        "at /ws. Nothing can be written through it.",
+    )
+    parser.add_argument(
+        "--host", default=DEFAULT_HOST, help=f"address to listen on (default: {DEFAULT_HOST})"
+    )
+    parser.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help=f"port to listen on (default: {DEFAULT_PORT}; 0: any)"
+    )
+    parser.add_argument(
+        "--token",
+        metavar="TOKEN",
+        help=f"what clients must know; needed beyond loopback (default: ${TOKEN_VARIABLE})",
+    )
+    parser.add_argument(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="another name of this server; repeatable",
+    )
+    parser.add_argument(
+        "--allow-origin",
+        metavar="ORIGIN",
+        action="append",
+        default=[],
+        help="origin of other pages that may open websockets, such as https://lab.example; repeatable",
+    )
+    parser.add_argument("--access-log", action="store_true", help="write a JSON object per request to stderr")
+    parser.set_defaults(run=run)
+
+
+async def run(args: argparse.Namespace, console: Console) -> int:
+    """Serve until interrupted."""
+    try:
+        import uvicorn
+
+        from aredun.server import ServerSettings, create_app
+    except ImportError as error:
+        raise UsageError(
+            f"serving takes more packages: pip install 'aredun[server]' ({error.name} is missing)"
+        ) from None
+
+    token = args.token if args.token is not None else os.environ.get(TOKEN_VARIABLE) or None
+    if token is None and not is_loopback(args.host):
+        raise UsageError(f"{args.host} can be reached by others: give a --token, or serve on {DEFAULT_HOST}")
+    if not 0 <= args.port <= 65535:
+        raise UsageError(f"invalid port {args.port}: give one between 0 and 65535")
+    settings = ServerSettings(
+        token=token,
+        allowed_hosts=get_allowed_hosts(args.host, args.allow_host, token),
+        allowed_origins=tuple(args.allow_origin),
+    )
+    if args.access_log:
+        _log_to_stderr()
+    async with open_backend(args) as backend:
+        app = create_app(backend, settings=settings)
+        server = _make_server(uvicorn, app)
+        listener = listen(args.host, args.port)
+        address = f"http://{_show_host(args.host)}:{listener.getsockname()[1]}/"
+        console.print(f"aredun serves {backend.db_uri} at {address} (Ctrl-C ends it)", soft_wrap=True)
+        await server.serve(sockets=[listener])
+    return 0
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address is reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def get_allowed_hosts(host: str, more: list[str], token: str | None) -> tuple[str, ...] | None:
+    """Return the names that requests may be addressed to; None for any.
+
+    Without a token, a page elsewhere whose name leads to loopback could read everything.
+    """
+    if token is not None and not more:
+        return None
+    return ("localhost", "127.0.0.1", "::1", host, *more)
+
+
+def _show_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("aredun.access")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens, on which the system holds little for clients that do not read.
+
+    Raises
+    ------
+    UsageError
+        The address is not this machine's, or is taken.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise UsageError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    return listener
+
+
+def _make_server(uvicorn: Any, app: FastAPI) -> Any:
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        ws_max_size=_MAX_MESSAGE_SIZE,
+        # Compressing every edge would take more time than walking it.
+        ws_per_message_deflate=False,
+        ws_ping_interval=_PING_INTERVAL,
+        ws_ping_timeout=_PING_TIMEOUT,
+        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
+        lifespan="on",
+    )
+
+    class Server(uvicorn.Server):  # type: ignore[misc]  # the module is imported on demand
+        async def shutdown(self, sockets: Any = None) -> None:
+            # Streams end with a close code before their connections are taken from them.
+            await app.state.close()
+            await super().shutdown(sockets)
+
+    return Server(config)

@@ -1,0 +1,234 @@
+"""How records look on a screen: styles, times, statuses, tags, and the pager."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from aredun import statuses
+from aredun.tag_syntax import DOC_KEY, format_tag_key_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+# Text, plain or with a style.
+Part = str | tuple[str, str]
+
+STATUS_STYLES = {
+    statuses.RUNNING: "yellow",
+    statuses.FAILED: "bold red",
+    statuses.CACHED: "cyan",
+    statuses.DONE: "green",
+    statuses.ABANDONED: "magenta",
+}
+STATUS_WIDTH = 6
+ID_LENGTH = 8
+MAX_PREVIEW = 200
+DEFAULT_PAGER = "less -F -K -R -S -X"
+
+# What is shown was written by anybody: no character of it may steer the terminal.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+
+
+def clean(text: str) -> str:
+    """Return text with control characters (line ends and tabs aside) written out as escapes."""
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def clean_line(text: str) -> str:
+    """Return text on one line, control characters written out as escapes."""
+    return clean(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def trim(text: str, max_length: int = MAX_PREVIEW) -> str:
+    """Return text cut to `max_length` characters, with three dots at the end if it was."""
+    return text if len(text) <= max_length else text[: max_length - 3] + "..."
+
+
+def show_preview(value: Any, max_length: int = MAX_PREVIEW) -> str:
+    """Return a value's preview as text on one line."""
+    return clean_line(trim(repr(value), max_length))
+
+
+def show_id(record_id: str, detail: bool = False) -> str:
+    """Return an id, cut to what is needed to tell it from others unless in detail."""
+    return clean_line(record_id if detail else record_id[:ID_LENGTH])
+
+
+def show_status(status: str) -> tuple[Part, Part, Part]:
+    """Return a status in brackets, in its colour, as parts of a line."""
+    # As in redun, RUN stands for RUNNING so that the columns stay in line.
+    word = "RUN " if status == statuses.RUNNING else status
+    return "[", (word.center(STATUS_WIDTH), STATUS_STYLES.get(status, "")), "]"
+
+
+def show_time(time: datetime | None, now: datetime) -> str:
+    """Return a time in the local time zone and how long ago it was."""
+    if time is None:
+        return "no time"
+    return f"{time.astimezone():%Y-%m-%d %H:%M:%S} ({show_age(now - time)})"
+
+
+def show_age(age: timedelta) -> str:
+    """Return how long ago something was, in its largest unit: `3m ago`."""
+    seconds = int(age.total_seconds())
+    for unit, length in _UNITS:
+        if abs(seconds) >= length:
+            count = abs(seconds) // length
+            return f"{count}{unit} ago" if seconds > 0 else f"in {count}{unit}"
+    return "now"
+
+
+def show_duration(duration: timedelta | None) -> str:
+    """Return a duration as redun writes it, `h:mm:ss.cc`; days count as hours."""
+    if duration is None:
+        return "Unknown"
+    hundredths = int(duration.total_seconds() * 100)
+    seconds, hundredths = divmod(hundredths, 100)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}.{hundredths:02}"
+
+
+def show_tags(tags: Iterable[tuple[str, Any]], max_length: int = 50) -> Part:
+    """Return tags in parentheses, sorted; the empty text without tags."""
+    shown = sorted(clean_line(format_tag_key_value(key, value, max_length)) for key, value in tags)
+    return (f" ({', '.join(shown)})", "blue") if shown else ""
+
+
+def get_docs(tags: Iterable[tuple[str, Any]]) -> list[str]:
+    """Return the texts of the documentation tags."""
+    return [clean(str(value)) for key, value in tags if key == DOC_KEY]
+
+
+def utcnow() -> datetime:
+    """Return the present, with its time zone."""
+    return datetime.now(UTC)
+
+
+class Printer:
+    """Writes lines, many in one go: a call of rich per line would take longer than reading the records.
+
+    Parameters
+    ----------
+    console : Console
+        Where to write; with colours where it has them.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._has_colours = console.color_system is not None
+        self._pending: list[Part] = []
+
+    def line(self, *parts: Part, indent: int = 0) -> None:
+        """Add a line made of the parts; where they hold line ends it becomes several lines, all indented."""
+        margin = " " * indent
+        for part in parts if margin else ():
+            text = part if isinstance(part, str) else part[0]
+            if "\n" in text:
+                lines = "".join(part if isinstance(part, str) else part[0] for part in parts).split("\n")
+                self._pending += [f"{margin}{line}\n" if line else "\n" for line in lines]
+                return
+        self._pending += [margin, *parts, "\n"]
+
+    def flush(self) -> None:
+        """Write what has been added."""
+        if not self._pending:
+            return
+        if self._has_colours:
+            self._console.print(Text.assemble(*self._pending), soft_wrap=True, end="")
+        else:
+            # Laying plain text out would change nothing, and take most of the time.
+            text = "".join(part if isinstance(part, str) else part[0] for part in self._pending)
+            self._console.file.write(text)
+        self._console.file.flush()
+        self._pending = []
+
+
+@contextmanager
+def paged(console: Console, enabled: bool = True) -> Iterator[Console]:
+    """
+    Write to a pager if a person is looking (`$AREDUN_PAGER`, `$PAGER`, else less).
+
+    Parameters
+    ----------
+    console : Console
+        Where to write otherwise: to a file or a pipe, or without a pager on this machine.
+    enabled : bool
+        False never starts a pager.
+
+    Yields
+    ------
+    Console
+        What to write to; lines reach the pager as they are written.
+    """
+    command = shlex.split(os.environ.get("AREDUN_PAGER") or os.environ.get("PAGER") or DEFAULT_PAGER)
+    if not enabled or not console.is_terminal or not command or shutil.which(command[0]) is None:
+        yield console
+        return
+    # `less` without options would show colours as escapes.
+    environment = {"LESS": "FRSX"} | os.environ
+    with subprocess.Popen(command, stdin=subprocess.PIPE, encoding="utf-8", env=environment) as pager:
+        try:
+            yield Console(
+                file=pager.stdin,
+                force_terminal=True,
+                color_system=console.color_system,  # type: ignore[arg-type]  # the same names, typed as str
+                width=console.width,
+                markup=False,
+                emoji=False,
+                highlight=False,
+            )
+        except BrokenPipeError:
+            # The person has seen enough.
+            pass
+        finally:
+            _close_quietly(pager)
+
+
+def _close_quietly(pager: subprocess.Popen[str]) -> None:
+    try:
+        if pager.stdin is not None:
+            pager.stdin.close()
+    except BrokenPipeError:
+        pass
+    pager.wait()
+
+
+def format_traceback(error: Any) -> list[str]:
+    """
+    Return the lines of a recorded error's traceback, from its preview; nothing of it is run.
+
+    Parameters
+    ----------
+    error : Any
+        The preview of an `ErrorValue`; whatever it lacks is left out.
+    """
+    traceback = getattr(error, "traceback", None)
+    frames = getattr(traceback, "frames", None)
+    lines: list[str] = []
+    for frame in frames if isinstance(frames, list | tuple) else ():
+        job_id = getattr(getattr(frame, "job", None), "id", None)
+        origin = f"Job {job_id[:ID_LENGTH]}: " if isinstance(job_id, str) else ""
+        source, number, name = (getattr(frame, key, "?") for key in ("filename", "lineno", "name"))
+        lines.append(f'  {origin}File "{source}", line {number}, in {name}')
+        lines.append(f"    {str(getattr(frame, '_line', '')).strip()}")
+        variables = getattr(frame, "locals", None)
+        for key, text in sorted(variables.items()) if isinstance(variables, dict) else ():
+            lines.append(f"    {key} = {trim(str(text))}")
+    lines.append(trim(repr(getattr(error, "error", error)), 10_000))
+    logs = getattr(traceback, "logs", None)
+    if isinstance(logs, list) and logs:
+        lines += ["", "Latest logs:", *(str(line).rstrip("\n") for line in logs)]
+    return lines

@@ -1,0 +1,247 @@
+"""`aredun tag list|add|update|rm`: the tags of records (mirrors `redun tag`)."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from aredun import statuses
+from aredun.cli.common import CommandParser, open_backend
+from aredun.cli.records import RecordPrinter
+from aredun.cli.tables import Printer, clean_line, paged
+from aredun.column_types import JSON, TagEntity
+from aredun.errors import UsageError
+from aredun.identify import describe, infer_id
+from aredun.models import Tag
+from aredun.query import CallGraphQuery
+from aredun.tag_syntax import ANY_VALUE, format_tag_key_value, parse_tag_key_value
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from rich.console import Console
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.backend import RedunBackendDb
+
+UNLIMITED = 2**31
+
+
+class TagParser(CommandParser):
+    """A parser that hands on what comes after `--`, which stands between ids and keys."""
+
+    def parse_known_args(  # type: ignore[override]  # argparse has overloads that differ by the namespace only
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[Any, list[str]]:
+        """Split the arguments at the first `--`, which argparse would drop."""
+        given = list(args or ())
+        position = given.index("--") if "--" in given else len(given)
+        parsed, rest = super().parse_known_args(given[:position], namespace)
+        if "--" in given:
+            parsed.keys = given[position + 1 :]
+        return parsed, rest
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add `tag` and its commands to the parser."""
+    description = "Show and change the tags of executions, jobs, call nodes, tasks and values."
+    commands = subparsers.add_parser("tag", help=description, description=description).add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=TagParser
+    )
+    show = commands.add_parser("list", help="list tags, or the records that have them")
+    show.add_argument(
+        "tags", nargs="*", metavar="KEY[=VALUE]", help="show the records with all of these tags"
+    )
+    show.add_argument(
+        "--values", action="store_true", help="list values too; KEY[=VALUE] chooses among the tags"
+    )
+    show.add_argument(
+        "--format", choices=["text", "json"], default="text", help="json: an object on each line"
+    )
+    show.add_argument(
+        "--json", dest="format", action="store_const", const="json", help="short for --format json"
+    )
+    show.add_argument("--no-pager", action="store_true", help="write to the terminal directly")
+    show.set_defaults(run=run_list)
+    for name, runner, text in (
+        ("add", run_add, "add tags to records, beside those that they have"),
+        ("update", run_update, "set tags of records, in place of those with the same keys"),
+    ):
+        command = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
+        command.add_argument("items", nargs="+", metavar="ID ... KEY=VALUE", help="records, then tags")
+        command.set_defaults(run=runner)
+    remove = commands.add_parser(
+        "rm",
+        help="delete tags from records",
+        description="Delete tags from records: KEY=VALUE one tag, KEY alone (after --) all tags of that key.",
+    )
+    remove.add_argument("items", nargs="+", metavar="ID ... [--] KEY[=VALUE]", help="records, then tags")
+    remove.set_defaults(run=run_remove, keys=[])
+
+
+async def run_list(args: argparse.Namespace, console: Console) -> int:
+    """List keys, or values, or the records that have tags."""
+    filters = [parse_tag_key_value(tag, value_required=False) for tag in args.tags]
+    async with open_backend(args) as backend:
+        if args.tags and not args.values:
+            await _show_records(backend, filters, args, console)
+        elif args.values:
+            _show_values(await _count_values(backend, filters), args, console)
+        else:
+            _show_keys(await _count_keys(backend), args, console)
+    return 0
+
+
+async def _show_records(
+    backend: RedunBackendDb, filters: list[tuple[str, Any]], args: argparse.Namespace, console: Console
+) -> None:
+    from aredun.cli.log import print_records
+
+    age = statuses.get_abandoned_after(backend.config)
+    query = CallGraphQuery(backend, order_by="time").filter_tags(filters)
+    if args.format == "json":
+        await print_records(backend, query.select("id", flat=True), console)
+        return
+    with paged(console, not args.no_pager) as output:
+        await RecordPrinter(backend, output, age).show_lines(query.all())
+
+
+async def _read(backend: RedunBackendDb, statement: Any) -> Sequence[Any]:
+    async def operation(session: AsyncSession) -> Sequence[Any]:
+        return (await session.execute(statement)).all()
+
+    return await backend.database.read(operation)
+
+
+async def _count_keys(backend: RedunBackendDb) -> Sequence[Any]:
+    keys = sa.select(Tag.key, Tag.entity_type, sa.func.count()).where(Tag.is_current, Tag.key != "")
+    return await _read(backend, keys.group_by(Tag.key, Tag.entity_type))
+
+
+async def _count_values(backend: RedunBackendDb, filters: list[tuple[str, Any]]) -> Sequence[Any]:
+    tags = sa.select(Tag.key, Tag.value, Tag.entity_type, sa.func.count())
+    tags = tags.where(Tag.is_current, Tag.key != "")
+    if filters:
+        tags = tags.where(
+            sa.or_(
+                *(
+                    Tag.key == key
+                    if value is ANY_VALUE
+                    else sa.and_(Tag.key == key, Tag.value == sa.cast(sa.literal(value, JSON()), JSON()))
+                    for key, value in filters
+                )
+            )
+        )
+    return await _read(backend, tags.group_by(Tag.key, Tag.value, Tag.entity_type))
+
+
+def _show_keys(rows: Sequence[Any], args: argparse.Namespace, console: Console) -> None:
+    counts: dict[str, dict[str, int]] = defaultdict(dict)
+    for key, entity_type, number in rows:
+        counts[key][entity_type.name] = number
+    printer = Printer(console)
+    if args.format == "json":
+        for key, by_type in sorted(counts.items()):
+            printer.line(json.dumps({"key": key, "counts": dict(sorted(by_type.items()))}))
+    else:
+        printer.line("Tags:")
+        for key, by_type in sorted(counts.items()):
+            printer.line(f"  {clean_line(key):10} ({_show_counts(by_type)})")
+    printer.flush()
+
+
+def _show_values(rows: Sequence[Any], args: argparse.Namespace, console: Console) -> None:
+    counts: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for key, value, entity_type, number in rows:
+        counts[key, json.dumps(value, sort_keys=True)][entity_type.name] = number
+    printer = Printer(console)
+    if args.format == "text":
+        printer.line("Tags:")
+    for (key, text), by_type in sorted(counts.items()):
+        value = json.loads(text)
+        if args.format == "json":
+            row = {"key": key, "value": value, "counts": dict(sorted(by_type.items()))}
+            printer.line(json.dumps(row, sort_keys=True))
+        else:
+            shown = clean_line(format_tag_key_value(key, value, UNLIMITED))
+            printer.line(f"  {shown:30} ({_show_counts(by_type)})")
+    printer.flush()
+
+
+def _show_counts(by_type: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in sorted(by_type.items()))
+
+
+async def run_add(args: argparse.Namespace, console: Console) -> int:
+    """Add tags to records."""
+    return await _record(args, console, "add")
+
+
+async def run_update(args: argparse.Namespace, console: Console) -> int:
+    """Set tags of records, in place of those with the same keys."""
+    return await _record(args, console, "update")
+
+
+async def _record(args: argparse.Namespace, console: Console, verb: str) -> int:
+    ids, pairs = _split_items(args.items)
+    tags = [parse_tag_key_value(pair) for pair in pairs]
+    async with open_backend(args) as backend:
+        # All ids are looked up before the first tag is written: a mistake in one changes nothing.
+        for entity_type, entity_id in [await _find_entity(backend, text) for text in ids]:
+            await backend.record_tags(
+                entity_type, entity_id, tags, update=verb == "update", new=verb == "add"
+            )
+            _show_change(console, verb, entity_type, entity_id, tags)
+    return 0
+
+
+async def run_remove(args: argparse.Namespace, console: Console) -> int:
+    """Delete tags from records."""
+    ids, pairs = _split_items(args.items, more=args.keys)
+    parsed = [parse_tag_key_value(pair, value_required=False) for pair in pairs]
+    keys = [key for key, value in parsed if value is ANY_VALUE]
+    tags = [(key, value) for key, value in parsed if value is not ANY_VALUE]
+    async with open_backend(args) as backend:
+        for entity_type, entity_id in [await _find_entity(backend, text) for text in ids]:
+            await backend.delete_tags(entity_id, tags, keys)
+            _show_change(console, "delete", entity_type, entity_id, tags, keys)
+    return 0
+
+
+def _split_items(items: list[str], more: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    border = next((index for index, item in enumerate(items) if "=" in item), len(items))
+    ids, tags = items[:border], [*items[border:], *more]
+    if not ids:
+        raise UsageError(f"no record given before {items[0]!r}: write ID ... KEY=VALUE")
+    if not tags:
+        raise UsageError("no tag given: write ID ... KEY=VALUE (to delete all tags of a key: ID ... -- KEY)")
+    return ids, tags
+
+
+async def _find_entity(backend: RedunBackendDb, text: str) -> tuple[TagEntity, str]:
+    record = await infer_id(backend, text, required=True)
+    if record is None:
+        raise UsageError(f"no record for {text!r}: there is no execution yet")
+    if isinstance(record, tuple):
+        # A path stands for the value that the file is.
+        return TagEntity.Value, record[0].value_hash
+    name, entity_id = describe(record).split(" ", 1)
+    return TagEntity(name), entity_id
+
+
+def _show_change(
+    console: Console,
+    verb: str,
+    entity_type: TagEntity,
+    entity_id: str,
+    tags: Sequence[tuple[str, Any]],
+    keys: Sequence[str] = (),
+) -> None:
+    shown = " ".join([*(f"{key}={json.dumps(value)}" for key, value in tags), *keys])
+    printer = Printer(console)
+    printer.line(f"{verb} tag {entity_type.name}:{clean_line(entity_id)} {clean_line(shown)}")
+    printer.flush()

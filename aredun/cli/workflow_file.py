@@ -1,0 +1,94 @@
+"""The Python file of a workflow: imported by path or module name, and asked for its tasks."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aredun.cli.common import one_line
+from aredun.errors import UsageError
+from aredun.tasks import get_task_registry
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from aredun.tasks import Task
+
+BUILTIN_NAMESPACE = "redun"
+
+
+def import_script(script: str) -> ModuleType:
+    """Import the file or module that defines a workflow (mirrors redun's `import_script`).
+
+    Parameters
+    ----------
+    script : str
+        `path/to/workflow.py`, or a module's name such as `lib.workflow`. The file's folder, or the working
+        directory, is put on the import path.
+
+    Raises
+    ------
+    UsageError
+        There is no such file or module, or importing it fails.
+    """
+    if script.endswith(".py"):
+        path = Path(script)
+        if not path.is_file():
+            raise UsageError(f"no file {script}: give the Python file that defines the task")
+        folder, name = str(path.resolve().parent), path.stem
+    else:
+        folder, name = os.getcwd(), script
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            raise UsageError(f"no module {script}: give a file such as workflow.py, or a module") from error
+        raise UsageError(f"cannot import {script}: {one_line(error)}") from error
+    except Exception as error:
+        raise UsageError(
+            f"cannot import {script}: {type(error).__name__}: {one_line(error)}{_locate(error)}"
+        ) from error
+
+
+def find_task(name: str, script: str, module: ModuleType) -> Task[..., Any]:
+    """Return the task of a name, which may leave out the namespace of the module (as `redun run` does).
+
+    Parameters
+    ----------
+    name : str
+        Name or full name.
+    script : str
+        The file, for the message.
+    module : ModuleType
+        What `import_script` returned.
+
+    Raises
+    ------
+    UsageError
+        There is no such task; the message lists those that there are.
+    """
+    namespace = getattr(module, "redun_namespace", None)
+    fullname = f"{namespace}.{name}" if namespace and "." not in name else name
+    task: Task[..., Any] | None = get_task_registry().get(fullname)
+    if task is None:
+        names = ", ".join(list_task_names()) or "none"
+        raise UsageError(f"no task {name!r} in {script}: its tasks are {names}")
+    return task
+
+
+def list_task_names() -> list[str]:
+    """Return the full names of the user's tasks, in alphabetical order."""
+    return sorted(task.fullname for task in get_task_registry() if task.namespace != BUILTIN_NAMESPACE)
+
+
+def _locate(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError) or not frames:
+        return ""
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})"
