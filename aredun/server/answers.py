@@ -1,0 +1,108 @@
+"""Answers in JSON, and errors that say no more than what the client did wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from aredun.errors import AredunError, RedunDatabaseError, UsageError
+from aredun.server.schemas import cut_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastapi import FastAPI
+    from pydantic import BaseModel
+
+logger = logging.getLogger("aredun.server")
+
+_CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+}
+INTERNAL = "something went wrong on the server; its log says what"
+
+
+class NotFoundError(UsageError):
+    """There is no such record."""
+
+
+class AmbiguousError(UsageError):
+    """An id fits several records."""
+
+
+def dump(value: Any) -> bytes:
+    """Return a value as JSON; whatever orjson refuses (lone surrogates, huge numbers) goes the slow way."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, default=str).encode()
+
+
+def respond(model: BaseModel) -> Response:
+    """Return a model as an answer."""
+    return Response(dump(model.model_dump(mode="json")), media_type="application/json")
+
+
+def respond_list(models: Sequence[BaseModel]) -> Response:
+    """Return models as an answer."""
+    return Response(dump([model.model_dump(mode="json") for model in models]), media_type="application/json")
+
+
+def make_problem(status: int, message: str, error: str | None = None) -> Response:
+    """Return an error as an answer."""
+    content = {"error": error or _CODES.get(status, "error"), "message": cut_text(message, 500)}
+    return Response(dump(content), status_code=status, media_type="application/json")
+
+
+def get_problem(error: Exception) -> tuple[int, str, str]:
+    """Return the HTTP status, the code and the text that a client gets to see of an error.
+
+    What the database or the machine says stays in the log: it may hold paths, queries and addresses.
+    """
+    if isinstance(error, NotFoundError):
+        return 404, "not_found", str(error)
+    if isinstance(error, AmbiguousError):
+        return 409, "ambiguous", str(error)
+    if isinstance(error, AredunError) and not isinstance(error, RedunDatabaseError):
+        return 400, "bad_request", str(error)
+    return 500, "internal", INTERNAL
+
+
+async def _handle_known(request: Request, error: Exception) -> Response:
+    status, code, message = get_problem(error)
+    if status == 500:
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return make_problem(status, message, code)
+
+
+async def _handle_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(map(str, first.get("loc", ())[1:]))
+    return make_problem(422, f"{place}: {first.get('msg', 'invalid')}", "invalid")
+
+
+async def _handle_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    answer = make_problem(error.status_code, str(error.detail))
+    for name, value in (error.headers or {}).items():
+        answer.headers[name] = value
+    return answer
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Have every error answered as JSON."""
+    app.add_exception_handler(AredunError, _handle_known)
+    app.add_exception_handler(RequestValidationError, _handle_invalid)
+    app.add_exception_handler(HTTPException, _handle_http)
+    app.add_exception_handler(Exception, _handle_known)

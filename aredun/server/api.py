@@ -1,0 +1,398 @@
+"""The HTTP API: what a repository holds, as JSON. It only reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from aredun import models, statuses
+from aredun.column_types import TagEntity, utcnow
+from aredun.errors import UsageError
+from aredun.query import CallGraphQuery
+from aredun.query_pages import make_cursor
+from aredun.server import details, records, schemas
+from aredun.server.answers import respond, respond_list
+from aredun.server.finding import check_id, find_anything, find_matches, find_record
+from aredun.tag_syntax import parse_tag_key_value
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.backend import RedunBackendDb
+
+DEFAULT_PAGE = 50
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": schemas.Problem, "description": "The request makes no sense."},
+    404: {"model": schemas.Problem, "description": "There is no such record."},
+    409: {"model": schemas.Problem, "description": "The id fits several records."},
+    422: {"model": schemas.Problem, "description": "A parameter is malformed."},
+}
+
+router = APIRouter(prefix="/api", responses=_PROBLEMS)
+
+
+def get_backend(request: Request) -> RedunBackendDb:
+    """Return the backend of the app that a request came to."""
+    backend: RedunBackendDb = request.app.state.backend
+    return backend
+
+
+class Paging:
+    """Which page a request asks for."""
+
+    def __init__(
+        self,
+        request: Request,
+        cursor: Annotated[
+            str | None, Query(max_length=4_096, description="`cursor` of the page before.")
+        ] = None,
+        limit: Annotated[
+            int, Query(ge=1, le=500, description="Records on the page.", examples=[50])
+        ] = DEFAULT_PAGE,
+    ) -> None:
+        self.cursor = cursor
+        self.limit = min(limit, request.app.state.settings.max_page_size)
+
+    async def read(self, query: CallGraphQuery) -> Any:
+        """Return the page of a query."""
+        return await query.page_after(self.cursor, self.limit)
+
+
+Backend = Annotated[Any, Depends(get_backend)]
+Page = Annotated[Paging, Depends()]
+RecordId = Annotated[
+    str,
+    Path(min_length=1, max_length=2_048, description="The beginning of an id.", examples=["5a4d7e0a"]),
+]
+Texts = Annotated[list[str], Query(max_length=50)]
+
+
+def _checked(texts: list[str]) -> list[str]:
+    return [check_id(text) for text in texts]
+
+
+def _parse_tags(texts: list[str]) -> list[tuple[str, Any]]:
+    return [parse_tag_key_value(text, value_required=False) for text in _checked(texts)]
+
+
+def get_cutoff(backend: RedunBackendDb) -> datetime:
+    """Return the time since which a run must have given a sign of life."""
+    return utcnow() - statuses.get_abandoned_after(backend.config)
+
+
+@router.get("/executions", response_model=schemas.ExecutionPage, tags=["executions"])
+async def list_executions(
+    backend: Backend,
+    page: Page,
+    status: Annotated[list[Literal["RUNNING", "FAILED", "DONE", "ABANDONED"]], Query()] = [],  # noqa: B006  # FastAPI's way
+    tag: Annotated[Texts, Query(description="`key` or `key=value`; all must be there.")] = [],  # noqa: B006
+) -> Response:
+    """List executions, newest first."""
+    query = CallGraphQuery(backend, order_by="time").filter_types(["Execution"])
+    if status:
+        query = query.filter_execution_statuses(list(status))
+    if tag:
+        query = query.filter_tags(_parse_tags(tag))
+    found = await page.read(query)
+    items = await records.make_executions(backend, found.records)
+    return respond(schemas.ExecutionPage(items=items, cursor=found.cursor))
+
+
+@router.get("/executions/{execution_id}", response_model=schemas.ExecutionDetails, tags=["executions"])
+async def get_execution(backend: Backend, execution_id: RecordId) -> Response:
+    """Get an execution with its jobs counted; `-` is the newest, `~2` the one before it."""
+    execution = await find_record(backend, "Execution", execution_id)
+    return respond(await details.get_execution_details(backend, execution, get_cutoff(backend)))
+
+
+@router.get("/executions/{execution_id}/jobs", response_model=schemas.JobPage, tags=["executions", "jobs"])
+async def list_execution_jobs(
+    backend: Backend,
+    page: Page,
+    execution_id: RecordId,
+    status: Annotated[list[Literal["RUNNING", "FAILED", "CACHED", "DONE", "ABANDONED"]], Query()] = [],  # noqa: B006
+) -> Response:
+    """List the jobs of an execution, newest first."""
+    execution = await find_record(backend, "Execution", execution_id)
+    query = CallGraphQuery(backend, order_by="time").filter_types(["Job"])
+    query = query.filter_execution_ids([execution.id])
+    if status:
+        query = query.filter_job_statuses(list(status))
+    found = await page.read(query)
+    return respond(schemas.JobPage(items=list(map(records.make_job, found.records)), cursor=found.cursor))
+
+
+@router.get("/executions/{execution_id}/tree", response_model=schemas.JobTree, tags=["executions", "jobs"])
+async def get_execution_tree(
+    backend: Backend,
+    execution_id: RecordId,
+    fold: Annotated[
+        int, Query(ge=0, le=1_000, description="Jobs shown of one task under one parent; 0: all.")
+    ] = 10,
+    max_jobs: Annotated[int, Query(ge=1, le=20_000)] = 2_000,
+) -> Response:
+    """Get the jobs of an execution as a tree, each job before those that it started."""
+    execution = await find_record(backend, "Execution", execution_id)
+    tree = await details.get_tree(
+        backend, execution.id, get_cutoff(backend), fold=fold or None, max_jobs=max_jobs
+    )
+    return respond(tree)
+
+
+@router.get("/jobs", response_model=schemas.JobPage, tags=["jobs"])
+async def list_jobs(
+    backend: Backend,
+    page: Page,
+    status: Annotated[list[Literal["RUNNING", "FAILED", "CACHED", "DONE", "ABANDONED"]], Query()] = [],  # noqa: B006
+    task: Annotated[Texts, Query(description="Names of tasks.")] = [],  # noqa: B006
+) -> Response:
+    """List jobs, newest first."""
+    query = CallGraphQuery(backend, order_by="time").filter_types(["Job"])
+    if status:
+        query = query.filter_job_statuses(list(status))
+    if task:
+        query = query.filter_task_names(_checked(task))
+    found = await page.read(query)
+    return respond(schemas.JobPage(items=list(map(records.make_job, found.records)), cursor=found.cursor))
+
+
+@router.get("/jobs/{job_id}", response_model=schemas.JobDetails, tags=["jobs"])
+async def get_job(backend: Backend, job_id: RecordId) -> Response:
+    """Get a job with its call, its tags and the jobs above it."""
+    return respond(await details.get_job_details(backend, await find_record(backend, "Job", job_id)))
+
+
+@router.get("/jobs/{job_id}/children", response_model=schemas.JobPage, tags=["jobs"])
+async def list_job_children(backend: Backend, page: Page, job_id: RecordId) -> Response:
+    """List the jobs that a job started, newest first."""
+    job = await find_record(backend, "Job", job_id)
+    query = CallGraphQuery(
+        backend,
+        order_by="time",
+        filter_types=["Job"],
+        jobs=sa.select(models.Job).where(models.Job.parent_id == job.id),
+    )
+    found = await page.read(query)
+    return respond(schemas.JobPage(items=list(map(records.make_job, found.records)), cursor=found.cursor))
+
+
+@router.get("/call-nodes", response_model=schemas.CallNodePage, tags=["calls"])
+async def list_call_nodes(backend: Backend, page: Page) -> Response:
+    """List calls, by hash."""
+    found = await page.read(CallGraphQuery(backend).filter_types(["CallNode"]))
+    items = list(map(records.make_call_node, found.records))
+    return respond(schemas.CallNodePage(items=items, cursor=found.cursor))
+
+
+@router.get("/call-nodes/{call_hash}", response_model=schemas.CallNodeDetails, tags=["calls"])
+async def get_call_node(backend: Backend, call_hash: RecordId) -> Response:
+    """Get a call with its arguments, its result and its neighbours in the call graph."""
+    node = await find_record(backend, "CallNode", call_hash)
+    return respond(await details.get_call_details(backend, node))
+
+
+@router.get("/values", response_model=schemas.ValuePage, tags=["values"])
+async def list_values(
+    backend: Backend,
+    page: Page,
+    value_type: Annotated[Texts, Query(description="Such as `builtins.int`.")] = [],  # noqa: B006
+    path: Annotated[Texts, Query(description="Of files; `*` stands for any text.")] = [],  # noqa: B006
+) -> Response:
+    """List values with what they look like, by hash."""
+    query = CallGraphQuery(backend).filter_types(["Value"])
+    if value_type:
+        query = query.filter_value_types(_checked(value_type))
+    if path:
+        query = query.filter_file_paths(_checked(path))
+    found = await page.read(query)
+    items = await records.make_records(backend, found.records)
+    return respond(schemas.ValuePage(items=items, cursor=found.cursor))
+
+
+@router.get("/values/{value_hash}", response_model=schemas.ValueDetails, tags=["values"])
+async def get_value(backend: Backend, value_hash: RecordId) -> Response:
+    """Get a value with its tags and the job that it is best told by."""
+    value = await find_record(backend, "Value", value_hash)
+    return respond(await details.get_value_details(backend, value))
+
+
+@router.get("/values/{value_hash}/children", response_model=schemas.ValuePage, tags=["values"])
+async def list_value_children(backend: Backend, page: Page, value_hash: RecordId) -> Response:
+    """List the values inside a value, by hash."""
+    value = await find_record(backend, "Value", value_hash)
+    part = models.Subvalue
+    chosen = sa.select(part.value_hash).where(part.parent_value_hash == value.value_hash)
+    query = CallGraphQuery(
+        backend,
+        filter_types=["Value"],
+        values=sa.select(models.Value).where(models.Value.value_hash.in_(chosen)),
+    )
+    found = await page.read(query)
+    items = await records.make_records(backend, found.records)
+    return respond(schemas.ValuePage(items=items, cursor=found.cursor))
+
+
+@router.get("/previews", response_model=list[schemas.Preview], tags=["values"])
+async def list_previews(
+    backend: Backend,
+    value_hash: Annotated[list[str], Query(min_length=1, max_length=100, description="Whole hashes.")],
+) -> Response:
+    """Get what many values look like; those that are not recorded are left out."""
+    found = await records.get_previews(backend, _checked(value_hash))
+    return respond_list([schemas.Preview(value_hash=key, preview=text[:200]) for key, text in found.items()])
+
+
+@router.get("/tasks", response_model=schemas.TaskPage, tags=["tasks"])
+async def list_tasks(
+    backend: Backend,
+    page: Page,
+    name: Annotated[Texts, Query(description="With or without namespace.")] = [],  # noqa: B006
+) -> Response:
+    """List versions of tasks, by hash."""
+    query = CallGraphQuery(backend).filter_types(["Task"])
+    if name:
+        query = query.filter_task_names(_checked(name))
+    found = await page.read(query)
+    return respond(schemas.TaskPage(items=list(map(records.make_task, found.records)), cursor=found.cursor))
+
+
+@router.get("/tasks/{task_hash}", response_model=schemas.TaskDetails, tags=["tasks"])
+async def get_task(backend: Backend, task_hash: RecordId) -> Response:
+    """Get a version of a task with its source."""
+    return respond(await details.get_task_details(backend, await find_record(backend, "Task", task_hash)))
+
+
+@router.get("/tags", response_model=schemas.TagPage, tags=["tags"])
+async def list_tags(
+    backend: Backend,
+    page: Page,
+    key: Annotated[str | None, Query(min_length=1, max_length=2_048)] = None,
+    entity_type: Literal["Execution", "Job", "CallNode", "Task", "Value"] | None = None,
+    entity_id: Annotated[str | None, Query(min_length=1, max_length=2_048, description="A whole id.")] = None,
+) -> Response:
+    """List current tags, by hash."""
+    tag = models.Tag
+    query = sa.select(tag).where(tag.is_current.is_(True)).order_by(tag.tag_hash).limit(page.limit + 1)
+    if key is not None:
+        query = query.where(tag.key == check_id(key))
+    if entity_type is not None:
+        query = query.where(tag.entity_type == TagEntity[entity_type])
+    if entity_id is not None:
+        query = query.where(tag.entity_id == check_id(entity_id))
+    if page.cursor is not None:
+        query = query.where(tag.tag_hash > _read_tag_cursor(page.cursor))
+
+    async def operation(session: AsyncSession) -> list[models.Tag]:
+        return list(await session.scalars(query))
+
+    rows = await backend.database.read(operation)
+    cursor = make_cursor("Tag", None, (rows[page.limit - 1].tag_hash,)) if len(rows) > page.limit else None
+    items = [records.make_tag(row) for row in rows[: page.limit]]
+    return respond(schemas.TagPage(items=items, cursor=cursor))
+
+
+def _read_tag_cursor(cursor: str) -> str:
+    import base64
+    import json
+
+    try:
+        record_type, _, [tag_hash] = json.loads(base64.urlsafe_b64decode(cursor))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UsageError("invalid cursor: start again without one") from error
+    if record_type != "Tag" or not isinstance(tag_hash, str):
+        raise UsageError("the cursor is another list's: start again without one")
+    return check_id(tag_hash)
+
+
+class RecordFilter:
+    """The filters of `/api/query`, as the options of `aredun query`."""
+
+    def __init__(
+        self,
+        record_type: Annotated[
+            list[Literal["Execution", "Job", "CallNode", "Task", "Value"]],
+            Query(alias="type", description="Record types; all without."),
+        ] = [],  # noqa: B006
+        record_id: Annotated[
+            str | None,
+            Query(alias="id", min_length=1, max_length=2_048, description="The beginning of an id."),
+        ] = None,
+        execution: Annotated[Texts, Query(description="Whole ids of executions.")] = [],  # noqa: B006
+        task: Annotated[Texts, Query(description="Names of tasks.")] = [],  # noqa: B006
+        task_hash: Texts = [],  # noqa: B006
+        value_type: Texts = [],  # noqa: B006
+        path: Annotated[Texts, Query(description="Of files; `*` stands for any text.")] = [],  # noqa: B006
+        argument: Annotated[Texts, Query(description="Whole hashes of values.")] = [],  # noqa: B006
+        result: Annotated[Texts, Query(description="Whole hashes of values.")] = [],  # noqa: B006
+        tag: Annotated[Texts, Query(description="`key` or `key=value`.")] = [],  # noqa: B006
+        execution_tag: Texts = [],  # noqa: B006
+        order: Annotated[Literal["time", "id"], Query(description="`time`: newest first.")] = "time",
+    ) -> None:
+        query_filters: list[tuple[str, list[Any]]] = [
+            ("filter_types", list(record_type)),
+            ("filter_execution_ids", _checked(execution)),
+            ("filter_task_names", _checked(task)),
+            ("filter_task_hashes", _checked(task_hash)),
+            ("filter_value_types", _checked(value_type)),
+            ("filter_file_paths", _checked(path)),
+            ("filter_arguments", _checked(argument)),
+            ("filter_results", _checked(result)),
+            ("filter_tags", _parse_tags(tag)),
+            ("filter_execution_tags", _parse_tags(execution_tag)),
+        ]
+        self._filters = [(name, values) for name, values in query_filters if values]
+        self._prefix = record_id
+        self._order = order if order == "time" else None
+
+    def make_query(self, backend: RedunBackendDb) -> CallGraphQuery:
+        """Return the query."""
+        query = CallGraphQuery(backend, order_by=self._order)
+        for name, values in self._filters:
+            query = getattr(query, name)(values)
+        return query if self._prefix is None else query.like_id(check_id(self._prefix))
+
+
+Filter = Annotated[RecordFilter, Depends()]
+
+
+@router.get("/query", response_model=schemas.RecordPage, tags=["query"])
+async def query_records(backend: Backend, page: Page, chosen: Filter) -> Response:
+    """Query records of all types: executions, jobs, calls, tasks, values."""
+    found = await page.read(chosen.make_query(backend))
+    items = await records.make_records(backend, found.records)
+    return respond(schemas.RecordPage(items=items, cursor=found.cursor))
+
+
+@router.get("/count", response_model=list[schemas.Count], tags=["query"])
+async def count_records(backend: Backend, chosen: Filter) -> Response:
+    """Count the records of a query by type."""
+    counts = [
+        schemas.Count(type=name, count=number) async for name, number in chosen.make_query(backend).count()
+    ]
+    return respond_list(counts)
+
+
+@router.get("/find/{record_id:path}", response_model=schemas.Match, tags=["query"])
+async def find(backend: Backend, record_id: RecordId) -> Response:
+    """Find what an id stands for: the beginning of an id, a task's name, a file's path, `-` or `~2`."""
+    found = await find_anything(backend, record_id)
+    if not isinstance(found, tuple):
+        [record] = await records.make_records(backend, [found])
+        return respond(schemas.Match(record=record, used_as=None, job=None))
+    file, job, used_as = found
+    shown = await records.load_values(backend, [file.value_hash])
+    kind: Any = used_as
+    return respond(schemas.Match(record=shown[file.value_hash], used_as=kind, job=records.make_job(job)))
+
+
+@router.get("/matches/{prefix:path}", response_model=list[schemas.Record], tags=["query"])
+async def list_matches(
+    backend: Backend, prefix: RecordId, limit: Annotated[int, Query(ge=1, le=50)] = 8
+) -> Response:
+    """List the first records whose id begins with a text, tasks also by their name."""
+    return respond_list(await records.make_records(backend, await find_matches(backend, prefix, limit)))

@@ -1,0 +1,197 @@
+"""The ASGI app: routes, websockets, health and the viewer's files around one backend."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from fastapi import FastAPI, Request, Response
+from fastapi.websockets import WebSocket  # noqa: TC002  # FastAPI reads it at run time
+
+from aredun.errors import AredunError
+from aredun.server import api, dataflow_socket, security
+from aredun.server.answers import add_error_handlers, make_problem
+from aredun.server.changes import ChangeFeed
+from aredun.server.dataflow_socket import DataflowRequest, DataflowStream
+from aredun.server.executions_socket import ExecutionsStream
+from aredun.server.metrics import CONTENT_TYPE, AccessLog, Metrics
+from aredun.server.settings import ServerSettings
+from aredun.server.static_files import add_viewer
+from aredun.server.streams import Streams
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.backend import RedunBackendDb
+    from aredun.server.streams import Sender
+
+_READY_TIMEOUT = 5.0
+_MONTH = 30 * 24 * 3600
+
+DESCRIPTION = """
+What a redun repository holds: executions, jobs, calls, values, tasks and tags. It only reads.
+
+Ids may be shortened to their first characters. Lists come in pages: give `cursor` of a page for the next one.
+
+Beside these routes there are websockets: `/ws/dataflow/{id}`, `/ws/executions` and `/ws/executions/{id}`.
+"""
+
+
+def create_app(backend: RedunBackendDb, *, settings: ServerSettings | None = None, **options: Any) -> FastAPI:
+    """
+    Make the app of a repository.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository. If it is not loaded yet, the app loads it as it starts and closes it at its end; one
+        that is loaded stays its owner's, as where the app is mounted in another.
+    settings : ServerSettings, optional
+        What is allowed; by default everybody who reaches it may read.
+    **options
+        Fields of `ServerSettings`, such as `token`, in place of `settings`.
+
+    Returns
+    -------
+    FastAPI
+        An ASGI app, to be served or mounted. `await app.state.close()` ends its streams.
+    """
+    settings = settings or ServerSettings(**options)
+    app = FastAPI(
+        title="aredun",
+        description=DESCRIPTION,
+        version=_get_version(),
+        lifespan=_lifespan,
+        # The pages of these would fetch code from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    metrics = Metrics()
+    app.state.backend = backend
+    app.state.settings = settings
+    app.state.metrics = metrics
+    app.state.streams = Streams(settings, metrics)
+    app.state.feed = ChangeFeed(backend, settings)
+    app.state.turns = dataflow_socket.Turns()
+    app.state.close = lambda: _close(app)
+    app.include_router(api.router)
+    _add_websockets(app)
+    _add_operations(app)
+    add_viewer(app)
+    add_error_handlers(app)
+    app.add_middleware(security.Guard, settings=settings)
+    app.add_middleware(AccessLog, metrics=metrics)
+    return app
+
+
+def _get_version() -> str:
+    from importlib.metadata import version
+
+    return version("aredun")
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    backend: RedunBackendDb = app.state.backend
+    loads = not _is_loaded(backend)
+    if loads:
+        await backend.load(migrate=False)
+    try:
+        yield
+    finally:
+        await _close(app)
+        if loads:
+            await backend.close()
+
+
+def _is_loaded(backend: RedunBackendDb) -> bool:
+    try:
+        return backend.database is not None
+    except AredunError:
+        return False
+
+
+async def _close(app: FastAPI) -> None:
+    await app.state.streams.close()
+    await app.state.feed.close()
+
+
+def _add_websockets(app: FastAPI) -> None:
+    state = app.state
+
+    @app.websocket("/ws/dataflow/{record_id:path}")
+    async def stream_dataflow(websocket: WebSocket, record_id: str) -> None:
+        async def body(sender: Sender) -> None:
+            request = DataflowRequest(websocket.query_params, state.settings)
+            stream = DataflowStream(state.backend, request, state.settings, state.turns, state.metrics)
+            await stream.run(record_id, sender)
+
+        await state.streams.run(websocket, "dataflow", body)
+
+    async def subscribe(websocket: WebSocket, execution_id: str | None) -> None:
+        async def body(sender: Sender) -> None:
+            stream = ExecutionsStream(state.backend, state.feed, state.settings, state.metrics)
+            await stream.run(execution_id, websocket.query_params.get("after"), sender)
+
+        await state.streams.run(websocket, "executions" if execution_id is None else "execution", body)
+
+    @app.websocket("/ws/executions")
+    async def stream_executions(websocket: WebSocket) -> None:
+        await subscribe(websocket, None)
+
+    @app.websocket("/ws/executions/{execution_id}")
+    async def stream_execution(websocket: WebSocket, execution_id: str) -> None:
+        await subscribe(websocket, execution_id)
+
+
+def _add_operations(app: FastAPI) -> None:
+    state = app.state
+
+    @app.get("/healthz", include_in_schema=False)
+    async def check_health() -> Response:
+        """Answer while the event loop turns."""
+        return Response(b'{"status":"ok"}', media_type="application/json")
+
+    @app.get("/readyz", include_in_schema=False)
+    async def check_readiness() -> Response:
+        """Answer whether the database does."""
+
+        async def operation(session: AsyncSession) -> None:
+            await session.execute(sa.select(sa.literal(1)))
+
+        try:
+            async with asyncio.timeout(_READY_TIMEOUT):
+                await state.backend.database.read(operation)
+        except (AredunError, TimeoutError):
+            return make_problem(503, "the database does not answer", "not_ready")
+        return Response(b'{"status":"ready"}', media_type="application/json")
+
+    @app.get("/metrics", include_in_schema=False)
+    async def show_metrics() -> Response:
+        """Show the counters for Prometheus."""
+        state.metrics.connections.set(state.backend.database.checked_out)
+        state.metrics.subscribers.set(state.feed.subscribers)
+        return Response(state.metrics.render(), headers={"content-type": CONTENT_TYPE})
+
+    @app.post("/api/session", include_in_schema=False)
+    async def open_session(request: Request) -> Response:
+        """Let a browser keep a key that opens this server, once it has shown the token in a header.
+
+        A page elsewhere cannot send that header here: there is no CORS.
+        """
+        answer = Response(status_code=204)
+        token = state.settings.token
+        if token is not None and "authorization" in request.headers:
+            answer.set_cookie(
+                security.COOKIE,
+                security.make_session_key(token),
+                max_age=_MONTH,
+                httponly=True,
+                samesite="strict",
+                secure=request.url.scheme == "https",
+            )
+        return answer

@@ -1,0 +1,248 @@
+"""Finding the jobs that have changed since the last look, with a few indexed statements."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import sqlalchemy as sa
+
+from aredun.column_types import in_array, utcnow
+from aredun.database.watch import get_arrival_order
+from aredun.models import Execution, Job
+from aredun.query_scan import get_load_options
+from aredun.server.records import make_execution, make_job
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.backend import RedunBackendDb
+
+# Jobs that began or ended this long before the last look are looked at again: a transaction may commit late.
+_OVERLAP = timedelta(seconds=15)
+# Now and then further back, for machines whose clocks differ: seldom enough to take this share of the time.
+_WIDE_OVERLAP = timedelta(minutes=10)
+_WIDE_SHARE = 50
+_WIDE_PAUSE = 10.0
+# Open jobs that are remembered, newest first; those of runs that were killed may be many.
+_MAX_OPEN = 20_000
+_CHUNK = 1_000
+
+
+class Event(NamedTuple):
+    """Something that happened.
+
+    Attributes
+    ----------
+    kind : str
+        "execution" or "job".
+    change : str
+        "started", "ended" or, of executions, "heartbeat".
+    record_id, execution_id : str
+        Of the record, and of the execution that it belongs to.
+    content : dict
+        The record as the API shows it, as it was then.
+    """
+
+    kind: str
+    change: str
+    record_id: str
+    execution_id: str
+    content: dict[str, Any]
+
+
+class _Seen:
+    """What is known of a job that was seen: whether it had ended, and in which look it was seen last."""
+
+    __slots__ = ("ended", "look")
+
+    def __init__(self, ended: bool, look: int) -> None:
+        self.ended = ended
+        self.look = look
+
+
+class ChangePoll:
+    """
+    Compares what is there with what was seen before.
+
+    Every new job is found by the order of arrival where the database has one (sqlite), else by its
+    times and because it is open; every end is found because the job was open, or by its time.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository.
+    """
+
+    def __init__(self, backend: RedunBackendDb) -> None:
+        self._backend = backend
+        self._arrival = get_arrival_order(backend.database)
+        self._last_arrival = 0
+        self._seen: dict[str, _Seen] = {}
+        # Executions whose root job is open, and their last heartbeat.
+        self._beats: dict[str, datetime | None] = {}
+        self._look = 0
+        self._next_wide = 0.0
+        self._last_look = utcnow()
+
+    async def begin(self) -> None:
+        """Take what is there as seen."""
+        await self._find_changed()
+        self._beats = await self._read_beats(None)
+
+    async def read(self) -> list[Event]:
+        """Return what happened since the last call, in the order in which it did."""
+        changed = await self._find_changed()
+        jobs = await self._load(Job, sorted({job_id for job_id, _, _ in changed}))
+        roots = {job.execution_id for job in jobs.values() if job.parent_id is None}
+        executions = await self._load(Execution, sorted(roots))
+        events: list[tuple[Any, ...]] = []
+        latest = None
+        for number, (job_id, started, ended) in enumerate(changed):
+            job = jobs.get(job_id)
+            if job is None:
+                continue
+            begin = job.start_time
+            if started:
+                # Arrivals come in their order, whatever the clocks of the writers say.
+                latest = begin = begin if latest is None else max(begin, latest)
+                events.append((begin, 0, number, job, False))
+            if ended and job.end_time is not None:
+                events.append((max(job.end_time, begin), 1, number, job, True))
+        events.sort(key=lambda event: event[:3])
+        made = [made for *_, job, ended in events for made in _make_events(job, executions, ended)]
+        return [*made, *await self._find_heartbeats(executions)]
+
+    async def _find_changed(self) -> list[tuple[str, bool, bool]]:
+        """Return which jobs have started or ended, in the order of arrival as far as that is known."""
+        now, clock = utcnow(), time.monotonic()
+        is_wide = clock >= self._next_wide
+        since = min(now, self._last_look) - (_WIDE_OVERLAP if is_wide else _OVERLAP)
+        rows = await self._backend.database.read(lambda session: self._read_rows(session, since, is_wide))
+        self._look += 1
+        changed: list[tuple[str, bool, bool]] = []
+        for job_id, is_ended, arrival in rows:
+            self._last_arrival = max(self._last_arrival, arrival or 0)
+            seen = self._seen.get(job_id)
+            if seen is None:
+                self._seen[job_id] = _Seen(is_ended, self._look)
+                changed.append((job_id, True, is_ended))
+                continue
+            if is_ended and not seen.ended:
+                changed.append((job_id, False, True))
+            seen.ended, seen.look = is_ended, self._look
+        self._last_look = now
+        if is_wide:
+            self._forget()
+            spent = time.monotonic() - clock
+            self._next_wide = time.monotonic() + max(_WIDE_PAUSE, spent * _WIDE_SHARE)
+        return changed
+
+    def _forget(self) -> None:
+        """Forget ended jobs that even a wide look has not met again."""
+        gone = [job_id for job_id, seen in self._seen.items() if seen.ended and seen.look != self._look]
+        for job_id in gone:
+            del self._seen[job_id]
+
+    async def _read_rows(self, session: AsyncSession, since: datetime, is_wide: bool) -> list[Any]:
+        arrival: Any = sa.literal(None, sa.Integer) if self._arrival is None else self._arrival
+        columns = (Job.id, Job.end_time.is_not(None), arrival)
+        found: dict[str, Any] = {}
+        if self._arrival is not None:
+            if not self._look:
+                # What is there already is known by its number; only what is open or recent by name.
+                self._last_arrival = (
+                    await session.scalar(sa.select(sa.func.max(self._arrival)).select_from(Job)) or 0
+                )
+            new = sa.select(*columns).where(self._arrival > self._last_arrival).order_by(self._arrival)
+            found.update((row[0], row) for row in await session.execute(new))
+        queries = [
+            sa.select(*columns).where(Job.start_time >= since).order_by(Job.start_time, Job.id),
+            sa.select(*columns).where(Job.end_time >= since).order_by(Job.end_time, Job.id),
+        ]
+        if is_wide or self._arrival is None:
+            is_open = Job.end_time.is_(None)
+            queries.append(
+                sa.select(*columns).where(is_open).order_by(Job.start_time.desc()).limit(_MAX_OPEN)
+            )
+        for query in queries:
+            for row in await session.execute(query):
+                found.setdefault(row[0], row)
+        open_jobs = [job_id for job_id, seen in self._seen.items() if not seen.ended and job_id not in found]
+        for begin in range(0, len(open_jobs), _CHUNK):
+            chosen = in_array(Job.id, open_jobs[begin : begin + _CHUNK])
+            ended = sa.select(*columns).where(chosen, Job.end_time.is_not(None)).order_by(Job.end_time)
+            for row in await session.execute(ended):
+                found.setdefault(row[0], row)
+        return list(found.values())
+
+    async def _load(self, model: Any, ids: Sequence[str]) -> dict[str, Any]:
+        loaded: dict[str, Any] = {}
+        for begin in range(0, len(ids), _CHUNK):
+            query = sa.select(model).where(in_array(model.id, ids[begin : begin + _CHUNK]))
+            query = query.options(*get_load_options(model.__name__))
+
+            async def operation(session: AsyncSession, query: Any = query) -> list[Any]:
+                return list(await session.scalars(query))
+
+            for record in await self._backend.database.read(operation):
+                loaded[record.id] = record
+        return loaded
+
+    async def _read_beats(self, ids: Sequence[str] | None) -> dict[str, datetime | None]:
+        """Return the last heartbeats of executions, of all that are open without ids."""
+        query = sa.select(Execution.id, Execution.updated_time)
+        if ids is None:
+            query = query.join(Job, Job.id == Execution.job_id).where(Job.end_time.is_(None))
+            query = query.order_by(Job.start_time.desc()).limit(_CHUNK)
+        else:
+            query = query.where(in_array(Execution.id, ids[-_CHUNK:]))
+
+        async def operation(session: AsyncSession) -> dict[str, datetime | None]:
+            return {row[0]: row[1] for row in await session.execute(query)}
+
+        return await self._backend.database.read(operation)
+
+    async def _find_heartbeats(self, changed: dict[str, Execution]) -> list[Event]:
+        for execution in changed.values():
+            if execution.job is not None and execution.job.end_time is None:
+                self._beats[execution.id] = execution.updated_time
+            else:
+                self._beats.pop(execution.id, None)
+        known = [execution_id for execution_id in self._beats if execution_id not in changed]
+        if not known:
+            return []
+        beats = await self._read_beats(known)
+        beating = sorted(key for key, beat in beats.items() if beat != self._beats.get(key))
+        self._beats.update(beats)
+        loaded = await self._load(Execution, beating)
+        return [
+            Event("execution", "heartbeat", key, key, make_execution(execution).model_dump(mode="json"))
+            for key, execution in sorted(loaded.items())
+        ]
+
+
+def _make_events(job: Job, executions: dict[str, Execution], ended: bool) -> list[Event]:
+    """Return what the start or the end of a job amounts to: its execution's too, if it is at the root."""
+    change = "ended" if ended else "started"
+    events = [Event("job", change, job.id, job.execution_id, _show(make_job(job), ended))]
+    execution = executions.get(job.execution_id)
+    if execution is not None and execution.job_id == job.id:
+        content = _show(make_execution(execution), ended)
+        event = Event("execution", change, execution.id, execution.id, content)
+        events.insert(len(events) if ended else 0, event)
+    return events
+
+
+def _show(record: Any, ended: bool) -> dict[str, Any]:
+    content: dict[str, Any] = record.model_dump(mode="json")
+    if not ended:
+        # It may have ended meanwhile: that is told by the next change.
+        content.update(status="RUNNING", end_time=None, duration=None)
+        if "call_hash" in content:
+            content.update(call_hash=None, cached=False)
+    return content

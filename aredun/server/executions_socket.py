@@ -1,0 +1,128 @@
+"""`/ws/executions` and `/ws/executions/{id}`: a snapshot, then every change as it is committed."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from aredun import models
+from aredun.column_types import utcnow
+from aredun.query import CallGraphQuery
+from aredun.query_scan import get_load_options, mark_abandoned
+from aredun.server import records
+from aredun.server.answers import dump
+from aredun.server.finding import find_record
+from aredun.server.streams import TRY_AGAIN, StreamError
+from aredun.statuses import get_abandoned_after
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.backend import RedunBackendDb
+    from aredun.server.changes import Change, ChangeFeed
+    from aredun.server.metrics import Metrics
+    from aredun.server.settings import ServerSettings
+    from aredun.server.streams import Sender
+
+_RUNNING = ("RUNNING", "ABANDONED")
+_TAKE = 200
+
+
+class ExecutionsStream:
+    """
+    One subscription to executions.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository.
+    feed : ChangeFeed
+        Shared by all subscribers.
+    settings : ServerSettings
+        Bounds.
+    metrics : Metrics
+        Where changes are counted.
+    """
+
+    def __init__(
+        self, backend: RedunBackendDb, feed: ChangeFeed, settings: ServerSettings, metrics: Metrics
+    ) -> None:
+        self._backend = backend
+        self._feed = feed
+        self._settings = settings
+        self._metrics = metrics
+        # What the snapshot told already: jobs and executions, and whether they had ended.
+        self._told: dict[str, bool] = {}
+
+    async def run(self, execution_id: str | None, after: str | None, sender: Sender) -> None:
+        """Send a snapshot, or what was missed since a cursor; then changes without end."""
+        whole_id = None
+        if execution_id is not None:
+            whole_id = (await find_record(self._backend, "Execution", execution_id)).id
+        async with AsyncExitStack() as stack:
+            subscription, cursor, is_resumed = await stack.enter_async_context(
+                self._feed.subscribe(whole_id, after)
+            )
+            if is_resumed:
+                await sender.send(dump({"type": "resumed", "cursor": cursor}).decode())
+            else:
+                snapshot = await self._make_snapshot(whole_id)
+                message = dump({"type": "snapshot", "cursor": cursor, **snapshot})
+                await sender.send(message.decode())
+            while changes := await subscription.take(_TAKE):
+                for change in changes:
+                    if not self._is_told(change):
+                        self._metrics.changes.inc()
+                        await sender.send(change.message)
+            raise StreamError(TRY_AGAIN, "too_slow", "changes were dropped: come back with the last cursor")
+
+    def _is_told(self, change: Change) -> bool:
+        """Tell whether the snapshot, which is read after its cursor, showed a change already."""
+        if change.change == "heartbeat":
+            return False
+        ended = self._told.get(change.record_id)
+        return ended is not None and (ended or change.change == "started")
+
+    async def _make_snapshot(self, execution_id: str | None) -> dict[str, Any]:
+        if execution_id is None:
+            return await self._read_executions()
+        [execution] = await self._load(
+            models.Execution, sa.select(models.Execution).where(models.Execution.id == execution_id)
+        )
+        limit = self._settings.snapshot_jobs
+        query = sa.select(models.Job).where(models.Job.execution_id == execution_id)
+        query = query.order_by(models.Job.start_time, models.Job.id).limit(limit + 1)
+        jobs = await self._load(models.Job, query)
+        [shown] = await records.make_executions(self._backend, [execution])
+        self._remember(execution, *jobs[:limit])
+        return {
+            "execution": shown.model_dump(mode="json"),
+            "jobs": [records.make_job(job).model_dump(mode="json") for job in jobs[:limit]],
+            "is_cut": len(jobs) > limit,
+        }
+
+    async def _read_executions(self) -> dict[str, Any]:
+        query = CallGraphQuery(self._backend, order_by="time").filter_types(["Execution"])
+        page = await query.page_after(None, self._settings.snapshot_executions)
+        self._remember(*page.records)
+        shown = await records.make_executions(self._backend, page.records)
+        return {
+            "executions": [execution.model_dump(mode="json") for execution in shown],
+            "next": page.cursor,
+        }
+
+    def _remember(self, *shown: Any) -> None:
+        self._told.update((record.id, record.status not in _RUNNING) for record in shown)
+
+    async def _load(self, model: Any, query: sa.Select[Any]) -> list[Any]:
+        statement = query.options(*get_load_options(model.__name__))
+        cutoff = utcnow() - get_abandoned_after(self._backend.config)
+
+        async def operation(session: AsyncSession) -> list[Any]:
+            found = list(await session.scalars(statement))
+            await mark_abandoned(session, found, cutoff)
+            return found
+
+        return await self._backend.database.read(operation)

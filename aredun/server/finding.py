@@ -1,0 +1,138 @@
+"""Finding what an id of a request stands for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import load_only
+
+from aredun import models
+from aredun.column_types import starts_with
+from aredun.dataflow.starts import get_start
+from aredun.errors import UsageError
+from aredun.identify import infer_id, infer_specialty_id, leave_out_task_values
+from aredun.query import CallGraphQuery
+from aredun.server.answers import AmbiguousError, NotFoundError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.backend import RedunBackendDb
+    from aredun.dataflow.starts import Start
+
+MAX_ID_LENGTH = 2_048
+# Less of a path fits too many files to be worth looking.
+_MIN_PATH = 3
+
+
+def check_id(text: str) -> str:
+    """Return an id or another text of a request, if a database can look for it.
+
+    Raises
+    ------
+    UsageError
+        It is empty, too long, or holds a NUL.
+    """
+    if not text or len(text) > MAX_ID_LENGTH or "\0" in text:
+        raise UsageError(f"an id or a name has 1 to {MAX_ID_LENGTH} characters, none of them NUL")
+    return text
+
+
+async def find_record(backend: RedunBackendDb, record_type: str, record_id: str) -> Any:
+    """Return the only record of a type whose id begins with a text.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository.
+    record_type : str
+        Of `CallGraphQuery.MODEL_NAMES`.
+    record_id : str
+        The beginning of an id; of executions also `-` and `~2`, of tasks also the name.
+
+    Raises
+    ------
+    NotFoundError, AmbiguousError
+        No record fits, or several do.
+    """
+    check_id(record_id)
+    if record_type == "Execution" and record_id[0] in "-~":
+        record = await infer_specialty_id(backend, record_id, include_files=False)
+        if isinstance(record, models.Execution):
+            return record
+    query = CallGraphQuery(backend).filter_types([record_type])
+    records = [record async for record in query.like_id(record_id).limit(2)]
+    if not records:
+        raise NotFoundError(f"no {record_type} has an id that begins with {record_id[:80]!r}")
+    if len(records) > 1:
+        raise AmbiguousError(
+            f"several records of type {record_type} fit {record_id[:80]!r}: give more of the id"
+        )
+    return records[0]
+
+
+async def find_anything(backend: RedunBackendDb, record_id: str) -> Any:
+    """Return what `infer_id` takes an id for: a record, or (file, job, how the job had it).
+
+    Raises
+    ------
+    NotFoundError
+        It fits nothing.
+    """
+    record = await infer_id(backend, check_id(record_id))
+    if record is None:
+        raise NotFoundError(f"no record has the id or path {record_id[:80]!r}, or an id that begins with it")
+    return record
+
+
+async def find_matches(backend: RedunBackendDb, prefix: str, limit: int) -> list[Any]:
+    """Return the first records whose id begins with a text, then tasks whose name and files whose path do."""
+    if check_id(prefix)[0] in "-~":
+        special = await infer_specialty_id(backend, prefix, include_files=False)
+        return [] if special is None else [special]
+    query = CallGraphQuery(backend, order_by="time").like_id(prefix)
+    found = [record async for record in query.limit(limit)]
+    namespace, _, name = prefix.rpartition(".")
+    tasks = sa.select(models.Task).where(starts_with(models.Task.name, name))
+    if namespace:
+        tasks = tasks.where(models.Task.namespace == namespace)
+    tasks = tasks.order_by(models.Task.name, models.Task.hash).limit(limit)
+    paths = sa.select(models.File.value_hash).where(starts_with(models.File.path, prefix))
+    paths = paths.order_by(models.File.path, models.File.value_hash).limit(limit)
+    columns = (models.Value.value_hash, models.Value.type, models.Value.format)
+    files = sa.select(models.Value).where(models.Value.value_hash.in_(paths))
+    files = files.options(load_only(*columns, raiseload=True)).order_by(models.Value.value_hash)
+
+    async def operation(session: AsyncSession) -> list[Any]:
+        by_name = list(await session.scalars(tasks)) if name else []
+        by_path = list(await session.scalars(files)) if len(prefix) >= _MIN_PATH else []
+        return [*by_name, *by_path]
+
+    known = {identify(record) for record in found}
+    found += [record for record in await backend.database.read(operation) if identify(record) not in known]
+    return leave_out_task_values(found)[:limit]
+
+
+def identify(record: Any) -> tuple[str, Any]:
+    """Return the type and the primary key of a record."""
+    return type(record).__name__, sa.inspect(record).identity
+
+
+async def find_start(backend: RedunBackendDb, record_id: str, *, downstream: bool) -> Start:
+    """Return where the dataflow of an id begins.
+
+    A call is walked from itself; an execution and a job stand for their result (`aredun.dataflow.starts`).
+
+    Raises
+    ------
+    NotFoundError
+        The id fits nothing, or a job that has led to no call yet.
+    """
+    record = await find_anything(backend, record_id)
+    is_call = isinstance(record, models.CallNode)
+    try:
+        # "Downstream" begins at the call itself, which is what is wanted in both directions.
+        return await get_start(backend, record, downstream=downstream or is_call)
+    except UsageError as error:
+        raise NotFoundError(str(error)) from error

@@ -1,0 +1,398 @@
+"""What the HTTP API answers with. Anybody may have written the texts in it: they are cut and cleaned."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime  # noqa: TC003  # pydantic reads it at run time
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+MAX_TEXT = 4_000
+MAX_SOURCE = 500_000
+_MAX_JSON_DEPTH = 40
+_MAX_JSON_ITEMS = 200
+_MAX_JSON_INT = 2**53
+
+
+def cut_text(text: str, length: int = MAX_TEXT) -> str:
+    """Return a text that JSON can carry, cut to a length: lone surrogates, which UTF-8 lacks, become `?`."""
+    text = text if len(text) <= length else f"{text[: length - 1]}…"
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _clean(value: Any) -> Any:
+    return cut_text(value) if isinstance(value, str) else value
+
+
+def _clean_source(value: Any) -> Any:
+    return cut_text(value, MAX_SOURCE) if isinstance(value, str) else value
+
+
+def clean_json(value: Any, depth: int = 0) -> Any:
+    """Return a JSON value that every client can read: texts, lists and depth cut, numbers as JavaScript's."""
+    if isinstance(value, str):
+        return cut_text(value)
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < _MAX_JSON_INT else cut_text(hex(value))
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if depth >= _MAX_JSON_DEPTH:
+        return "…"
+    if isinstance(value, list):
+        items = [clean_json(item, depth + 1) for item in value[:_MAX_JSON_ITEMS]]
+        return [*items, "…"] if len(value) > _MAX_JSON_ITEMS else items
+    if isinstance(value, dict):
+        pairs = list(value.items())[:_MAX_JSON_ITEMS]
+        cleaned = {cut_text(str(key)): clean_json(item, depth + 1) for key, item in pairs}
+        return {**cleaned, "…": "…"} if len(value) > _MAX_JSON_ITEMS else cleaned
+    return cut_text(str(value))
+
+
+Text = Annotated[str, BeforeValidator(_clean)]
+Source = Annotated[str, BeforeValidator(_clean_source)]
+Json = Annotated[Any, BeforeValidator(clean_json)]
+
+HASH = "5a4d7e0a0c1d4b8b9c7f3f0f7a1d2e3c4b5a6978"
+ID = "2f0e8b1c-7a55-4c1e-9f0b-0d6c1f7f3a10"
+TIME = "2025-01-31T12:00:00.250000+00:00"
+
+
+def _example(**fields: Any) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [fields]})
+
+
+class Tag(BaseModel):
+    """A key and a value on a record."""
+
+    model_config = _example(
+        tag_hash=HASH, entity_type="Execution", entity_id=ID, key="project", value="atlas", is_current=True
+    )
+
+    tag_hash: Text
+    entity_type: Text
+    entity_id: Text
+    key: Text
+    value: Json
+    is_current: bool
+
+
+class Execution(BaseModel):
+    """One run of a workflow."""
+
+    model_config = _example(
+        type="Execution",
+        id=ID,
+        args="aredun run workflow.py main",
+        status="DONE",
+        task="variants.main",
+        job_id=ID,
+        start_time=TIME,
+        end_time=TIME,
+        updated_time=TIME,
+        duration=12.5,
+        tags=[],
+    )
+
+    type: Literal["Execution"] = "Execution"
+    id: Text
+    args: Text
+    status: Text
+    task: Text | None
+    job_id: Text
+    start_time: datetime | None
+    end_time: datetime | None
+    updated_time: datetime | None
+    duration: float | None = Field(description="Seconds; null while it runs.")
+    tags: list[Tag] = []
+
+
+class Job(BaseModel):
+    """One task call within an execution."""
+
+    model_config = _example(
+        type="Job",
+        id=ID,
+        status="CACHED",
+        task="variants.align_reads",
+        task_hash=HASH,
+        call_hash=HASH,
+        cached=True,
+        parent_id=ID,
+        execution_id=ID,
+        start_time=TIME,
+        end_time=TIME,
+        duration=0.25,
+    )
+
+    type: Literal["Job"] = "Job"
+    id: Text
+    status: Text
+    task: Text | None
+    task_hash: Text
+    call_hash: Text | None
+    cached: bool
+    parent_id: Text | None
+    execution_id: Text
+    start_time: datetime
+    end_time: datetime | None
+    duration: float | None = Field(description="Seconds; null while it runs.")
+
+
+class Value(BaseModel):
+    """A recorded value as people may see it; nothing of it was run to show it."""
+
+    model_config = _example(
+        type="Value",
+        value_hash=HASH,
+        value_type="redun.File",
+        format="application/python-pickle",
+        preview="File(path=sample.bam, hash=5a4d7e0a)",
+        path="sample.bam",
+    )
+
+    type: Literal["Value"] = "Value"
+    value_hash: Text
+    value_type: Text
+    format: Text
+    preview: Text | None
+    path: Text | None = Field(default=None, description="Of a file.")
+
+
+class Preview(BaseModel):
+    """What a value looks like."""
+
+    model_config = _example(value_hash=HASH, preview="File(path=sample.bam, hash=5a4d7e0a)")
+
+    value_hash: Text
+    preview: Text
+
+
+class CallNode(BaseModel):
+    """A call of a task."""
+
+    model_config = _example(
+        type="CallNode",
+        call_hash=HASH,
+        task="variants.align_reads",
+        task_hash=HASH,
+        args_hash=HASH,
+        value_hash=HASH,
+        timestamp=TIME,
+    )
+
+    type: Literal["CallNode"] = "CallNode"
+    call_hash: Text
+    task: Text
+    task_hash: Text
+    args_hash: Text
+    value_hash: Text
+    timestamp: datetime | None
+
+
+class Task(BaseModel):
+    """A version of a task."""
+
+    model_config = _example(
+        type="Task", hash=HASH, name="align_reads", namespace="variants", fullname="variants.align_reads"
+    )
+
+    type: Literal["Task"] = "Task"
+    hash: Text
+    name: Text
+    namespace: Text
+    fullname: Text
+
+
+Record = Annotated[Execution | Job | CallNode | Task | Value, Field(discriminator="type")]
+
+
+class Argument(BaseModel):
+    """An argument of a call, with what it looks like and where it came from."""
+
+    model_config = ConfigDict()
+
+    arg_hash: Text
+    name: Text
+    position: int | None
+    key: Text | None
+    value: Value
+    upstream: list[Text] = Field(description="Calls whose results it was made of.")
+
+
+class TaskDetails(Task):
+    """A version of a task with its source and tags."""
+
+    model_config = _example(
+        type="Task",
+        hash=HASH,
+        name="align_reads",
+        namespace="variants",
+        fullname="variants.align_reads",
+        source="def align_reads(fastq, genome):\n    ...\n",
+        tags=[],
+    )
+
+    source: Source
+    tags: list[Tag]
+
+
+class ValueDetails(Value):
+    """A value with its tags, its parts and the job that it is best told by."""
+
+    model_config = ConfigDict()
+
+    tags: list[Tag]
+    used_as: Literal["result", "arg"] | None
+    job: Job | None
+
+
+class CallNodeDetails(CallNode):
+    """A call with its arguments, its result, its task and its neighbours in the call graph."""
+
+    model_config = ConfigDict()
+
+    arguments: list[Argument]
+    result: Value | None
+    source: Source
+    tags: list[Tag]
+    children: list[CallNode]
+    parents: list[CallNode]
+    is_cut: bool = Field(description="Whether there are more neighbours or arguments than shown.")
+
+
+class Ancestor(BaseModel):
+    """A job above another."""
+
+    model_config = _example(id=ID, task="variants.main")
+
+    id: Text
+    task: Text
+
+
+class JobDetails(Job):
+    """A job with its call, its tags and the jobs above it."""
+
+    model_config = ConfigDict()
+
+    call: CallNodeDetails | None
+    source: Source
+    context: Json
+    tags: list[Tag]
+    ancestors: list[Ancestor]
+
+
+class TaskCounts(BaseModel):
+    """How many jobs of a task there are, by status."""
+
+    model_config = _example(task="variants.align_reads", counts={"DONE": 3, "CACHED": 1})
+
+    task: Text
+    counts: dict[str, int]
+
+
+class ExecutionDetails(Execution):
+    """An execution with its jobs counted by task and status."""
+
+    model_config = ConfigDict()
+
+    counts: list[TaskCounts]
+
+
+class TreeLine(BaseModel):
+    """A line of a job tree: a job, or jobs of one task under one parent that are only counted."""
+
+    model_config = _example(
+        depth=1, job=None, folded={"task": "variants.align_reads", "counts": {"DONE": 90}}
+    )
+
+    depth: int
+    job: Job | None
+    folded: TaskCounts | None
+
+
+class JobTree(BaseModel):
+    """The jobs of an execution in the order of their calls."""
+
+    model_config = ConfigDict()
+
+    lines: list[TreeLine]
+    is_cut: bool
+
+
+class Match(BaseModel):
+    """What an id stands for."""
+
+    model_config = ConfigDict()
+
+    record: Record
+    used_as: Literal["result", "arg"] | None = Field(description="Of a file: how `job` had it.")
+    job: Job | None = Field(description="Of a file: the job that it is best told by.")
+
+
+class Count(BaseModel):
+    """How many records of a type there are."""
+
+    model_config = _example(type="Job", count=1002)
+
+    type: Text
+    count: int
+
+
+class _Page(BaseModel):
+    cursor: str | None = Field(
+        description="Give it as `cursor` for the next page; null on the last.", examples=["WyJKb2Ii"]
+    )
+
+
+class ExecutionPage(_Page):
+    """A page of executions, newest first."""
+
+    items: list[Execution]
+
+
+class JobPage(_Page):
+    """A page of jobs."""
+
+    items: list[Job]
+
+
+class ValuePage(_Page):
+    """A page of values."""
+
+    items: list[Value]
+
+
+class CallNodePage(_Page):
+    """A page of calls."""
+
+    items: list[CallNode]
+
+
+class TaskPage(_Page):
+    """A page of tasks."""
+
+    items: list[Task]
+
+
+class TagPage(_Page):
+    """A page of tags."""
+
+    items: list[Tag]
+
+
+class RecordPage(_Page):
+    """A page of records of several types."""
+
+    items: list[Record]
+
+
+class Problem(BaseModel):
+    """Why there is no answer."""
+
+    model_config = _example(error="not_found", message="no Job has an id that begins with '2f0e'")
+
+    error: str
+    message: Text

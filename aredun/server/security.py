@@ -1,0 +1,157 @@
+"""Who may talk to the server: tokens, hosts, origins, and the headers that keep a browser from harm."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+
+from aredun.server.answers import make_problem
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from aredun.server.settings import ServerSettings
+
+COOKIE = "aredun_token"
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+# What tells nothing of the repository needs no token: the page asks for it.
+_OPEN_PATHS = ("/", "/healthz", "/readyz")
+_OPEN_FOLDERS = ("/static/",)
+
+SECURITY_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def is_same_secret(given: str, secret: str) -> bool:
+    """Compare two secrets in a time that does not tell where they differ."""
+    return hmac.compare_digest(_encode(given), _encode(secret))
+
+
+def make_session_key(token: str) -> str:
+    """Return what a browser keeps instead of the token: it opens this server and does not tell the token."""
+    return hmac.new(_encode(token), b"aredun session", hashlib.sha256).hexdigest()
+
+
+def has_token(headers: Headers, token: str) -> bool | None:
+    """
+    Tell whether a request knows the token.
+
+    Returns
+    -------
+    bool | None
+        None when it does not even try.
+    """
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme:
+        return scheme.lower() == "bearer" and is_same_secret(given.strip(), token)
+    try:
+        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        cookie = None
+    if cookie is None:
+        return None
+    return is_same_secret(cookie.value, make_session_key(token)) or is_same_secret(cookie.value, token)
+
+
+def get_host_name(host: str) -> str:
+    """Return the name in a `Host` header, without port and brackets."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def is_host_allowed(headers: Headers, settings: ServerSettings) -> bool:
+    """Tell whether a request is addressed to a name of this server."""
+    if settings.allowed_hosts is None:
+        return True
+    return get_host_name(headers.get("host", "")) in {name.lower() for name in settings.allowed_hosts}
+
+
+def is_origin_allowed(headers: Headers, settings: ServerSettings) -> bool:
+    """Tell whether a page may open a websocket: one of this server's own, or of an allowed origin.
+
+    Programs other than browsers send no origin.
+    """
+    origin = headers.get("origin")
+    if origin is None or origin in settings.allowed_origins:
+        return True
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and parts.netloc.lower() == headers.get("host", "").lower()
+
+
+class Guard:
+    """
+    Middleware that refuses what must not reach the routes, and adds security headers to every answer.
+
+    Parameters
+    ----------
+    app : ASGIApp
+        What follows.
+    settings : ServerSettings
+        What is allowed.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; websockets are checked by their endpoints, which can say why."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("cache-control", "no-cache" if _is_open(path) else "no-store")
+            await send(message)
+
+        refusal = self._refuse(scope, path)
+        await (refusal or self._app)(scope, receive, send_with_headers)
+
+    def _refuse(self, scope: Scope, path: str) -> ASGIApp | None:
+        settings, headers = self._settings, Headers(scope=scope)
+        if not is_host_allowed(headers, settings):
+            return make_problem(421, "this server is not known under that name", "unknown_host")
+        if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > settings.max_url_length:
+            return make_problem(414, "the address is too long", "too_long")
+        length = headers.get("content-length", "0")
+        if not length.isascii() or not length.isdigit() or int(length[:20]) > settings.max_request_size:
+            return make_problem(413, "the request is too large", "too_large")
+        if settings.token is None or _is_open(path) or has_token(headers, settings.token):
+            return None
+        answer = make_problem(401, "this server wants a token: 'Authorization: Bearer TOKEN'", "unauthorized")
+        answer.headers["www-authenticate"] = "Bearer"
+        return answer
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN_PATHS or path.startswith(_OPEN_FOLDERS)

@@ -1,0 +1,81 @@
+// Elements from data. Text is only ever set as text: nothing that a repository holds becomes markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+// h("a", {href, class, data: {...}, on: {click}}, ...children): children are elements, texts, lists or null.
+export function h(name, properties = {}, ...children) {
+  return fill(document.createElement(name), properties, children);
+}
+
+export function svg(name, properties = {}, ...children) {
+  return fill(document.createElementNS(SVG, name), properties, children);
+}
+
+function fill(element, properties, children) {
+  for (const [key, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key === "on") {
+      for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
+    } else if (key === "data") {
+      for (const [field, item] of Object.entries(value)) element.dataset[field] = item;
+    } else if (key === "style") {
+      for (const [field, item] of Object.entries(value)) element.style.setProperty(field, item);
+    } else {
+      element.setAttribute(key, value === true ? "" : String(value));
+    }
+  }
+  append(element, children);
+  return element;
+}
+
+export function append(element, children) {
+  for (const child of children.flat(Infinity)) {
+    if (child === null || child === undefined || child === false) continue;
+    element.append(child instanceof Node ? child : String(child));
+  }
+}
+
+export function replace(element, ...children) {
+  element.replaceChildren();
+  append(element, children);
+}
+
+const ICONS = {
+  RUNNING: ["M6 1.500 A4.500 4.500 0 1 1 1.500 6", "stroke"],
+  DONE: ["M2 6.500 L5 9.500 L10 3", "stroke"],
+  FAILED: ["M2.500 2.500 L9.500 9.500 M9.500 2.500 L2.500 9.500", "stroke"],
+  CACHED: ["M6.800 0.800 L2.200 7 H5.800 L5 11.200 L9.800 5 H6.200 Z", "fill"],
+  ABANDONED: ["M3.500 2 V10 M8.500 2 V10", "stroke"],
+};
+
+export const STATUS_TEXT = {
+  RUNNING: "Running", DONE: "Done", FAILED: "Failed", CACHED: "Cached", ABANDONED: "Abandoned",
+};
+
+export function statusBadge(status) {
+  const [path, kind] = ICONS[status] ?? ["", "fill"];
+  const drawn = kind === "fill"
+    ? { d: path, fill: "currentColor" }
+    : { d: path, fill: "none", stroke: "currentColor", "stroke-width": 2, "stroke-linecap": "round", "stroke-linejoin": "round" };
+  return h("span", { class: "status", data: { status } },
+    svg("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, svg("path", drawn)),
+    STATUS_TEXT[status] ?? status);
+}
+
+export function tagChip(tag) {
+  const value = typeof tag.value === "string" ? tag.value : JSON.stringify(tag.value);
+  return h("span", { class: "tag", title: `${tag.key}=${value}` },
+    h("span", { class: "key" }, tag.key), value === "null" ? null : h("span", {}, value));
+}
+
+export function tagList(tags) {
+  return tags.length ? h("div", { class: "tags" }, tags.map(tagChip)) : null;
+}
+
+export function notice(title, text) {
+  return h("p", { class: "notice" }, h("strong", {}, title), text);
+}
+
+export function errorBox(error) {
+  return h("p", { class: "error", role: "alert" }, error.message ?? String(error));
+}

@@ -1,0 +1,249 @@
+// One execution: its jobs as a tree and as a timeline, both growing while it runs.
+
+import { Changes, get } from "./api.js";
+import { errorBox, h, replace, statusBadge, STATUS_TEXT, svg, tagList } from "./dom.js";
+import { ago, count, duration, fullTime, jobSeconds, shortHash } from "./format.js";
+import { JobModel } from "./jobs.js";
+import { makeDetails } from "./record.js";
+import { RowList } from "./rows.js";
+
+const ROW = 34;
+const ORDER = ["DONE", "CACHED", "RUNNING", "FAILED", "ABANDONED"];
+
+class ExecutionView {
+  constructor(main, target) {
+    this.id = target.parts[0];
+    this.tab = target.parts[1] === "timeline" ? "timeline" : "tree";
+    this.selected = target.parts[2] ?? null;
+    this.model = new JobModel();
+    this.execution = null;
+    this.isCut = false;
+    this.head = h("div", { class: "head" });
+    this.progress = h("div", { class: "progress" });
+    this.tabs = h("div", { class: "tabs" });
+    this.axis = h("div", { class: "axis", "aria-hidden": "true" });
+    this.panel = h("aside", { class: "panel", "aria-label": "Details", hidden: true });
+    this.rows = new RowList({
+      height: ROW, label: "Jobs", role: "tree",
+      makeRow: (row, index) => this.makeRow(row, index),
+      onKey: (event, row) => this.handleKey(event, row),
+    });
+    this.notice = h("p", { class: "cut", hidden: true });
+    this.body = h("div", { class: "split" }, h("section", { class: "jobs" }, this.axis, this.rows.element, this.notice), this.panel);
+    replace(main, h("div", { class: "execution" }, h("div", { class: "execution-head" }, this.head, h("div", { class: "head-foot" }, this.progress, this.tabs)), this.body));
+    this.changes = new Changes(`ws/executions/${encodeURIComponent(this.id)}`, (message) => this.receive(message));
+    this.timer = setInterval(() => { if (this.model.span().open) this.schedule(); }, 1000);
+    this.drawTabs();
+    if (this.selected) this.showPanel();
+  }
+
+  receive(message) {
+    if (message.type === "snapshot") {
+      this.execution = message.execution;
+      this.isCut = message.is_cut;
+      this.model.reset(message.jobs);
+    } else if (message.type === "execution") {
+      const tags = this.execution?.tags ?? [];
+      this.execution = { ...message.execution, tags };
+    } else if (message.type === "job") {
+      this.model.put(message.job);
+    } else if (message.type === "error") {
+      replace(this.head, errorBox(message));
+      return;
+    }
+    this.schedule();
+  }
+
+  schedule() {
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      this.draw();
+    });
+  }
+
+  draw() {
+    if (!this.execution) return;
+    this.drawHead();
+    this.drawProgress();
+    const rows = this.tab === "tree" ? this.model.rows() : this.timelineRows();
+    this.span = this.model.span();
+    this.body.dataset.tab = this.tab;
+    this.drawAxis();
+    this.rows.setItems(rows);
+    this.notice.hidden = !this.isCut;
+    this.notice.textContent = `Only the first ${count(this.model.jobs.size, "job")} are shown here; the rest is in the API.`;
+  }
+
+  timelineRows() {
+    return [...this.model.jobs.values()]
+      .sort((a, b) => (a.start_time < b.start_time ? -1 : a.start_time > b.start_time ? 1 : 0))
+      .map((job) => ({ job, depth: 0 }));
+  }
+
+  drawHead() {
+    const run = this.execution;
+    document.title = `${run.task ?? "Execution"} · aredun`;
+    const facts = [
+      duration(jobSeconds(run)), run.start_time ? `started ${ago(run.start_time)}` : null, count(this.model.jobs.size, "job"),
+    ].filter(Boolean).join(" · ");
+    replace(this.head,
+      h("div", {},
+        h("p", { class: "crumbs" }, h("a", { href: "#/executions" }, "Executions"), "›", h("span", { class: "hash" }, shortHash(run.id))),
+        h("div", { class: "title-line" }, h("h1", {}, run.task ?? "Execution"), statusBadge(run.status), h("span", { class: "facts", title: fullTime(run.start_time) }, facts)),
+        h("p", { class: "sub mono", title: run.args }, run.args),
+        tagList(run.tags)),
+      run.status === "DONE" || run.status === "FAILED"
+        ? h("a", { class: "button", href: `#/dataflow/${run.id}` }, "Dataflow of the result") : null);
+  }
+
+  drawProgress() {
+    const counts = this.model.counts();
+    const total = this.model.jobs.size || 1;
+    const present = ORDER.filter((status) => counts[status]);
+    replace(this.progress,
+      h("div", { class: "progress-bar", role: "img", "aria-label": present.map((status) => `${counts[status]} ${STATUS_TEXT[status]}`).join(", ") },
+        present.map((status) => h("span", { data: { status }, style: { "flex-grow": String(counts[status] / total) } }))),
+      h("p", { class: "progress-text" }, present.map((status) => h("span", { data: { status } }, h("b", {}, counts[status].toLocaleString("en")), ` ${STATUS_TEXT[status].toLowerCase()}`))));
+  }
+
+  drawTabs() {
+    const tab = (name, text) => h("a", {
+      href: this.link(name, this.selected), "aria-current": this.tab === name ? "page" : null,
+    }, text);
+    replace(this.tabs, h("nav", { class: "segments", "aria-label": "Views of the jobs" }, tab("tree", "Job tree"), tab("timeline", "Timeline")));
+  }
+
+  drawAxis() {
+    this.axis.hidden = this.tab !== "timeline";
+    if (this.axis.hidden) return;
+    const seconds = (this.span.end - this.span.begin) / 1000;
+    replace(this.axis, [0, 0.25, 0.5, 0.75, 1].map((part) => h("span", { style: { left: `${part * 100}%` } }, part ? duration(seconds * part) : "0")));
+  }
+
+  link(tab, jobId) {
+    return `#/execution/${this.id}/${tab}${jobId ? `/${jobId}` : ""}`;
+  }
+
+  makeRow(row, index) {
+    if (row.fold) return this.makeFold(row);
+    const { job, depth } = row;
+    const isSelected = job.id === this.selected;
+    const element = h("div", {
+      class: "row job-row", role: "treeitem", "aria-level": depth + 1, "aria-selected": String(isSelected),
+      "aria-expanded": row.hasChildren ? String(row.isOpen) : null,
+      data: { id: job.id, status: job.status },
+      on: { click: () => { this.rows.active = index; this.select(job.id); } },
+    });
+    if (this.tab === "timeline") {
+      element.append(taskName(job), h("span", { class: "lane" }, this.makeBar(job)));
+      return element;
+    }
+    const twist = row.hasChildren
+      ? h("span", { class: "twist", "aria-hidden": "true", on: { click: (event) => { event.stopPropagation(); this.toggle(job.id); } } },
+        svg("svg", { viewBox: "0 0 12 12", width: 12, height: 12 }, svg("path", { d: row.isOpen ? "M2.500 4 L6 8 L9.500 4" : "M4 2.500 L8 6 L4 9.500", fill: "none", stroke: "currentColor", "stroke-width": 1.8, "stroke-linecap": "round", "stroke-linejoin": "round" })))
+      : h("span", { class: "twist" });
+    element.append(
+      h("span", { class: "indent", style: { width: `${Math.min(depth, 14) * 18}px` } }), twist,
+      taskName(job), h("span", { class: "row-hash hash" }, shortHash(job.id)),
+      h("span", { class: "row-duration" }, duration(jobSeconds(job))), statusBadge(job.status));
+    return element;
+  }
+
+  makeFold(row) {
+    const counts = {};
+    for (const job of row.jobs) counts[job.status] = (counts[job.status] ?? 0) + 1;
+    const text = row.isOpen ? `Fold ${row.task}` : `${row.jobs.length.toLocaleString("en")} more ${row.task}`;
+    return h("div", { class: "row fold-row", role: "treeitem", "aria-level": row.depth + 1, on: { click: () => this.unfold(row) } },
+      h("span", { class: "indent", style: { width: `${Math.min(row.depth, 14) * 18}px` } }), h("span", { class: "twist" }),
+      h("span", { class: "row-name" }, text),
+      Object.entries(counts).map(([status, number]) => h("span", { class: "fold-count", data: { status } }, `${number} ${STATUS_TEXT[status].toLowerCase()}`)));
+  }
+
+  makeBar(job) {
+    const whole = this.span.end - this.span.begin;
+    const begin = (Date.parse(job.start_time) - this.span.begin) / whole;
+    const end = job.end_time ? (Date.parse(job.end_time) - this.span.begin) / whole : job.status === "RUNNING" ? 1 : begin;
+    const text = duration(jobSeconds(job));
+    const label = h("span", { class: "bar-text" }, text ? `${text} · ${STATUS_TEXT[job.status]}` : STATUS_TEXT[job.status]);
+    const bar = h("span", { class: "bar-span", data: { status: job.status }, style: { left: `${begin * 100}%`, width: `${Math.max(end - begin, 0) * 100}%` } });
+    label.style.setProperty(end > 0.7 ? "right" : "left", end > 0.7 ? `calc(${(1 - begin) * 100}% + 6px)` : `calc(${end * 100}% + 8px)`);
+    if (end > 0.7 && begin < 0.3) { label.style.removeProperty("right"); label.style.setProperty("left", `calc(${begin * 100}% + 8px)`); label.classList.add("inside"); }
+    return [bar, label];
+  }
+
+  toggle(id) {
+    this.model.toggle(id);
+    this.draw();
+  }
+
+  unfold(row) {
+    if (!this.model.unfolded.delete(row.fold)) this.model.unfolded.add(row.fold);
+    this.draw();
+  }
+
+  select(id) {
+    location.hash = this.link(this.tab, id);
+  }
+
+  handleKey(event, row) {
+    if (!row) return false;
+    if (event.key === "Enter" || event.key === " ") {
+      if (row.fold) this.unfold(row);
+      else this.select(row.job.id);
+      return true;
+    }
+    if (row.job && event.key === "ArrowRight" && row.hasChildren && !row.isOpen) { this.toggle(row.job.id); return true; }
+    if (row.job && event.key === "ArrowLeft") {
+      if (row.isOpen) this.toggle(row.job.id);
+      else {
+        const parent = this.rows.items.findIndex((item) => item.job?.id === row.job.parent_id);
+        if (parent >= 0) this.rows.focusRow(parent);
+      }
+      return true;
+    }
+    if (event.key === "Escape" && this.selected) { this.select(null); return true; }
+    return false;
+  }
+
+  async showPanel() {
+    const id = this.selected;
+    this.panel.hidden = !id;
+    if (!id) return;
+    const close = h("a", { class: "button quiet close", href: this.link(this.tab, null), "aria-label": "Close the details" }, "Close");
+    replace(this.panel, close, h("p", { class: "sub" }, "Loading…"));
+    try {
+      const job = await get(`jobs/${encodeURIComponent(id)}`);
+      if (this.selected === id) replace(this.panel, close, makeDetails(job));
+    } catch (error) {
+      replace(this.panel, close, errorBox(error));
+    }
+  }
+
+  update(target) {
+    this.tab = target.parts[1] === "timeline" ? "timeline" : "tree";
+    const selected = target.parts[2] ?? null;
+    const isOther = selected !== this.selected;
+    this.selected = selected;
+    this.drawTabs();
+    this.draw();
+    if (isOther) this.showPanel();
+  }
+
+  close() {
+    this.changes.close();
+    this.rows.close();
+    clearInterval(this.timer);
+    cancelAnimationFrame(this.frame);
+  }
+}
+
+// The namespace is mostly the same all the way down: it steps back behind the name.
+function taskName(job) {
+  const parts = (job.task ?? "job").split(".");
+  const name = parts.pop();
+  return h("span", { class: "row-name", title: job.task }, parts.length ? h("span", { class: "namespace" }, `${parts.join(".")}.`) : null, name);
+}
+
+export function showExecution(main, target) {
+  return new ExecutionView(main, target);
+}

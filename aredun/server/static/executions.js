@@ -1,0 +1,93 @@
+// The list of executions: newest first, live.
+
+import { Changes, get } from "./api.js";
+import { errorBox, h, notice, replace, statusBadge, STATUS_TEXT, tagList } from "./dom.js";
+import { ago, duration, fullTime, jobSeconds } from "./format.js";
+
+const STATUSES = ["RUNNING", "DONE", "FAILED", "ABANDONED"];
+
+function makeRow(execution) {
+  const seconds = jobSeconds(execution);
+  return h("li", { class: "run", data: { id: execution.id, status: execution.status } },
+    h("a", { class: "run-link", href: `#/execution/${execution.id}` },
+      h("span", { class: "run-status" }, statusBadge(execution.status)),
+      h("span", { class: "run-what" },
+        h("span", { class: "run-task" }, execution.task ?? "No task recorded"),
+        h("span", { class: "run-args mono" }, execution.args)),
+      h("span", { class: "run-time" },
+        h("span", { class: "run-duration", data: execution.status === "RUNNING" ? { since: execution.start_time } : {} }, duration(seconds)),
+        h("time", { datetime: execution.start_time ?? "", title: fullTime(execution.start_time) }, ago(execution.start_time)))),
+    tagList(execution.tags.filter((tag) => !tag.key.startsWith("redun.") && tag.key !== "user")));
+}
+
+export function showExecutions(main, target) {
+  const status = STATUSES.includes(target.query.get("status")) ? target.query.get("status") : null;
+  const list = h("ul", { class: "runs", "aria-label": "Executions, newest first" });
+  const more = h("div", { class: "more" });
+  const empty = h("div");
+  const rows = new Map();
+  let cursor = null;
+  const filters = h("nav", { class: "segments", "aria-label": "Filter by status" },
+    [null, ...STATUSES].map((name) => h("a", {
+      href: name ? `#/executions?status=${name}` : "#/executions", "aria-current": name === status ? "true" : null,
+    }, name ? STATUS_TEXT[name] : "All")));
+  replace(main, h("div", { class: "page" },
+    h("div", { class: "head" }, h("div", {}, h("h1", {}, "Executions")), filters), empty, list, more));
+  document.title = "Executions · aredun";
+
+  function put(execution, atTop) {
+    const old = rows.get(execution.id);
+    const fits = !status || execution.status === status;
+    if (old) {
+      // Changes tell no tags: those that were loaded stay.
+      if (!execution.tags.length) execution.tags = old.execution.tags;
+      if (!fits) { old.row.remove(); rows.delete(execution.id); } else {
+        const row = makeRow(execution);
+        if (old.row.contains(document.activeElement)) requestAnimationFrame(() => row.firstChild.focus());
+        old.row.replaceWith(row);
+        rows.set(execution.id, { execution, row });
+      }
+    } else if (fits) {
+      const row = makeRow(execution);
+      if (atTop) { row.classList.add("new"); list.prepend(row); } else list.append(row);
+      rows.set(execution.id, { execution, row });
+    }
+    showEmpty();
+  }
+
+  function showEmpty() {
+    replace(empty, rows.size ? null : notice(status ? `No execution is ${STATUS_TEXT[status].toLowerCase()}` : "Nothing has run yet",
+      status ? "Choose another status, or wait: this list is live." : "As soon as a workflow starts, it appears here: aredun run workflow.py main"));
+  }
+
+  async function loadMore() {
+    try {
+      const page = await get("executions", { cursor, status: status ?? [], limit: 50 });
+      page.items.forEach((execution) => put(execution, false));
+      setCursor(page.cursor);
+      showEmpty();
+    } catch (error) {
+      replace(more, errorBox(error));
+    }
+  }
+
+  function setCursor(next) {
+    cursor = next;
+    replace(more, cursor ? h("button", { class: "button", on: { click: loadMore } }, "Show older executions") : null);
+  }
+
+  const changes = new Changes("ws/executions", (message) => {
+    if (message.type === "snapshot") {
+      rows.clear();
+      replace(list);
+      if (status) loadMore();
+      else { message.executions.forEach((execution) => put(execution, false)); setCursor(message.next); showEmpty(); }
+    } else if (message.type === "execution") put(message.execution, true);
+  });
+  const timer = setInterval(() => {
+    for (const element of list.querySelectorAll("[data-since]")) {
+      element.textContent = duration((Date.now() - Date.parse(element.dataset.since)) / 1000);
+    }
+  }, 1000);
+  return { close() { changes.close(); clearInterval(timer); } };
+}

@@ -1,0 +1,147 @@
+// One record with what belongs to it, as a page of its own and in the panels of other views.
+
+import { get, idPath } from "./api.js";
+import { errorBox, h, notice, replace, statusBadge, tagList } from "./dom.js";
+import { ago, duration, fullTime, jobSeconds, shortHash } from "./format.js";
+
+function section(title, ...content) {
+  const shown = content.flat(Infinity).filter((item) => item !== null && item !== undefined && item !== false);
+  return shown.length ? h("section", { class: "part" }, h("h3", {}, title), shown) : null;
+}
+
+function facts(pairs) {
+  return h("dl", { class: "facts-list" }, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "")
+    .map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+}
+
+function valueLink(value) {
+  return h("a", { class: "value", href: `#/value/${value.value_hash}` },
+    h("span", { class: "preview mono" }, value.preview ?? "not readable"),
+    h("span", { class: "value-type" }, value.value_type));
+}
+
+function source(text) {
+  return text ? h("details", { class: "source", open: text.length < 6000 }, h("summary", {}, "Source of the task"), h("pre", { tabindex: 0 }, text)) : null;
+}
+
+function flows(id) {
+  return h("p", { class: "flows" },
+    h("a", { class: "button", href: `#/dataflow/${id}` }, "Where it comes from"),
+    h("a", { class: "button", href: `#/dataflow/${id}?direction=downstream` }, "What followed from it"));
+}
+
+function callParts(call) {
+  return [
+    section("Arguments", call.arguments.map((argument) => h("div", { class: "argument" }, h("span", { class: "argument-name mono" }, argument.name), valueLink(argument.value)))),
+    section("Result", call.result ? valueLink(call.result) : null),
+  ];
+}
+
+function neighbours(title, calls) {
+  return section(title, calls.length ? h("ul", { class: "links" }, calls.map((call) => h("li", {}, h("a", { href: `#/call/${call.call_hash}` }, call.task), h("span", { class: "hash" }, shortHash(call.call_hash))))) : null);
+}
+
+function jobDetails(job) {
+  return [
+    h("p", { class: "crumbs" }, [...job.ancestors].reverse().map((ancestor) => [h("a", { href: `#/job/${ancestor.id}` }, ancestor.task), h("span", {}, "›")]), h("span", {}, "job")),
+    h("h2", {}, job.task ?? "Job"),
+    h("p", { class: "facts" }, statusBadge(job.status), h("span", {}, duration(jobSeconds(job)))),
+    job.call ? h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${job.call.call_hash}` }, "Dataflow")) : null,
+    job.call ? callParts(job.call) : h("p", { class: "sub" }, job.status === "RUNNING" ? "It has not ended yet: arguments and result are recorded then." : "It led to no call."),
+    section("Tags", tagList([...job.tags, ...(job.call?.tags ?? [])])),
+    section("Context", Object.keys(job.context ?? {}).length ? h("pre", {}, JSON.stringify(job.context, null, 2)) : null),
+    facts([
+      ["Started", fullTime(job.start_time)], ["Ended", fullTime(job.end_time)],
+      ["Execution", h("a", { class: "mono", href: `#/execution/${job.execution_id}/tree/${job.id}` }, shortHash(job.execution_id))],
+      ["Task", h("a", { class: "mono", href: `#/task/${job.task_hash}` }, shortHash(job.task_hash))],
+      ["Call", job.call_hash ? h("a", { class: "mono", href: `#/call/${job.call_hash}` }, shortHash(job.call_hash)) : null],
+      ["Job", h("span", { class: "mono" }, job.id)],
+    ]),
+    source(job.source),
+  ];
+}
+
+function callDetails(call) {
+  return [
+    h("p", { class: "crumbs" }, "call"), h("h2", {}, call.task), flows(call.call_hash), callParts(call),
+    section("Tags", tagList(call.tags)),
+    facts([["Recorded", fullTime(call.timestamp)], ["Task", h("a", { class: "mono", href: `#/task/${call.task_hash}` }, shortHash(call.task_hash))], ["Call", h("span", { class: "mono" }, call.call_hash)]]),
+    source(call.source), neighbours("Called by", call.parents), neighbours("Calls", call.children),
+  ];
+}
+
+function valueDetails(value) {
+  return [
+    h("p", { class: "crumbs" }, value.path ? "file" : "value"), h("h2", {}, value.path ?? value.value_type), flows(value.value_hash),
+    section("What it looks like", h("pre", { class: "wrap", tabindex: 0 }, value.preview ?? "not readable")),
+    section("Tags", tagList(value.tags)),
+    section(value.used_as === "arg" ? "Given to" : "Made by", value.job ? h("p", { class: "facts" }, statusBadge(value.job.status), h("a", { href: `#/job/${value.job.id}` }, value.job.task), ago(value.job.start_time)) : null),
+    facts([["Type", value.value_type], ["Format", value.format], ["Value", h("span", { class: "mono" }, value.value_hash)]]),
+  ];
+}
+
+function taskDetails(task) {
+  return [
+    h("p", { class: "crumbs" }, "task"), h("h2", {}, task.fullname),
+    h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${task.hash}?direction=downstream` }, "What followed from it")),
+    section("Tags", tagList(task.tags)), facts([["Version", h("span", { class: "mono" }, task.hash)]]), source(task.source),
+  ];
+}
+
+const DETAILS = { Job: jobDetails, CallNode: callDetails, Value: valueDetails, Task: taskDetails };
+
+export function makeDetails(record) {
+  return h("article", { class: "details" }, DETAILS[record.type](record));
+}
+
+const PATHS = { job: "jobs", call: "call-nodes", value: "values", task: "tasks" };
+
+export async function loadDetails(kind, id, signal) {
+  return get(`${PATHS[kind]}/${idPath(id)}`, {}, signal);
+}
+
+export function showRecord(main, target) {
+  const page = h("div", { class: "page record" }, h("p", { class: "sub" }, "Loading…"));
+  const abort = new AbortController();
+  main.append(page);
+  loadDetails(target.name, target.parts.join("/"), abort.signal).then((record) => {
+    replace(page, makeDetails(record));
+    document.title = `${record.task ?? record.fullname ?? record.path ?? record.value_type} · aredun`;
+  }).catch((error) => { if (error.name !== "AbortError") replace(page, errorBox(error)); });
+  return { close: () => abort.abort() };
+}
+
+function showList(main, { title, path, parameters, makeItem, empty }) {
+  const list = h("ul", { class: "records", "aria-label": title });
+  const more = h("div", { class: "more" });
+  const abort = new AbortController();
+  let cursor = null;
+  async function load() {
+    try {
+      const page = await get(path, { ...parameters, cursor, limit: 100 }, abort.signal);
+      list.append(...page.items.map(makeItem));
+      cursor = page.cursor;
+      replace(more, cursor ? h("button", { class: "button", on: { click: load } }, "Show more") : list.children.length ? null : notice(empty, "It appears once a workflow has run."));
+    } catch (error) {
+      if (error.name !== "AbortError") replace(more, errorBox(error));
+    }
+  }
+  main.append(h("div", { class: "page" }, h("div", { class: "head" }, h("div", {}, h("h1", {}, title))), list, more));
+  document.title = `${title} · aredun`;
+  load();
+  return { close: () => abort.abort() };
+}
+
+export function showTasks(main) {
+  return showList(main, {
+    title: "Tasks", path: "tasks", parameters: {}, empty: "No task is recorded",
+    makeItem: (task) => h("li", {}, h("a", { href: `#/task/${task.hash}` }, h("span", { class: "record-name" }, task.fullname), h("span", { class: "hash" }, shortHash(task.hash)))),
+  });
+}
+
+export function showFiles(main) {
+  return showList(main, {
+    title: "Files", path: "values", parameters: { path: "*" }, empty: "No file is recorded",
+    makeItem: (value) => h("li", {}, h("a", { href: `#/value/${value.value_hash}` }, h("span", { class: "record-name" }, value.path ?? value.preview), h("span", { class: "hash" }, shortHash(value.value_hash)))),
+  });
+}

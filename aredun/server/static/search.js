@@ -1,0 +1,114 @@
+// The search box: ids by their beginning, tasks by name, files by path.
+
+import { get, idPath } from "./api.js";
+import { h, replace } from "./dom.js";
+import { shortHash } from "./format.js";
+
+const KINDS = { Execution: "Execution", Job: "Job", CallNode: "Call", Task: "Task", Value: "Value" };
+
+export function recordLink(record) {
+  switch (record.type) {
+    case "Execution": return `#/execution/${record.id}`;
+    case "Job": return `#/job/${record.id}`;
+    case "CallNode": return `#/call/${record.call_hash}`;
+    case "Task": return `#/task/${record.hash}`;
+    default: return `#/value/${record.value_hash}`;
+  }
+}
+
+export function recordTitle(record) {
+  switch (record.type) {
+    case "Execution": return record.task ?? record.args;
+    case "Job": return record.task ?? "Job";
+    case "CallNode": return record.task;
+    case "Task": return record.fullname;
+    default: return record.path ?? record.preview ?? record.value_type;
+  }
+}
+
+export function recordId(record) {
+  return record.id ?? record.call_hash ?? record.hash ?? record.value_hash;
+}
+
+export function setUpSearch() {
+  const form = document.querySelector(".search");
+  const input = document.getElementById("search");
+  const list = document.getElementById("found");
+  let chosen = -1;
+  let abort = null;
+  let timer = 0;
+
+  function hide() {
+    list.hidden = true;
+    input.setAttribute("aria-expanded", "false");
+    input.removeAttribute("aria-activedescendant");
+    chosen = -1;
+  }
+
+  function open(link) {
+    hide();
+    input.value = "";
+    input.blur();
+    location.hash = link;
+  }
+
+  function choose(number) {
+    const items = [...list.children];
+    chosen = items.length ? (number + items.length) % items.length : -1;
+    items.forEach((item, index) => item.setAttribute("aria-selected", String(index === chosen)));
+    if (chosen >= 0) {
+      input.setAttribute("aria-activedescendant", items[chosen].id);
+      items[chosen].scrollIntoView({ block: "nearest" });
+    }
+  }
+
+  function show(records, text) {
+    const items = records.map((record, index) => h("li", {
+      id: `found-${index}`, role: "option", "aria-selected": "false", data: { link: recordLink(record) },
+      on: { mousedown: (event) => { event.preventDefault(); open(recordLink(record)); } },
+    }, h("span", { class: "kind" }, record.path ? "File" : KINDS[record.type]),
+    h("span", { class: "what" }, recordTitle(record)),
+    h("span", { class: "which hash" }, shortHash(recordId(record)))));
+    replace(list, items.length ? items : h("li", { "aria-disabled": "true" }, h("span", { class: "kind" }, "Nothing"), h("span", { class: "what" }, `fits “${text}”`)));
+    list.hidden = false;
+    input.setAttribute("aria-expanded", "true");
+    choose(0);
+  }
+
+  async function look() {
+    abort?.abort();
+    const text = input.value.trim();
+    if (!text) { hide(); return; }
+    abort = new AbortController();
+    try {
+      show(await get(`matches/${idPath(text)}`, { limit: 8 }, abort.signal), text);
+    } catch (error) {
+      if (error.name !== "AbortError") throw error;
+    }
+  }
+
+  input.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(look, 150);
+  });
+  input.addEventListener("blur", hide);
+  input.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowDown") { event.preventDefault(); choose(chosen + 1); }
+    else if (event.key === "ArrowUp") { event.preventDefault(); choose(chosen - 1); }
+    else if (event.key === "Escape") { hide(); input.blur(); }
+  });
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    clearTimeout(timer);
+    if (list.hidden) await look();
+    const link = list.children[Math.max(chosen, 0)]?.dataset.link;
+    if (link) open(link);
+  });
+  addEventListener("keydown", (event) => {
+    const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement?.tagName ?? "");
+    if ((event.key === "/" && !typing) || (event.key === "k" && (event.ctrlKey || event.metaKey))) {
+      event.preventDefault();
+      input.focus();
+    }
+  });
+}

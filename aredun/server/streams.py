@@ -1,0 +1,271 @@
+"""What all websockets have in common: who may open one, how long it may stall, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
+from aredun.server.answers import dump, get_problem, logger
+from aredun.server.metrics import log_access
+from aredun.server.security import has_token, is_host_allowed, is_origin_allowed, is_same_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.websockets import WebSocket
+
+    from aredun.server.metrics import Metrics
+    from aredun.server.settings import ServerSettings
+
+NORMAL = 1000
+GOING_AWAY = 1001
+REFUSED = 1008
+INTERNAL_ERROR = 1011
+TRY_AGAIN = 1013
+UNAUTHORIZED = 4401
+
+# A client has little to say: more than this is no client of ours.
+_MAX_MESSAGES = 100
+
+
+class StreamError(Exception):
+    """Ends a stream: with an error message, then this close code."""
+
+    def __init__(self, code: int, error: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.error = error
+
+
+class Sender:
+    """
+    Sends messages at the client's pace.
+
+    Parameters
+    ----------
+    websocket : WebSocket
+        Where to.
+    stall_timeout : float
+        How long, in seconds, the client may take nothing.
+    """
+
+    def __init__(self, websocket: WebSocket, stall_timeout: float) -> None:
+        self._websocket = websocket
+        self._stall_timeout = stall_timeout
+        self.messages = 0
+
+    async def send(self, message: str) -> None:
+        """Send one message; returns when the client has taken most of those before it."""
+        try:
+            async with asyncio.timeout(self._stall_timeout):
+                await self._websocket.send({"type": "websocket.send", "text": message})
+        except TimeoutError:
+            raise StreamError(REFUSED, "stalled", "the client took nothing for too long") from None
+        self.messages += 1
+
+
+class Streams:
+    """
+    The open websockets of one app.
+
+    Parameters
+    ----------
+    settings : ServerSettings
+        What is allowed.
+    metrics : Metrics
+        Where streams are counted.
+    """
+
+    def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._open: dict[asyncio.Task[Any], WebSocket] = {}
+        self._closing = False
+
+    @property
+    def count(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    def is_closing(self) -> bool:
+        """Tell whether no more streams are wanted."""
+        return self._closing
+
+    async def run(
+        self, websocket: WebSocket, endpoint: str, body: Callable[[Sender], Awaitable[None]]
+    ) -> None:
+        """
+        Serve one websocket: check it, run its body until it or the client ends, and close it.
+
+        Parameters
+        ----------
+        websocket : WebSocket
+            Not yet accepted.
+        endpoint : str
+            What metrics and the log call it.
+        body : callable
+            Sends the messages; it is cancelled as soon as the client is gone.
+        """
+        settings = self._settings
+        headers = websocket.headers
+        if not is_host_allowed(headers, settings) or not is_origin_allowed(headers, settings):
+            await websocket.close(REFUSED, "this origin may not open streams")
+            return
+        known = has_token(headers, settings.token) if settings.token is not None else True
+        if known is False or self._closing or self.count >= settings.max_connections:
+            await websocket.close(REFUSED if known is False else TRY_AGAIN)
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = websocket
+        began, code = time.perf_counter(), INTERNAL_ERROR
+        sender = Sender(websocket, settings.stall_timeout)
+        self._metrics.streams.labels(endpoint).inc()
+        self._metrics.streams_total.labels(endpoint).inc()
+        try:
+            await websocket.accept()
+            code = await self._serve(websocket, sender, body, known is True)
+        except asyncio.CancelledError:
+            code = GOING_AWAY
+            if not self.is_closing():
+                raise
+            await _close(websocket, code, "the server is shutting down")
+        finally:
+            del self._open[task]
+            self._metrics.streams.labels(endpoint).dec()
+            self._metrics.closes.labels(endpoint, str(code)).inc()
+            log_access(
+                event="stream",
+                endpoint=endpoint,
+                path=websocket.url.path[:500],
+                code=code,
+                messages=sender.messages,
+                ms=round((time.perf_counter() - began) * 1000, 2),
+                client=websocket.client.host if websocket.client else "",
+            )
+
+    async def _serve(
+        self,
+        websocket: WebSocket,
+        sender: Sender,
+        body: Callable[[Sender], Awaitable[None]],
+        is_known: bool,
+    ) -> int:
+        """Run a body beside what the client sends; returns the close code."""
+        if not is_known and not await self._authenticate(websocket):
+            await _send_error(websocket, "unauthorized", "this server wants a token first")
+            await _close(websocket, UNAUTHORIZED, "unauthorized")
+            return UNAUTHORIZED
+        work = asyncio.create_task(_run(body, sender))
+        watcher = asyncio.create_task(_wait_for_end(websocket))
+        try:
+            await asyncio.wait({work, watcher}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                code, error, message = _get_ending(work)
+            else:
+                code, error, message = watcher.result(), "", "too many messages"
+        finally:
+            await end_tasks(work, watcher)
+        if error:
+            await _send_error(websocket, error, message)
+        await _close(websocket, code, error)
+        return code
+
+    async def _authenticate(self, websocket: WebSocket) -> bool:
+        """Wait for the token in the first message: `{"type": "auth", "token": "..."}`, or the bare token."""
+        assert self._settings.token is not None
+        try:
+            async with asyncio.timeout(self._settings.auth_timeout):
+                text = await websocket.receive_text()
+        except (TimeoutError, WebSocketDisconnect, KeyError):
+            return False
+        try:
+            message = json.loads(text)
+        except (ValueError, RecursionError):
+            message = text
+        given = message.get("token") if isinstance(message, dict) else message
+        return isinstance(given, str) and is_same_secret(given, self._settings.token)
+
+    async def close(self) -> None:
+        """End all streams; clients are told that the server goes away."""
+        self._closing = True
+        tasks = list(self._open)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _run(body: Callable[[Sender], Awaitable[None]], sender: Sender) -> None:
+    await body(sender)
+
+
+async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks, once each, and wait until they have cleaned up, even if the caller is cancelled.
+
+    A second cancellation would hit a task while it gives its connection back.
+    """
+    is_cancelled = False
+    for task in tasks:
+        task.cancel()
+    while pending := [task for task in tasks if not task.done()]:
+        try:
+            await asyncio.wait(pending)
+        except asyncio.CancelledError:
+            is_cancelled = True
+    for task in tasks:
+        if not task.cancelled():
+            # Looked at, so that nobody warns of it.
+            task.exception()
+    if is_cancelled:
+        raise asyncio.CancelledError
+
+
+def _get_ending(work: asyncio.Task[None]) -> tuple[int, str, str]:
+    error = work.exception()
+    if error is None or isinstance(error, WebSocketDisconnect | OSError):
+        return NORMAL, "", ""
+    if isinstance(error, StreamError):
+        return error.code, error.error, str(error)
+    if not isinstance(error, Exception):
+        raise error
+    _, code, message = get_problem(error)
+    if code == "internal":
+        logger.error("a stream failed", exc_info=error)
+        return INTERNAL_ERROR, code, message
+    # What was asked for is answered, by an error message.
+    return NORMAL, code, message
+
+
+async def _wait_for_end(websocket: WebSocket) -> int:
+    """Return the close code once the client is gone, or says too much."""
+    for _ in range(_MAX_MESSAGES):
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return int(message.get("code") or NORMAL)
+    return REFUSED
+
+
+async def _send_error(websocket: WebSocket, error: str, message: str) -> None:
+    content = {"type": "error", "error": error, "message": message}
+    await _quietly(websocket.send({"type": "websocket.send", "text": dump(content).decode()}))
+
+
+async def _close(websocket: WebSocket, code: int, reason: str) -> None:
+    if (
+        websocket.application_state is WebSocketState.CONNECTED
+        and websocket.client_state is WebSocketState.CONNECTED
+    ):
+        await _quietly(websocket.close(code, reason))
+
+
+async def _quietly(sending: Awaitable[None]) -> None:
+    """Send something to a client that may be gone, and that must not keep the server waiting."""
+    try:
+        async with asyncio.timeout(1):
+            await sending
+    except (TimeoutError, RuntimeError, OSError, WebSocketDisconnect):
+        return
