@@ -1,0 +1,495 @@
+"""redun itself on aredun: the synchronous backend that redun's scheduler, command and console expect.
+
+The only module that imports redun; `aredun[redun]` installs what it needs.
+"""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import redun.backends.db as redun_db
+from redun.backends.db import RedunBackendDb as OriginalBackend
+from redun.config import create_config_section
+from redun.scheduler import Scheduler as OriginalScheduler
+from redun.task import CacheResult, CacheScope
+from redun.utils import MultiMap
+from redun.value import InvalidValueError
+
+from aredun import errors, models
+from aredun.bridge_core import BridgeCore, watch_engine
+from aredun.config import get_sync_uri
+from aredun.loop_thread import complete
+from aredun.recording import make_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from aredun.backend import RedunBackendDb as AsyncBackend
+    from aredun.database import Unit
+    from aredun.recording import Recorder
+
+    Record = dict[str, Any]
+    TagResult = tuple[str, str, str, Any]
+    Arguments = tuple[Sequence[Any], Mapping[str, Any]]
+
+T = TypeVar("T")
+
+MEMORY_URI = "sqlite:///:memory:"
+_JOB_COLUMNS = [column.key for column in redun_db.Job.__mapper__.column_attrs]
+
+
+@contextmanager
+def _redun_errors() -> Iterator[None]:
+    """Raise redun's error for aredun's of the same name: redun's callers catch those."""
+    try:
+        yield
+    except errors.RedunVersionError as error:
+        raise redun_db.RedunVersionError(str(error)) from error
+    except errors.RedunDatabaseError as error:
+        raise redun_db.RedunDatabaseError(str(error)) from error
+    except errors.InvalidValueError as error:
+        raise InvalidValueError(str(error)) from error
+
+
+class RedunBackendDb(OriginalBackend):  # type: ignore[misc]  # redun is not typed
+    """redun's backend, its work on the database done by aredun (a `redun.backends.db.RedunBackendDb`).
+
+    What redun's scheduler records is queued and written in groups, in the background; whatever reads, through
+    this backend or through redun's `session`, first sees to it that what concerns it has been written. When
+    no job is running any more, everything is written before `record_job_end` returns. An error of a queued
+    write is raised by the next call that records, reads or ends.
+
+    Parameters
+    ----------
+    db_uri : str, optional
+        As redun takes it, with any of the drivers that redun or aredun knows; `sqlite:///:memory:` too.
+    config : Section, optional
+        The `[backend]` section of a `redun.ini`, with aredun's own options if there are any.
+    logger : logging.Logger, optional
+        redun's by default.
+    """
+
+    db_uri: str
+    connect_args: dict[str, Any]
+
+    def __init__(
+        self, db_uri: str | None = None, config: Any = None, logger: Any = None, *args: Any, **kwargs: Any
+    ) -> None:
+        section = config or create_config_section()
+        self._base_uri = db_uri or section.get("db_uri") or redun_db.DEFAULT_DB_URI
+        self._section = section
+        self._core: BridgeCore | None = None
+        super().__init__(get_sync_uri(self._base_uri), section, logger, *args, **kwargs)
+
+    # Opening and closing
+
+    @property
+    def _open_core(self) -> BridgeCore:
+        assert self._core is not None, "the backend is not loaded: call load() first"
+        return self._core
+
+    def create_engine(self) -> Any:
+        """Set both sides up without reading anything; returns redun's engine."""
+        with self._db_lock, _redun_errors():
+            core = BridgeCore(self._base_uri, self._section, self.logger, self.type_registry)
+            config = core.backend.config
+            engine_uri = get_sync_uri(self.db_uri)
+            path = core.backend.database.file_path
+            if path is not None:
+                self.connect_args = {**self.connect_args, "timeout": config.busy_timeout}
+                if self.db_uri == MEMORY_URI:
+                    engine_uri = f"sqlite:///{path}"
+            db_uri, self.db_uri = self.db_uri, engine_uri
+            try:
+                engine = super().create_engine()
+            finally:
+                self.db_uri = db_uri
+            watch_engine(engine, core, _redun_errors)
+            self._core = core
+            weakref.finalize(engine, core.abandon).atexit = False
+            return engine
+
+    def migrate(self, desired_version: Any = None, upgrade_only: bool = False) -> None:
+        """Bring the schema to another version, by default the latest; aredun sets a new database up."""
+        latest = self.get_all_db_versions()[-1]
+        with self._db_lock:
+            version = self.get_db_version()
+            if version != redun_db.null_db_version or desired_version not in (None, latest):
+                super().migrate(desired_version, upgrade_only)
+                return
+            self.logger.info(f"Upgrading db from version {version} to {latest}...")
+            self._settle()
+            self._run(self._open_core.backend.migrate())
+            self._record_serializer = redun_db.serializers.RecordSerializer(latest)
+
+    def flush(self) -> None:
+        """Wait until everything that has been recorded is written.
+
+        Raises
+        ------
+        RedunDatabaseError
+            A queued write was refused.
+        """
+        if self._core is not None:
+            with _redun_errors():
+                self._core.queue.flush()
+
+    def close(self) -> None:
+        """Write what is queued and close the connections of both sides; the backend may be loaded again."""
+        core, self._core = self._core, None
+        if core is None:
+            return
+        with self._db_lock, _redun_errors():
+            try:
+                core.queue.flush()
+            finally:
+                self.session.close()
+                self.engine.dispose()
+                core.loop.run(core.aclose())
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        with _redun_errors():
+            return self._open_core.loop.run(coroutine)
+
+    def _settle(self) -> None:
+        """End the transaction of redun's session, as redun's own methods do.
+
+        It commits what was added to it, lets go of its locks, and reads again what it has loaded.
+        """
+        session = self.session
+        if session is not None and session.in_transaction():
+            session.commit()
+
+    @contextmanager
+    def _written(self, *subjects: Any) -> Iterator[AsyncBackend]:
+        """Lend aredun's backend, once what concerns the subjects (without any: everything) is written."""
+        core = self._open_core
+        with self._db_lock, _redun_errors():
+            self._settle()
+            if not subjects or core.queue.concerns(*subjects):
+                core.queue.flush()
+            yield core.backend
+
+    def _put(self, unit: Unit, *subjects: Any, is_complete: bool = True) -> None:
+        self._open_core.queue.put(unit, subjects, is_complete=is_complete)
+
+    @contextmanager
+    def _recording(self) -> Iterator[Recorder]:
+        with self._db_lock, _redun_errors():
+            self._settle()
+            yield self._open_core.recorder
+
+    # Recording: queued
+
+    def record_execution(self, exec_id: str, args: list[str]) -> None:
+        """Note an execution; it is written together with the job at its root."""
+        self._open_core.recorder.record_execution(exec_id, args)
+
+    def record_updated_time(self, execution_id: str) -> None:
+        """Set an execution's heartbeat to now."""
+        with self._recording() as recorder:
+            unit = recorder.make_heartbeat(execution_id)
+            if unit is not None:
+                self._put(unit)
+
+    def record_job_start(self, job: Any, now: datetime | None = None) -> Any:
+        """Record that a job has started; returns redun's model of it, apart from any session."""
+        with self._recording() as recorder:
+            core = self._open_core
+            row, unit = complete(recorder.make_job_start(job, now))
+            if row.task_hash not in core.known_tasks:
+                # redun lists tasks in the order in which they were written.
+                core.known_tasks.add(row.task_hash)
+                core.queue.flush()
+            core.open_job(job)
+            self._put(unit)
+            # As a query would load it: the constructor takes ten times as long.
+            started = redun_db.Job.__mapper__.class_manager.new_instance()
+            started.__dict__.update({name: getattr(row, name) for name in _JOB_COLUMNS})
+            return started
+
+    def record_job_end(self, job: Any, now: datetime | None = None, status: str | None = None) -> None:
+        """Record that a job has ended; with the last one of an execution, all that is queued is written."""
+        core = self._open_core
+        with self._recording() as recorder:
+            unit = complete(recorder.make_job_end(job, now))
+            subjects = (job.task.hash, getattr(job, "args_hash", None))
+            self._put(unit, subjects)
+            if core.close_job(job):
+                core.queue.flush()
+
+    def record_value(self, value: Any, data: bytes | None = None) -> str:
+        """Record a value with its file or task and its subvalues; returns its hash."""
+        with self._recording() as recorder:
+            value_hash, unit = complete(recorder.make_value(value, data))
+            self._put(unit, value_hash, is_complete=False)
+            return value_hash
+
+    def record_call_node(
+        self,
+        task_name: str,
+        task_hash: str,
+        args_hash: str,
+        expr_args: Arguments,
+        eval_args: Arguments,
+        result_hash: str,
+        child_call_hashes: list[str],
+        subtree_tasks: Iterable[Any] | None = None,
+    ) -> str:
+        """Record a completed call with its arguments and its children, as a whole; returns its hash."""
+        with self._recording() as recorder:
+            call_hash, unit = complete(
+                recorder.make_call_node(
+                    task_name,
+                    task_hash,
+                    args_hash,
+                    expr_args,
+                    eval_args,
+                    result_hash,
+                    child_call_hashes,
+                    subtree_tasks,
+                )
+            )
+            self._put(unit, call_hash, (task_hash, args_hash), is_complete=False)
+            return call_hash
+
+    def record_call_node_context(self, call_hash: str, context_hash: str | None, context: Any) -> str:
+        """Record the context that a call was made in; returns the context's hash."""
+        with self._recording() as recorder:
+            context_hash, unit = complete(recorder.make_context(call_hash, context_hash, context))
+            self._put(unit, context_hash, is_complete=False)
+            return context_hash
+
+    def set_eval_cache(
+        self, eval_hash: str, task_hash: str, args_hash: str, value: Any, value_hash: str | None = None
+    ) -> None:
+        """Record the result of a single step of evaluation, in place of the one before."""
+        with self._recording() as recorder:
+            unit = complete(recorder.make_evaluation(eval_hash, task_hash, args_hash, value, value_hash))
+            self._put(unit, eval_hash)
+
+    # Caches
+
+    def check_cache(
+        self,
+        task_hash: str,
+        args_hash: str,
+        eval_hash: str,
+        execution_id: str,
+        scheduler_task_hashes: set[str],
+        cache_scope: Any,
+        check_valid: Any,
+        context_hash: str | None = None,
+        allowed_cache_results: set[Any] | None = None,
+    ) -> tuple[Any, str | None, Any]:
+        """Ask the caches for the result of a call: same execution, whole call, single step."""
+        if cache_scope == CacheScope.NONE:
+            return None, None, CacheResult.MISS
+        allowed = set(CacheResult) if allowed_cache_results is None else set(allowed_cache_results)
+        subjects = [eval_hash, (task_hash, args_hash), (task_hash, None)]
+        if context_hash:
+            subjects.append(context_hash)
+        found_call = None
+        with self._written(*subjects) as backend:
+            while True:
+                stored, call_hash, kind = self._run(
+                    backend.check_cache(
+                        task_hash,
+                        args_hash,
+                        eval_hash,
+                        execution_id,
+                        scheduler_task_hashes,
+                        cache_scope,
+                        check_valid,
+                        context_hash,
+                        allowed,
+                    )
+                )
+                result = CacheResult(kind.value)
+                if result == CacheResult.MISS:
+                    return None, None, result
+                value, is_cached = self._read((stored, True))
+                if is_cached:
+                    return value, call_hash or found_call, result
+                # A value that cannot be read back leaves the question to the caches behind this one.
+                allowed -= {CacheResult.CSE, result}
+                if result == CacheResult.ULTIMATE:
+                    found_call = call_hash
+
+    def _read(self, answer: tuple[Any, bool]) -> tuple[Any, bool]:
+        stored, is_cached = answer
+        if not is_cached:
+            return None, False
+        return cast("tuple[Any, bool]", self._deserialize_value(stored.type_name, stored.data))
+
+    def get_value(self, value_hash: str) -> tuple[Any, bool]:
+        """Get a recorded value, and whether there is one that can be read."""
+        with self._written(value_hash) as backend:
+            return self._read(self._run(backend.get_value(value_hash)))
+
+    def get_eval_cache(self, eval_hash: str) -> tuple[Any, bool]:
+        """Get the result of a single step of evaluation, and whether there is one."""
+        with self._written(eval_hash) as backend:
+            return self._read(self._run(backend.get_eval_cache(eval_hash)))
+
+    def get_call_cache(self, call_hash: str) -> tuple[Any, bool]:
+        """Get the final result of a recorded call, and whether there is one."""
+        with self._written(call_hash) as backend:
+            return self._read(self._run(backend.get_call_cache(call_hash)))
+
+    def get_subtree_tasks(self, call_hash: str) -> set[str]:
+        """Get the hashes of all tasks in a call's subtree."""
+        with self._written(call_hash) as backend:
+            return self._run(backend.get_subtree_tasks(call_hash))
+
+    def explain_cache_miss(self, task: Any, args_hash: str) -> dict[str, Any] | None:
+        """Tell why a call is not cached."""
+        with self._written() as backend:
+            return self._run(backend.explain_cache_miss(task, args_hash))
+
+    def get_job(self, job_id: str) -> dict[str, Any] | None:
+        """Get a job's `job_id`, `parent_id` and `execution_id`, None if it is not recorded."""
+        with self._written() as backend:
+            return self._run(backend.get_job(job_id))
+
+    # Handles
+
+    def advance_handle(self, parent_handles: list[Any], child_handle: Any) -> None:
+        """Record that a handle's state follows from others."""
+        with self._written() as backend:
+            self._run(backend.advance_handle(parent_handles, child_handle))
+
+    def rollback_handle(self, handle: Any) -> None:
+        """Make all states that follow from a handle's invalid."""
+        with self._written() as backend:
+            self._run(backend.rollback_handle(handle))
+
+    def is_valid_handle(self, handle: Any) -> bool:
+        """Tell whether a handle's state is current or leads to the current one."""
+        with self._written() as backend:
+            return self._run(backend.is_valid_handle(handle))
+
+    # Tags
+
+    def record_tags(
+        self,
+        entity_type: Any,
+        entity_id: str,
+        tags: Iterable[tuple[str, Any]],
+        parents: Iterable[str] = (),
+        update: bool = False,
+        new: bool = False,
+    ) -> list[TagResult]:
+        """Record tags of an entity: queued, unless they supersede others."""
+        pairs, parent_hashes = list(tags), list(parents)
+        if not (update or new or parent_hashes):
+            with self._recording():
+                results, unit = make_tags(entity_type, entity_id, pairs)
+                if results:
+                    self._put(unit)
+                return results
+        with self._written() as backend:
+            return self._run(
+                backend.record_tags(entity_type, entity_id, pairs, parent_hashes, update=update, new=new)
+            )
+
+    def update_tags(
+        self,
+        entity_type: Any,
+        entity_id: str,
+        old_keys: Iterable[str],
+        new_tags: Iterable[tuple[str, Any]],
+    ) -> list[TagResult]:
+        """Supersede an entity's current tags of some keys with new ones."""
+        keys, pairs = list(old_keys), list(new_tags)
+        with self._written() as backend:
+            return self._run(backend.update_tags(entity_type, entity_id, keys, pairs))
+
+    def delete_tags(
+        self, entity_id: str, tags: Iterable[tuple[str, Any]], keys: Iterable[str] = ()
+    ) -> list[TagResult]:
+        """Delete an entity's current tags, keeping their history."""
+        pairs, key_list = list(tags), list(keys)
+        with self._written() as backend:
+            return self._run(backend.delete_tags(entity_id, pairs, key_list))
+
+    def get_tags(self, entity_ids: list[str]) -> dict[str, Any]:
+        """Get the current tags of entities, by id, in redun's own kind of mapping."""
+        with self._written() as backend:
+            found = self._run(backend.get_tags(list(entity_ids)))
+        return {entity_id: MultiMap(tags.items()) for entity_id, tags in found.items()}
+
+    # Records and walks
+
+    def get_records(self, ids: Iterable[str], sorted: bool = True) -> Iterator[Record]:
+        """Yield the records of the given ids, in their order if `sorted`."""
+        # Taken here, not on the loop: they may come from another backend of this kind.
+        wanted = list(ids)
+        with self._written() as backend:
+            pass
+        yield from self._iterate(backend.get_records(wanted, sorted=sorted))
+
+    def has_records(self, record_ids: Iterable[str]) -> list[str]:
+        """Return those of the ids that are in the database, in their order."""
+        wanted = list(record_ids)
+        with self._written() as backend:
+            return self._run(backend.has_records(wanted))
+
+    def put_records(self, records: Iterable[Record]) -> int:
+        """Write records that are not in the database yet; returns how many were new."""
+        new_records = list(records)
+        with self._written() as backend:
+            return self._run(backend.put_records(new_records))
+
+    def iter_record_ids(self, root_ids: Iterable[str]) -> Iterator[str]:
+        """Yield the ids of all records that the roots own, each once."""
+        wanted = list(root_ids)
+        with self._written() as backend:
+            pass
+        yield from self._iterate(backend.iter_record_ids(wanted))
+
+    def get_child_record_ids(self, model_ids: Iterable[tuple[Any, str]]) -> Iterator[tuple[str, Any, str]]:
+        """Yield the ownership edges of records as (label, redun's model, id)."""
+        wanted = [(getattr(models, model.__name__), record_id) for model, record_id in model_ids]
+        with self._written() as backend:
+            pass
+        for label, model, record_id in self._iterate(backend.get_child_record_ids(wanted)):
+            yield label, getattr(redun_db, model.__name__), record_id
+
+    def _iterate(self, items: Any) -> Iterator[Any]:
+        with _redun_errors():
+            yield from self._open_core.loop.iterate(items)
+
+
+class Scheduler(OriginalScheduler):  # type: ignore[misc]  # redun is not typed
+    """redun's scheduler; a run does not report its end or its error before everything is written."""
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super()._run(*args, **kwargs)
+        finally:
+            self.backend.flush()
+
+
+def setup_scheduler(config: Any) -> Scheduler:
+    """Make redun's scheduler on aredun; `redun.ini` names it as `aredun.redun_bridge::setup_scheduler`.
+
+    Parameters
+    ----------
+    config : redun.config.Config
+        The whole `redun.ini`.
+
+    Returns
+    -------
+    redun.scheduler.Scheduler
+        Its backend is not loaded yet, except for a database in memory.
+    """
+    section = config.get("backend") or create_config_section()
+    is_anonymous = not section.get("db_uri")
+    backend = RedunBackendDb(MEMORY_URI if is_anonymous else None, config=section)
+    if is_anonymous:
+        backend.load()
+    return Scheduler(config=config, backend=backend)
