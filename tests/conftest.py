@@ -1,0 +1,130 @@
+"""Fixtures shared by every test: fresh databases on both engines, and the two backends on them."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.databases import PostgresCluster, redun_uri
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from aredun.backend import RedunBackendDb
+
+
+def _migrate(url: str) -> None:
+    from aredun.backend import RedunBackendDb
+
+    async def load() -> None:
+        backend = RedunBackendDb(url)
+        await backend.load(migrate=True)
+        await backend.close()
+
+    asyncio.run(load())
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresCluster]:
+    """A PostgreSQL server of this run's own."""
+    cluster = PostgresCluster()
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresCluster) -> str:
+    """The name of a migrated database to clone."""
+    name = postgres.create_database()
+    _migrate(postgres.url(name))
+    return name
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated sqlite file to copy."""
+    path: Path = tmp_path_factory.mktemp("template") / "redun.db"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    """The database that the test runs on."""
+    return str(request.param)
+
+
+@pytest.fixture
+def empty_database_url(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without any table."""
+    if dialect == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    cluster: PostgresCluster = request.getfixturevalue("postgres")
+    name = cluster.create_database()
+    yield cluster.url(name)
+    cluster.drop_database(name)
+
+
+@pytest.fixture
+def make_empty_database(
+    dialect: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[[], str]]:
+    """Makes databases without any table, as many as a test compares."""
+    made: list[str] = []
+
+    def make() -> str:
+        if dialect == "sqlite":
+            made.append(str(tmp_path / f"empty{len(made)}.db"))
+            return f"sqlite:///{made[-1]}"
+        cluster: PostgresCluster = request.getfixturevalue("postgres")
+        made.append(cluster.create_database())
+        return cluster.url(made[-1])
+
+    yield make
+    if dialect == "postgresql":
+        for name in made:
+            request.getfixturevalue("postgres").drop_database(name)
+
+
+@pytest.fixture
+def database_url(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A migrated database without any row of work."""
+    if dialect == "sqlite":
+        path = tmp_path / "redun.db"
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+        return
+    cluster: PostgresCluster = request.getfixturevalue("postgres")
+    name = cluster.create_database(request.getfixturevalue("postgres_template"))
+    yield cluster.url(name)
+    cluster.drop_database(name)
+
+
+@pytest.fixture
+async def backend(database_url: str) -> AsyncIterator[RedunBackendDb]:
+    """aredun's backend on `database_url`; at the end no connection may be checked out."""
+    from aredun.backend import RedunBackendDb
+
+    backend = RedunBackendDb(database_url)
+    await backend.load()
+    yield backend
+    checked_out = backend.database.checked_out
+    await backend.close()
+    assert checked_out == 0
+
+
+@pytest.fixture
+def redun_backend(database_url: str) -> Iterator[Any]:
+    """redun's own backend on the same `database_url`."""
+    from redun.backends.db import RedunBackendDb as OriginalBackend
+
+    original = OriginalBackend(db_uri=redun_uri(database_url))
+    original.load()
+    yield original
+    original.session.close()
+    original.engine.dispose()

