@@ -1,0 +1,1 @@
+"""Benchmarks of aredun beside redun, in one run: `python -m benchmarks [record ...]`."""
