@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,10 @@ from sqlalchemy.dialects.sqlite.aiosqlite import dialect as sqlite_dialect
 
 from aredun.backend import RedunBackendDb
 from aredun.column_types import DateTimeUTC
+from aredun.config import BackendConfig
 from aredun.database import get_file_path, translate_error
 from aredun.database.bulk import format_time
+from aredun.database.sqlite import SqliteFile
 from aredun.errors import RedunDatabaseError
 from aredun.models import Value
 from tests.support.recording import count_rows
@@ -169,6 +172,17 @@ async def test_a_damaged_file_is_no_database(tmp_path: Path) -> None:
     with pytest.raises(RedunDatabaseError, match="not a"):
         await RedunBackendDb(f"sqlite:///{path}").load()
     assert path.read_bytes() == b"not a database at all" * 1000
+
+
+async def test_a_connection_that_fails_leaves_no_thread(tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    path.write_bytes(b"These are notes, and not a database at all.\n" * 20)
+    file = SqliteFile(BackendConfig.parse(db_uri=f"sqlite:///{path}"))
+    before = set(threading.enumerate())
+    for _ in range(20):
+        with pytest.raises(sqlite3.DatabaseError, match="not a database"):
+            await file.connect(None)
+        assert not [thread for thread in set(threading.enumerate()) - before if "worker" in thread.name]
 
 
 async def test_a_file_uri_is_opened(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
 import tempfile
@@ -166,7 +167,13 @@ class SqliteFile:
         connection = HopConnection(partial(self._open, isolation_level), iter_chunk_size=64)
         # A program that forgets to close the backend must still be able to exit.
         connection._thread.daemon = True
-        await connection
+        try:
+            await connection
+        except BaseException:
+            # aiosqlite tells its thread to stop and does not wait for it; a thread that answers to a loop
+            # that has been closed meanwhile ends with a traceback.
+            await asyncio.to_thread(connection._thread.join)
+            raise
         return connection
 
     def _open(self, isolation_level: str | None) -> sqlite3.Connection:
@@ -179,6 +186,14 @@ class SqliteFile:
             check_same_thread=False,
             cached_statements=CACHED_STATEMENTS,
         )
+        try:
+            self._configure(raw, isolation_level, created)
+        except BaseException:
+            raw.close()
+            raise
+        return raw
+
+    def _configure(self, raw: sqlite3.Connection, isolation_level: str | None, created: bool) -> None:
         raw.execute("PRAGMA foreign_keys=ON")
         # Hash keys scatter over all pages: the more of them stay in memory, and the more commits a checkpoint
         # takes together, the less is written.
@@ -186,7 +201,6 @@ class SqliteFile:
         raw.execute(f"PRAGMA cache_size=-{cache}")
         raw.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         self._set_journal(raw, created)
-        return raw
 
     def _set_journal(self, raw: sqlite3.Connection, created: bool) -> None:
         wanted = self._config.journal_mode
