@@ -48,6 +48,8 @@ def main(arguments: list[str]) -> int:
         environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", "")])
         shim = Path(__file__).parent / "shim"
         environ["PYTHONPATH"] = os.pathsep.join([".", str(CHECKOUT), str(shim)])
+        # moto cannot read the trailing checksums that today's botocore would send.
+        environ["AWS_REQUEST_CHECKSUM_CALCULATION"] = "when_required"
         config = str(Path(__file__).parent / "pytest.ini")
         command = [sys.executable, "-m", "pytest", "-q", "-c", config, "--rootdir", work, *files, *arguments]
         return subprocess.run(command, cwd=work, env=environ, check=False).returncode

@@ -21,12 +21,6 @@ PATCHES_REDUN = {
     "test_db_retries": "the session inside redun's retry decorator",
     "test_race_condition_record_value": "the commit of redun's session",
 }
-# These fail with redun's own backend as well, with every moto that supports this Python.
-NEEDS_OLD_MOTO = {
-    "test_add_list_s3_repos": "patches insides of moto 4",
-    "test_value_store_s3": "patches insides of moto 4",
-    "test_aws_logs": "freezes the time that moto 5 counts log events from",
-}
 
 
 def pytest_configure() -> None:
@@ -41,8 +35,7 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what cannot pass, by name."""
-    excluded = PATCHES_REDUN | NEEDS_OLD_MOTO
-    left_out = [item for item in items if item.name in excluded]
-    items[:] = [item for item in items if item.name not in excluded]
+    left_out = [item for item in items if item.name in PATCHES_REDUN]
+    items[:] = [item for item in items if item.name not in PATCHES_REDUN]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
