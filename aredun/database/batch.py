@@ -73,7 +73,7 @@ class Batch:
         unit, self._unit = self._unit, Unit()
         self._all_on_commit += unit.on_commit
         rows = self._make_rows()
-        lookup = fill(rows, [unit])
+        lookup = await fill(rows, [unit])
         if len(rows) or lookup:
             await transaction.write(rows, lookup)
 

@@ -15,11 +15,12 @@ from sqlalchemy.dialects.sqlite.aiosqlite import dialect as AiosqliteDialect
 from aredun.column_types import DateTimeUTC, in_array
 from aredun.database.postgresql import BulkStatements
 from aredun.database.rows import ROW_TABLES
+from aredun.database.turns import DRAFTS_AT_ONCE, Turns
 from aredun.models import CallNode, CallSubtreeTask, Execution, RedunSession
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
@@ -68,8 +69,8 @@ class Lookup(Protocol):
     def with_tasks(self) -> bool:
         """Whether the tasks of their subtrees are asked for too."""
 
-    def resolve(self, found: Sequence[tuple[str, str | None]]) -> None:
-        """Complete the rows, given (call_hash, a task_hash of its subtree or None) of calls."""
+    def resolve(self, found: Sequence[tuple[str, str | None]]) -> Iterator[None]:
+        """Complete the rows in steps, given (call_hash, a task_hash of its subtree or None) of calls."""
 
 
 def _lookup_statement(with_tasks: bool) -> sa.SelectBase:
@@ -169,7 +170,9 @@ class SqliteBulk:
         if lookup is not None:
             counts.statements += 1
             hashes = json.dumps(list(lookup.call_hashes))
-            lookup.resolve(raw.execute(self._lookups[lookup.with_tasks], (hashes,)).fetchall())
+            found = raw.execute(self._lookups[lookup.with_tasks], (hashes,)).fetchall()
+            for _ in lookup.resolve(found):
+                pass
         for table, table_rows in rows.tables():
             counts.statements += 1
             counts.rows += len(table_rows)
@@ -334,7 +337,9 @@ class PostgresLane:
             self._counts.statements += 1
             # Calls are never deleted: asking before the transaction is as good as asking within it.
             found = await driver.fetch(self._lookups[lookup.with_tasks], list(lookup.call_hashes))
-            lookup.resolve([tuple(record) for record in found])
+            turns = Turns(DRAFTS_AT_ONCE)
+            for _ in lookup.resolve([tuple(record) for record in found]):
+                await turns.pause_after()
         if len(rows):
             self._counts.statements += 1
             self._counts.rows += len(rows)

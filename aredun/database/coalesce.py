@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from aredun.database.turns import ANSWERS_AT_ONCE, Gathering, Turns
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
@@ -34,6 +36,7 @@ class Coalescer(Generic[K, V]):
         self._asked: dict[K, list[asyncio.Future[V | None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._scheduled = False
+        self._gathering = Gathering()
 
     async def get(self, key: K) -> V | None:
         """Return the answer for one key, None where there is none."""
@@ -63,6 +66,7 @@ class Coalescer(Generic[K, V]):
             self._start()
 
     async def _answer(self) -> None:
+        await self._gathering.gather(self._asked)
         asked, self._asked = self._asked, {}
         keys = list(asked)
         for index in range(MAX_KEYS, len(keys), MAX_KEYS):
@@ -78,11 +82,13 @@ class Coalescer(Generic[K, V]):
             if not isinstance(error, Exception):
                 raise
             return
+        turns = Turns(ANSWERS_AT_ONCE)
         for key, futures in asked.items():
             answer = answers.get(key)
             for future in futures:
                 if not future.done():
                     future.set_result(answer)
+                    await turns.pause_after()
 
     async def close(self) -> None:
         """Wait for the groups under way."""

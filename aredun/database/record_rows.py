@@ -6,12 +6,13 @@ arrays, unnested by the server, which measures the same as COPY into a temporary
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from aredun.column_types import JSON, DateTimeUTC, in_array
+from aredun.column_types import JSON, DateTimeUTC, in_array, in_parameter
 from aredun.models import Base
 from aredun.record_fields import COLUMNS
 
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from aredun.database.core import Database
     from aredun.record_fields import Row
 
 # Rows in one statement over arrays: enough to hide the round trip, few enough not to hold the event loop up.
 ROWS_PER_STATEMENT = 1000
+KEYS_PER_READ = 2000
 
 TABLES: dict[str, sa.Table] = dict(Base.metadata.tables)
 
@@ -164,6 +167,17 @@ async def get_existing(session: AsyncSession, column: Any, keys: Collection[str]
     return found
 
 
+async def find_existing(database: Database, table: str, key: str, keys: Collection[str]) -> set[str]:
+    """Return those of `keys` that a text column holds, read outside of any transaction."""
+    statement = select_column(table, key, key)
+    found: set[str] = set()
+    ordered = sorted(keys)
+    for start in range(0, len(ordered), KEYS_PER_READ):
+        part = ordered[start : start + KEYS_PER_READ]
+        found.update(row[0] for row in await database.fetch(statement, {"ids": part}))
+    return found
+
+
 def plain(column: Any) -> Any:
     """Return a column whose cells arrive as the driver gives them: neutral, but for timestamps."""
     if isinstance(column.type, JSON):
@@ -171,8 +185,20 @@ def plain(column: Any) -> Any:
     return sa.type_coerce(column, sa.types.NullType()).label(column.key)
 
 
-def select_rows(table: str, key: str, values: Collection[str]) -> sa.Select[Any]:
-    """Return the statement for the rows of a table whose `key` is among `values`, as `COLUMNS` has them."""
+@functools.cache
+def select_rows(table: str, key: str, order: tuple[str, ...] = ()) -> sa.Select[Any]:
+    """Return the statement for the rows of a table whose `key` is among `ids`, as `COLUMNS` has them.
+
+    It is always the same object: `Database.fetch` compiles it once.
+    """
     columns = TABLES[table].c
     wanted = [plain(columns[name]) for name in _ALL_COLUMNS[table]]
-    return sa.select(*wanted).where(in_array(columns[key], values))
+    statement = sa.select(*wanted).where(in_parameter(columns[key], "ids"))
+    return statement.order_by(*(columns[name] for name in order))
+
+
+@functools.cache
+def select_column(table: str, column: str, key: str) -> sa.Select[Any]:
+    """Return the statement for one column of the rows whose `key` is among `ids`; always the same object."""
+    columns = TABLES[table].c
+    return sa.select(plain(columns[column])).where(in_parameter(columns[key], "ids"))

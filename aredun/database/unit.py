@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from aredun.database.turns import ROWS_AT_ONCE, Turns
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -115,7 +117,7 @@ class _DrainLookup:
         self.call_hashes = list(dict.fromkeys(call for draft in drafts for call in draft.call_hashes))
         self.with_tasks = any(draft.with_tasks for draft in drafts)
 
-    def resolve(self, found: Sequence[tuple[str, str | None]]) -> None:
+    def resolve(self, found: Sequence[tuple[str, str | None]]) -> Iterator[None]:
         calls: dict[str, set[str]] = {}
         for call_hash, task_hash in found:
             tasks = calls.setdefault(call_hash, set())
@@ -123,16 +125,19 @@ class _DrainLookup:
                 tasks.add(task_hash)
         for draft in self._drafts:
             draft.add_rows(calls, self._rows)
+            yield
 
 
-def fill(rows: RowSet, units: Sequence[Unit]) -> _DrainLookup | None:
+async def fill(rows: RowSet, units: Sequence[Unit]) -> _DrainLookup | None:
     """Put the rows of units together; returns the lookup that completes them, if one is needed."""
     drafts: list[Draft] = []
+    turns = Turns(ROWS_AT_ONCE)
     for unit in units:
         for value in unit.values:
             rows.add_value(value)
         rows.add(unit.rows)
         drafts += unit.drafts
+        await turns.pause_after(len(unit.rows) + len(unit.values) + 1)
     for unit in units:
         for execution_id, time in unit.heartbeats:
             rows.add_heartbeat(execution_id, time)

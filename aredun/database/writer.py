@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aredun.database.batch import Batch
 from aredun.database.retry import is_passing, retry
 from aredun.database.rows import RowSet
+from aredun.database.turns import ANSWERS_AT_ONCE, Gathering, Turns
 from aredun.database.unit import Unit, fill
 from aredun.errors import RedunDatabaseError
 
@@ -26,8 +27,6 @@ T = TypeVar("T")
 # A drain takes no more than this, so that the transaction of a flood stays short; the rest is the next
 # drain's.
 DRAIN_ROWS = 20_000
-# Callers that are woken in one turn of the loop, so that nobody else has to wait for all of them.
-ANSWERS_AT_ONCE = 50
 # Hashes that a writer remembers as recorded; forgetting them costs a few repeated rows.
 KNOWN_VALUES = 50_000
 
@@ -79,6 +78,7 @@ class Writer:
         self._rows = 0
         self._bytes = 0
         self._closed = False
+        self._gathering = Gathering()
         self._known: dict[str, None] = {}
 
     async def write(self, unit: Unit) -> Any:
@@ -126,6 +126,7 @@ class Writer:
         """Write until nothing is queued; the task lives no longer than that."""
         try:
             while self._queue:
+                await self._gathering.gather(self._queue)
                 await self._write_queued()
         finally:
             self._task = None
@@ -186,7 +187,8 @@ class Writer:
             await self._write_group(group[:middle])
             await self._write_group(group[middle:])
             return
-        for number, (unit, future, _, _) in enumerate(group, 1):
+        turns = Turns(ANSWERS_AT_ONCE)
+        for unit, future, _, _ in group:
             if unit in failed:
                 _fail(future, self._translate(failed[unit]))
                 continue
@@ -194,14 +196,13 @@ class Writer:
                 callback()
             if not future.done():
                 future.set_result(unit.result)
-            if number % ANSWERS_AT_ONCE == 0:
-                await asyncio.sleep(0)
+            await turns.pause_after()
 
     async def _write_units(self, units: Sequence[Unit]) -> dict[Unit, Exception]:
         """Write units in one transaction; returns those whose operation failed, with its error."""
         failed: dict[Unit, Exception] = {}
         rows = RowSet(self._known)
-        lookup = fill(rows, units)
+        lookup = await fill(rows, units)
         operations = [unit for unit in units if unit.operation is not None]
         try:
             if not operations:

@@ -1,0 +1,64 @@
+"""Long pieces of work on the event loop, cut into turns that keep nobody else waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sized
+
+# Callers that are woken in one turn of the loop: all of them go on in the next one, and then it is long.
+ANSWERS_AT_ONCE = 10
+# Rows that are put together in one turn, and calls whose rows are worked out.
+ROWS_AT_ONCE = 500
+DRAFTS_AT_ONCE = 50
+# Turns in a row that a group waits for more to come.
+GATHERING_TURNS = 50
+# Groups of one after which nobody else is expected.
+TIMES_ALONE = 10
+
+
+class Turns:
+    """Counts work, and lets the loop run on whenever one turn's share of it is done.
+
+    Parameters
+    ----------
+    share : int
+        How much is done in one turn.
+    """
+
+    __slots__ = ("_done", "_share")
+
+    def __init__(self, share: int) -> None:
+        self._share = share
+        self._done = 0
+
+    async def pause_after(self, amount: int = 1) -> None:
+        """Note that so much has been done."""
+        self._done += amount
+        if self._done >= self._share:
+            self._done = 0
+            await asyncio.sleep(0)
+
+
+class Gathering:
+    """Waits for a group to be complete: who was answered in turns of the loop comes back in turns.
+
+    Callers that are split once stay apart, and then each of their groups costs what one of all would.
+    """
+
+    __slots__ = ("_times_alone",)
+
+    def __init__(self) -> None:
+        self._times_alone = 0
+
+    async def gather(self, queue: Sized) -> None:
+        """Wait for as long as every turn of the loop brings more; a lone caller is not kept waiting."""
+        if self._times_alone < TIMES_ALONE:
+            for _ in range(GATHERING_TURNS):
+                size = len(queue)
+                await asyncio.sleep(0)
+                if len(queue) == size:
+                    break
+        self._times_alone = self._times_alone + 1 if len(queue) == 1 else 0

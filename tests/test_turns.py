@@ -1,0 +1,87 @@
+"""Many callers at once: none of the loop's turns is long, and what they write stays together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from aredun.database.turns import ANSWERS_AT_ONCE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aredun.backend import RedunBackendDb
+
+CALLERS = 100
+
+
+class _Clock:
+    """Counts turns of the loop, and who did something in each."""
+
+    def __init__(self) -> None:
+        self.turn = 0
+        self._woken: list[int] = []
+
+    async def run(self) -> None:
+        while True:
+            self.turn += 1
+            await asyncio.sleep(0)
+
+    def note(self) -> None:
+        self._woken.append(self.turn)
+
+    @property
+    def busiest(self) -> int:
+        return max(Counter(self._woken).values())
+
+
+@contextlib.asynccontextmanager
+async def _running_clock() -> AsyncIterator[_Clock]:
+    clock = _Clock()
+    task = asyncio.create_task(clock.run())
+    try:
+        yield clock
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_writers_are_answered_a_few_at_a_time(backend: RedunBackendDb) -> None:
+    async with _running_clock() as clock:
+
+        async def write(number: int) -> None:
+            await backend.record_value(["turn", number])
+            clock.note()
+
+        await asyncio.gather(*map(write, range(CALLERS)))
+    # Two turns of answers may meet in one of this clock.
+    assert clock.busiest <= 2 * ANSWERS_AT_ONCE
+
+
+async def test_readers_are_answered_a_few_at_a_time(backend: RedunBackendDb) -> None:
+    hashes = await asyncio.gather(*(backend.record_value(["turn", number]) for number in range(CALLERS)))
+    async with _running_clock() as clock:
+
+        async def read(value_hash: str) -> None:
+            await backend.get_value(value_hash)
+            clock.note()
+
+        await asyncio.gather(*map(read, hashes))
+    assert clock.busiest <= 2 * ANSWERS_AT_ONCE
+
+
+async def test_callers_who_are_answered_in_turns_write_together(backend: RedunBackendDb) -> None:
+    rounds = 20
+    before = backend.database.counts.commits
+
+    async def work(caller: int) -> None:
+        for number in range(rounds):
+            value_hash = await backend.record_value([caller, number])
+            assert await backend.get_value(value_hash) == ([caller, number], True)
+
+    await asyncio.gather(*map(work, range(CALLERS)))
+    # One group a round; on a busy machine a group may break in two.
+    assert backend.database.counts.commits - before <= 2 * rounds
