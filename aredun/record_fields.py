@@ -305,6 +305,8 @@ def format_timestamp(cell: str | datetime | None) -> str | None:
     if cell is None:
         return None
     if isinstance(cell, datetime):
+        if cell.tzinfo is UTC:
+            return str(cell)
         return str(cell.astimezone(UTC) if cell.tzinfo else cell.replace(tzinfo=UTC))
     if len(cell) == 26 and cell[10] == " ":
         return (cell[:19] if cell.endswith(".000000") else cell) + "+00:00"

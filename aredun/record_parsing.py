@@ -171,19 +171,23 @@ def build_args(
 
     Parameters
     ----------
-    arguments : iterable of (arg_hash, value_hash, arg_position, arg_key)
-        The arguments of one call node.
+    arguments : iterable of (arg_hash, call_hash, value_hash, arg_position, arg_key)
+        The arguments of one call node, as rows of `argument`.
     upstreams : mapping
         Sorted call hashes of the results that each argument came from, by `arg_hash`.
     """
     ordered = list(arguments)
     if len(ordered) > 1:
-        ordered.sort(key=lambda arg: (arg[2] is None, arg[2] or 0, arg[3] or ""))
+        ordered.sort(key=_get_place)
     return {
         key or str(position): {
             "arg_hash": arg_hash,
             "value_hash": value_hash,
             "upstream": upstreams.get(arg_hash, []),
         }
-        for arg_hash, value_hash, position, key in ordered
+        for arg_hash, _, value_hash, position, key in ordered
     }
+
+
+def _get_place(argument: Sequence[Any]) -> Any:
+    return argument[3] is None, argument[3] or 0, argument[4] or ""

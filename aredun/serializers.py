@@ -242,7 +242,10 @@ class CallNodeSerializer(Serializer):
 
     def serialize(self, row: CallNode) -> Record:
         """Return the record of a call node whose `arguments.arg_results` and `child_edges` are loaded."""
-        arguments = [(arg.arg_hash, arg.value_hash, arg.arg_position, arg.arg_key) for arg in row.arguments]
+        arguments = [
+            (arg.arg_hash, arg.call_hash, arg.value_hash, arg.arg_position, arg.arg_key)
+            for arg in row.arguments
+        ]
         upstreams = {
             arg.arg_hash: sorted(result.result_call_hash for result in arg.arg_results)
             for arg in row.arguments

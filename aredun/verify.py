@@ -14,18 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
-from aredun.column_types import in_array
-from aredun.database.record_rows import TABLES, insert_rows, select_rows
+from aredun.column_types import in_array, in_parameter
+from aredun.database.record_rows import TABLES, insert_rows, plain, select_column, select_rows
 from aredun.hashing import json_dumps
-from aredun.models import (
-    CallEdge,
-    CallNode,
-    CallSubtreeTask,
-    Evaluation,
-    Tag,
-    TagEdit,
-    Value,
-)
+from aredun.models import CallNode, Evaluation, Tag, Value
 from aredun.record_checks import Verdict, check_argument, check_call, check_tag, check_value
 from aredun.records.derive import (
     CallFacts,
@@ -33,7 +25,7 @@ from aredun.records.derive import (
     derive_subtree_tasks,
     hash_evaluation,
 )
-from aredun.records.read import LARGE_VALUE, fetch, read_data, select_values
+from aredun.records.read import LARGE_VALUE, SELECT_VALUES, fetch, read_data
 from aredun.value_store import CorruptValueError
 
 if TYPE_CHECKING:
@@ -42,6 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.database import Database
+    from aredun.record_fields import Row
     from aredun.value_store import ValueStore
 
 BATCH_SIZE: Final = 1000
@@ -78,6 +71,10 @@ _OWNERS: Final = {
     "tag_edit": ("Tag", "child_id"),
     "task": ("Task", "hash"),
 }
+_TIMES: Final = sa.select(plain(CallNode.timestamp), CallNode.call_hash).where(
+    in_parameter(CallNode.call_hash, "ids")
+)
+_FLAGS: Final = sa.select(Tag.tag_hash, Tag.is_current).where(in_parameter(Tag.tag_hash, "ids"))
 
 
 @dataclass(frozen=True)
@@ -190,6 +187,9 @@ class _Verifier:
 
         return await self._database.read(operation)
 
+    async def _fetch(self, ids: Sequence[str], *statements: sa.SelectBase) -> list[list[Row]]:
+        return [await self._database.fetch(statement, {"ids": ids}) for statement in statements]
+
     async def _iter_keys(self, table: str, key: Any) -> AsyncIterator[list[str]]:
         """Yield the keys of a table in batches, in their order."""
         last = None
@@ -211,7 +211,7 @@ class _Verifier:
     async def check_values(self) -> None:
         """Check that values have their bytes, and that those have their hash."""
         async for keys in self._iter_keys("value", Value.value_hash):
-            (rows,) = await self._read(select_values(keys))
+            (rows,) = await self._fetch(keys, SELECT_VALUES)
             small = [row for row in rows if row[3]]
             verdicts = await asyncio.to_thread(
                 lambda rows: [check_value(row[0], row[1], row[2], row[3]) for row in rows], small
@@ -254,13 +254,12 @@ class _Verifier:
         """Check the hashes of call nodes and arguments, and rebuild what follows from call nodes."""
         incomplete: list[str] = []
         async for keys in self._iter_keys("call_node", CallNode.call_hash):
-            calls, arguments, edges, subtrees = await self._read(
-                select_rows("call_node", "call_hash", keys),
-                select_rows("argument", "call_hash", keys),
-                select_rows("call_edge", "parent_id", keys).order_by(CallEdge.parent_id, CallEdge.call_order),
-                sa.select(CallSubtreeTask.call_hash)
-                .where(in_array(CallSubtreeTask.call_hash, keys))
-                .distinct(),
+            calls, arguments, edges, subtrees = await self._fetch(
+                keys,
+                select_rows("call_node", "call_hash"),
+                select_rows("argument", "call_hash"),
+                select_rows("call_edge", "parent_id", ("parent_id", "call_order")),
+                select_column("call_subtree_task", "call_hash", "call_hash"),
             )
             checks = await asyncio.to_thread(_check_calls, calls, arguments, edges)
             recorded = {row[0] for row in subtrees}
@@ -295,11 +294,7 @@ class _Verifier:
         if not calls:
             return set()
         hashes = [call.row[0] for call in calls] + [child for call in calls for child in call.children]
-        (rows,) = await self._read(
-            sa.select(CallSubtreeTask.call_hash, CallSubtreeTask.task_hash).where(
-                in_array(CallSubtreeTask.call_hash, hashes)
-            )
-        )
+        (rows,) = await self._fetch(hashes, select_rows("call_subtree_task", "call_hash"))
         subtrees: dict[str, set[str]] = defaultdict(set)
         for call_hash, task_hash in rows:
             subtrees[call_hash].add(task_hash)
@@ -315,9 +310,10 @@ class _Verifier:
         order = await self._sort_by_time(incomplete)
         for start in range(0, len(order), BATCH_SIZE):
             part = order[start : start + BATCH_SIZE]
-            calls, edges = await self._read(
-                select_rows("call_node", "call_hash", part),
-                select_rows("call_edge", "parent_id", part).order_by(CallEdge.parent_id, CallEdge.call_order),
+            calls, edges = await self._fetch(
+                part,
+                select_rows("call_node", "call_hash"),
+                select_rows("call_edge", "parent_id", ("parent_id", "call_order")),
             )
             checks = await asyncio.to_thread(_check_calls, calls, (), edges)
             by_hash = {call.row[0]: call for call in checks.calls}
@@ -348,16 +344,14 @@ class _Verifier:
         times: list[tuple[Any, str]] = []
         for start in range(0, len(calls), BATCH_SIZE):
             part = calls[start : start + BATCH_SIZE]
-            (rows,) = await self._read(
-                sa.select(CallNode.timestamp, CallNode.call_hash).where(in_array(CallNode.call_hash, part))
-            )
+            (rows,) = await self._fetch(part, _TIMES)
             times.extend((row[0], row[1]) for row in rows)
         return [call_hash for _, call_hash in sorted(times)]
 
     async def check_evaluations(self) -> None:
         """Check the hashes of evaluations."""
         async for keys in self._iter_keys("evaluation", Evaluation.eval_hash):
-            (rows,) = await self._read(select_rows("evaluation", "eval_hash", keys))
+            (rows,) = await self._fetch(keys, select_rows("evaluation", "eval_hash"))
             for eval_hash, task_hash, args_hash, _ in rows:
                 if hash_evaluation(task_hash, args_hash) != eval_hash:
                     detail = "it does not follow from its task and arguments"
@@ -368,11 +362,12 @@ class _Verifier:
     async def check_tags(self) -> None:
         """Check the hashes of tags, and that those which others replace are not current."""
         async for keys in self._iter_keys("tag", Tag.tag_hash):
-            tags, edits, flags, replaced = await self._read(
-                select_rows("tag", "tag_hash", keys),
-                select_rows("tag_edit", "child_id", keys),
-                sa.select(Tag.tag_hash, Tag.is_current).where(in_array(Tag.tag_hash, keys)),
-                sa.select(TagEdit.parent_id).where(in_array(TagEdit.parent_id, keys)).distinct(),
+            tags, edits, flags, replaced = await self._fetch(
+                keys,
+                select_rows("tag", "tag_hash"),
+                select_rows("tag_edit", "child_id"),
+                _FLAGS,
+                select_column("tag_edit", "parent_id", "parent_id"),
             )
             for tag_hash in await asyncio.to_thread(_check_tags, tags, edits):
                 self._found(

@@ -11,23 +11,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
 
-from aredun.column_types import in_array
-from aredun.database.record_rows import get_existing, plain, select_rows
+from aredun.column_types import in_parameter
+from aredun.database.record_rows import TABLES, find_existing, plain, select_rows
 from aredun.models import (
     Argument,
     ArgumentResult,
-    CallEdge,
     CallNode,
     Execution,
     File,
     Job,
-    Subvalue,
     Tag,
-    TagEdit,
     Task,
     Value,
 )
-from aredun.record_fields import CALL_NODE, EXECUTION, JOB, TAG, VALUE, Record
+from aredun.record_fields import CALL_NODE, COLUMNS, EXECUTION, JOB, TAG, VALUE, Record
 from aredun.record_parsing import build_args, build_subtype
 from aredun.statuses import get_job_status
 from aredun.value_store import CorruptValueError
@@ -40,20 +37,26 @@ if TYPE_CHECKING:
         Collection,
         Coroutine,
         Iterable,
+        Iterator,
         Sequence,
     )
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.database import Database
+    from aredun.record_fields import Row
     from aredun.value_store import ValueStore
 
 S = TypeVar("S")
 T = TypeVar("T")
 
+Built = tuple[str, Record]
+
 BATCH_SIZE: Final = 1000
 # Values of more bytes than this are fetched apart from the rest, one by one.
 LARGE_VALUE: Final = 1 << 16
+# Records that are made or handed out in one turn of the event loop: one to two milliseconds of work.
+RECORDS_AT_ONCE: Final = 100
 
 # The primary keys of the records, in the order in which redun looks them up.
 RECORD_KEYS: Final[dict[type[Any], Any]] = {
@@ -123,6 +126,19 @@ async def get_records(
                 yield await reader.fill(record) if record_id in reader.large else record
 
 
+async def list_in_turns(items: Iterable[T], share: int = RECORDS_AT_ONCE) -> list[T]:
+    """Return items that take work to make; the event loop runs on after every `share` of them.
+
+    In a thread this work would not go any faster, and the loop would have to wait for the interpreter's lock.
+    """
+    made: list[T] = []
+    rest = iter(items)
+    while part := list(islice(rest, share)):
+        made += part
+        await asyncio.sleep(0)
+    return made
+
+
 async def iter_ahead(
     work: Callable[[S], Coroutine[Any, Any, T]], items: AsyncIterator[S]
 ) -> AsyncIterator[T]:
@@ -158,44 +174,32 @@ class RecordReader:
         for read in (self._values, self._call_nodes, self._jobs, self._executions, self._tags):
             if not wanted:
                 break
-            found = await read(list(wanted))
+            found = await list_in_turns(await read(list(wanted)))
             records.update(found)
-            for record_id in found:
+            for record_id, _ in found:
                 del wanted[record_id]
         return records
 
-    async def _fetch(self, *statements: sa.Executable) -> list[Sequence[Any]]:
-        async def operation(session: AsyncSession) -> list[Sequence[Any]]:
-            rows = [await fetch(session, statements[0])]
-            # What belongs to no row needs no asking for.
-            rows += [await fetch(session, each) if rows[0] else [] for each in statements[1:]]
-            return rows
+    async def _fetch(self, ids: list[str], *statements: sa.SelectBase) -> list[list[Row]]:
+        """Return the rows of the ids by the first statement, and what the others say of those."""
+        rows = await self._database.fetch(statements[0], {"ids": ids})
+        # What belongs to no row needs no asking for.
+        found = {"ids": [row[0] for row in rows]}
+        return [rows, *[await self._database.fetch(each, found) if rows else [] for each in statements[1:]]]
 
-        return await self._database.read(operation)
+    async def _executions(self, ids: list[str]) -> Iterator[Built]:
+        (rows,) = await self._fetch(ids, select_rows("execution", "id"))
+        return ((row[0], EXECUTION.build(row)) for row in rows)
 
-    async def _executions(self, ids: list[str]) -> dict[str, Record]:
-        (rows,) = await self._fetch(select_rows("execution", "id", ids))
-        return {row[0]: EXECUTION.build(row) for row in rows}
+    async def _jobs(self, ids: list[str]) -> Iterator[Built]:
+        return _build_jobs(*await self._fetch(ids, _JOBS, _CHILD_JOBS))
 
-    async def _jobs(self, ids: list[str]) -> dict[str, Record]:
-        jobs = (
-            select_rows("job", "id", ids)
-            .add_columns(Value.type.label("result_type"))
-            .outerjoin_from(Job, CallNode, CallNode.call_hash == Job.call_hash)
-            .outerjoin(Value, Value.value_hash == CallNode.value_hash)
+    async def _values(self, ids: list[str]) -> Iterator[Built]:
+        rows, pairs = await self._fetch(
+            ids, SELECT_VALUES, select_rows("subvalue", "parent_value_hash", ("value_hash",))
         )
-        children = (
-            sa.select(Job.parent_id, Job.id)
-            .where(in_array(Job.parent_id, ids))
-            .order_by(Job.start_time, Job.id)
-        )
-        return await asyncio.to_thread(_build_jobs, *await self._fetch(jobs, children))
-
-    async def _values(self, ids: list[str]) -> dict[str, Record]:
-        edges = select_rows("subvalue", "parent_value_hash", ids).order_by(Subvalue.value_hash)
-        rows, pairs = await self._fetch(select_values(ids), edges)
         self.large.update((row[0], row[1]) for row in rows if row[3] is None or not row[4])
-        return await asyncio.to_thread(_build_values, rows, pairs)
+        return _build_values(rows, pairs)
 
     async def fill(self, record: Record) -> Record:
         """Give the record of a large or stored value its bytes."""
@@ -203,34 +207,25 @@ class RecordReader:
         data = await read_data(self._database, self._value_store, value_hash, self.large[value_hash])
         return {**record, "data": b2a_base64(data, newline=False).decode("ascii")}
 
-    async def _call_nodes(self, ids: list[str]) -> dict[str, Record]:
-        results = (
-            sa.select(ArgumentResult.arg_hash, ArgumentResult.result_call_hash)
-            .join(Argument, Argument.arg_hash == ArgumentResult.arg_hash)
-            .where(in_array(Argument.call_hash, ids))
-            .order_by(ArgumentResult.result_call_hash)
-        )
-        edges = select_rows("call_edge", "parent_id", ids)
+    async def _call_nodes(self, ids: list[str]) -> Iterator[Built]:
         rows = await self._fetch(
-            select_rows("call_node", "call_hash", ids),
-            select_rows("argument", "call_hash", ids),
-            results,
-            edges.order_by(CallEdge.parent_id, CallEdge.call_order),
+            ids,
+            select_rows("call_node", "call_hash"),
+            select_rows("argument", "call_hash"),
+            _RESULTS,
+            select_rows("call_edge", "parent_id", ("parent_id", "call_order")),
         )
-        return await asyncio.to_thread(_build_calls, *rows)
+        return _build_calls(*rows)
 
-    async def _tags(self, ids: list[str]) -> dict[str, Record]:
-        edits = select_rows("tag_edit", "child_id", ids).order_by(TagEdit.parent_id)
-        rows, pairs = await self._fetch(select_rows("tag", "tag_hash", ids), edits)
+    async def _tags(self, ids: list[str]) -> Iterator[Built]:
+        rows, pairs = await self._fetch(
+            ids, select_rows("tag", "tag_hash"), select_rows("tag_edit", "child_id", ("parent_id",))
+        )
         parents = group_pairs((child, parent) for parent, child in pairs)
-        return {row[0]: TAG.build(row, parents.get(row[0], [])) for row in rows}
+        return ((row[0], TAG.build(row, parents.get(row[0], []))) for row in rows)
 
 
-def select_values(ids: Collection[str]) -> sa.Select[Any]:
-    """Return the statement for values: hash, type, format, bytes, size, path, name, namespace, source.
-
-    The bytes of large values are NULL: they are fetched one by one, by `read_data`.
-    """
+def _select_values() -> sa.Select[Any]:
     size = sa.func.length(Value.value)
     small = sa.case((size <= LARGE_VALUE, Value.value), else_=None)
     return (
@@ -245,21 +240,39 @@ def select_values(ids: Collection[str]) -> sa.Select[Any]:
         )
         .outerjoin(File, File.value_hash == Value.value_hash)
         .outerjoin(Task, Task.hash == Value.value_hash)
-        .where(in_array(Value.value_hash, ids))
+        .where(in_parameter(Value.value_hash, "ids"))
     )
+
+
+# Values: hash, type, format, bytes, size, path, name, namespace, source. The bytes of large values are NULL:
+# they are fetched one by one, by `read_data`.
+SELECT_VALUES: Final = _select_values()
+_SELECT_DATA: Final = sa.select(plain(Value.value)).where(in_parameter(Value.value_hash, "ids"))
+_JOBS: Final = (
+    sa.select(*(plain(TABLES["job"].c[name]) for name in COLUMNS["job"]), Value.type)
+    .outerjoin_from(Job, CallNode, CallNode.call_hash == Job.call_hash)
+    .outerjoin(Value, Value.value_hash == CallNode.value_hash)
+    .where(in_parameter(Job.id, "ids"))
+)
+_CHILD_JOBS: Final = (
+    sa.select(Job.parent_id, Job.id)
+    .where(in_parameter(Job.parent_id, "ids"))
+    .order_by(Job.start_time, Job.id)
+)
+_RESULTS: Final = (
+    sa.select(ArgumentResult.arg_hash, ArgumentResult.result_call_hash)
+    .join(Argument, Argument.arg_hash == ArgumentResult.arg_hash)
+    .where(in_parameter(Argument.call_hash, "ids"))
+    .order_by(ArgumentResult.result_call_hash)
+)
 
 
 async def read_data(
     database: Database, value_store: ValueStore | None, value_hash: str, type_name: str
 ) -> bytes:
     """Return the bytes of one value, from the database or else the value store; none if neither has them."""
-
-    async def operation(session: AsyncSession) -> bytes | None:
-        statement = sa.select(plain(Value.value)).where(Value.value_hash == value_hash)
-        data: bytes | None = await session.scalar(statement)
-        return data
-
-    data = await database.read(operation)
+    rows = await database.fetch(_SELECT_DATA, {"ids": [value_hash]})
+    data: bytes | None = rows[0][0] if rows else None
     if not data and value_store is not None:
         with suppress(CorruptValueError):
             data, _ = await value_store.get(value_hash, type_name)
@@ -274,41 +287,35 @@ def group_pairs(pairs: Iterable[Sequence[Any]]) -> dict[Any, list[Any]]:
     return groups
 
 
-def _build_jobs(rows: Sequence[Any], pairs: Sequence[Any]) -> dict[str, Record]:
+def _build_jobs(rows: Sequence[Row], pairs: Sequence[Row]) -> Iterator[Built]:
     children = group_pairs(pairs)
-    records = {}
     for *cells, result_type in rows:
         status = get_job_status(cells[2], bool(cells[4]), result_type)
-        records[cells[0]] = JOB.build(cells, status, children.get(cells[0], []))
-    return records
+        yield cells[0], JOB.build(cells, status, children.get(cells[0], []))
 
 
-def _build_values(rows: Sequence[Any], pairs: Sequence[Any]) -> dict[str, Record]:
+def _build_values(rows: Sequence[Row], pairs: Sequence[Row]) -> Iterator[Built]:
     subvalues = group_pairs((parent, child) for child, parent in pairs)
-    records = {}
-    for *cells, _, path, name, namespace, source in rows:
+    for value_hash, type_name, value_format, data, _, path, name, namespace, source in rows:
         subtype = None
         if path is not None:
             subtype = build_subtype("File", (path,))
         elif name is not None:
             subtype = build_subtype("Task", (name, namespace, source))
-        cells[3] = cells[3] or b""
-        records[cells[0]] = VALUE.build(cells, subvalues.get(cells[0], []), subtype)
-    return records
+        row = (value_hash, type_name, value_format, data or b"")
+        yield value_hash, VALUE.build(row, subvalues.get(value_hash, []), subtype)
 
 
 def _build_calls(
-    rows: Sequence[Any], arguments: Sequence[Any], results: Sequence[Any], edges: Sequence[Any]
-) -> dict[str, Record]:
-    by_call = defaultdict(list)
-    for arg_hash, call_hash, *cells in arguments:
-        by_call[call_hash].append((arg_hash, *cells))
+    rows: Sequence[Row], arguments: Sequence[Row], results: Sequence[Row], edges: Sequence[Row]
+) -> Iterator[Built]:
+    by_call = group_pairs((argument[1], argument) for argument in arguments)
     upstreams = group_pairs(results)
     children = group_pairs((parent, child) for parent, child, _ in edges)
-    return {
-        row[0]: CALL_NODE.build(row, build_args(by_call.get(row[0], ()), upstreams), children.get(row[0], []))
-        for row in rows
-    }
+    for row in rows:
+        call_hash = row[0]
+        args = build_args(by_call.get(call_hash, ()), upstreams)
+        yield call_hash, CALL_NODE.build(row, args, children.get(call_hash, []))
 
 
 async def has_records(database: Database, ids: Iterable[str] | AsyncIterable[str]) -> list[str]:
@@ -322,21 +329,17 @@ async def has_records(database: Database, ids: Iterable[str] | AsyncIterable[str
 
 async def find_present(database: Database, ids: Collection[str]) -> set[str]:
     """Return those of the ids that some record in the database has."""
-
-    async def operation(session: AsyncSession) -> set[str]:
-        found: set[str] = set()
-        for key in reversed(RECORD_KEYS.values()):
-            missing = set(ids) - found
-            if missing:
-                found |= await get_existing(session, key, missing)
-        return found
-
-    return await database.read(operation)
+    missing = set(ids)
+    for key in reversed(RECORD_KEYS.values()):
+        if missing:
+            missing -= await find_existing(database, key.class_.__tablename__, key.key, missing)
+    return set(ids) - missing
 
 
 __all__ = [
     "BATCH_SIZE",
     "RECORD_KEYS",
+    "SELECT_VALUES",
     "RecordReader",
     "fetch",
     "find_present",
@@ -345,5 +348,4 @@ __all__ = [
     "has_records",
     "iter_batches",
     "read_data",
-    "select_values",
 ]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.exc import DBAPIError
 
-from aredun.database.record_rows import get_existing, insert_rows
+from aredun.database.record_rows import find_existing, get_existing, insert_rows
 from aredun.errors import InvalidRecordError, RedunDatabaseError
-from aredun.models import Argument, CallEdge, CallNode, Execution, Job, Tag, Task, Value
+from aredun.models import Argument, CallEdge
 from aredun.record_checks import find_alteration
 from aredun.record_fields import KINDS, ParsedRecord
 from aredun.records.derive import derive_evaluations, derive_subtree_tasks, get_facts, update_current
@@ -40,14 +40,8 @@ WINDOW_BYTES: Final = 1 << 25
 # How many call nodes whose hash does not follow from their fields are compared with how many hashes.
 _MAX_TRIALS: Final = 1_000_000
 
-_KEYS: Final[dict[str, Any]] = {
-    "Execution": Execution.id,
-    "Job": Job.id,
-    "CallNode": CallNode.call_hash,
-    "Value": Value.value_hash,
-    "Task": Task.hash,
-    "Tag": Tag.tag_hash,
-}
+# Where the ids of what records need are found.
+_KEYS: Final = {**{kind.name: (kind.table, kind.pk) for kind in KINDS.values()}, "Task": ("task", "hash")}
 _KEY_SIZES: Final = {
     "tag_edit": 2,
     "subvalue": 2,
@@ -258,7 +252,10 @@ class RecordWriter:
         """Write what can go in of a window, and return the rest."""
         missing = await asyncio.to_thread(window.find_missing)
         if missing:
-            missing = await self._database.read(lambda session: _find_absent(session, missing))
+            missing = {
+                kind: ids - await find_existing(self._database, *_KEYS[kind], ids)
+                for kind, ids in missing.items()
+            }
         ready, waiting = await asyncio.to_thread(window.split, missing)
         ready = await self._refuse_empty(ready)
         for chunk in cut(ready, self._batch_size):
@@ -270,7 +267,7 @@ class RecordWriter:
         empty = {item.id for item in items if item.kind == "Value" and not item.size}
         if not empty:
             return items
-        found = await self._database.read(lambda session: get_existing(session, Value.value_hash, empty))
+        found = await find_existing(self._database, "value", "value_hash", empty)
         if self._store is not None:
             for value_hash in empty - found:
                 if await self._store.has(value_hash):
@@ -330,10 +327,6 @@ def _is_refusal(error: Exception) -> bool:
         return True
     cause = error.__cause__
     return isinstance(cause, DBAPIError) and not bool(cause.connection_invalidated)
-
-
-async def _find_absent(session: AsyncSession, needs: dict[str, set[str]]) -> dict[str, set[str]]:
-    return {kind: ids - await get_existing(session, _KEYS[kind], ids) for kind, ids in needs.items()}
 
 
 def cut(items: Sequence[ParsedRecord], size: int) -> list[Sequence[ParsedRecord]]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from aredun.column_types import in_array
-from aredun.database.record_rows import get_existing, insert_rows
+from aredun.column_types import in_parameter
+from aredun.database.record_rows import find_existing, insert_rows
 from aredun.errors import InvalidRecordError
-from aredun.models import CallNode, Execution, Job, Subvalue, Tag, Value
+from aredun.models import Job, Subvalue
 from aredun.record_checks import Verdict, check_record
+from aredun.record_fields import KINDS
 from aredun.records.keys import pack, unpack, unpack_all
 from aredun.records.window import Window
 from aredun.records.write import write_items
@@ -29,14 +30,6 @@ if TYPE_CHECKING:
     from aredun.sync.plan import Plan
     from aredun.sync.source import Source
     from aredun.value_store import ValueStore
-
-_KEYS: Final[dict[str, Any]] = {
-    "Execution": Execution.id,
-    "Job": Job.id,
-    "CallNode": CallNode.call_hash,
-    "Value": Value.value_hash,
-    "Tag": Tag.tag_hash,
-}
 
 
 class Destination:
@@ -59,27 +52,22 @@ class Destination:
     async def find_present(self, kind: str, ids: Collection[str]) -> set[str]:
         """Return those of the ids that need not be copied: unfinished jobs are not among them."""
         if kind == "Job":
-            statement = sa.select(Job.id).where(in_array(Job.id, ids), Job.end_time.is_not(None))
+            return {row[0] for row in await self.database.fetch(_FINISHED_JOBS, {"ids": sorted(ids)})}
+        return await find_existing(self.database, KINDS[kind].table, KINDS[kind].pk, ids)
 
-            async def get_finished(session: AsyncSession) -> set[str]:
-                return set((await session.execute(statement)).scalars())
 
-            return await self.database.read(get_finished)
-        return await self.database.read(lambda session: get_existing(session, _KEYS[kind], ids))
+_FINISHED_JOBS: Final = sa.select(Job.id).where(in_parameter(Job.id, "ids"), Job.end_time.is_not(None))
+_COUNT_SUBVALUES: Final = (
+    sa.select(Subvalue.parent_value_hash, sa.func.count())
+    .where(in_parameter(Subvalue.parent_value_hash, "ids"))
+    .group_by(Subvalue.parent_value_hash)
+)
 
 
 async def count_subvalues(database: Database, ids: Collection[str]) -> dict[str, int]:
     """Return the numbers of subvalues of those of the values that have any."""
-    statement = (
-        sa.select(Subvalue.parent_value_hash, sa.func.count())
-        .where(in_array(Subvalue.parent_value_hash, ids))
-        .group_by(Subvalue.parent_value_hash)
-    )
-
-    async def operation(session: AsyncSession) -> dict[str, int]:
-        return {row[0]: row[1] for row in await session.execute(statement)}
-
-    return await database.read(operation)
+    rows = await database.fetch(_COUNT_SUBVALUES, {"ids": sorted(ids)})
+    return {row[0]: row[1] for row in rows}
 
 
 class Copier:

@@ -4,36 +4,33 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
-from aredun.column_types import in_array
+from aredun.column_types import in_parameter
+from aredun.database.record_rows import plain, select_column
 from aredun.models import (
     Argument,
     ArgumentResult,
-    CallEdge,
     CallNode,
-    Evaluation,
     Execution,
     Job,
     Subvalue,
     Tag,
-    TagEdit,
     Value,
 )
 from aredun.records.derive import hash_evaluation
 from aredun.records.keys import KeySet, pack, unpack, unpack_all
-from aredun.records.read import fetch
 from aredun.records.walk import find_models
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncSession
-
     from aredun.database import Database
+    from aredun.record_fields import Row
     from aredun.records.keys import Key
 
 # Ids that one statement asks for.
@@ -130,34 +127,18 @@ class Walker:
                         jobs.append(record_id)
                     else:
                         others.append(record_id)
-        async for rows in self._ask(
-            jobs, lambda part: sa.select(Job.execution_id).where(in_array(Job.id, part))
-        ):
-            executions.update((row[0], None) for row in rows)
+        executions.update((row[0], None) for row in await self._read(_EXECUTIONS_OF_JOBS, jobs))
         return list(executions), others
 
     async def _get_executions(self, ids: list[str] | None) -> list[tuple[str, int]]:
         """Return executions with the numbers of their jobs, newest first."""
-        jobs = sa.select(Job.execution_id, sa.func.count()).group_by(Job.execution_id)
-        starts = sa.select(Execution.id, Job.start_time).join(Job, Job.id == Execution.job_id)
         if ids is None:
-            parts = [await self._read(starts)], [await self._read(jobs)]
+            starts, sizes = await self._read(_ALL_STARTS), await self._read(_ALL_SIZES)
         else:
-            parts = (
-                [
-                    rows
-                    async for rows in self._ask(ids, lambda part: starts.where(in_array(Execution.id, part)))
-                ],
-                [
-                    rows
-                    async for rows in self._ask(
-                        ids, lambda part: jobs.where(in_array(Job.execution_id, part))
-                    )
-                ],
-            )
-        sizes = {row[0]: row[1] for rows in parts[1] for row in rows}
-        newest = sorted((row for rows in parts[0] for row in rows), key=lambda row: row[1], reverse=True)
-        return [(row[0], sizes.get(row[0], 0)) for row in newest]
+            starts, sizes = await self._read(_STARTS, ids), await self._read(_SIZES, ids)
+        of_execution = dict(map(tuple, sizes))
+        starts.sort(key=itemgetter(1), reverse=True)
+        return [(execution_id, of_execution.get(execution_id, 0)) for execution_id, _ in starts]
 
     async def walk(self, executions: Sequence[str], others: Sequence[str]) -> Plan:
         """Return what some roots own and no earlier group did."""
@@ -186,15 +167,15 @@ class Walker:
             new = [waiting.popleft() for _ in range(min(len(waiting), STEP))]
             new = [each for each in new if self._seen["Execution"].add(each)]
             plan.executions.extend(map(pack, new))
-            rows = await self._read(_select_jobs(new))
+            rows = await self._read(_JOBS, new)
             for job_id, task_hash, call_hash, start_time in rows:
                 if self._seen["Job"].add(job_id):
                     found.append((start_time, pack(job_id)))
                 tasks.add(task_hash)
                 if call_hash is not None:
                     calls[call_hash] = None
-            waiting.extend(row[0] for row in await self._read(_select_related(new)))
-        found.sort(key=lambda pair: pair[0])
+            waiting.extend(row[0] for row in await self._read(_RELATED, new))
+        found.sort(key=itemgetter(0))
         plan.jobs.extend(key for _, key in found)
         return list(calls), tasks
 
@@ -215,37 +196,18 @@ class Walker:
             new = [each for each in new if self._seen["CallNode"].add(each)]
             if not new:
                 continue
-            own = sa.select(
-                CallNode.call_hash,
-                CallNode.task_hash,
-                CallNode.args_hash,
-                CallNode.value_hash,
-                CallNode.timestamp,
-            )
             evaluations: list[str] = []
-            for call_hash, task_hash, args_hash, value_hash, timestamp in await self._read(
-                own.where(in_array(CallNode.call_hash, new))
-            ):
+            for call_hash, task_hash, args_hash, value_hash, timestamp in await self._read(_CALLS, new):
                 found.append((timestamp, pack(call_hash)))
                 values.add(task_hash)
                 values.add(value_hash)
                 evaluations.append(hash_evaluation(task_hash, args_hash))
-            steps = sa.select(Evaluation.value_hash).where(in_array(Evaluation.eval_hash, evaluations))
-            cached.update(row[0] for row in await self._read(steps))
-            arguments = (
-                sa.select(Argument.value_hash, ArgumentResult.result_call_hash)
-                .outerjoin(ArgumentResult, ArgumentResult.arg_hash == Argument.arg_hash)
-                .where(in_array(Argument.call_hash, new))
-            )
-            for value_hash, upstream in await self._read(arguments):
-                values.add(value_hash)
-                if upstream is not None and upstream not in self._seen["CallNode"]:
-                    waiting.append(upstream)
-            children = sa.select(CallEdge.child_id).where(in_array(CallEdge.parent_id, new))
-            for (child,) in await self._read(children):
-                if child not in self._seen["CallNode"]:
-                    waiting.append(child)
-        found.sort(key=lambda pair: pair[0])
+            cached.update(row[0] for row in await self._read(_STEPS, evaluations))
+            values.update(row[0] for row in await self._read(_ARGUMENTS, new))
+            seen = self._seen["CallNode"]
+            for statement in (_UPSTREAMS, _CHILDREN):
+                waiting.extend(row[0] for row in await self._read(statement, new) if row[0] not in seen)
+        found.sort(key=itemgetter(0))
         plan.calls.extend(key for _, key in found)
         return values, cached
 
@@ -264,8 +226,7 @@ class Walker:
             new = [waiting.popleft() for _ in range(min(len(waiting), STEP))]
             new = [each for each in new if self._seen[kind].add(each)]
             plan.values.extend(map(pack, new))
-            edges = sa.select(Subvalue.parent_value_hash, Subvalue.value_hash)
-            for parent, child in await self._read(edges.where(in_array(Subvalue.parent_value_hash, new))):
+            for parent, child in await self._read(_SUBVALUES, new):
                 plan.parents.add(pack(parent))
                 if child not in self._seen[kind]:
                     waiting.append(child)
@@ -276,50 +237,69 @@ class Walker:
         for keys in (plan.executions, plan.jobs, plan.calls, plan.values):
             for start in range(0, len(keys), STEP):
                 part = unpack_all(keys[start : start + STEP])
-                rows = await self._read(sa.select(Tag.tag_hash).where(in_array(Tag.entity_id, part)))
-                waiting.extend(row[0] for row in rows)
+                waiting.extend(row[0] for row in await self._read(_TAGS, part))
         while waiting:
             new = [waiting.popleft() for _ in range(min(len(waiting), STEP))]
             new = [each for each in new if self._seen["Tag"].add(each)]
             if not new:
                 continue
             plan.tags.extend(map(pack, new))
-            rows = await self._read(sa.select(Tag.tag_hash).where(in_array(Tag.entity_id, new)))
-            waiting.extend(row[0] for row in rows)
-            edits = sa.select(TagEdit.parent_id, TagEdit.child_id).where(
-                sa.or_(in_array(TagEdit.parent_id, new), in_array(TagEdit.child_id, new))
-            )
-            for pair in await self._read(edits):
-                waiting.extend(pair)
+            for statement in (_TAGS, _REPLACED_TAGS, _NEWER_TAGS):
+                waiting.extend(row[0] for row in await self._read(statement, new))
 
-    async def _ask(self, ids: Sequence[str], make: Any) -> AsyncIterator[Sequence[Any]]:
+    async def _read(self, statement: sa.SelectBase, ids: Sequence[str] | None = None) -> list[Row]:
+        """Return the rows of a statement, for `ids` step by step if there are any."""
+        if ids is None:
+            return await self._database.fetch(statement, {})
+        rows: list[Row] = []
         for start in range(0, len(ids), STEP):
-            yield await self._read(make(ids[start : start + STEP]))
-
-    async def _read(self, statement: sa.Executable) -> Sequence[Any]:
-        async def operation(session: AsyncSession) -> Sequence[Any]:
-            return await fetch(session, statement)
-
-        return await self._database.read(operation)
+            rows += await self._database.fetch(statement, {"ids": ids[start : start + STEP]})
+        return rows
 
 
-def _select_jobs(executions: list[str]) -> sa.Executable:
-    return sa.select(Job.id, Job.task_hash, Job.call_hash, Job.start_time).where(
-        in_array(Job.execution_id, executions)
-    )
-
-
-def _select_related(executions: list[str]) -> sa.Executable:
+def _select_related() -> sa.CompoundSelect[Any]:
     """Select executions that share a job with those given: as parent, child or root of one of theirs."""
     parent, child, root = aliased(Job), aliased(Job), aliased(Job)
     return sa.union(
         sa.select(parent.execution_id)
         .join(child, child.parent_id == parent.id)
-        .where(in_array(child.execution_id, executions), parent.execution_id != child.execution_id),
+        .where(in_parameter(child.execution_id, "ids"), parent.execution_id != child.execution_id),
         sa.select(child.execution_id)
         .join(parent, child.parent_id == parent.id)
-        .where(in_array(parent.execution_id, executions), parent.execution_id != child.execution_id),
+        .where(in_parameter(parent.execution_id, "ids"), parent.execution_id != child.execution_id),
         sa.select(root.execution_id)
         .join(Execution, Execution.job_id == root.id)
-        .where(in_array(Execution.id, executions), root.execution_id != Execution.id),
+        .where(in_parameter(Execution.id, "ids"), root.execution_id != Execution.id),
     )
+
+
+_EXECUTIONS_OF_JOBS: Final = select_column("job", "execution_id", "id")
+_ALL_STARTS: Final = sa.select(Execution.id, plain(Job.start_time)).join(Job, Job.id == Execution.job_id)
+_STARTS: Final = _ALL_STARTS.where(in_parameter(Execution.id, "ids"))
+_ALL_SIZES: Final = sa.select(Job.execution_id, sa.func.count()).group_by(Job.execution_id)
+_SIZES: Final = _ALL_SIZES.where(in_parameter(Job.execution_id, "ids"))
+_JOBS: Final = sa.select(Job.id, Job.task_hash, Job.call_hash, plain(Job.start_time)).where(
+    in_parameter(Job.execution_id, "ids")
+)
+_RELATED: Final = _select_related()
+_CALLS: Final = sa.select(
+    CallNode.call_hash,
+    CallNode.task_hash,
+    CallNode.args_hash,
+    CallNode.value_hash,
+    plain(CallNode.timestamp),
+).where(in_parameter(CallNode.call_hash, "ids"))
+_STEPS: Final = select_column("evaluation", "value_hash", "eval_hash")
+_ARGUMENTS: Final = select_column("argument", "value_hash", "call_hash")
+_UPSTREAMS: Final = (
+    sa.select(ArgumentResult.result_call_hash)
+    .join(Argument, ArgumentResult.arg_hash == Argument.arg_hash)
+    .where(in_parameter(Argument.call_hash, "ids"))
+)
+_CHILDREN: Final = select_column("call_edge", "child_id", "parent_id")
+_SUBVALUES: Final = sa.select(Subvalue.parent_value_hash, Subvalue.value_hash).where(
+    in_parameter(Subvalue.parent_value_hash, "ids")
+)
+_TAGS: Final = select_column("tag", "tag_hash", "entity_id")
+_REPLACED_TAGS: Final = select_column("tag_edit", "parent_id", "child_id")
+_NEWER_TAGS: Final = select_column("tag_edit", "child_id", "parent_id")

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import defaultdict
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from aredun.column_types import in_array
+from aredun.column_types import in_parameter
 from aredun.database.record_rows import select_rows
 from aredun.hashing import json_dumps
-from aredun.models import Argument, ArgumentResult, CallEdge, CallNode
+from aredun.models import Argument, ArgumentResult, CallNode
 from aredun.record_fields import ParsedRecord
 from aredun.records.derive import hash_evaluation
-from aredun.records.read import fetch, read_data, select_values
+from aredun.records.read import SELECT_VALUES, list_in_turns, read_data
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncSession
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from aredun.database import Database
     from aredun.record_fields import Row
@@ -46,11 +44,8 @@ class Source:
         self._database = database
         self._value_store = value_store
 
-    async def _read(self, *statements: sa.Executable) -> list[Sequence[Any]]:
-        async def operation(session: AsyncSession) -> list[Sequence[Any]]:
-            return [await fetch(session, statement) for statement in statements]
-
-        return await self._database.read(operation)
+    async def _read(self, ids: Sequence[str], *statements: sa.SelectBase) -> list[list[Row]]:
+        return [await self._database.fetch(statement, {"ids": ids}) for statement in statements]
 
     async def iter_items(self, kind: str, ids: list[str]) -> AsyncIterator[list[ParsedRecord]]:
         """Yield the records of one kind with the given ids, ready to be written.
@@ -61,60 +56,45 @@ class Source:
             async for items in self._iter_values(ids):
                 yield items
             return
-        make: Any
-        statements: list[sa.Executable]
-        if kind == "Tag":
-            make = _make_tags
-            statements = [select_rows("tag", "tag_hash", ids), select_rows("tag_edit", "child_id", ids)]
-        elif kind == "CallNode":
-            make, statements = _make_calls, _select_calls(ids)
-        elif kind == "Job":
-            make, statements = _make_jobs, [select_rows("job", "id", ids)]
-        else:
-            make, statements = _make_executions, [select_rows("execution", "id", ids)]
-        made: list[ParsedRecord] = await asyncio.to_thread(make, *await self._read(*statements))
-        yield made
+        make, statements = _MAKERS[kind]
+        yield await list_in_turns(make(*await self._read(ids, *statements)))
 
     async def get_evaluations(self, ids: list[str]) -> list[Row]:
         """Return the cached single steps of calls, as rows of `evaluation` sorted by key."""
-        calls = sa.select(CallNode.task_hash, CallNode.args_hash).where(in_array(CallNode.call_hash, ids))
-        (pairs,) = await self._read(calls)
+        (pairs,) = await self._read(ids, _STEPS)
         keys = sorted({hash_evaluation(task_hash, args_hash) for task_hash, args_hash in pairs})
-        (rows,) = await self._read(select_rows("evaluation", "eval_hash", keys))
-        return sorted(tuple(row) for row in rows)
+        (rows,) = await self._read(keys, select_rows("evaluation", "eval_hash"))
+        return sorted(rows)
 
     async def _iter_values(self, ids: list[str]) -> AsyncIterator[list[ParsedRecord]]:
-        rows, edges = await self._read(select_values(ids), select_rows("subvalue", "parent_value_hash", ids))
+        rows, edges = await self._read(ids, SELECT_VALUES, select_rows("subvalue", "parent_value_hash"))
         children = defaultdict(list)
-        for child, parent in edges:
-            children[parent].append((child, parent))
+        for edge in edges:
+            children[edge[1]].append(edge)
         small = [row for row in rows if row[3]]
-        yield await asyncio.to_thread(_make_values, small, [row[3] for row in small], children)
-        batch: list[Any] = []
-        data: list[bytes] = []
+        yield await list_in_turns(_make_values(small, children))
+        batch: list[Row] = []
+        size = 0
         for row in rows:
             if not row[3]:
-                batch.append(row)
-                data.append(await read_data(self._database, self._value_store, row[0], row[1]))
-                if sum(map(len, data)) >= LARGE_BATCH:
-                    yield await asyncio.to_thread(_make_values, batch, data, children)
-                    batch, data = [], []
+                data = await read_data(self._database, self._value_store, row[0], row[1])
+                batch.append((*row[:3], data, *row[4:]))
+                size += len(data)
+                if size >= LARGE_BATCH:
+                    yield list(_make_values(batch, children))
+                    batch, size = [], 0
         if batch:
-            yield await asyncio.to_thread(_make_values, batch, data, children)
+            yield list(_make_values(batch, children))
 
 
-def _select_calls(ids: list[str]) -> list[sa.Executable]:
-    results = (
-        sa.select(Argument.call_hash, ArgumentResult.arg_hash, ArgumentResult.result_call_hash)
-        .join(Argument, Argument.arg_hash == ArgumentResult.arg_hash)
-        .where(in_array(Argument.call_hash, ids))
-    )
-    return [
-        select_rows("call_node", "call_hash", ids),
-        select_rows("argument", "call_hash", ids),
-        results,
-        select_rows("call_edge", "parent_id", ids).order_by(CallEdge.parent_id, CallEdge.call_order),
-    ]
+_STEPS: Final = sa.select(CallNode.task_hash, CallNode.args_hash).where(
+    in_parameter(CallNode.call_hash, "ids")
+)
+_RESULTS: Final = (
+    sa.select(Argument.call_hash, ArgumentResult.arg_hash, ArgumentResult.result_call_hash)
+    .join(Argument, Argument.arg_hash == ArgumentResult.arg_hash)
+    .where(in_parameter(Argument.call_hash, "ids"))
+)
 
 
 def _to_text(cell: Any) -> Any:
@@ -124,56 +104,64 @@ def _to_text(cell: Any) -> Any:
     return cell
 
 
-def _make_executions(rows: Iterable[Any]) -> list[ParsedRecord]:
-    return [ParsedRecord("Execution", tuple(row)) for row in rows]
+def _make_executions(rows: Iterable[Row]) -> Iterator[ParsedRecord]:
+    return (ParsedRecord("Execution", row) for row in rows)
 
 
-def _make_jobs(rows: Iterable[Any]) -> list[ParsedRecord]:
-    return [
-        ParsedRecord("Job", (job_id, _to_text(start), _to_text(end), task_hash, bool(cached), *links))
-        for job_id, start, end, task_hash, cached, *links in rows
-    ]
+def _make_jobs(rows: Iterable[Row]) -> Iterator[ParsedRecord]:
+    for job_id, start, end, task_hash, cached, *links in rows:
+        row = (job_id, _to_text(start), _to_text(end), task_hash, bool(cached), *links)
+        yield ParsedRecord("Job", row)
 
 
-def _make_values(
-    rows: Iterable[Any], data: Iterable[bytes], children: dict[str, list[Row]]
-) -> list[ParsedRecord]:
-    items = []
-    for row, content in zip(rows, data, strict=True):
-        value_hash, type_name, value_format, _, _, path, name, namespace, source = row
-        parts: list[Any] = []
+def _make_values(rows: Iterable[Row], children: dict[str, list[Row]]) -> Iterator[ParsedRecord]:
+    for row in rows:
+        value_hash, _, _, _, _, path, name, namespace, source = row
+        parts: Any = ()
         if path is not None:
-            parts += ("file", (value_hash, path))
+            parts = ("file", (value_hash, path))
         if name is not None:
-            parts += ("task", (value_hash, name, namespace, source))
-        for edge in children.get(value_hash, ()):
-            parts += ("subvalue", edge)
-        items.append(ParsedRecord("Value", (value_hash, type_name, value_format, content), parts))
-    return items
+            parts = (*parts, "task", (value_hash, name, namespace, source))
+        if value_hash in children:
+            parts = [*parts, *chain.from_iterable(("subvalue", edge) for edge in children[value_hash])]
+        yield ParsedRecord("Value", row[:4], parts)
 
 
 def _make_calls(
-    rows: Iterable[Any], arguments: Iterable[Any], results: Iterable[Any], edges: Iterable[Any]
-) -> list[ParsedRecord]:
-    items = {}
-    for *cells, timestamp in rows:
-        items[cells[0]] = ParsedRecord("CallNode", (*cells, _to_text(timestamp)), [])
-    parts: dict[str, Any] = {call_hash: item.parts for call_hash, item in items.items()}
+    rows: Iterable[Row], arguments: Iterable[Row], results: Iterable[Row], edges: Iterable[Row]
+) -> Iterator[ParsedRecord]:
+    parts: dict[str, list[Any]] = {row[0]: [] for row in rows}
     for row in arguments:
-        parts[row[1]] += ("argument", tuple(row))
-    for call_hash, arg_hash, upstream in results:
-        parts[call_hash] += ("argument_result", (arg_hash, upstream))
+        parts[row[1]] += ("argument", row)
+    for call_hash, *result in results:
+        parts[call_hash] += ("argument_result", tuple(result))
     for row in edges:
-        parts[row[0]] += ("call_edge", tuple(row))
-    return list(items.values())
+        parts[row[0]] += ("call_edge", row)
+    for *cells, timestamp in rows:
+        yield ParsedRecord("CallNode", (*cells, _to_text(timestamp)), parts[cells[0]])
 
 
-def _make_tags(rows: Iterable[Any], edits: Iterable[Any]) -> list[ParsedRecord]:
+def _make_tags(rows: Iterable[Row], edits: Iterable[Row]) -> Iterator[ParsedRecord]:
     parents: dict[str, list[Any]] = defaultdict(list)
-    for parent, child in edits:
-        parents[child] += ("tag_edit", (parent, child))
-    # The text that PostgreSQL has for JSON is not the normal form that hashes are taken over.
-    return [
-        ParsedRecord("Tag", (*cells, json_dumps(json.loads(value))), parents.get(cells[0], ()))
-        for *cells, value in rows
-    ]
+    for edit in edits:
+        parents[edit[1]] += ("tag_edit", edit)
+    for *cells, value in rows:
+        # The text that PostgreSQL has for JSON is not the normal form that hashes are taken over.
+        yield ParsedRecord("Tag", (*cells, json_dumps(json.loads(value))), parents.get(cells[0], ()))
+
+
+# Per kind of record: what makes the records of the rows of the statements.
+_MAKERS: Final[dict[str, tuple[Callable[..., Iterator[ParsedRecord]], tuple[sa.SelectBase, ...]]]] = {
+    "Tag": (_make_tags, (select_rows("tag", "tag_hash"), select_rows("tag_edit", "child_id"))),
+    "CallNode": (
+        _make_calls,
+        (
+            select_rows("call_node", "call_hash"),
+            select_rows("argument", "call_hash"),
+            _RESULTS,
+            select_rows("call_edge", "parent_id", ("parent_id", "call_order")),
+        ),
+    ),
+    "Job": (_make_jobs, (select_rows("job", "id"),)),
+    "Execution": (_make_executions, (select_rows("execution", "id"),)),
+}
