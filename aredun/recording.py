@@ -32,7 +32,8 @@ from aredun.models import Job
 from aredun.nested import iter_nested_value
 from aredun.tags import build_tag_row
 from aredun.value_sizes import Weight, weigh
-from aredun.values import is_file, is_task
+from aredun.values import get_type_registry, is_file, is_task
+from aredun.values.task_value import make_recorded_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -114,11 +115,17 @@ class ValueRecorder:
         """Make the rows of a task, once."""
         rows = self._tasks.get(task.hash)
         if rows is None:
-            rows = await self.prepare(task)
+            rows = await (self.prepare(task) if is_task(task) else self._prepare_likeness(task))
             if len(self._tasks) >= KEPT_TASKS:
                 self._tasks.clear()
             self._tasks[task.hash] = rows
         return rows
+
+    async def _prepare_likeness(self, task: Any) -> ValueRows:
+        """Make the rows of anything that has what a task is known by."""
+        # Another registry than our own would not know our stand-in for a task.
+        recorder = ValueRecorder(get_type_registry(), self._config, self._value_store)
+        return await recorder.prepare(make_recorded_task(task))
 
     def _serialize(self, value: Any, data: bytes | None, *, plain: bool = False) -> _Serialized:
         registry = self._registry

@@ -219,6 +219,30 @@ async def test_a_cancelled_reader_takes_nothing_from_the_others(backend: RedunBa
         await readers[0]
 
 
+@pytest.mark.parametrize("bad", ["nul \0 inside", "half \ud800", 5, b"bytes"], ids=repr)
+async def test_a_bad_question_takes_nothing_from_the_others(backend: RedunBackendDb, bad: Any) -> None:
+    hashes = [await backend.record_value(["asked", number]) for number in range(10)]
+
+    def check(eval_hash: Any) -> Any:
+        return backend.check_cache(
+            "t" * 40, "a" * 40, eval_hash, "e", set(), CacheScope.BACKEND, CacheCheckValid.FULL
+        )
+
+    answers = await asyncio.gather(
+        *map(backend.get_value, hashes[:5]),
+        backend.get_value(bad),
+        check(bad),
+        *map(backend.get_value, hashes[5:]),
+        *(check(str(number) * 40) for number in range(5)),
+        return_exceptions=True,
+    )
+    # What cannot be a hash is not recorded (sqlite), or the question is refused.
+    assert answers[5] == (None, False) or isinstance(answers[5], Exception)
+    assert answers[:5] + answers[7:12] == [(["asked", number], True) for number in range(10)]
+    assert answers[12:] == [(None, None, CacheResult.MISS)] * 5
+    assert backend.database.checked_out == 0
+
+
 async def test_values_in_a_value_store(database_url: str, tmp_path: Path) -> None:
     config = {"value_store_path": str(tmp_path / "values"), "value_store_min_size": "200"}
     async with RedunBackendDb(database_url, config) as backend:

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import threading
 from collections import namedtuple
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -13,6 +14,7 @@ import redun
 import sqlalchemy as sa
 from redun.backends.base import TagEntity as OriginalTagEntity
 from redun.backends.db import RedunBackendDb as OriginalBackend
+from redun.backends.db import Task as OriginalTask
 from redun.expression import SchedulerExpression, TaskExpression
 from redun.value import get_type_registry as get_original_registry
 
@@ -340,6 +342,50 @@ async def test_bad_values_fail_alone(backend: RedunBackendDb) -> None:
     assert isinstance(results[22], RedunDatabaseError)
     for number in range(20):
         assert await backend.get_value(results[number]) == (number, True)
+
+
+async def test_half_a_character_is_refused_in_one_line(backend: RedunBackendDb) -> None:
+    with pytest.raises(RedunDatabaseError, match="surrogates not allowed"):
+        await backend.get_job("half \ud800")
+    with pytest.raises(RedunDatabaseError, match="surrogates not allowed"):
+        await backend.record_job_start(FakeJob(align, FakeExecution(), id="half \ud800"))
+
+
+@dataclass(frozen=True)
+class FakeTask:
+    """What backends read of a task."""
+
+    name: str = "align"
+    namespace: str = "somewhere.else"
+    source: str = "def align(): ..."
+    hash: str = "ab" * 20
+
+    @property
+    def fullname(self) -> str:
+        return f"{self.namespace}.{self.name}"
+
+
+@pytest.mark.parametrize("registry", [None, get_original_registry()], ids=["own", "redun's"])
+async def test_what_looks_like_a_task_is_recorded_as_one(
+    database_url: str, redun_backend: Any, registry: Any
+) -> None:
+    task = FakeTask()
+    job = FakeJob(task, FakeExecution())
+    async with RedunBackendDb(database_url, type_registry=registry) as backend:
+        await backend.record_execution(job.execution.id, ["main"])
+        await backend.record_job_start(job)
+        result_hash = await backend.record_value(1)
+        job.call_hash = await backend.record_call_node(
+            task.fullname, task.hash, "a" * 40, ((), {}), ((), {}), result_hash, [], {task}
+        )
+        await backend.record_job_end(job)
+        assert await backend.get_subtree_tasks(job.call_hash) == {task.hash}
+    recorded = redun_backend.session.query(OriginalTask).one()
+    assert (recorded.hash, recorded.fullname, recorded.source) == (task.hash, task.fullname, task.source)
+    value, is_there = redun_backend.get_value(task.hash)
+    assert is_there
+    assert isinstance(value, redun.Task)
+    assert (value.fullname, value.hash) == (task.fullname, task.hash)
 
 
 async def test_too_large_values_are_refused(database_url: str) -> None:

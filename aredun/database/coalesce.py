@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from aredun.database.retry import is_passing
 from aredun.database.turns import ANSWERS_AT_ONCE, Gathering, Turns
 
 if TYPE_CHECKING:
@@ -72,23 +73,31 @@ class Coalescer(Generic[K, V]):
         for index in range(MAX_KEYS, len(keys), MAX_KEYS):
             self._asked.update((key, asked.pop(key)) for key in keys[index : index + MAX_KEYS])
         try:
-            answers = await self._fetch(keys[:MAX_KEYS])
-        except BaseException as error:
+            answers, refused = await self._fetch_apart(keys[:MAX_KEYS])
+        except BaseException:
             for future in _pending(asked.values()):
-                if isinstance(error, asyncio.CancelledError):
-                    future.cancel()
-                else:
-                    future.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
-            return
+                future.cancel()
+            raise
         turns = Turns(ANSWERS_AT_ONCE)
         for key, futures in asked.items():
-            answer = answers.get(key)
+            error, answer = refused.get(key), answers.get(key)
             for future in futures:
                 if not future.done():
-                    future.set_result(answer)
+                    future.set_result(answer) if error is None else future.set_exception(error)
                     await turns.pause_after()
+
+    async def _fetch_apart(self, keys: Sequence[K]) -> tuple[Mapping[K, V], dict[K, Exception]]:
+        """Fetch the answers of keys; if one of them is at fault, find it and let it fail alone."""
+        try:
+            return await self._fetch(keys), {}
+        except Exception as error:
+            cause = error.__cause__
+            if len(keys) == 1 or is_passing(cause if isinstance(cause, Exception) else error):
+                return {}, dict.fromkeys(keys, error)
+        middle = len(keys) // 2
+        answers, refused = await self._fetch_apart(keys[:middle])
+        more_answers, more_refused = await self._fetch_apart(keys[middle:])
+        return {**answers, **more_answers}, {**refused, **more_refused}
 
     async def close(self) -> None:
         """Wait for the groups under way."""

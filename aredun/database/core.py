@@ -36,7 +36,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_DRIVER_ERRORS = (SQLAlchemyError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+_DRIVER_ERRORS = (
+    SQLAlchemyError,
+    sqlite3.Error,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OSError,
+    # What sqlite's driver says to half a character; that of PostgreSQL has an error of its own.
+    UnicodeEncodeError,
+)
 
 
 def get_file_path(db_uri: str) -> Path | None:

@@ -29,6 +29,7 @@ __all__ = [
     "get_task_registry",
     "get_tuple_type_length",
     "hash_args_eval",
+    "make_recorded_task",
     "make_undefined_task",
     "merge_contexts",
 ]
@@ -324,6 +325,19 @@ class TaskValue(Value):
             self._task_options_base = task._task_options_base
             self.source = task.source or get_func_source(task.func)
             self._hash_includes = task._hash_includes
+
+
+def make_recorded_task(task: Any) -> TaskValue:
+    """Return what is stored of a task, given anything with its `name`, `namespace`, `source` and `hash`."""
+    recorded = TaskValue.__new__(TaskValue)
+    recorded.name, recorded.namespace = task.name, task.namespace
+    recorded.source, recorded.hash = task.source, task.hash
+    recorded.version = None
+    recorded.compat = []
+    recorded.script = False
+    recorded._task_options_override = {}
+    recorded._export_options = set()
+    return recorded
 
 
 def make_undefined_task(fullname: str) -> Callable[..., Any]:
