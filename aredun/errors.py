@@ -27,5 +27,8 @@ class InvalidRecordError(RedunDatabaseError):
     """A record is malformed, forged or damaged; the message names the record."""
 
 
-class UsageError(AredunError):
-    """A bad argument, id, path or option; the command prints the message alone and exits with 2."""
+class UsageError(AredunError, ValueError):
+    """A bad argument, id, path or option; the command prints the message alone and exits with 2.
+
+    It is a `ValueError` too, which is what redun raises for most of these.
+    """

@@ -16,6 +16,7 @@ from aredun.models import Argument, CallNode, Execution, File, Job, Subvalue, Ta
 from aredun.query_conditions import among, identity
 from aredun.query_filters import PRIMARY_KEYS, filter_arguments, filter_id_prefix
 from aredun.query_scan import Scan, get_load_options
+from aredun.tag_syntax import is_storable_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -190,6 +191,9 @@ async def find_file(backend: Repository, path: str) -> FileUse | None:
         one that started last (between a file of its own and one inside a value, that of the job that ended
         last).
     """
+
+    if not is_storable_text(path):
+        return None
 
     async def operation(session: AsyncSession) -> FileUse | None:
         alone = await _get_last_result(session, path, inside=False)

@@ -263,9 +263,7 @@ class CallGraphQuery:
 
     def filter_execution_tags(self, tags: Iterable[tuple[str, Any]]) -> CallGraphQuery:
         """Filter by current tags of the execution that a record belongs to; it must carry all of them."""
-        return self._add_execution_clauses(
-            [filters.execution_tag_clause(tag) for tag in _to_list(tags, "tags")]
-        )
+        return self._add_execution_clauses(filters.execution_tag_clauses(_to_list(tags, "tags")))
 
     def order_by(self, order_by: str) -> CallGraphQuery:
         """

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 from aredun.column_types import in_array
+from aredun.tag_syntax import is_storable_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -197,10 +198,14 @@ def any_of(conditions: Sequence[Condition]) -> Condition:
 
 
 def is_one_of(column: Any, values: Sequence[str]) -> ColumnElement[bool]:
-    """Return the condition that a text column is one of the values, however many they are."""
-    if len(values) == 1:
-        return column == values[0]  # type: ignore[no-any-return]
-    return in_array(column, values)
+    """Return the condition that a text column is one of the values, however many they are.
+
+    A value that no database can store is none that a record has.
+    """
+    storable = [value for value in values if is_storable_text(value)]
+    if len(storable) == 1:
+        return column == storable[0]  # type: ignore[no-any-return]
+    return in_array(column, storable)
 
 
 def combine(conditions: Iterable[ColumnElement[bool]]) -> ColumnElement[bool]:

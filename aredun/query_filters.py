@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from aredun import statuses
 from aredun.column_types import JSON, matches_wildcards, starts_with
+from aredun.errors import UsageError
 from aredun.models import Argument, CallNode, Execution, File, Job, Subvalue, Tag, Task, Value
 from aredun.query_conditions import (
     Condition,
@@ -20,7 +21,7 @@ from aredun.query_conditions import (
     unindexed,
     unsought,
 )
-from aredun.tag_syntax import ANY_VALUE
+from aredun.tag_syntax import ANY_VALUE, is_storable_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -59,6 +60,9 @@ def _on_key(name: str, match: Callable[[Any], ColumnElement[bool]]) -> Condition
 def filter_id_prefix(prefix: str) -> Callable[[str], Condition]:
     """Return the filter of records whose id begins with a prefix, and of tasks of that name."""
 
+    if not is_storable_text(prefix):
+        return filter_nothing
+
     def condition(name: str) -> Condition:
         begins = _on_key(name, lambda key: starts_with(key, prefix))
         if name != "Task":
@@ -96,9 +100,9 @@ def filter_task_names(names: Iterable[str]) -> Callable[[str], Condition | None]
             namespace, dot, name = full_name.rpartition(".")
             clause = task.name == name
             clauses.append(sa.and_(clause, task.namespace == namespace) if dot else clause)
-        return sa.or_(*clauses)
+        return sa.or_(sa.false(), *clauses)
 
-    names = list(names)
+    names = [name for name in names if is_storable_text(name)]
     task = alias(Task, "named_task")
     tasks = sa.select(task.hash).where(matches(task))
 
@@ -197,10 +201,12 @@ def filter_value_types(types: Sequence[str]) -> Callable[[str], Condition | None
 def filter_file_paths(paths: Sequence[str]) -> Callable[[str], Condition | None]:
     """Return the filter of files whose path matches a pattern, in which `*` stands for any text."""
 
+    exact = [path for path in paths if "*" not in path]
+    patterns = [path for path in paths if "*" in path and is_storable_text(path)]
+
     def matches(column: Any) -> ColumnElement[bool]:
-        exact = [path for path in paths if "*" not in path]
-        clauses = [matches_wildcards(column, path) for path in paths if "*" in path]
-        return sa.or_(*([is_one_of(column, exact)] if exact else []), *clauses)
+        clauses = [matches_wildcards(column, pattern) for pattern in patterns]
+        return sa.or_(sa.false(), *([is_one_of(column, exact)] if exact else []), *clauses)
 
     def branches(column: Any) -> list[Select[Any]]:
         file = alias(File, "file_1")
@@ -211,7 +217,7 @@ def filter_file_paths(paths: Sequence[str]) -> Callable[[str], Condition | None]
 
 def _tagged_ids(tag: Any, tags: tuple[str, Any], column: Any) -> Select[Any]:
     key, value = tags
-    select = sa.select(tag.entity_id).where(tag.is_current, column(tag.key) == key)
+    select = sa.select(tag.entity_id).where(tag.is_current, is_one_of(column(tag.key), [key]))
     if value is ANY_VALUE:
         return select
     if value is None:
@@ -225,6 +231,8 @@ def filter_tags(tags: Sequence[tuple[str, Any]]) -> list[Callable[[str], Conditi
     """Return one filter per tag, of records that carry the tag."""
 
     def make(tag: tuple[str, Any]) -> Callable[[str], Condition]:
+        tag = _check_tag(tag)
+
         def branches(column: Any) -> list[Select[Any]]:
             return [_tagged_ids(alias(Tag, "tag_1"), tag, column)]
 
@@ -238,9 +246,21 @@ def execution_ids_clause(ids: Sequence[str]) -> Callable[[Any], ColumnElement[bo
     return lambda column: is_one_of(column, ids)
 
 
-def execution_tag_clause(tag: tuple[str, Any]) -> Callable[[Any], ColumnElement[bool]]:
-    """Return the demand that an execution carries a tag."""
-    return lambda column: column.in_(_tagged_ids(alias(Tag, "execution_tag"), tag, identity))
+def execution_tag_clauses(tags: Sequence[tuple[str, Any]]) -> list[Callable[[Any], ColumnElement[bool]]]:
+    """Return the demands that an execution carries each of the tags; without tags, that there is one."""
+
+    def make(tag: tuple[str, Any]) -> Callable[[Any], ColumnElement[bool]]:
+        tag = _check_tag(tag)
+        return lambda column: column.in_(_tagged_ids(alias(Tag, "execution_tag"), tag, identity))
+
+    return [make(tag) for tag in tags] or [lambda _: sa.true()]
+
+
+def _check_tag(tag: Any) -> tuple[str, Any]:
+    match tag:
+        case (str(key), value):
+            return key, value
+    raise UsageError(f"tag {tag!r} is not a pair: give (key, value)")
 
 
 def filter_executions(

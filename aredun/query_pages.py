@@ -86,8 +86,9 @@ def parse_cursor(cursor: str, order_by: str | None, record_types: Collection[str
         record_type, cursor_order, values = json.loads(base64.urlsafe_b64decode(cursor))
         *times, key = values
         fits = cursor_order == order_by and record_type in record_types
-        if not fits or len(values) != len(get_order(record_type, order_by == "time").columns):
-            raise UsageError("the cursor is another query's: start again without one")
-        return record_type, (*map(datetime.fromisoformat, times), str(key))
+        place = (*map(datetime.fromisoformat, times), str(key)) if fits else ()
     except (ValueError, TypeError) as error:
         raise UsageError(f"invalid cursor {cursor!r}: start again without one") from error
+    if not fits or len(place) != len(get_order(record_type, order_by == "time").columns):
+        raise UsageError("the cursor is another query's: start again without one")
+    return record_type, place

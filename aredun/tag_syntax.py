@@ -163,7 +163,9 @@ def check_tag_value(value: Any) -> Any:
 
 def is_storable_text(text: str) -> bool:
     """Tell whether both databases can store a text: it has no NUL and no surrogate that stands alone."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    if "\0" in text:
+        return False
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _is_storable(value: Any) -> bool:

@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from redun.backends.db import Execution, Job, Value
+from redun.backends.db import Argument, Execution, Job, Value
 from redun.backends.db import RedunBackendDb as OriginalBackend
 from redun.backends.db.serializers import RecordSerializer
 from rich.console import Console
@@ -139,8 +139,18 @@ def test_filters_choose_what_is_shown(log: Log, original: Any) -> None:
     assert log("--job", "--exec-id", "~1", "--count").split() == ["2", "Job"]
     assert len(log("--job", "-n", "3").splitlines()) == 3
     assert log("--job", "-n", "0") == ""
+    # A filter on jobs or tasks chooses them, where redun shows every execution.
+    assert {line.split()[0] for line in log("--task-name", "pack").splitlines()} == {"Job", "Task"}
+    argument = original.query(Argument).first()
+    lines = log("--arg", argument.value_hash).splitlines()
+    jobs = original.query(Job).filter(Job.call_hash == argument.call_hash)
+    assert {job.id[:8] for job in jobs} <= {line.split()[1] for line in lines}
+    assert log("--task-hash", "none", "--count").split() == ["0", "Job", "0", "Task"]
     counts = {line.split()[1]: line.split()[0] for line in log("--all", "--count").splitlines()}
     assert counts["Job"] == str(original.query(Job).count())
+    # What is counted is what is shown: executions, unless other types are chosen.
+    assert log("--count").split() == [counts["Execution"], "Execution"]
+    assert log("-", "--count").split()[:4] == ["1", "Execution", "0", "Job"]
     assert json.loads(log("--all", "--count", "--json"))["Job"] == int(counts["Job"])
     files = log("--file").splitlines()
     assert [line.split()[0] for line in files] == ["File"] * 4
@@ -235,6 +245,29 @@ def test_nothing_stored_is_run_or_steers_the_terminal(log: Log, original: Any) -
             assert "\\x1b[31mred" in text
     finally:
         original.delete(bomb)
+        original.commit()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_text_that_the_terminal_has_no_letters_for_is_escaped(
+    encoding: str, repository: tuple[str, Recorded, Path], original: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A word of a command line that is not UTF-8 comes with half a character, and redun records it so.
+    execution = original.query(Execution).order_by(Execution.id).first()
+    args = execution.args
+    execution.args = json.dumps(["redun", "run", "\u2603", "\udc9bx"])
+    original.commit()
+    try:
+        data = io.BytesIO()
+        with io.TextIOWrapper(data, encoding=encoding) as screen:
+            monkeypatch.setattr("sys.stdout", screen)
+            assert main(["log", "--db", repository[0], "--tag", "\u2603", "--exec"]) == 0
+            assert main(["log", "--db", repository[0], execution.id]) == 0
+            screen.flush()
+            text = data.getvalue().decode(encoding)
+        assert "run \\u2603 \\udc9bx" in text.replace("\u2603", "\\u2603")
+    finally:
+        execution.args = args
         original.commit()
 
 

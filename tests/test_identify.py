@@ -87,6 +87,9 @@ async def test_ambiguous_and_unknown_ids_are_told(
         await infer_id(reader, "no-such-id", required=True)
     with pytest.raises(UsageError, match="id is empty"):
         await infer_id(reader, "")
+    for text in ("\0", "x\udc80"):
+        assert await infer_id(reader, text) is None
+        assert await find_file(reader, text) is None
     letters = "0123456789abcdef"
     crowded = next(
         letter

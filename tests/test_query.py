@@ -310,6 +310,52 @@ def test_one_first_and_empty(repository: Repository) -> None:
     repository.run(ask)
 
 
+def test_no_choice_matches_nothing(repository: Repository) -> None:
+    async def ask(query: CallGraphQuery) -> None:
+        for name in (
+            *("filter_ids", "filter_execution_ids", "filter_task_names", "filter_task_hashes"),
+            *("filter_arguments", "filter_results", "filter_value_types", "filter_file_paths"),
+        ):
+            assert await collect(getattr(query, name)([]).all()) == [], name
+
+    repository.run(ask)
+
+
+def test_no_execution_tags_leave_what_belongs_to_an_execution(repository: Repository) -> None:
+    expected = repository.original_query().filter_execution_tags([])
+
+    async def ask(query: CallGraphQuery) -> None:
+        asked = query.filter_execution_tags([])
+        rows = await collect(asked.select("type", "id"))
+        assert sorted(rows) == sorted(set(expected.select("type", "id")))
+        assert await collect(asked.count()) == list(expected.count())
+
+    repository.run(ask)
+
+
+@pytest.mark.parametrize("text", ["\0", "a\0", "\ud800", "a\udfffb"])
+def test_text_that_no_database_stores_matches_nothing(repository: Repository, text: str) -> None:
+    async def ask(query: CallGraphQuery) -> None:
+        for asked in (
+            query.filter_ids([text]),
+            query.like_id(text),
+            query.filter_execution_ids([text]),
+            query.filter_task_names([text, f"{text}.double"]),
+            query.filter_task_hashes([text]),
+            query.filter_arguments([text]),
+            query.filter_results([text]),
+            query.filter_value_types([text]),
+            query.filter_file_paths([text, f"{text}*"]),
+            query.filter_tags([(text, ANY_VALUE)]),
+            query.filter_execution_tags([(text, 1)]),
+        ):
+            assert await collect(asked.all()) == []
+        known = query.filter_ids([text, repository.recorded.jobs[0]])
+        assert (await known.one()).id == repository.recorded.jobs[0]
+
+    repository.run(ask)
+
+
 def test_queries_are_immutable(repository: Repository) -> None:
     async def ask(query: CallGraphQuery) -> None:
         before = await collect(query.select("id", flat=True))
@@ -381,13 +427,17 @@ def test_a_slow_reader_holds_no_connection(repository: Repository, small_steps: 
         (lambda query: query.select("name"), "unknown column 'name'"),
         (lambda query: query.select("id", "type", flat=True), "exactly one column"),
         (lambda query: query.filter_ids("abc"), "must be a list"),
+        (lambda query: query.filter_tags(["abc"]), "tag 'abc' is not a pair"),
+        (lambda query: query.filter_execution_tags([(1, 2)]), r"tag \(1, 2\) is not a pair"),
     ],
 )
 def test_bad_arguments_are_refused_at_once(
     repository: Repository, wrong: Callable[[CallGraphQuery], Any], message: str
 ) -> None:
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match=message) as caught:
         wrong(CallGraphQuery(repository.backend))
+    # redun raises ValueError for most of these, so whoever catches that goes on doing so.
+    assert isinstance(caught.value, ValueError)
 
 
 def test_bad_cursors_and_sizes_are_refused(repository: Repository) -> None:

@@ -80,9 +80,11 @@ def get_abandoned_after(args: argparse.Namespace, backend: RedunBackendDb) -> ti
 async def run(args: argparse.Namespace, console: Console) -> int:
     """Show what the arguments ask for."""
     async with open_backend(args) as backend:
-        query = await make_query(backend, args)
+        query = _choose_types(await make_query(backend, args), args)
         if args.count:
-            await show_counts(query if args.id is None else query.like_id(args.id), args, console)
+            await show_counts(
+                query if args.id is None else await _match_id(backend, query, args.id), args, console
+            )
             return 0
         with paged(console, not args.no_pager and args.format == "text") as output:
             printer = RecordPrinter(backend, output, get_abandoned_after(args, backend), args.full)
@@ -132,11 +134,27 @@ async def show_counts(query: CallGraphQuery, args: argparse.Namespace, console: 
     printer.flush()
 
 
-def has_type_filters(args: argparse.Namespace) -> bool:
-    """Tell whether the arguments choose record types; if not, executions are shown."""
-    names = ("all", "exec", "job", "call_node", "task", "value", "file", "file_path")
-    implied = ("exec_status", "job_status", "value_type")
-    return any(getattr(args, name) for name in (*names, *implied))
+def _choose_types(query: CallGraphQuery, args: argparse.Namespace) -> CallGraphQuery:
+    """Confine a query to executions, unless the arguments ask for other types or have filters that do."""
+    types = ("all", "exec", "job", "call_node", "task", "value", "file")
+    filters = (
+        "exec_status",
+        "job_status",
+        "task_name",
+        "task_hash",
+        "value_type",
+        "file_path",
+        "result",
+        "arg",
+    )
+    if args.id is not None or any(getattr(args, name) for name in (*types, *filters)):
+        return query
+    return query.filter_types({"Execution"})
+
+
+async def _match_id(backend: RedunBackendDb, query: CallGraphQuery, text: str) -> CallGraphQuery:
+    special = await infer_specialty_id(backend, text)
+    return query.like_id(text) if special is None else query.filter_ids([_get_key(special)])
 
 
 async def _show_id(
@@ -179,8 +197,6 @@ async def _show_query(
     args: argparse.Namespace,
     console: Console,
 ) -> None:
-    if args.id is None and not has_type_filters(args):
-        query = query.filter_types({"Execution"})
     if args.format == "json":
         await print_records(backend, _limit(query.select("id", flat=True), args.limit), console)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -67,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _execute(arguments: list[str]) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name or value may hold what the terminal's encoding has not: that must not end the command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if arguments[:1] in (["-V"], ["--version"]):
         sys.stdout.write(f"aredun {_get_version()}\n")
         return EXIT_OK

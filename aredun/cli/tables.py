@@ -36,7 +36,7 @@ MAX_PREVIEW = 200
 DEFAULT_PAGER = "less -F -K -R -S -X"
 
 # What is shown was written by anybody: no character of it may steer the terminal.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
@@ -179,7 +179,9 @@ def paged(console: Console, enabled: bool = True) -> Iterator[Console]:
         return
     # `less` without options would show colours as escapes.
     environment = {"LESS": "FRSX"} | os.environ
-    with subprocess.Popen(command, stdin=subprocess.PIPE, encoding="utf-8", env=environment) as pager:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, encoding="utf-8", errors="backslashreplace", env=environment
+    ) as pager:
         try:
             yield Console(
                 file=pager.stdin,
