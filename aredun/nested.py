@@ -16,7 +16,7 @@ def is_named_tuple(value: Any) -> bool:
     return isinstance(value, tuple) and hasattr(value, "_fields")
 
 
-def _get_children(value: Any) -> list[Any] | None:
+def get_children(value: Any) -> list[Any] | None:
     """List the direct children of a container, or return None for a leaf."""
     kind = type(value)
     if kind in _CONTAINERS or is_named_tuple(value):
@@ -50,7 +50,7 @@ def iter_nested_value(value: Any) -> Iterator[Any]:
     ValueError
         If a container holds itself (redun never comes back from one).
     """
-    children = _get_children(value)
+    children = get_children(value)
     if children is None:
         yield value
         return
@@ -63,7 +63,7 @@ def iter_nested_value(value: Any) -> Iterator[Any]:
             open_ids.discard(id(owner))
             continue
         item = rest.pop()
-        children = _get_children(item)
+        children = get_children(item)
         if children is None:
             yield item
         elif id(item) in open_ids:

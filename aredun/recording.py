@@ -29,7 +29,7 @@ from aredun.database.rows import (
 from aredun.errors import RedunDatabaseError, UsageError
 from aredun.hashing import hash_argument, hash_call_node
 from aredun.models import Job
-from aredun.nested import iter_nested_value
+from aredun.nested import get_children
 from aredun.tags import build_tag_row
 from aredun.value_sizes import Weight, weigh
 from aredun.values import get_type_registry, is_file, is_task
@@ -284,22 +284,23 @@ def find_upstream_calls(expression: Any) -> frozenset[str]:
     if weigh(expression) is Weight.PLAIN:
         return frozenset()
     found: set[str] = set()
-    seen: set[int] = set()
-    queue = [expression]
-    while queue:
-        for leaf in iter_nested_value(queue.pop()):
-            if id(leaf) in seen:
-                continue
-            leaf_type: Any = type(leaf)
-            kind = _lineage_kind(leaf_type)
-            call_hash = getattr(leaf, "call_hash", None) if kind != "upstreams" else None
-            if isinstance(call_hash, str) and call_hash:
-                found.add(call_hash)
-            elif kind != "call":
-                upstreams = getattr(leaf, "_upstreams", None)
-                if isinstance(upstreams, list | tuple):
-                    seen.add(id(leaf))
-                    queue.append(list(upstreams))
+    # Kept, so that no other object can come by the same id.
+    seen: dict[int, Any] = {}
+    stack = [expression]
+    while stack:
+        item = stack.pop()
+        if id(item) in seen:
+            continue
+        seen[id(item)] = item
+        item_type: Any = type(item)
+        kind = _lineage_kind(item_type)
+        call_hash = getattr(item, "call_hash", None) if kind != "upstreams" else None
+        if isinstance(call_hash, str) and call_hash:
+            found.add(call_hash)
+        elif kind != "call":
+            upstreams = getattr(item, "_upstreams", None)
+            is_followed = isinstance(upstreams, list | tuple | set | frozenset)
+            stack.extend(upstreams if is_followed else get_children(item) or ())
     return frozenset(found)
 
 

@@ -270,6 +270,27 @@ def test_lineage_is_found_as_redun_finds_it() -> None:
         assert find_upstream_calls(expression) == set(original._find_arg_upstreams(expression)), expression
 
 
+@dataclass
+class LazyCall:
+    """Anything that knows its call, or what it was made of: here a container as redun sees it."""
+
+    call_hash: str | None = None
+    _upstreams: Any = ()
+    note: Any = None
+
+
+LazyPair = namedtuple("LazyPair", ["call_hash", "value"])
+
+
+def test_lineage_is_found_on_containers_too() -> None:
+    assert find_upstream_calls(LazyCall("1" * 40)) == {"1" * 40}
+    assert find_upstream_calls({"a": [LazyPair("2" * 40, 1)]}) == {"2" * 40}
+    made_of = LazyCall(_upstreams=[LazyCall("1" * 40), (LazyCall("2" * 40), 5)])
+    assert find_upstream_calls([made_of, {3: LazyCall("3" * 40)}]) == {digit * 40 for digit in "123"}
+    # One that came from nowhere is a container like any other.
+    assert find_upstream_calls(LazyCall(_upstreams=None, note=[LazyCall("4" * 40)])) == {"4" * 40}
+
+
 def test_a_long_sum_of_expressions_is_followed() -> None:
     total = evaluated(align(1), "1" * 40)["sample"]
     for number in range(3000):
