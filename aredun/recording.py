@@ -299,8 +299,10 @@ def find_upstream_calls(expression: Any) -> frozenset[str]:
             found.add(call_hash)
         elif kind != "call":
             upstreams = getattr(item, "_upstreams", None)
-            is_followed = isinstance(upstreams, list | tuple | set | frozenset)
-            stack.extend(upstreams if is_followed else get_children(item) or ())
+            if isinstance(upstreams, list | tuple | set | frozenset):
+                stack.extend(upstreams)
+            else:
+                stack.extend(get_children(item) or ())
     return frozenset(found)
 
 
