@@ -12,7 +12,18 @@ import pytest
 
 from aredun.dataflow import describe_node, make_dataflow_dom, serialize_dataflow, walk_dataflow
 from aredun.dataflow.downstream import walk_downstream
-from aredun.dataflow.nodes import ValueRef
+from aredun.dataflow.load import Loader
+from aredun.dataflow.nodes import (
+    ArgumentRef,
+    ArgumentValue,
+    CallNodeRef,
+    CallNodeValue,
+    DataflowEdge,
+    DataflowNode,
+    TaskRef,
+    ValueRef,
+)
+from aredun.server.dataflow_socket import EdgeWriter
 from tests.support.dataflow import make_chains, make_hash
 from tests.support.server import serve
 
@@ -85,6 +96,65 @@ async def test_bounds(served: Served, merged: str) -> None:
     messages = await served.receive_all(f"/ws/dataflow/{merged}?max_edges=7&sections=0")
     assert [message.get("seq") for message in messages] == [1, 2, 3, 4, 5, 6, 7, None]
     assert messages[-1] == {"type": "end", "edges": 7, "is_cut": True}
+
+
+async def test_a_walk_that_ends_at_its_bound_is_whole(served: Served, merged: str) -> None:
+    """Only a walk that has more edges than were asked for is cut."""
+    edges = (await served.receive_all(f"/ws/dataflow/{merged}?batch=500&sections=0"))[-1]["edges"]
+    messages = await served.receive_all(f"/ws/dataflow/{merged}?batch=500&sections=0&max_edges={edges}")
+    assert messages[-1] == {"type": "end", "edges": edges}
+    messages = await served.receive_all(f"/ws/dataflow/{merged}?batch=500&sections=0&max_edges={edges - 1}")
+    assert messages[-1] == {"type": "end", "edges": edges - 1, "is_cut": True}
+
+
+async def test_batches_are_filled(served: Served, merged: str) -> None:
+    """The first edge leaves alone; after it few large messages carry the edges."""
+    sizes = []
+    async with served.connect(f"/ws/dataflow/{merged}?sections=0&batch=500") as websocket:
+        async for text in websocket:
+            sizes.append(len(json.loads(text)))
+    assert sum(sizes) > 3_000
+    assert sizes[0] == 1
+    assert max(sizes) <= 500
+    assert len(sizes) < 25
+
+
+async def test_a_bounded_walk_loads_little_more(
+    backend: RedunBackendDb, merged: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many streams at once must not each hold what their clients have not asked for."""
+    loaded = 0
+    load_edges = Loader.load_edges
+
+    async def count_nodes(self: Loader, session: Any, nodes: Any, *, with_parents: bool) -> Any:
+        nonlocal loaded
+        loaded += len(nodes)
+        return await load_edges(self, session, nodes, with_parents=with_parents)
+
+    monkeypatch.setattr(Loader, "load_edges", count_nodes)
+    edges = [edge async for edge in walk_dataflow(backend, ValueRef(merged), max_edges=1_500)]
+    assert len(edges) == 1_500
+    assert loaded < 2_250
+
+
+def test_edges_are_written_as_they_are_described() -> None:
+    """Whatever their hashes, tasks and arguments are called, and however often they come."""
+    writer, seq = EdgeWriter(), 0
+    for text in ("5a4d7e0a", 'q"uote', "line\n\x00\x1b[31m", "</script>", "\ud800", "\u00e9", ""):
+        call = CallNodeRef(text, TaskRef("1" + text, text, text), ValueRef(text))
+        argument = ArgumentRef(text, call, ValueRef(text), None, text)
+        nodes: list[DataflowNode] = [
+            call,
+            ValueRef(text),
+            ArgumentValue(argument, ValueRef(text)),
+            CallNodeValue(call, ValueRef(text)),
+        ]
+        for src in nodes:
+            for dest in (*nodes, None):
+                seq += 1
+                expected = {"type": "edge", "seq": seq, "src": describe_node(src)}
+                expected["dest"] = None if dest is None else describe_node(dest)
+                assert json.loads(writer.write(seq, DataflowEdge(src, dest))) == expected
 
 
 BAD_REQUESTS = [

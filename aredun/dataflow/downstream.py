@@ -22,6 +22,7 @@ from aredun.dataflow.decide import (
     result_key,
 )
 from aredun.dataflow.engine import Walk
+from aredun.dataflow.lookahead import MAX_LIMIT
 from aredun.dataflow.nodes import argument_order
 from aredun.dataflow.refs import DECODE_CHUNK, in_chunks
 
@@ -42,6 +43,7 @@ def walk_downstream(
     max_depth: int | None = None,
     max_edges: int | None = None,
     after: int = 0,
+    look_ahead: int = MAX_LIMIT,
 ) -> AsyncGenerator[DataflowEdge, None]:
     """Walk everything that was derived from a node, depth first: what must be redone if it was wrong.
 
@@ -66,6 +68,8 @@ def walk_downstream(
     after : int
         Skip this many edges: with the number of the last edge received (they count from 1) a walk goes on
         behind it.
+    look_ahead : int
+        Most nodes that are loaded at a time: fewer take less memory, and more statements.
 
     Yields
     ------
@@ -80,7 +84,13 @@ def walk_downstream(
     TypeError
         The object is no dataflow node.
     """
-    walk = Walk(DownstreamLoader(backend.database), max_depth=max_depth, max_edges=max_edges, after=after)
+    walk = Walk(
+        DownstreamLoader(backend.database),
+        max_depth=max_depth,
+        max_edges=max_edges,
+        after=after,
+        look_ahead=look_ahead,
+    )
     return walk.run(init_node)
 
 

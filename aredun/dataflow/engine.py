@@ -8,7 +8,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aredun.dataflow.decide import argument_key, call_key, make_node, result_key
-from aredun.dataflow.lookahead import LookAhead, Pending
+from aredun.dataflow.lookahead import MAX_LIMIT, LookAhead, Pending
 from aredun.dataflow.nodes import CallNodeRef, CallNodeValue, DataflowEdge, get_identity
 from aredun.errors import UsageError
 
@@ -91,18 +91,26 @@ class Walk:
         Its direction.
     max_depth, max_edges, after : int, optional
         See `walk_dataflow`.
+    look_ahead : int
+        Most nodes that one load looks at: the fewer, the less memory a walk takes and the more statements.
     """
 
     def __init__(
-        self, source: Source, *, max_depth: int | None = None, max_edges: int | None = None, after: int = 0
+        self,
+        source: Source,
+        *,
+        max_depth: int | None = None,
+        max_edges: int | None = None,
+        after: int = 0,
+        look_ahead: int = MAX_LIMIT,
     ) -> None:
-        check_bounds(max_depth=max_depth, max_edges=max_edges, after=after)
+        check_bounds(max_depth=max_depth, max_edges=max_edges, after=after, look_ahead=look_ahead)
         self._source = source
         self._max_depth = max_depth
         self._after = after
         self._last = None if max_edges is None else after + max_edges
         self._pending = Pending()
-        self._ahead = LookAhead(source, self._pending, self._last)
+        self._ahead = LookAhead(source, self._pending, look_ahead)
 
     async def run(self, init_node: Any) -> AsyncGenerator[DataflowEdge, None]:
         """Yield the edges of the walk."""
@@ -118,7 +126,7 @@ class Walk:
                 node: DataflowNode = ready if owner is None else make_node(ready, owner, tasks)
                 entry = ahead.entries.pop(key, None)
                 if entry is None:
-                    entry = await ahead.load(key)
+                    entry = await ahead.load(key, None if self._last is None else self._last - count)
                 steps = entry or self._source.complete(node)
                 source = get_call(node)
                 # A destination that waits as a step has to remember whose argument it is.

@@ -79,17 +79,18 @@ class LookAhead:
         Loads entries.
     pending : Pending
         The walk that they are for.
-    last : int, optional
-        Number of the last edge that is wanted: no more than that is worth loading.
+    most : int
+        Most nodes that one load looks at.
     """
 
-    def __init__(self, source: Source, pending: Pending, last: int | None = None) -> None:
+    def __init__(self, source: Source, pending: Pending, most: int = MAX_LIMIT) -> None:
         self._source = source
-        self._most = MAX_LIMIT if last is None else max(FIRST_LIMIT, min(MAX_LIMIT, 2 * last))
+        self._bound = most
+        self._most = most
         self._pending = pending
         # Taken from by the walk itself: a call per node would be felt.
         self.entries: dict[str, Entry] = {}
-        self._limit = FIRST_LIMIT
+        self._limit = min(FIRST_LIMIT, most)
         self._seeds = 4
         self._stops: dict[str, None] = {}
         self._layers = 1
@@ -98,19 +99,25 @@ class LookAhead:
         # Whether the walk is to call `prefetch` as soon as its stack is complete.
         self.is_due = False
 
-    async def load(self, key: str) -> Entry:
+    async def load(self, key: str, rest: int | None = None) -> Entry:
         """Load the entry of a node that has none, and others ahead of the walk.
 
         Parameters
         ----------
         key : str
             Key of the node that the walk expands now.
+        rest : int, optional
+            Number of edges that are still wanted, of which every node has at least one: entries beyond
+            that are not worth loading.
 
         Returns
         -------
         Entry
             The steps out of it; it is forgotten here.
         """
+        if rest is not None:
+            self._most = max(FIRST_LIMIT, min(self._bound, rest - len(self.entries)))
+            self._limit = min(self._limit, self._most)
         if self._task is not None:
             # The walk has caught up with what is on its way.
             task, self._task = self._task, None
@@ -122,7 +129,7 @@ class LookAhead:
         if key not in self.entries:
             await self._load(key)
         # Loading the next entries can only begin once the steps of this one are on the stack.
-        self.is_due = self._limit >= PREFETCH_LIMIT
+        self.is_due = self._limit >= PREFETCH_LIMIT and (rest is None or len(self.entries) < rest)
         return self.entries.pop(key)
 
     def prefetch(self) -> None:
@@ -220,7 +227,7 @@ class LookAhead:
             self._seeds = max(1, seeds // LIMIT_GROWTH)
         else:
             self._seeds = max(1, min(self._limit, self._limit * seeds // max(1, reach.rows)))
-        if len(self.entries) > 4 * MAX_LIMIT:
+        if len(self.entries) > 4 * self._bound:
             self._seeds = 1
 
     async def _find_seeds(self, first: str | None, most: int) -> list[str]:

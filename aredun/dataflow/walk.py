@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aredun.dataflow.decide import make_node
 from aredun.dataflow.engine import Walk, get_call, get_key
 from aredun.dataflow.load import Loader
+from aredun.dataflow.lookahead import MAX_LIMIT
 from aredun.dataflow.nodes import DataflowEdge, get_node_kind
 
 if TYPE_CHECKING:
@@ -152,6 +153,7 @@ def walk_dataflow(
     max_depth: int | None = None,
     max_edges: int | None = None,
     after: int = 0,
+    look_ahead: int = MAX_LIMIT,
 ) -> AsyncGenerator[DataflowEdge, None]:
     """Walk everything that a node came from, depth first.
 
@@ -173,6 +175,8 @@ def walk_dataflow(
     after : int
         Skip this many edges: with the number of the last edge received (they count from 1) a walk goes on
         behind it.
+    look_ahead : int
+        Most nodes that are loaded at a time: fewer take less memory, and more statements.
 
     Yields
     ------
@@ -186,6 +190,12 @@ def walk_dataflow(
     TypeError
         The object is no dataflow node.
     """
-    walk = Walk(Loader(backend.database), max_depth=max_depth, max_edges=max_edges, after=after)
+    walk = Walk(
+        Loader(backend.database),
+        max_depth=max_depth,
+        max_edges=max_edges,
+        after=after,
+        look_ahead=look_ahead,
+    )
     # Handed on as it is: a generator around it would cost every edge.
     return walk.run(init_node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -24,24 +25,32 @@ from aredun.server.finding import find_start
 from aredun.server.streams import end_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Iterable, Mapping
 
     from aredun.backend import RedunBackendDb
-    from aredun.dataflow import DataflowEdge
+    from aredun.dataflow import DataflowEdge, TaskRef
     from aredun.server.metrics import Metrics
     from aredun.server.settings import ServerSettings
     from aredun.server.streams import Sender
 
 UPSTREAM, DOWNSTREAM = "upstream", "downstream"
 
-# Edges that one stream may walk and write before the next one has its turn (about a millisecond).
-SLICE = 40
+# Edges that one stream may walk and write before the next one has its turn (about two milliseconds).
+SLICE = 100
 # Streams that walk at the same time; the others wait for their turn, or for their clients.
 WALKERS = 2
 # Walks beyond their first edges, without those that wait for their clients: each remembers what it has seen.
-STARTED = 24
+STARTED = 16
+# Nodes that a walk loads at a time: the more, the more memory every stream takes.
+LOOK_AHEAD = 2_048
+# How long, in seconds, a walk waits for its client before another walk may begin in its place.
+_PATIENCE = 0.05
+# How long, in seconds, a message with room for more edges waits for them.
+_PACKING_TIME = 0.01
+_MAX_RECENT = 512
+_MAX_NAMES = 10_000
 # Sent messages after which others get the event loop, though the client takes all at once.
-_SEND_SLICE = 40
+_SEND_SLICE = 100
 
 
 class Turns:
@@ -135,7 +144,8 @@ def _get_number(parameters: Mapping[str, str], name: str, default: int) -> int:
 
 def walk(backend: RedunBackendDb, start: Any, request: DataflowRequest) -> Any:
     """Return the walk that a client asks for, from its beginning."""
-    bounds: dict[str, Any] = {"max_edges": request.max_edges}
+    # One more than wanted tells whether there are more.
+    bounds: dict[str, Any] = {"max_edges": request.max_edges + 1, "look_ahead": LOOK_AHEAD}
     if request.max_depth >= 0:
         bounds["max_depth"] = request.max_depth
     if request.direction == DOWNSTREAM:
@@ -143,54 +153,86 @@ def walk(backend: RedunBackendDb, start: Any, request: DataflowRequest) -> Any:
     return walk_dataflow(backend, start, **bounds)
 
 
-def quote(text: str) -> str:
-    """Return a text as JSON; hashes and plain names, which most are, need no escapes."""
-    return f'"{text}"' if text.isalnum() and text.isascii() else dump(text).decode()
+def is_plain(text: str) -> bool:
+    """Tell whether a text, such as a hash, needs no escapes in JSON."""
+    return text.isascii() and text.isalnum()
 
 
 class EdgeWriter:
-    """Writes edges as messages, node by node as `describe_node` has them, in a fifth of its time.
+    """Writes edges as messages, node by node as `describe_node` has them, in a tenth of its time.
 
-    The source of the edge before is not written again, nor is the name of a task.
+    A walk meets most nodes twice within a few edges, first as a destination: such a node is written once. So
+    are the names of tasks and arguments.
     """
 
     def __init__(self) -> None:
-        self._src: Any = None
-        self._src_text = ""
-        self._tasks: dict[Any, str] = {}
+        # By identity: comparing nodes takes longer than writing them. The node is kept, so that its identity
+        # is not given to another.
+        self._recent: dict[int, tuple[Any, str]] = {}
+        self._tasks: dict[str, str] = {}
+        self._names: dict[str, str] = {}
 
     def write(self, seq: int, edge: DataflowEdge) -> str:
         """Return the message of an edge."""
         src, dest = edge
-        if src is not self._src:
-            self._src, self._src_text = src, self._write_node(src)
-        text = "null" if dest is None else self._write_node(dest)
-        return f'{{"type":"edge","seq":{seq},"src":{self._src_text},"dest":{text}}}'
+        recent = self._recent
+        known = recent.get(id(src))
+        src_text = self._remember(src) if known is None else known[1]
+        if dest is None:
+            return f'{{"type":"edge","seq":{seq},"src":{src_text},"dest":null}}'
+        known = recent.get(id(dest))
+        dest_text = self._remember(dest) if known is None else known[1]
+        return f'{{"type":"edge","seq":{seq},"src":{src_text},"dest":{dest_text}}}'
+
+    def _remember(self, node: Any) -> str:
+        text = self._write_node(node)
+        if len(self._recent) >= _MAX_RECENT:
+            self._recent.clear()
+        self._recent[id(node)] = (node, text)
+        return text
 
     def _write_node(self, node: Any) -> str:
         kind = type(node)
         if kind is ArgumentValue:
             argument, value = node
-            call = self._write_call(argument.call_node)
-            name, arg_hash = quote(get_argument_name(argument)), quote(argument.arg_hash)
-            value_hash = quote(value.value_hash)
-            return (
-                f'{{"kind":"ArgumentValue",{call},"value_hash":{value_hash},'
-                f'"arg_hash":{arg_hash},"name":{name}}}'
-            )
-        if kind is CallNodeRef:
-            return f'{{"kind":"CallNode",{self._write_call(node)}}}'
-        if kind is CallNodeValue:
-            call, value_hash = self._write_call(node.call_node), quote(node.value.value_hash)
-            return f'{{"kind":"CallNodeValue",{call},"value_hash":{value_hash}}}'
+            call_node, arg_hash, value_hash = argument.call_node, argument.arg_hash, value.value_hash
+            call_hash = call_node.call_hash
+            if is_plain(f"{call_hash}{arg_hash}{value_hash}"):
+                task = self._quote_task(call_node.task)
+                name = self._quote(get_argument_name(argument))
+                return (
+                    f'{{"kind":"ArgumentValue","call_hash":"{call_hash}","task":{task},'
+                    f'"value_hash":"{value_hash}","arg_hash":"{arg_hash}","name":{name}}}'
+                )
+        elif kind is CallNodeRef:
+            call_hash = node.call_hash
+            if is_plain(call_hash):
+                task = self._quote_task(node.task)
+                return f'{{"kind":"CallNode","call_hash":"{call_hash}","task":{task}}}'
+        elif kind is CallNodeValue:
+            call_node, value = node
+            call_hash, value_hash = call_node.call_hash, value.value_hash
+            if is_plain(f"{call_hash}{value_hash}"):
+                task = self._quote_task(call_node.task)
+                return (
+                    f'{{"kind":"CallNodeValue","call_hash":"{call_hash}","task":{task},'
+                    f'"value_hash":"{value_hash}"}}'
+                )
         return dump(describe_node(node)).decode()
 
-    def _write_call(self, call: CallNodeRef) -> str:
-        task = call.task
-        name = self._tasks.get(task.hash)
-        if name is None:
-            name = self._tasks[task.hash] = quote(task.fullname)
-        return f'"call_hash":{quote(call.call_hash)},"task":{name}'
+    def _quote_task(self, task: TaskRef) -> str:
+        text = self._tasks.get(task.hash)
+        if text is None:
+            text = self._tasks[task.hash] = dump(task.fullname).decode()
+        return text
+
+    def _quote(self, name: str) -> str:
+        text = self._names.get(name)
+        if text is None:
+            if len(self._names) >= _MAX_NAMES:
+                self._names.clear()
+            text = self._names[name] = dump(name).decode()
+        return text
 
 
 class _Buffer:
@@ -201,15 +243,18 @@ class _Buffer:
         self._size = size
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
+        self._wanted = 1
+        self._was_taken = False
         self.closed = False
 
     @property
     def is_full(self) -> bool:
         return len(self._messages) >= self._size
 
-    def put(self, message: str) -> None:
-        self._messages.append(message)
-        self._filled.set()
+    def put(self, messages: Iterable[str]) -> None:
+        self._messages.extend(messages)
+        if len(self._messages) >= self._wanted:
+            self._filled.set()
 
     async def wait_for_space(self) -> None:
         while self.is_full:
@@ -222,15 +267,24 @@ class _Buffer:
 
     async def take(self, most: int) -> list[str]:
         """Return the next messages, at least one; none at the end."""
-        while not self._messages:
-            if self.closed:
-                return []
-            self._filled.clear()
-            await self._filled.wait()
-        taken = [self._messages.popleft() for _ in range(min(most, len(self._messages)))]
+        await self._wait_for(1)
+        if self._was_taken and len(self._messages) < most:
+            # The first edge leaves at once. Later on, few large messages take less time than many small ones.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PACKING_TIME):
+                    await self._wait_for(min(most, self._size))
+        self._was_taken = True
+        messages = self._messages
+        taken = [messages.popleft() for _ in range(min(most, len(messages)))]
         if not self.is_full:
             self._drained.set()
         return taken
+
+    async def _wait_for(self, wanted: int) -> None:
+        self._wanted = wanted
+        while len(self._messages) < wanted and not self.closed:
+            self._filled.clear()
+            await self._filled.wait()
 
 
 class DataflowStream:
@@ -266,6 +320,7 @@ class DataflowStream:
         self._metrics = metrics
         self._buffer = _Buffer(max(2 * SLICE, request.batch))
         self._edges: list[DataflowEdge] | None = [] if request.with_sections else None
+        self._is_cut = False
         self.count = 0
 
     async def run(self, record_id: str, sender: Sender) -> None:
@@ -283,40 +338,59 @@ class DataflowStream:
                 async for section in sections:
                     await self._send(sender, {"type": "section", **section})
         end: dict[str, Any] = {"type": "end", "edges": self.count}
-        if self.count >= self._request.max_edges:
+        if self._is_cut:
             end["is_cut"] = True
         await self._send(sender, end)
 
     async def _walk(self, start: Any) -> None:
         """Walk and write edges, a slice at a time, never ahead of the client by more than the buffer."""
-        write = EdgeWriter().write
-        after, buffer, turn = self._request.after, self._buffer, _Turn(self._turns)
+        request, buffer, turn = self._request, self._buffer, _Turn(self._turns)
+        write, first = EdgeWriter().write, request.after + 1
+        count, due, texts = 0, min(SLICE, first), []
         try:
             await turn.begin()
-            async with aclosing(walk(self._backend, start, self._request)) as edges:
+            async with aclosing(walk(self._backend, start, request)) as edges:
                 async for edge in edges:
-                    self.count += 1
-                    self._keep(edge)
-                    if self.count > after:
-                        buffer.put(write(self.count, edge))
-                    if self.count % SLICE == 0 or self.count == after + 1 or buffer.is_full:
-                        turn.pause()
-                        if buffer.is_full:
-                            turn.yield_start()
-                            await buffer.wait_for_space()
-                        await asyncio.sleep(0)
-                        await turn.resume()
+                    if count == request.max_edges:
+                        self._is_cut = True
+                        break
+                    count += 1
+                    if self._edges is not None:
+                        self._keep(edge)
+                    if count >= first:
+                        texts.append(write(count, edge))
+                    if count == due:
+                        self.count = count
+                        buffer.put(texts)
+                        texts = []
+                        due += first - count if count < first <= count + SLICE else SLICE
+                        await self._pause(turn)
+            self.count = count
+            buffer.put(texts)
         finally:
             turn.end()
             buffer.close()
 
+    async def _pause(self, turn: _Turn) -> None:
+        """Let others walk, and wait until the client has taken what is there."""
+        turn.pause()
+        if self._buffer.is_full:
+            space = asyncio.ensure_future(self._buffer.wait_for_space())
+            try:
+                await asyncio.wait([space], timeout=_PATIENCE)
+                if not space.done():
+                    turn.yield_start()
+                await space
+            finally:
+                space.cancel()
+        await asyncio.sleep(0)
+        await turn.resume()
+
     def _keep(self, edge: DataflowEdge) -> None:
-        if self._edges is None:
-            return
-        if len(self._edges) >= self._settings.max_section_edges:
-            self._edges = None
-        else:
+        if self._edges is not None and len(self._edges) < self._settings.max_section_edges:
             self._edges.append(edge)
+        else:
+            self._edges = None
 
     async def _send_edges(self, sender: Sender) -> None:
         sent = 0
