@@ -5,15 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from redun.backends import db as redun_db
 
-from aredun.dataflow import CallNodeRef, TaskRef, ValueRef, walk_dataflow, walk_downstream
+from aredun.dataflow import (
+    CallNodeRef,
+    CallNodeValue,
+    TaskRef,
+    ValueRef,
+    get_dataflow_call_node,
+    walk_dataflow,
+    walk_downstream,
+)
 from aredun.dataflow.nodes import get_identity
-from tests.support.dataflow import Graph, identify, make_chains, make_popular_value
+from tests.support.dataflow import Graph, get_start_nodes, identify, make_chains, make_popular_value
 from tests.support.dataflow_workflows import run_all
+from tests.support.random_graphs import clear, make_random_graph
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from random import Random
 
 
 async def collect(edges: Any) -> list[Any]:
@@ -89,6 +101,102 @@ async def test_a_list_leads_to_the_calls_that_took_its_parts(backend: Any, redun
     graph.insert(redun_backend)
     edges = await collect(walk_downstream(backend, ValueRef(made["fastqs"])))
     assert get_calls(edges) == {made["all"], made["align1"], made["align2"], made["merge"]}
+
+
+def make_containers() -> tuple[Graph, dict[str, str]]:
+    """Return a call that makes two files, its parent that returns them within something else, calls that use
+    one of them each, and what the graph is made of.
+    """
+    graph = Graph()
+    task = graph.add_task("step")
+    made = {name: graph.add_value(name) for name in ("file1", "file2", "out1", "out2", "seed")}
+    files = [made["file1"], made["file2"]]
+    made["list"] = graph.add_value(["file1", "file2"], files)
+    made["make"] = graph.add_call("make", task, made["list"], 1)
+    graph.add_argument(made["make"], made["seed"], 0)
+    made["wrap"] = graph.add_call("wrap", task, graph.add_value({"files": files, "count": 2}, files), 2)
+    graph.add_child(made["wrap"], made["make"], 0)
+    for number in ("1", "2"):
+        made[f"use{number}"] = graph.add_call(f"use{number}", task, made[f"out{number}"], 3)
+        graph.add_argument(made[f"use{number}"], made[f"file{number}"], 0, None, [made["wrap"]])
+    return graph, made
+
+
+async def test_values_are_followed_from_container_to_container(backend: Any, redun_backend: Any) -> None:
+    graph, made = make_containers()
+    graph.insert(redun_backend)
+    users = {made["use1"], made["use2"]}
+    for start in (made["list"], made["seed"]):
+        calls = get_calls(await collect(walk_downstream(backend, ValueRef(start))))
+        assert calls - {made["make"]} == users
+    made_call = CallNodeRef(made["make"], TaskRef("", ""), ValueRef(""))
+    edges = await collect(walk_downstream(backend, made_call))
+    assert get_calls(edges) == users
+
+
+async def test_other_parts_of_a_result_are_left_out(backend: Any, redun_backend: Any) -> None:
+    graph, made = make_containers()
+    graph.insert(redun_backend)
+    made_call = CallNodeRef(made["make"], TaskRef("", ""), ValueRef(""))
+    for start in (ValueRef(made["file1"]), CallNodeValue(made_call, ValueRef(made["file1"]))):
+        assert get_calls(await collect(walk_downstream(backend, start))) == {made["use1"]}
+
+
+async def test_parts_that_are_not_recorded_are_followed(backend: Any, redun_backend: Any) -> None:
+    graph = Graph()
+    step, gather = graph.add_task("step"), graph.add_task("gather")
+    number, numbers = graph.add_value(5), graph.add_value([5])
+    # redun records files within a list, but no numbers.
+    child, parent = graph.add_call("child", step, number), graph.add_call("parent", gather, numbers)
+    graph.add_child(parent, child, 0)
+    total = graph.add_call("total", step, graph.add_value("total"))
+    graph.add_argument(total, numbers, 0, None, [parent])
+    graph.insert(redun_backend)
+    assert get_calls(await collect(walk_downstream(backend, ValueRef(number)))) == {total}
+
+
+async def test_arguments_with_a_part_in_common(backend: Any, redun_backend: Any) -> None:
+    graph = Graph()
+    task = graph.add_task("step")
+    file = graph.add_value("file")
+    parent, child, grandchild = (
+        graph.add_call(label, task, graph.add_value(label)) for label in ("parent", "child", "grandchild")
+    )
+    graph.add_child(parent, child, 0)
+    graph.add_child(child, grandchild, 0)
+    start = graph.add_value(["file", "other"], [file])
+    graph.add_argument(parent, start, 0)
+    graph.add_argument(child, graph.add_value({"file": "file"}, [file]), 0)
+    graph.add_argument(grandchild, file, 0)
+    graph.insert(redun_backend)
+    found = get_calls(await collect(walk_downstream(backend, ValueRef(start))))
+    assert found == {parent, child, grandchild}
+
+
+def get_call(node: Any) -> str:
+    """Return the hash of the call that a node belongs to."""
+    call_hash: str = get_dataflow_call_node(node).call_hash
+    return call_hash
+
+
+@settings(
+    max_examples=4,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(random=st.randoms(use_true_random=False))
+async def test_the_two_walks_agree_on_any_graph(backend: Any, redun_backend: Any, random: Random) -> None:
+    clear(redun_backend)
+    make_random_graph(random).insert(redun_backend)
+    starts = [node for node in get_start_nodes(redun_backend) if get_identity(node)[0] != "V"]
+    derived: dict[Any, set[str]] = {}
+    for start in random.sample(starts, min(4, len(starts))):
+        for node in {edge.dest for edge in await collect(walk_dataflow(backend, start))} - {None}:
+            if node not in derived:
+                edges = await collect(walk_downstream(backend, node))
+                derived[node] = {get_call(edge.src) for edge in edges}
+            call = start.argument.call_node if hasattr(start, "argument") else start
+            assert getattr(call, "call_node", call).call_hash in derived[node]
 
 
 async def test_nothing_was_derived(backend: Any, redun_backend: Any) -> None:

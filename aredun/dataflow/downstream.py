@@ -10,11 +10,8 @@ import sqlalchemy as sa
 from aredun.dataflow import downstream_statements as statements
 from aredun.dataflow.bulk import BulkLoader, Entry, Wanted, parse_key
 from aredun.dataflow.decide import (
-    ARGUMENT,
     CALL,
-    COUNT,
-    NAME,
-    POSITION,
+    TASK,
     Step,
     argument_key,
     call_key,
@@ -47,12 +44,14 @@ def walk_downstream(
 ) -> AsyncGenerator[DataflowEdge, None]:
     """Walk everything that was derived from a node, depth first: what must be redone if it was wrong.
 
-    - A value leads to every argument that is or holds it and, where it is a task, to every call of it.
+    - A value leads to every argument that is or holds it and, where it is a task, to every call of it; then
+      to what was made of a result that is or holds it.
     - An argument leads to its call, then to the arguments of child calls that share the value followed.
     - A call leads to its result.
-    - A result leads to the arguments that were made of it, then to the parent calls whose results share it.
+    - A result leads to the arguments that were made of it, then to the results of its parent calls.
 
-    One value shares another if it is the other, holds it or is a part of it. redun has no such walk.
+    One value shares another if it is the other, holds it, is a part of it or has a part in common with it.
+    Arguments made of another part of a result than the one followed are left out. redun has no such walk.
 
     Parameters
     ----------
@@ -118,13 +117,11 @@ class DownstreamLoader(BulkLoader):
     async def _load_value(self, value_hash: str) -> Entry:
         async def operation(session: AsyncSession) -> Entry:
             found = await session.execute(sa.text(statements.USES_OF_VALUE), {"value": value_hash})
-            rows: list[tuple[Any, Step]] = []
-            async for call, task, result, arg, own_value, position, name, time in in_chunks(found):
-                step: Step = (call_key(call), call, task, result, 0)
-                if arg is not None:
-                    key = argument_key(arg, value_hash)
-                    step = (key, call, task, result, 0, value_hash, arg, own_value, position, name)
-                rows.append((_order(step, arg is not None, 0, time), step))
+            steps: dict[str, tuple[Any, Step]] = {}
+            async for rank, *row in in_chunks(found):
+                order, step = _make_step(rank, row)
+                steps[step[0]] = order, step
+            rows = list(steps.values())
             counts = await self.load_tasks(session, {step[1]: step[2] for _, step in rows})
             await asyncio.to_thread(rows.sort, key=_first)
             return count_arguments(tuple(step for _, step in rows), counts)
@@ -149,10 +146,10 @@ class DownstreamLoader(BulkLoader):
         found: dict[str, dict[str, tuple[Any, Step]]] = {node[0]: {} for node in nodes}
         calls: dict[str, str] = {}
         async for row in self._dialect.fetch(session, statement, 12, parameters):
-            kind = "aacrr"[row[0]]
-            order, step = _make_step(row)
-            calls[row[2]] = row[3]
-            steps = found[wanted[kind][row[1]][0]]
+            branch, index = row[:2]
+            order, step = _make_step(_RANKS[branch], row[2:])
+            calls[step[CALL]] = step[TASK]
+            steps = found[wanted[_KINDS[branch]][index][0]]
             # A child that was called again is one way all the same: the first call counts.
             if step[0] not in steps or order < steps[step[0]][0]:
                 steps[step[0]] = (order, step)
@@ -176,27 +173,24 @@ class DownstreamLoader(BulkLoader):
         return [step[0] for step in entry]
 
 
-def _make_step(row: Sequence[Any]) -> tuple[Any, Step]:
-    branch, _, call, task, result, value, arg, own_value, position, name, call_order, time = row
+# Of the branches of `make_downstream_edges_statement`: what they start from, and their places among siblings.
+_KINDS = "aacrr"
+_RANKS = (0, 1, 0, 0, 1)
+
+
+def _make_step(rank: int, row: Sequence[Any]) -> tuple[Any, Step]:
+    """Return a step and its sort key among its siblings; NULL timestamps come first."""
+    call, task, result, value, arg, own_value, position, name, call_order, time = row
     step: Step
-    if branch == 0:
+    place: tuple[Any, ...] = ()
+    if value is None:
         step = (call_key(call), call, task, result, 0)
     elif arg is None:
         step = (result_key(call, value), call, task, result, 0, value)
     else:
-        key = argument_key(arg, value)
-        step = (key, call, task, result, 0, value, arg, own_value, position, name)
-    return _order(step, branch in (1, 4), call_order, time), step
-
-
-def _order(step: Step, is_late: bool, call_order: int, time: Any) -> tuple[Any, ...]:
-    """Return the sort key of a step among its siblings; NULL timestamps come first."""
-    place = (
-        (False, 0, "", "")
-        if len(step) <= COUNT + 2
-        else argument_order(step[POSITION], step[NAME], step[ARGUMENT])
-    )
-    return is_late, call_order, time is not None, time or 0, step[CALL], place
+        step = (argument_key(arg, value), call, task, result, 0, value, arg, own_value, position, name)
+        place = argument_order(position, name, arg)
+    return (rank, call_order, time is not None, time or 0, call, place), step
 
 
 def _first(row: tuple[Any, Step]) -> Any:

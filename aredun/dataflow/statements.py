@@ -207,7 +207,8 @@ def make_order_statement(dialect: GraphDialect) -> str:
     )
 
 
-_CANDIDATES = (
+# The calls whose results are or hold a value.
+CANDIDATE_CALLS = (
     "SELECT k.call_hash, k.task_hash, k.value_hash FROM call_node k WHERE k.value_hash = :value UNION "
     "SELECT k.call_hash, k.task_hash, k.value_hash FROM subvalue s CROSS JOIN call_node k "
     "WHERE s.value_hash = :value AND k.value_hash = s.parent_value_hash"
@@ -218,12 +219,12 @@ _CANDIDATES = (
 CANDIDATES = (
     "SELECT c.call_hash, c.task_hash, c.value_hash, "
     "(SELECT max(j.start_time) FROM job j WHERE j.call_hash = c.call_hash HAVING count(*) > 0) AS started "
-    f"FROM ({_CANDIDATES}) c WHERE NOT {is_internal('c')}"
+    f"FROM ({CANDIDATE_CALLS}) c WHERE NOT {is_internal('c')}"
 )
 
 # The call edges above them: (child_id, parent_id, least call_order), each pair once.
 ANCESTRY = (
-    f"WITH RECURSIVE c(hash) AS (SELECT call_hash FROM ({_CANDIDATES}) k), "
+    f"WITH RECURSIVE c(hash) AS (SELECT call_hash FROM ({CANDIDATE_CALLS}) k), "
     "up(hash) AS (SELECT hash FROM c UNION SELECT e.parent_id FROM up CROSS JOIN call_edge e "
     "WHERE e.child_id = up.hash) "
     "SELECT e.child_id, e.parent_id, min(e.call_order) FROM up CROSS JOIN call_edge e CROSS JOIN call_node q "
