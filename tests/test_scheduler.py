@@ -787,3 +787,46 @@ async def test_redun_reads_what_was_recorded(scheduler: Scheduler, redun_backend
     assert root.call_node.value_parsed == 2 * 4 + 2 * 5
     assert [argument.value_parsed for argument in root.call_node.arguments] == [3]
     assert {child.task.name for child in root.child_jobs} == {"inc", "double", "add"}
+
+
+async def test_recover_task_is_called_with_the_error_of_redun(
+    scheduler: Scheduler, backend: RedunBackendDb, redun_backend: Any
+) -> None:
+    """Its call has the same arguments, down to the bytes of the error, whichever engine caught that."""
+    import redun
+
+    def recover(error: Exception) -> str:
+        return str(error)
+
+    def fail_again(message: str) -> None:
+        raise KeyError(message)
+
+    for engine, run, catch_error in (
+        (task, scheduler.run, catch),
+        (redun.task, redun.Scheduler(backend=redun_backend).run, redun.catch),
+    ):
+        failing, recovery = engine()(fail_again), engine()(recover)
+        outcome: Any = run(catch_error(failing("gone"), KeyError, recovery), cache=False)
+        assert (await outcome if engine is task else outcome) == "'gone'"
+    hashes = await select(backend, CallNode.args_hash, where=CallNode.task_name == "sched.recover")
+    assert len(set(hashes)) == 1
+    assert await get_statuses(backend) == {
+        "fail_again": ["FAILED", "FAILED"],
+        "recover": ["DONE", "DONE"],
+        "root_task": ["DONE", "DONE"],
+    }
+
+
+async def test_immutable_error_fails_its_job(scheduler: Scheduler) -> None:
+    class FrozenError(Exception):
+        def __setattr__(self, name: str, value: Any) -> None:
+            if not name.startswith("__"):
+                raise AttributeError(name)
+            super().__setattr__(name, value)
+
+    @task()
+    def raise_frozen() -> None:
+        raise FrozenError
+
+    with pytest.raises(FrozenError):
+        await scheduler.run(raise_frozen())

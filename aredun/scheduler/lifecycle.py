@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from concurrent.futures import CancelledError as JobCancelled
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aredun.errors import UsageError
@@ -101,6 +102,7 @@ class JobRunner:
             self._set_status(job, JobStatus.FAILED)
             raise
         except Exception as error:
+            _mark_failure(error)
             # The first job to fail of an error is the one that raised it; it fails its parents in turn.
             self._tracebacks.setdefault(id(error), make_task_traceback(job, error))
             await self._recorder.record_failure(job, error)
@@ -247,6 +249,13 @@ async def _finish(recording: Coroutine[Any, Any, None]) -> None:
         except asyncio.CancelledError:
             continue
     task.result()
+
+
+def _mark_failure(error: Exception) -> None:
+    # redun's scheduler leaves this attribute on what a job raises. It is pickled with the error: without it
+    # the call of a recover task would have another hash than in redun. An immutable error stays as it is.
+    with suppress(AttributeError):
+        setattr(error, "redun_traceback", None)  # noqa: B010
 
 
 def _call_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
