@@ -16,7 +16,7 @@ from rich.console import Console
 
 from aredun.backend import RedunBackendDb
 from aredun.cli import main
-from aredun.cli.tables import clean_line, paged, show_age, show_duration
+from aredun.cli.tables import Printer, clean_line, paged, show_age, show_duration
 from aredun.job_tree import get_job_tree
 from benchmarks.repository import Generator, make_big_repository, make_uuid
 from tests.support.call_graphs import Recorded, make_repository
@@ -329,12 +329,31 @@ def test_times_and_durations() -> None:
     assert clean_line("a\nb\tc\x9b\u202e") == "a\\nb\\tc\\x9b\\u202e"
 
 
-def test_the_pager_gets_the_lines_of_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "paged.txt"
-    script = tmp_path / "pager"
-    script.write_text(f"#!/bin/sh\ncat > {target}\n")
+def set_pager(folder: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Make a shell command the pager."""
+    script = folder / "pager"
+    script.write_text(f"#!/bin/sh\n{command}\n")
     script.chmod(0o755)
     monkeypatch.setenv("AREDUN_PAGER", str(script))
+
+
+def test_whoever_leaves_the_pager_early_has_seen_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_pager(tmp_path, monkeypatch, "exit 0")
+    with closing(io.StringIO()) as screen:
+        console = Console(file=screen, force_terminal=True, color_system="standard")
+        with paged(console) as output:
+            for _ in range(1_000):
+                printer = Printer(output)
+                printer.line("x" * 1_000)
+                printer.flush()
+            pytest.fail("the pager is still there")
+
+
+def test_the_pager_gets_the_lines_of_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "paged.txt"
+    set_pager(tmp_path, monkeypatch, f"cat > {target}")
     with closing(io.StringIO()) as screen:
         console = Console(file=screen, force_terminal=True)
         with paged(console) as output:

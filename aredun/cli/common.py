@@ -58,13 +58,21 @@ def one_line(message: object) -> str:
     return " ".join(str(message).split()) or type(message).__name__
 
 
+class PipeConsole(Console):
+    """A console that tells when its reader is gone, where rich would end the program with exit code 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise `BrokenPipeError`."""
+        raise BrokenPipeError
+
+
 def make_console(*, stderr: bool = False) -> Console:
     """Return a console on stdout (or stderr) that prints text as it is.
 
     Markup, emoji codes and highlighting are off: names and values come from a database that anybody may have
     written. Lines are wrapped at a terminal's width only.
     """
-    console = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    console = PipeConsole(stderr=stderr, markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = PIPED_WIDTH
     return console

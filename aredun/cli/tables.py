@@ -11,14 +11,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.text import Text
 
 from aredun import statuses
+from aredun.cli.common import PipeConsole
 from aredun.tag_syntax import DOC_KEY, format_tag_key_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from rich.console import Console
 
 # Text, plain or with a style.
 Part = str | tuple[str, str]
@@ -183,7 +185,7 @@ def paged(console: Console, enabled: bool = True) -> Iterator[Console]:
         command, stdin=subprocess.PIPE, encoding="utf-8", errors="backslashreplace", env=environment
     ) as pager:
         try:
-            yield Console(
+            yield PipeConsole(
                 file=pager.stdin,
                 force_terminal=True,
                 color_system=console.color_system,  # type: ignore[arg-type]  # the same names, typed as str
