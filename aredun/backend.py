@@ -148,6 +148,7 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
         self.type_registry = type_registry or get_type_registry()
         self.value_store = ValueStore(self.config.value_store_path) if self.config.value_store_path else None
         self._database: Database | None = None
+        self._was_closed = False
         self._is_clone = False
         self._recorder = Recorder(ValueRecorder(self.type_registry, self.config, self.value_store))
 
@@ -162,8 +163,15 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
     def database(self) -> Database:
         """The database; opened by `load` or `create_engine`."""
         if self._database is None:
-            raise RedunDatabaseError("the backend is not loaded: await backend.load() first")
+            state = "closed" if self._was_closed else "not loaded"
+            raise RedunDatabaseError(f"the backend is {state}: await backend.load() first")
         return self._database
+
+    @property
+    def entities(self) -> Entities:
+        """What models ask about themselves."""
+        assert self.database
+        return self._open_entities
 
     def create_engine(self) -> AsyncEngine:
         """Set the database up without connecting (mirrors redun's method); returns the sessions' engine."""
@@ -172,7 +180,7 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
             self._open_caches = caches.Caches(
                 self._database, self.type_registry, self.value_store, self.logger
             )
-            self.entities = Entities(self._database, self.value_store)
+            self._open_entities = Entities(self._database, self.value_store)
         return self._database.engine
 
     async def load(self, migrate: bool | None = None) -> None:
@@ -224,6 +232,7 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
         """Write what is queued and close all connections; on a clone, nothing."""
         if self._database is not None and not self._is_clone:
             database, self._database = self._database, None
+            self._was_closed = True
             await self._open_caches.close()
             await database.close()
 

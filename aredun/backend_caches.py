@@ -18,12 +18,16 @@ class CachesMixin:
     """Caches and values: what `RedunBackendDb` hands back to a running workflow."""
 
     _open_caches: caches.Caches
-    entities: Entities
 
     @property
     def database(self) -> Database:
         """The database that is open."""
         raise AttributeError("database")
+
+    @property
+    def entities(self) -> Entities:
+        """What models ask about themselves."""
+        raise AttributeError("entities")
 
     @property
     def _caches(self) -> caches.Caches:

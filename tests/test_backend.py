@@ -75,6 +75,41 @@ async def test_nothing_works_after_close(database_url: str) -> None:
     await backend.close()
 
 
+async def test_a_clone_of_a_closed_backend_opens_nothing(database_url: str) -> None:
+    backend = RedunBackendDb(database_url)
+    await backend.load()
+    clone = backend.clone()
+    value_hash = await backend.record_value(1)
+    await backend.close()
+    for call in (
+        clone.record_value(2),
+        clone.get_value(value_hash),
+        clone.get_job("job"),
+        backend.get_previews([value_hash]),
+    ):
+        with pytest.raises(RedunDatabaseError, match="closed"):
+            await call
+
+
+def test_a_server_s_backend_belongs_to_one_loop(postgres: Any, postgres_template: str) -> None:
+    name = postgres.create_database(postgres_template)
+    backend = RedunBackendDb(postgres.url(name))
+
+    async def use_elsewhere() -> None:
+        for call in (backend.record_value(2), backend.get_value("x"), backend.get_job("job")):
+            with pytest.raises(RedunDatabaseError, match="another event loop"):
+                await call
+
+    async def use() -> None:
+        async with backend:
+            value_hash = await backend.record_value(1)
+            await asyncio.to_thread(asyncio.run, use_elsewhere())
+            assert await backend.get_value(value_hash) == (1, True)
+
+    asyncio.run(use())
+    postgres.drop_database(name)
+
+
 async def test_a_clone_shares_the_database(backend: RedunBackendDb) -> None:
     clone = backend.clone()
     value_hash = await clone.record_value("shared")

@@ -232,6 +232,86 @@ async def test_a_cancelled_batch_leaves_nothing(backend: RedunBackendDb, databas
     assert count_rows(database_url, "value") == 1
 
 
+async def test_a_batch_that_is_cancelled_anywhere_leaves_nothing(
+    backend: RedunBackendDb, database_url: str
+) -> None:
+    for steps in range(0, 60, 2):
+
+        async def work(number: int) -> None:
+            async with backend.batch():
+                await backend.record_value(["lost", number])
+                await backend.record_tags(TagEntity.Job, f"job {number}", [("a", 1)], update=True)
+                await backend.record_tags(TagEntity.Job, f"job {number}", [("a", 2)], update=True)
+
+        task = asyncio.create_task(work(steps))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        # Whatever it was interrupted in, the next one finds a connection that works.
+        await asyncio.wait_for(backend.record_value(["kept", steps]), 10)
+        assert backend.database.checked_out == 0
+    tags = await backend.get_tags([f"job {steps}" for steps in range(60)])
+    assert all(dict(found.items()) == {"a": 2} for found in tags.values())
+    assert count_rows(database_url, "tag") == 2 * len(tags)
+
+
+async def test_an_inner_batch_fails_alone(backend: RedunBackendDb, database_url: str) -> None:
+    async with backend.batch():
+        await backend.record_value("outer")
+        with contextlib.suppress(ZeroDivisionError):
+            async with backend.batch():
+                await backend.record_value("inner")
+                async with backend.batch():
+                    await backend.record_value("innermost")
+                raise ZeroDivisionError
+        async with backend.batch():
+            await backend.record_value("second inner")
+            assert count_rows(database_url, "value") == 0
+        await backend.record_value("outer again")
+    assert count_rows(database_url, "value") == 3
+
+
+async def test_an_inner_batch_that_gave_answers_fails_with_the_outer(
+    backend: RedunBackendDb, database_url: str
+) -> None:
+    async def work() -> None:
+        async with backend.batch():
+            await backend.record_value("outer")
+            with contextlib.suppress(ZeroDivisionError):
+                async with backend.batch():
+                    await backend.record_tags(TagEntity.Job, "job", [("a", 1)], update=True)
+                    raise ZeroDivisionError
+
+    with pytest.raises(RedunDatabaseError, match="nothing of the batch"):
+        await work()
+    assert count_rows(database_url, "value") == count_rows(database_url, "tag") == 0
+    async with backend.batch(), backend.batch():
+        await backend.record_tags(TagEntity.Job, "job", [("a", 1)], update=True)
+    assert count_rows(database_url, "tag") == 1
+
+
+async def test_tasks_outlive_the_batches_they_came_from(backend: RedunBackendDb, database_url: str) -> None:
+    go_on = asyncio.Event()
+
+    async def write(text: str) -> None:
+        async with backend.batch():
+            await backend.record_value([text, 1])
+            await go_on.wait()
+            await backend.record_value([text, 2])
+
+    async with backend.batch():
+        async with backend.batch():
+            inner = asyncio.create_task(write("inner"))
+            await asyncio.sleep(0)
+        outer = asyncio.create_task(write("outer"))
+        await asyncio.sleep(0)
+    assert count_rows(database_url, "value") == 0
+    go_on.set()
+    await asyncio.gather(inner, outer)
+    assert count_rows(database_url, "value") == 4
+
+
 async def test_handles_advance_in_one_transaction(backend: RedunBackendDb) -> None:
     first, second = Handle("conn"), Handle("conn").apply_call("0" * 40)
     await backend.advance_handle([first], second)

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aredun.database.unit import Unit, fill
+from aredun.errors import RedunDatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,10 +31,15 @@ class Batch:
         self._transaction: asyncio.Future[Transaction] | None = None
         self._end: asyncio.Future[bool] | None = None
         self._held: asyncio.Future[Any] | None = None
+        self._is_spoiled = False
+        self.outer = None
         self.closed = False
 
     async def add(self, unit: Unit) -> Any:
         """Add a unit; one with an operation is run at once, and its answer returned."""
+        if self.closed:
+            # A batch inside this one has outlived it, in a task of its own.
+            return await self._enqueue(unit)
         operation, unit.operation = unit.operation, None
         self._unit.extend(unit)
         if operation is None:
@@ -77,8 +83,17 @@ class Batch:
         if len(rows) or lookup:
             await transaction.write(rows, lookup)
 
+    def spoil(self) -> None:
+        """Note that a batch inside this one failed and cannot be taken back alone."""
+        self._is_spoiled = True
+
     async def finish(self) -> None:
         """Write and commit."""
+        if self._is_spoiled:
+            await self.abort()
+            raise RedunDatabaseError(
+                "nothing of the batch is written: a batch inside it failed, after its first rows were sent"
+            )
         if self._held is None:
             if self._unit:
                 await self._enqueue(self._unit)
@@ -104,6 +119,47 @@ class Batch:
         await asyncio.wait([self._held])
         if not self._held.cancelled():
             self._held.exception()
+
+
+class InnerBatch:
+    """A batch inside another one: what is in it joins the other when it ends well.
+
+    Once an operation has sent its rows they cannot be taken back alone: then its failure is that of both.
+    """
+
+    def __init__(self, outer: Batch | InnerBatch) -> None:
+        self.outer = outer
+        self._unit = Unit()
+        self._has_sent = False
+        self.closed = False
+
+    async def add(self, unit: Unit) -> Any:
+        """Add a unit; one with an operation is run at once, and its answer returned."""
+        if self.closed:
+            return await self.outer.add(unit)
+        operation, unit.operation = unit.operation, None
+        self._unit.extend(unit)
+        if operation is None:
+            return None
+        joined, self._unit = self._unit, Unit()
+        joined.operation = operation
+        self._has_sent = True
+        return await self.outer.add(joined)
+
+    def spoil(self) -> None:
+        """Note that a part of it failed that cannot be taken back."""
+        self._has_sent = True
+        self.outer.spoil()
+
+    async def finish(self) -> None:
+        """Hand all over to the outer batch."""
+        if self._unit:
+            await self.outer.add(self._unit)
+
+    async def abort(self) -> None:
+        """Forget what has not been sent."""
+        if self._has_sent:
+            self.outer.spoil()
 
 
 class _AbortedError(Exception):

@@ -207,12 +207,12 @@ class SqliteLane:
         self.engine = file.create_writer(self._connect)
 
     async def _connect(self) -> HopConnection:
-        if self._driver is None:
+        if self._driver is None or not self._driver.is_open:
             self._driver = await self._file.connect(None)
         return self._driver
 
     async def _hop(self, rows: RowSet, lookup: Lookup | None, *, whole: bool) -> None:
-        driver = self._driver or await self._connect()
+        driver = await self._connect()
         await driver.hop(partial(self._bulk.execute, rows, lookup, whole))
 
     async def write(self, rows: RowSet, lookup: Lookup | None = None) -> None:
@@ -227,7 +227,7 @@ class SqliteLane:
 
     async def set_foreign_keys(self, enabled: bool) -> None:
         """Switch the checks of foreign keys on or off; within a transaction that has no effect."""
-        driver = self._driver or await self._connect()
+        driver = await self._connect()
         await driver.hop(lambda raw: raw.execute(f"PRAGMA foreign_keys={'ON' if enabled else 'OFF'}"))
 
     async def discard(self) -> None:
@@ -325,6 +325,9 @@ class PostgresLane:
         return 0 if self._connection is None else 1
 
     async def _open(self) -> AsyncConnection:
+        if self._connection is not None and self._driver.is_closed():
+            # SQLAlchemy closes a connection that was interrupted.
+            await self.discard()
         if self._connection is None:
             connection = await self._engine.connect()
             self._driver = (await connection.get_raw_connection()).driver_connection

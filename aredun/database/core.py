@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-    from aredun.database.batch import Batch
+    from aredun.database.batch import Batch, InnerBatch
     from aredun.database.fetch import ReadLane
 
 T = TypeVar("T")
@@ -98,6 +98,8 @@ class Database:
         self.counts = Counts()
         self.dialect_name = config.url.dialect_name
         self._logger = logger or logging.getLogger("aredun")
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._file: SqliteFile | None = None
         self._lane: SqliteLane | PostgresLane
         if config.url.is_file:
@@ -153,6 +155,18 @@ class Database:
         lent: int = self.engine.sync_engine.pool.checkedout()  # type: ignore[attr-defined]  # QueuePool's
         return lent - self._lane.held - self._read_lane.held
 
+    def _require_open(self) -> None:
+        """Refuse what would open connections again after `close`, or use those of another event loop."""
+        if self._closed:
+            raise RedunDatabaseError("the backend is closed: await backend.load() first")
+        # A file's connections answer to whoever asks; a server's hang on the loop that opened them.
+        if self._file is None:
+            loop = asyncio.get_running_loop()
+            if self._loop is None:
+                self._loop = loop
+            elif loop is not self._loop:
+                raise RedunDatabaseError("the backend belongs to another event loop: open one for each loop")
+
     def session(self) -> RedunSession:
         """Return a session for reading: `async with database.session() as session`; keep it short.
 
@@ -183,6 +197,8 @@ class Database:
         RedunDatabaseError
             The database cannot be reached, or refused.
         """
+
+        self._require_open()
 
         async def attempt() -> T:
             try:
@@ -218,6 +234,8 @@ class Database:
         RedunDatabaseError
             The database cannot be reached, or refused.
         """
+
+        self._require_open()
 
         async def attempt() -> list[tuple[Any, ...]]:
             try:
@@ -256,6 +274,7 @@ class Database:
         RedunDatabaseError
             The database cannot be reached, or refused.
         """
+        self._require_open()
         if apart and self._file is None and not self.writer.in_batch:
             return await self._write_apart(operation)
         result: T = await self.writer.write(Unit(operation=operation))
@@ -281,6 +300,7 @@ class Database:
 
     async def migrate(self, operation: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run an operation on a connection of its own, for it to begin and commit transactions on."""
+        self._require_open()
         engine = self.engine
         if self._file is not None:
             # Not the queue's connection, which may be in the middle of something else.
@@ -301,11 +321,13 @@ class Database:
 
     async def write_unit(self, unit: Unit) -> Any:
         """Write rows; when this returns they are durable, all of them (inside a batch: at its end)."""
+        self._require_open()
         return await self.writer.write(unit)
 
     @asynccontextmanager
-    async def batch(self) -> AsyncIterator[Batch]:
+    async def batch(self) -> AsyncIterator[Batch | InnerBatch]:
         """Collect what is written inside the block into one transaction."""
+        self._require_open()
         async with self.writer.batch() as batch:
             yield batch
 
@@ -319,6 +341,7 @@ class Database:
     async def close(self) -> None:
         """Write what is queued and close all connections."""
         await self.writer.close()
+        self._closed = True
         await self._lane.close()
         await self._read_lane.close()
         await self.engine.dispose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -38,6 +39,11 @@ CHECKPOINT_PAGES = 8_000
 
 class HopConnection(aiosqlite.Connection):
     """An aiosqlite connection that runs any function on the driver's connection in one hop to its thread."""
+
+    @property
+    def is_open(self) -> bool:
+        """False once it is closed: SQLAlchemy does that to a connection that was interrupted."""
+        return self._running and self._connection is not None
 
     async def hop(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run `function(connection)` in the driver's thread and return what it returns."""
@@ -134,7 +140,7 @@ class SqliteFile:
         self._uri = None
         if self._memory:
             folder = _memory_folder()
-            self._finalizer = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self._finalizer = weakref.finalize(self, _remove_folder, folder, os.getpid())
             self.path: Path | None = Path(folder) / "redun.db"
         else:
             self.path = config.url.file_path
@@ -241,6 +247,12 @@ class SqliteFile:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
         return engine
+
+
+def _remove_folder(folder: str, pid: int) -> None:
+    # A process that was forked from the owner's leaves it alone.
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _memory_folder() -> str:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aredun.database.batch import Batch
+from aredun.database.batch import Batch, InnerBatch
 from aredun.database.retry import is_passing, retry
 from aredun.database.rows import RowSet
 from aredun.database.turns import ANSWERS_AT_ONCE, Gathering, Turns
@@ -31,7 +31,7 @@ DRAIN_ROWS = 20_000
 KNOWN_VALUES = 50_000
 
 # The batches that a task, and the tasks that it starts, is inside of; by writer.
-_batches: ContextVar[Mapping[int, Batch]] = ContextVar("aredun_batches")
+_batches: ContextVar[Mapping[int, Batch | InnerBatch]] = ContextVar("aredun_batches")
 
 
 # A unit, who waits for it, and its measures.
@@ -89,16 +89,22 @@ class Writer:
         Any
             What the unit's operation returned.
         """
-        batch = _batches.get({}).get(id(self))
-        if batch is not None and not batch.closed:
+        batch = self._get_batch()
+        if batch is not None:
             return await batch.add(unit)
         return await self._enqueue(unit)
 
     @property
     def in_batch(self) -> bool:
         """Whether the caller is inside a batch of this writer."""
+        return self._get_batch() is not None
+
+    def _get_batch(self) -> Batch | InnerBatch | None:
+        """Return the innermost batch that the caller is inside of."""
         batch = _batches.get({}).get(id(self))
-        return batch is not None and not batch.closed
+        while batch is not None and batch.closed:
+            batch = batch.outer
+        return batch
 
     async def _enqueue(self, unit: Unit) -> Any:
         rows, size = unit.measure()
@@ -265,15 +271,15 @@ class Writer:
             future.set_result(None)
 
     @asynccontextmanager
-    async def batch(self) -> AsyncIterator[Batch]:
+    async def batch(self) -> AsyncIterator[Batch | InnerBatch]:
         """Collect what is written inside the block into one transaction: all or nothing."""
-        outer = _batches.get({})
-        if id(self) in outer and not outer[id(self)].closed:
-            # A batch in a batch is part of it.
-            yield outer[id(self)]
-            return
-        batch = Batch(self._enqueue, lambda: RowSet(self._known))
-        token = _batches.set({**outer, id(self): batch})
+        outer = self._get_batch()
+        batch: Batch | InnerBatch
+        if outer is not None:
+            batch = InnerBatch(outer)
+        else:
+            batch = Batch(self._enqueue, lambda: RowSet(self._known))
+        token = _batches.set({**_batches.get({}), id(self): batch})
         try:
             try:
                 yield batch
