@@ -12,7 +12,7 @@ from playwright.async_api import async_playwright, expect
 
 from aredun.backend import RedunBackendDb
 from tests.support.call_graphs import make_repository
-from tests.support.dataflow import make_chains
+from tests.support.dataflow import make_chains, make_hash
 from tests.support.hostile import make_hostile_repository
 from tests.support.recording import FakeJob
 from tests.support.server import serve
@@ -133,6 +133,9 @@ async def _check_dataflow(watched: Watched) -> None:
     page = watched.page
     await page.get_by_role("link", name="Dataflow of the result").click()
     await expect(page.locator(".graph-status")).to_have_attribute("data-done", "true")
+    # Named by what it is, not by its hash; its signs are explained.
+    await expect(page.locator("h1")).not_to_contain_text(re.compile("Dataflow of [0-9a-f]{8}$"))
+    await expect(page.locator(".legend")).to_contain_text("Nothing recorded before")
     await watched.shoot("dataflow")
     await page.locator("canvas.graph").focus()
     await page.keyboard.press("ArrowRight")
@@ -156,6 +159,7 @@ async def _check_dataflow(watched: Watched) -> None:
     await expect(page.locator(".found-count")).to_contain_text("1 of")
     await page.get_by_role("button", name="In words").click()
     await expect(page.locator(".words li").first).to_contain_text("came from")
+    await expect(page.locator(".legend")).to_be_hidden()
     await page.get_by_role("link", name="What followed", exact=True).click()
     await expect(page.locator(".graph-status")).to_have_attribute("data-done", "true")
 
@@ -228,6 +232,10 @@ async def test_ten_thousand_edges_stay_smooth(
         await page.get_by_role("button", name="Show everything").click()
         await page.wait_for_timeout(100)
         await watched.shoot("dataflow-10000-edges")
+        given = make_hash("value 'input 3'")
+        await page.goto(f"{served.url}/#/dataflow/{given}?as=words")
+        await expect(page.locator(".words")).to_contain_text("is an origin: nothing is recorded before it")
+        await expect(page.locator("h1")).to_have_text("Dataflow of 'input 3'")
         assert watched.problems == []
 
 
@@ -255,6 +263,23 @@ async def test_hostile_texts_stay_texts(
         assert "pwned" not in await page.title()
         assert watched.problems == []
         assert not (tmp_path / "mark").exists()
+
+
+async def test_what_is_not_there(browser: Browser, backend: RedunBackendDb) -> None:
+    """An address that leads nowhere is told as such, without the empty frame of what it would show."""
+    async with serve(backend) as served:
+        watched = await open_page(browser)
+        page = watched.page
+        await page.goto(f"{served.url}/#/execution/nosuch")
+        await expect(page.get_by_role("alert")).to_contain_text("nosuch")
+        await expect(page.locator(".tabs, .axis")).to_have_count(0)
+        await expect(page.locator("#live")).to_be_hidden()
+        await page.get_by_role("link", name="All executions").click()
+        await expect(page.locator(".notice")).to_contain_text("Nothing has run yet")
+        await page.goto(f"{served.url}/#/dataflow/nosuch")
+        await expect(page.get_by_role("alert")).to_contain_text("nosuch")
+        await expect(page.locator(".legend")).to_be_hidden()
+        assert watched.problems == []
 
 
 async def test_a_token_is_asked_for_once(browser: Browser, backend: RedunBackendDb) -> None:

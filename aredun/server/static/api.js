@@ -92,9 +92,10 @@ export class Changes {
     this.socket.onmessage = (event) => {
       const message = JSON.parse(event.data);
       if (message.cursor) this.cursor = message.cursor;
-      if (message.type === "error" && message.error === "not_found") this.closed = true;
+      // What is wrong with the address stays wrong: coming back would not help.
+      if (message.type === "error" && ["not_found", "ambiguous", "bad_request"].includes(message.error)) this.closed = true;
       this.pause = 500;
-      showLive("on", "Live");
+      showLive(...(this.closed ? ["off", ""] : ["on", "Live"]));
       this.onMessage(message);
     };
     this.socket.onclose = () => {

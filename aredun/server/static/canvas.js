@@ -150,9 +150,9 @@ export class GraphCanvas {
     context.lineWidth = width;
     context.strokeStyle = colours["ink-3"];
     context.save();
-    context.globalAlpha = 0.6;
+    context.globalAlpha = 0.85;
     context.stroke(lines);
-    context.globalAlpha = 0.45;
+    context.globalAlpha = 0.75;
     context.setLineDash([4, 4]);
     context.stroke(cross);
     context.restore();

@@ -18,7 +18,7 @@ class DataflowView {
     this.graph = new Graph();
     this.sections = [];
     this.build(main);
-    this.canvas = new GraphCanvas(this.surface, this.graph, (hit) => this.pick(hit), (hashes) => get("previews", { value_hash: hashes }));
+    this.canvas = new GraphCanvas(this.surface, this.graph, (hit) => this.pick(hit), (hashes) => this.loadPreviews(hashes));
     // Upstream a path ends where nothing is recorded before; downstream, where nothing followed.
     if (this.direction === "downstream") this.canvas.endText = "end";
     // For the tests, and for whoever wonders how much is drawn.
@@ -39,15 +39,39 @@ class DataflowView {
     const button = (text, label, action) => h("button", { class: "button", type: "button", "aria-label": label, title: label, on: { click: action } }, text);
     this.tools = h("div", { class: "graph-tools" },
       button("+", "Zoom in", () => this.canvas.zoom(1.3)), button("−", "Zoom out", () => this.canvas.zoom(1 / 1.3)), button("Fit", "Show everything", () => this.canvas.fit()));
+    const sign = (kind, text) => h("li", {}, h("i", { class: `sign sign-${kind}`, "aria-hidden": true }), text);
+    this.legend = h("ul", { class: "legend", "aria-label": "Legend" },
+      sign("call", "Call"), sign("value", "Value"), sign("outside", "Argument given from outside"),
+      sign("ring", this.direction === "upstream" ? "Nothing recorded before" : "Nothing followed"), sign("dashes", "Leads to a node shown already"),
+      h("li", { class: "keys" }, ["Arrows", " move ", "Enter", " details ", "C", " fold ", "F", " fit"].map((text, index) => (index % 2 ? text : h("kbd", {}, text)))));
+    this.heading = h("h1", {}, `Dataflow of ${/^[0-9a-f-]{36,40}$/.test(this.id) ? shortHash(this.id) : this.id}`);
     const direction = (name, text) => h("a", { href: `#/dataflow/${idPath(this.id)}${name === "downstream" ? "?direction=downstream" : ""}`, "aria-current": this.direction === name ? "page" : null }, text);
     replace(main, h("div", { class: "dataflow" },
       h("div", { class: "dataflow-head" },
-        h("div", { class: "dataflow-title" }, h("h1", {}, `Dataflow of ${/^[0-9a-f-]{36,40}$/.test(this.id) ? shortHash(this.id) : this.id}`), this.status),
+        h("div", { class: "dataflow-title" }, this.heading, this.status),
         h("nav", { class: "segments", "aria-label": "Direction" }, direction("upstream", "Where it comes from"), direction("downstream", "What followed")),
         this.modes,
         h("div", { class: "graph-search" }, this.find, this.found)),
-      h("div", { class: "split" }, h("section", { class: "graph-area" }, this.surface, this.tools, this.words), this.panel)));
+      h("div", { class: "split" }, h("section", { class: "graph-area" }, this.surface, this.legend, this.tools, this.words), this.panel)));
     document.title = "Dataflow · aredun";
+  }
+
+  loadPreviews(hashes) {
+    return get("previews", { value_hash: hashes });
+  }
+
+  // A hash tells a reader nothing; what it stands for does.
+  async showTitle(root) {
+    this.isNamed = true;
+    let text = root.title;
+    if (root.kind === "value") {
+      const [found] = await this.loadPreviews([root.hash]).catch(() => []);
+      text = found?.preview;
+    }
+    if (!text) return;
+    this.heading.textContent = `Dataflow of ${text}`;
+    this.heading.title = this.id;
+    document.title = `Dataflow of ${text.slice(0, 40)} · aredun`;
   }
 
   open(after = 0) {
@@ -83,6 +107,7 @@ class DataflowView {
       this.status.textContent = "";
       replace(this.words, errorBox(message));
       this.words.hidden = false;
+      this.legend.hidden = this.tools.hidden = true;
       this.words.classList.add("problem");
     }
   }
@@ -107,6 +132,8 @@ class DataflowView {
     const boxes = count(this.graph.boxes.size, "node");
     this.status.textContent = !this.isDone ? `${edges}, ${boxes}, still growing`
       : this.end.is_cut ? `The first ${edges}, ${boxes}` : `${edges}, ${boxes}`;
+    const { root } = this.graph;
+    if (root && !this.isNamed) this.showTitle(root);
     this.status.dataset.done = String(this.isDone);
   }
 
@@ -211,7 +238,8 @@ class DataflowView {
     replace(this.modes, this.direction === "upstream" ? [link("graph", "Graph"), link("words", "In words")] : null);
     this.modes.hidden = this.direction !== "upstream";
     this.words.hidden = this.mode !== "words" && !this.words.classList.contains("problem");
-    this.surface.hidden = this.tools.hidden = this.mode === "words";
+    this.surface.hidden = this.mode === "words";
+    this.tools.hidden = this.legend.hidden = !this.words.hidden;
     if (this.mode === "words") this.drawWords();
   }
 
@@ -219,9 +247,12 @@ class DataflowView {
     if (this.mode !== "words" || this.words.classList.contains("problem")) return;
     const shown = this.sections.slice(0, 2000);
     const clause = (item) => [item.prefix ? `${item.prefix} ` : "", item.hash ? h("a", { href: `#/call/${item.hash}`, class: "mono" }, item.display) : h("span", { class: "mono" }, item.display)];
+    // An origin is no place that something came by: it is where the trail begins.
+    const isOrigin = (item) => !item.hash && item.display === "origin";
+    const begins = "nothing is recorded before it";
     replace(this.words, shown.map((section) => h("li", {},
-      h("p", {}, h("b", { class: "mono" }, section.assign.var_name), " came from ", clause(section.assign)),
-      section.routing.map((item) => h("p", { class: "by-way" }, "by way of ", clause(item))),
+      h("p", {}, h("b", { class: "mono" }, section.assign.var_name), isOrigin(section.assign) ? ` is an origin: ${begins}` : [" came from ", clause(section.assign)]),
+      section.routing.map((item) => h("p", { class: "by-way" }, isOrigin(item) ? `an origin: ${begins}` : ["by way of ", clause(item)])),
       section.args.length ? h("dl", { class: "word-args" }, section.args.map((argument) => [h("dt", { class: "mono" }, argument.var_name), h("dd", { class: "mono" }, h("a", { href: `#/value/${argument.hash}` }, argument.value_display))])) : null)),
     this.isDone ? (shown.length ? null : h("li", {}, "Nothing is recorded before it.")) : h("li", {}, "Still walking…"));
   }

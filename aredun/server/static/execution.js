@@ -12,6 +12,7 @@ const ORDER = ["DONE", "CACHED", "RUNNING", "FAILED", "ABANDONED"];
 
 class ExecutionView {
   constructor(main, target) {
+    this.main = main;
     this.id = target.parts[0];
     this.tab = target.parts[1] === "timeline" ? "timeline" : "tree";
     this.selected = target.parts[2] ?? null;
@@ -48,10 +49,16 @@ class ExecutionView {
     } else if (message.type === "job") {
       this.model.put(message.job);
     } else if (message.type === "error") {
-      replace(this.head, errorBox(message));
+      // Without an execution there is neither a tree nor a timeline to show.
+      if (!this.execution) this.showProblem(message);
       return;
     }
     this.schedule();
+  }
+
+  showProblem(message) {
+    replace(this.main, h("div", { class: "page" }, h("div", { class: "head" }, h("h1", {}, "No such execution")),
+      errorBox(message), h("p", { class: "more" }, h("a", { class: "button", href: "#/executions" }, "All executions"))));
   }
 
   schedule() {
@@ -215,7 +222,7 @@ class ExecutionView {
       const job = await get(`jobs/${encodeURIComponent(id)}`);
       if (this.selected === id) replace(this.panel, close, makeDetails(job));
     } catch (error) {
-      replace(this.panel, close, errorBox(error));
+      if (this.selected === id) replace(this.panel, close, errorBox(error));
     }
   }
 
