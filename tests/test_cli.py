@@ -37,6 +37,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "cli_workflow.py").write_text(WORKFLOW)
     (tmp_path / "cli_broken.py").write_text("1 +")
     (tmp_path / "cli_failing.py").write_text("x = 1 / 0")
+    (tmp_path / "cli_leaving.py").write_text("raise SystemExit(3)")
+    (tmp_path / "json.py").write_text(WORKFLOW)
     (tmp_path / "cli_importing.py").write_text("import no_such_package")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("REDUN_CONFIG", raising=False)
@@ -103,6 +105,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (("run", "cli_broken.py", "main"), "cannot import cli_broken.py: SyntaxError"),
         (("run", "cli_failing.py", "main"), "cannot import cli_failing.py: ZeroDivisionError"),
         (("run", "cli_importing.py", "main"), "No module named 'no_such_package'"),
+        (("run", "cli_leaving.py", "main"), "cannot import cli_leaving.py: it calls sys.exit(3)"),
+        (("run", "json.py", "main"), "cannot import json.py: Python has a module json of its own"),
         (("run", "cli_workflow.py", "other"), "no task 'other' in cli_workflow.py"),
         (("run", "cli_workflow.py", "main"), "task cli.main needs --x"),
         (("run", "cli_workflow.py", "main", "--x", "one"), "argument --x: 'one' is not a valid int"),
@@ -127,6 +131,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (("db", "info", "--db", "postgresql://127.0.0.1:1/db"), "127.0.0.1"),
         (("run", "--db", "postgresql://u:secret@h/db", "cli_workflow.py", "main", "--x", "1"), "password"),
         (("run", "--db", "postgresql://127.0.0.1:1/db", "cli_workflow.py", "main", "--x", "1"), "127.0.0.1"),
+        (("run", "cli_workflow.py", "main", "--x", "1", "--db", "postgresql://u:secret@h/db"), "password"),
+        (("run", "cli_workflow.py", "main", "--x", "1", "-c", "cli_broken.py"), "Not a directory"),
     ],
 )
 def test_bad_input(check_refused: Callable[..., str], arguments: tuple[str, ...], message: str) -> None:

@@ -186,7 +186,9 @@ def test_settings_of_redun_ini(folder: Path) -> None:
 
 
 def test_help_of_file_and_task(folder: Path) -> None:
-    assert run(folder, "workflow.py", "help").stdout.split() == [
+    """A link to the file is as good as the file."""
+    (folder / "link.py").symlink_to("workflow.py")
+    assert run(folder, "link.py", "help").stdout.split() == [
         f"runs.{name}" for name in ("ask", "fail", "inner", "nothing", "show", "sleep", "tagged")
     ]
     text = run(folder, "workflow.py", "show", "--help").stdout

@@ -12,7 +12,7 @@ from rich.console import Console
 from aredun.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Container, Iterator
 
     from aredun.backend import RedunBackendDb
     from aredun.config import BackendConfig, RedunIni
@@ -38,18 +38,28 @@ class CommandParser(argparse.ArgumentParser):
         raise UsageError(f"{one_line(message)} (see '{self.prog} --help')")
 
 
-def add_repository_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--db URI` and `-c/--config DIR`; absent ones leave no attribute, `get_option` reads them."""
+def add_repository_options(parser: argparse.ArgumentParser, taken: Container[str] = ()) -> None:
+    """Add `--db URI` and `-c/--config DIR`; absent ones leave no attribute.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        The parser of a command, or of what follows it.
+    taken : Container[str]
+        Options that mean something else there, and are left alone.
+    """
     options = parser.add_argument_group("repository")
-    options.add_argument(
-        "--db", metavar="URI", default=argparse.SUPPRESS, help="database to use, instead of redun.ini's"
-    )
-    options.add_argument(
+
+    def add(*names: str, metavar: str, text: str) -> None:
+        if names[-1] not in taken:
+            options.add_argument(*names, metavar=metavar, default=argparse.SUPPRESS, help=text)
+
+    add("--db", metavar="URI", text="database to use, instead of redun.ini's")
+    add(
         "-c",
         "--config",
         metavar="DIR",
-        default=argparse.SUPPRESS,
-        help="configuration directory (default: $REDUN_CONFIG, else .redun here or in a parent directory)",
+        text="configuration directory (default: $REDUN_CONFIG, else .redun here or in a parent directory)",
     )
 
 

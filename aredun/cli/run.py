@@ -10,7 +10,7 @@ from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
-from aredun.cli.common import get_ini, make_console, one_line, open_backend
+from aredun.cli.common import add_repository_options, get_ini, make_console, one_line, open_backend
 from aredun.cli.execution_tags import get_execution_tags
 from aredun.cli.task_arguments import get_option_name, get_task_arguments, make_task_parser
 from aredun.cli.workflow_file import find_task, import_script, list_task_names
@@ -104,7 +104,9 @@ async def run(args: argparse.Namespace, console: Console) -> int:
 def _parse_arguments(args: argparse.Namespace, task: Task[..., Any]) -> dict[str, Any]:
     """Parse what follows the task's name: its arguments, and options of `run` (they go into `args`)."""
     parser = make_task_parser(task)
-    _add_run_options(parser, taken={get_option_name(name) for name in task.signature.parameters})
+    taken = {get_option_name(name) for name in task.signature.parameters}
+    add_repository_options(parser, taken)
+    _add_run_options(parser, taken)
     given = parser.parse_args(args.arguments)
     for name, value in vars(given).items():
         earlier = getattr(args, name, None)

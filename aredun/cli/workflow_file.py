@@ -35,25 +35,31 @@ def import_script(script: str) -> ModuleType:
     UsageError
         There is no such file or module, or importing it fails.
     """
+    path = None
     if script.endswith(".py"):
-        path = Path(script)
+        path = Path(script).resolve()
         if not path.is_file():
             raise UsageError(f"no file {script}: give the Python file that defines the task")
-        folder, name = str(path.resolve().parent), path.stem
+        folder, name = str(path.parent), path.stem
     else:
         folder, name = os.getcwd(), script
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name == name:
             raise UsageError(f"no module {script}: give a file such as workflow.py, or a module") from error
         raise UsageError(f"cannot import {script}: {one_line(error)}") from error
+    except SystemExit as error:
+        raise UsageError(f"cannot import {script}: it calls sys.exit({error.code!r})") from error
     except Exception as error:
         raise UsageError(
             f"cannot import {script}: {type(error).__name__}: {one_line(error)}{_locate(error)}"
         ) from error
+    if path is not None and name in sys.stdlib_module_names and module.__dict__.get("__file__") != str(path):
+        raise UsageError(f"cannot import {script}: Python has a module {name} of its own, rename the file")
+    return module
 
 
 def find_task(name: str, script: str, module: ModuleType) -> Task[..., Any]:
