@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import re
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
@@ -114,14 +116,11 @@ class BridgeCore:
     """
 
     def __init__(self, db_uri: str, section: Any, logger: logging.Logger, type_registry: Any) -> None:
-        self.loop = get_loop_thread()
-        self.backend = RedunBackendDb(
-            db_uri, section, logger, type_registry=_DeferringRegistry(type_registry)
-        )
-        if self.backend.config.db_aws_secret_name:
-            self.backend.config = resolve_secret(self.backend.config)
-        self.loop.run(self._open())
-        self.queue = WriteBehind(self.loop, self.backend.database, logger)
+        self._db_uri = db_uri
+        self._section = section
+        self._logger = logger
+        self._type_registry = type_registry
+        self._open()
         self.recorder = Recorder(
             _DirectValueRecorder(type_registry, self.backend.config, self.backend.value_store)
         )
@@ -142,8 +141,33 @@ class BridgeCore:
             self._open_jobs.pop(job.execution.id, None)
         return not jobs
 
-    async def _open(self) -> None:
+    def _open(self) -> None:
+        self.loop = get_loop_thread()
+        self.backend = RedunBackendDb(
+            self._db_uri, self._section, self._logger, type_registry=_DeferringRegistry(self._type_registry)
+        )
+        if self.backend.config.db_aws_secret_name:
+            self.backend.config = resolve_secret(self.backend.config)
+        self.loop.run(self._create_engine())
+        self.queue = WriteBehind(self.loop, self.backend.database, self._logger)
+
+    async def _create_engine(self) -> None:
         self.backend.create_engine()
+
+    def get_usable(self) -> BridgeCore:
+        """Return this core, opened anew if the process has been forked since.
+
+        A fork leaves the loop's thread and what was queued to its parent.
+        """
+        if not self.loop.is_usable:
+            # Never closed nor collected: the parent goes on with the same connections.
+            _of_parents.append(self.backend)
+            path = self.backend.database.file_path
+            if path is not None:
+                # That which stands for `:memory:`, too.
+                self._db_uri = f"sqlite:///{path}"
+            self._open()
+        return self
 
     async def aclose(self) -> None:
         """Write what is queued and close aredun's connections."""
@@ -176,6 +200,7 @@ class BridgeCore:
 
 
 _open_cores: set[BridgeCore] = set()
+_of_parents: list[RedunBackendDb] = []
 _closing: set[asyncio.Task[None]] = set()
 
 
@@ -183,6 +208,18 @@ _closing: set[asyncio.Task[None]] = set()
 def _close_all() -> None:
     for core in list(_open_cores):
         core.close_at_exit()
+
+
+_watched: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _leave_connections() -> None:
+    for engine in list(_watched):
+        engine.dispose(close=False)
+
+
+# Parent and child must not talk to a server on one connection.
+os.register_at_fork(after_in_child=_leave_connections)
 
 
 def watch_engine(
@@ -204,7 +241,7 @@ def watch_engine(
         # Whoever has changed something holds locks that the queue would wait for.
         if not connection.info.get("aredun_changed"):
             with translate():
-                core.queue.flush()
+                core.get_usable().queue.flush()
             if not statement.lstrip()[:6].upper().startswith(("SELECT", "PRAGMA")):
                 connection.info["aredun_changed"] = True
         switch = _FOREIGN_KEYS.match(statement)
@@ -215,6 +252,7 @@ def watch_engine(
     def forget(connection: Any) -> None:
         connection.info.pop("aredun_changed", None)
 
+    _watched.add(engine)
     event.listen(engine, "before_cursor_execute", see_writes)
     event.listen(engine, "commit", forget)
     event.listen(engine, "rollback", forget)

@@ -7,35 +7,31 @@ from __future__ import annotations
 
 import weakref
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import redun.backends.db as redun_db
 from redun.backends.db import RedunBackendDb as OriginalBackend
 from redun.config import create_config_section
+from redun.scheduler import JobInfo
 from redun.scheduler import Scheduler as OriginalScheduler
 from redun.task import CacheResult, CacheScope
 from redun.utils import MultiMap
 from redun.value import InvalidValueError
 
 from aredun import errors, models
+from aredun.bridge_calls import BridgeCalls
 from aredun.bridge_core import BridgeCore, watch_engine
 from aredun.config import get_sync_uri
 from aredun.loop_thread import complete
 from aredun.recording import make_tags
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
-
-    from aredun.backend import RedunBackendDb as AsyncBackend
-    from aredun.database import Unit
-    from aredun.recording import Recorder
 
     Record = dict[str, Any]
     TagResult = tuple[str, str, str, Any]
     Arguments = tuple[Sequence[Any], Mapping[str, Any]]
-
-T = TypeVar("T")
 
 MEMORY_URI = "sqlite:///:memory:"
 _JOB_COLUMNS = [column.key for column in redun_db.Job.__mapper__.column_attrs]
@@ -54,7 +50,13 @@ def _redun_errors() -> Iterator[None]:
         raise InvalidValueError(str(error)) from error
 
 
-class RedunBackendDb(OriginalBackend):  # type: ignore[misc]  # redun is not typed
+def _knows_itself(job: Any) -> bool:
+    """Tell whether a job is told its own id, with which it can be looked up from elsewhere."""
+    positional, keywords = job.args or ((), {})
+    return any(isinstance(value, JobInfo) for value in (*positional, *keywords.values()))
+
+
+class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # redun is not typed
     """redun's backend, its work on the database done by aredun (a `redun.backends.db.RedunBackendDb`).
 
     What redun's scheduler records is queued and written in groups, in the background; whatever reads, through
@@ -74,6 +76,8 @@ class RedunBackendDb(OriginalBackend):  # type: ignore[misc]  # redun is not typ
 
     db_uri: str
     connect_args: dict[str, Any]
+    _redun_errors = staticmethod(_redun_errors)
+    _is_clone = False
 
     def __init__(
         self, db_uri: str | None = None, config: Any = None, logger: Any = None, *args: Any, **kwargs: Any
@@ -86,13 +90,9 @@ class RedunBackendDb(OriginalBackend):  # type: ignore[misc]  # redun is not typ
 
     # Opening and closing
 
-    @property
-    def _open_core(self) -> BridgeCore:
-        assert self._core is not None, "the backend is not loaded: call load() first"
-        return self._core
-
     def create_engine(self) -> Any:
         """Set both sides up without reading anything; returns redun's engine."""
+        self.flush()
         with self._db_lock, _redun_errors():
             core = BridgeCore(self._base_uri, self._section, self.logger, self.type_registry)
             config = core.backend.config
@@ -135,52 +135,30 @@ class RedunBackendDb(OriginalBackend):  # type: ignore[misc]  # redun is not typ
         """
         if self._core is not None:
             with _redun_errors():
-                self._core.queue.flush()
+                self._open_core.queue.flush()
+
+    def clone(self, session: Any = None) -> Any:
+        """Return another backend with a session of its own, on the same queue and connections."""
+        cloned = super().clone(session)
+        cloned._is_clone = True
+        return cloned
 
     def close(self) -> None:
-        """Write what is queued and close the connections of both sides; the backend may be loaded again."""
+        """Write what is queued and close the connections of both sides; the backend may be loaded again.
+
+        A clone leaves alone what it shares.
+        """
         core, self._core = self._core, None
         if core is None:
             return
         with self._db_lock, _redun_errors():
             try:
-                core.queue.flush()
+                core.get_usable().queue.flush()
             finally:
                 self.session.close()
-                self.engine.dispose()
-                core.loop.run(core.aclose())
-
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        with _redun_errors():
-            return self._open_core.loop.run(coroutine)
-
-    def _settle(self) -> None:
-        """End the transaction of redun's session, as redun's own methods do.
-
-        It commits what was added to it, lets go of its locks, and reads again what it has loaded.
-        """
-        session = self.session
-        if session is not None and session.in_transaction():
-            session.commit()
-
-    @contextmanager
-    def _written(self, *subjects: Any) -> Iterator[AsyncBackend]:
-        """Lend aredun's backend, once what concerns the subjects (without any: everything) is written."""
-        core = self._open_core
-        with self._db_lock, _redun_errors():
-            self._settle()
-            if not subjects or core.queue.concerns(*subjects):
-                core.queue.flush()
-            yield core.backend
-
-    def _put(self, unit: Unit, *subjects: Any, is_complete: bool = True) -> None:
-        self._open_core.queue.put(unit, subjects, is_complete=is_complete)
-
-    @contextmanager
-    def _recording(self) -> Iterator[Recorder]:
-        with self._db_lock, _redun_errors():
-            self._settle()
-            yield self._open_core.recorder
+                if not self._is_clone:
+                    self.engine.dispose()
+                    core.loop.run(core.aclose())
 
     # Recording: queued
 
@@ -206,6 +184,9 @@ class RedunBackendDb(OriginalBackend):  # type: ignore[misc]  # redun is not typ
                 core.queue.flush()
             core.open_job(job)
             self._put(unit)
+            if _knows_itself(job):
+                # As `subrun` does, whose scheduler extends this execution through a backend of its own.
+                core.queue.flush()
             # As a query would load it: the constructor takes ten times as long.
             started = redun_db.Job.__mapper__.class_manager.new_instance()
             started.__dict__.update({name: getattr(row, name) for name in _JOB_COLUMNS})
@@ -340,38 +321,6 @@ class RedunBackendDb(OriginalBackend):  # type: ignore[misc]  # redun is not typ
         with self._written(call_hash) as backend:
             return self._read(self._run(backend.get_call_cache(call_hash)))
 
-    def get_subtree_tasks(self, call_hash: str) -> set[str]:
-        """Get the hashes of all tasks in a call's subtree."""
-        with self._written(call_hash) as backend:
-            return self._run(backend.get_subtree_tasks(call_hash))
-
-    def explain_cache_miss(self, task: Any, args_hash: str) -> dict[str, Any] | None:
-        """Tell why a call is not cached."""
-        with self._written() as backend:
-            return self._run(backend.explain_cache_miss(task, args_hash))
-
-    def get_job(self, job_id: str) -> dict[str, Any] | None:
-        """Get a job's `job_id`, `parent_id` and `execution_id`, None if it is not recorded."""
-        with self._written() as backend:
-            return self._run(backend.get_job(job_id))
-
-    # Handles
-
-    def advance_handle(self, parent_handles: list[Any], child_handle: Any) -> None:
-        """Record that a handle's state follows from others."""
-        with self._written() as backend:
-            self._run(backend.advance_handle(parent_handles, child_handle))
-
-    def rollback_handle(self, handle: Any) -> None:
-        """Make all states that follow from a handle's invalid."""
-        with self._written() as backend:
-            self._run(backend.rollback_handle(handle))
-
-    def is_valid_handle(self, handle: Any) -> bool:
-        """Tell whether a handle's state is current or leads to the current one."""
-        with self._written() as backend:
-            return self._run(backend.is_valid_handle(handle))
-
     # Tags
 
     def record_tags(
@@ -396,60 +345,11 @@ class RedunBackendDb(OriginalBackend):  # type: ignore[misc]  # redun is not typ
                 backend.record_tags(entity_type, entity_id, pairs, parent_hashes, update=update, new=new)
             )
 
-    def update_tags(
-        self,
-        entity_type: Any,
-        entity_id: str,
-        old_keys: Iterable[str],
-        new_tags: Iterable[tuple[str, Any]],
-    ) -> list[TagResult]:
-        """Supersede an entity's current tags of some keys with new ones."""
-        keys, pairs = list(old_keys), list(new_tags)
-        with self._written() as backend:
-            return self._run(backend.update_tags(entity_type, entity_id, keys, pairs))
-
-    def delete_tags(
-        self, entity_id: str, tags: Iterable[tuple[str, Any]], keys: Iterable[str] = ()
-    ) -> list[TagResult]:
-        """Delete an entity's current tags, keeping their history."""
-        pairs, key_list = list(tags), list(keys)
-        with self._written() as backend:
-            return self._run(backend.delete_tags(entity_id, pairs, key_list))
-
     def get_tags(self, entity_ids: list[str]) -> dict[str, Any]:
         """Get the current tags of entities, by id, in redun's own kind of mapping."""
         with self._written() as backend:
             found = self._run(backend.get_tags(list(entity_ids)))
         return {entity_id: MultiMap(tags.items()) for entity_id, tags in found.items()}
-
-    # Records and walks
-
-    def get_records(self, ids: Iterable[str], sorted: bool = True) -> Iterator[Record]:
-        """Yield the records of the given ids, in their order if `sorted`."""
-        # Taken here, not on the loop: they may come from another backend of this kind.
-        wanted = list(ids)
-        with self._written() as backend:
-            pass
-        yield from self._iterate(backend.get_records(wanted, sorted=sorted))
-
-    def has_records(self, record_ids: Iterable[str]) -> list[str]:
-        """Return those of the ids that are in the database, in their order."""
-        wanted = list(record_ids)
-        with self._written() as backend:
-            return self._run(backend.has_records(wanted))
-
-    def put_records(self, records: Iterable[Record]) -> int:
-        """Write records that are not in the database yet; returns how many were new."""
-        new_records = list(records)
-        with self._written() as backend:
-            return self._run(backend.put_records(new_records))
-
-    def iter_record_ids(self, root_ids: Iterable[str]) -> Iterator[str]:
-        """Yield the ids of all records that the roots own, each once."""
-        wanted = list(root_ids)
-        with self._written() as backend:
-            pass
-        yield from self._iterate(backend.iter_record_ids(wanted))
 
     def get_child_record_ids(self, model_ids: Iterable[tuple[Any, str]]) -> Iterator[tuple[str, Any, str]]:
         """Yield the ownership edges of records as (label, redun's model, id)."""
@@ -458,10 +358,6 @@ class RedunBackendDb(OriginalBackend):  # type: ignore[misc]  # redun is not typ
             pass
         for label, model, record_id in self._iterate(backend.get_child_record_ids(wanted)):
             yield label, getattr(redun_db, model.__name__), record_id
-
-    def _iterate(self, items: Any) -> Iterator[Any]:
-        with _redun_errors():
-            yield from self._open_core.loop.iterate(items)
 
 
 class Scheduler(OriginalScheduler):  # type: ignore[misc]  # redun is not typed

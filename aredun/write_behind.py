@@ -61,6 +61,8 @@ class WriteBehind:
         self._is_scheduled = False
         self._failure: Exception | None = None
         self._drains = asyncio.Lock()
+        # The loop itself holds them weakly.
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def put(self, unit: Unit, subjects: Iterable[Hashable] = (), *, is_complete: bool = True) -> None:
         """Queue a unit (any thread).
@@ -108,7 +110,9 @@ class WriteBehind:
         RedunDatabaseError
             The first error of a unit since this was last told.
         """
-        if self._queued or self._writing is not None:
+        with self._lock:
+            is_pending = bool(self._queued) or self._writing is not None
+        if is_pending:
             self._loop_thread.run(self.drain())
         self._raise_failure()
 
@@ -123,8 +127,9 @@ class WriteBehind:
         self._loop_thread.loop.call_later(LINGER, self._drain_soon)
 
     def _drain_soon(self) -> None:
-        # Kept, because the loop itself holds tasks weakly.
-        self._task = self._loop_thread.loop.create_task(self._drain_complete(), name="aredun-write-behind")
+        task = self._loop_thread.loop.create_task(self._drain_complete(), name="aredun-write-behind")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _drain_complete(self) -> None:
         """Write what is complete; the beginning of something waits for its rest, once."""
@@ -141,7 +146,10 @@ class WriteBehind:
     async def drain(self) -> None:
         """Write all that is queued by now (on the loop)."""
         # In a task of its own: a caller that is interrupted must not take half of the queue along.
-        await asyncio.shield(asyncio.create_task(self._drain_all(), name="aredun-write-behind"))
+        task = asyncio.create_task(self._drain_all(), name="aredun-write-behind")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
 
     async def _drain_all(self) -> None:
         async with self._drains:

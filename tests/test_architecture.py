@@ -75,6 +75,7 @@ FLOORS = {
     "aredun.server": EDGES,
     "aredun.redun_bridge": EDGES,
     "aredun.bridge_core": EDGES,
+    "aredun.bridge_calls": EDGES,
     "aredun.loop_thread": EDGES,
     "aredun.write_behind": EDGES,
     "aredun": EDGES,
