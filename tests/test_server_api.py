@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 
+from aredun.backend import RedunBackendDb
+from aredun.models import File
+from aredun.query import CallGraphQuery
 from tests.support.call_graphs import make_repository
 from tests.support.server import serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from aredun.backend import RedunBackendDb
     from tests.support.call_graphs import Recorded
     from tests.support.server import Served
 
@@ -186,6 +189,39 @@ async def test_nothing_can_be_written(served: Served) -> None:
     assert methods == {"get"}
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         assert (await served.http.request(method, "/api/executions")).status_code == 405
+
+
+async def test_what_may_be_got_may_be_asked_about(served: Served) -> None:
+    """HEAD answers as GET does, without a body, and counts as itself."""
+    for path in (
+        "/",
+        "/static/main.js",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/api/executions",
+        "/api/nothing",
+    ):
+        got, asked = await served.http.get(path), await served.http.head(path)
+        assert (asked.status_code, asked.content) == (got.status_code, b"")
+        assert asked.headers["content-type"] == got.headers["content-type"]
+        assert asked.headers["content-security-policy"]
+    assert 'method="HEAD"' in (await served.http.get("/metrics")).text
+
+
+async def test_a_path_that_this_machine_does_not_have(
+    served: Served, monkeypatch: pytest.MonkeyPatch, dialect: str, repositories: Any
+) -> None:
+    """A file is found by its recorded path, wherever the repository was written."""
+    async with RedunBackendDb(repositories(dialect)[0]) as backend:
+        query = CallGraphQuery(backend).filter_types(["Value"]).filter_file_paths(["*/part_1.txt"])
+        [value] = [value async for value in query.all()]
+        async with backend.session() as session:
+            path = await session.scalar(sa.select(File.path).where(File.value_hash == value.value_hash))
+    monkeypatch.setattr("aredun.identify.os.path.exists", lambda path: False)
+    first, *_, last = await served.receive_all(f"/ws/dataflow/{path}")
+    assert first["src"]["value_hash"] == value.value_hash
+    assert last["type"] == "end"
 
 
 async def test_operations(served: Served) -> None:

@@ -131,6 +131,26 @@ async def test_errors_of_the_database_stay_in_the_log(
         assert "tag" in caplog.text
 
 
+async def test_a_defect_is_answered_like_any_error(
+    backend: RedunBackendDb, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Even what nobody expected carries the headers, and says nothing."""
+
+    async def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("/secret/path")
+
+    async with serve(backend) as served:
+        monkeypatch.setattr(backend.database, "read", fail)
+        answer = await served.http.get("/api/executions")
+        assert answer.status_code == 500
+        assert answer.json()["error"] == "internal"
+        assert "secret" not in answer.text
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["cache-control"] == "no-store"
+        assert "/secret/path" in caplog.text
+        assert (await served.http.get("/readyz")).status_code == 503
+
+
 async def test_hostile_repositories_are_shown_and_not_run(
     backend: RedunBackendDb, redun_backend: Any, tmp_path: Path
 ) -> None:

@@ -101,8 +101,7 @@ async def _handle_http(request: Request, error: Exception) -> Response:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Have every error answered as JSON."""
+    """Have the errors that are expected answered as JSON; `security.Guard` answers all others."""
     app.add_exception_handler(AredunError, _handle_known)
     app.add_exception_handler(RequestValidationError, _handle_invalid)
     app.add_exception_handler(HTTPException, _handle_http)
-    app.add_exception_handler(Exception, _handle_known)

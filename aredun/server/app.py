@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from fastapi import FastAPI, Request, Response
 from fastapi.websockets import WebSocket  # noqa: TC002  # FastAPI reads it at run time
 
+from aredun import models
 from aredun.errors import AredunError
 from aredun.server import api, dataflow_socket, security
-from aredun.server.answers import add_error_handlers, make_problem
+from aredun.server.answers import add_error_handlers, logger, make_problem
 from aredun.server.changes import ChangeFeed
 from aredun.server.dataflow_socket import DataflowRequest, DataflowStream
 from aredun.server.executions_socket import ExecutionsStream
@@ -161,12 +162,14 @@ def _add_operations(app: FastAPI) -> None:
         """Answer whether the database does."""
 
         async def operation(session: AsyncSession) -> None:
-            await session.execute(sa.select(sa.literal(1)))
+            await session.execute(sa.select(models.RedunVersion.id).limit(1))
 
         try:
             async with asyncio.timeout(_READY_TIMEOUT):
                 await state.backend.database.read(operation)
-        except (AredunError, TimeoutError):
+        except Exception:
+            # Whatever is wrong with it, nobody should be sent here.
+            logger.warning("the database does not answer", exc_info=True)
             return make_problem(503, "the database does not answer", "not_ready")
         return Response(b'{"status":"ready"}', media_type="application/json")
 

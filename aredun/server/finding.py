@@ -11,7 +11,7 @@ from aredun import models
 from aredun.column_types import starts_with
 from aredun.dataflow.starts import get_start
 from aredun.errors import UsageError
-from aredun.identify import infer_id, infer_specialty_id, leave_out_task_values
+from aredun.identify import find_file, infer_id, infer_specialty_id, leave_out_task_values
 from aredun.query import CallGraphQuery
 from aredun.server.answers import AmbiguousError, NotFoundError
 
@@ -75,12 +75,15 @@ async def find_record(backend: RedunBackendDb, record_type: str, record_id: str)
 async def find_anything(backend: RedunBackendDb, record_id: str) -> Any:
     """Return what `infer_id` takes an id for: a record, or (file, job, how the job had it).
 
+    A path need not lead to a file on the server's own disk, as `infer_id` wants it: the repository may have
+    been written elsewhere.
+
     Raises
     ------
     NotFoundError
         It fits nothing.
     """
-    record = await infer_id(backend, check_id(record_id))
+    record = await infer_id(backend, check_id(record_id)) or await find_file(backend, record_id)
     if record is None:
         raise NotFoundError(f"no record has the id or path {record_id[:80]!r}, or an id that begins with it")
     return record

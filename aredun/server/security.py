@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 
-from aredun.server.answers import make_problem
+from aredun.server.answers import INTERNAL, logger, make_problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -125,8 +125,18 @@ class Guard:
             await self._app(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        is_head = scope["method"] == "HEAD"
+        if is_head:
+            # Health checks and caches ask so: what may be got may be asked about.
+            scope = {**scope, "method": "GET"}
+
+        is_answered = False
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal is_answered
+            is_answered = True
+            if is_head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
@@ -134,8 +144,14 @@ class Guard:
                 headers.setdefault("cache-control", "no-cache" if _is_open(path) else "no-store")
             await send(message)
 
-        refusal = self._refuse(scope, path)
-        await (refusal or self._app)(scope, receive, send_with_headers)
+        try:
+            await (self._refuse(scope, path) or self._app)(scope, receive, send_with_headers)
+        except Exception:
+            # Starlette would answer it outside of all middleware, without the headers.
+            if is_answered:
+                raise
+            logger.exception("%s %s failed", scope["method"], path[:500])
+            await make_problem(500, INTERNAL, "internal")(scope, receive, send_with_headers)
 
     def _refuse(self, scope: Scope, path: str) -> ASGIApp | None:
         settings, headers = self._settings, Headers(scope=scope)
