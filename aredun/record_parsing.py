@@ -140,7 +140,8 @@ _POSITIONS: Final = {str(position): (position, None) for position in range(20)}
 
 def split_arg_name(name: str) -> tuple[int | None, str | None]:
     """Return the position, or else the key, of an argument from its name in a record."""
-    if name.isdecimal() and name.isascii():
+    # What does not fit the column is no position.
+    if name.isdecimal() and name.isascii() and len(name) <= 18:
         return int(name), None
     return None, name
 

@@ -13,6 +13,7 @@ from aredun.backend import RedunBackendDb
 from aredun.errors import InvalidRecordError
 from aredun.models import CallEdge, CallNode, CallSubtreeTask, Evaluation, Execution, Job, Tag, Value
 from aredun.records import write
+from aredun.verify import verify_repository
 from tests.support.record_shapes import (
     by_id,
     dispose,
@@ -136,7 +137,7 @@ async def test_small_windows_and_the_disk(
 ) -> None:
     monkeypatch.setattr(write, "WINDOW_SIZE", 12)
     monkeypatch.setattr(write, "FLUSH_SIZE", 6)
-    monkeypatch.setattr(write, "PARSE_SIZE", 5)
+    monkeypatch.setattr(write, "READ_SIZE", 5)
     monkeypatch.setattr(write, "BATCH_SIZE", 4)
     records = {
         "forward": shapes,
@@ -379,6 +380,33 @@ class TestRefusal:
         assert any(f"Execution {bad['id']} was refused by the database" in error for error in errors)
         others = [record for record in shapes if record["_type"] == "Execution" and record["id"] != bad["id"]]
         assert len(await backend.has_records([record["id"] for record in others])) == len(others)
+
+    async def test_what_needs_a_record_that_the_database_refuses_meanwhile(
+        self, backend: RedunBackendDb, shapes: list[Record], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Each record is prepared while the one before it is being written.
+        monkeypatch.setattr(write, "READ_SIZE", 1)
+        monkeypatch.setattr(write, "FLUSH_SIZE", 1)
+        records, bad = self.copy(shapes, "CallNode", task_name="shapes.leaf")
+        bad["task_name"] = "\ud800"
+        order = ["Tag", "Value", "CallNode", "Execution", "Job"]
+        records.sort(key=lambda record: (order.index(record["_type"]), record.get("timestamp", "")))
+        errors = await self.put(backend, records)
+        assert any(f"CallNode {bad['call_hash']} was refused by the database" in error for error in errors)
+        report = await verify_repository(backend.database)
+        assert [problem for problem in report.problems if not problem.record.startswith("Tag")] == []
+
+    async def test_any_text_that_the_database_holds(
+        self, backend: RedunBackendDb, shapes: list[Record]
+    ) -> None:
+        records, odd = self.copy(shapes, "Execution")
+        odd["args"] = '["\\u0000", "\x01\t\n\u2028\U0001f600\\"]'
+        records, nul = self.copy(records, "Execution", args=odd["args"])
+        if backend.database.dialect_name == "sqlite":
+            nul["args"] += "\x00 and more"
+        assert await self.put(backend, records) == []
+        (stored,) = [record async for record in backend.get_records([nul["id"]])]
+        assert stored["args"] == nul["args"]
 
 
 class TestValueStore:

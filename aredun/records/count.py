@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aredun.records.keys import KeySet
 from aredun.records.read import find_present, iter_batches
 from aredun.records.window import parse_items
-from aredun.records.write import PARSE_SIZE
+from aredun.records.write import READ_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable
@@ -43,7 +43,7 @@ async def count_records(
     new: Counter[str] = Counter()
     known = 0
     seen = KeySet()
-    async for batch in iter_batches(records, PARSE_SIZE):
+    async for batch in iter_batches(records, READ_SIZE):
         items, suspects, errors = await asyncio.to_thread(parse_items, batch, True)
         for error in errors:
             on_refused(error)

@@ -64,7 +64,14 @@ async def derive_subtree_tasks(session: AsyncSession, calls: Sequence[CallFacts]
     outside = {child for call in calls for child in call.children if child not in own}
     subtrees = await _get_subtrees(session, outside)
     rows: list[Row] = []
+    alone: dict[str, frozenset[str]] = {}
     for call in calls:
+        if not call.children and call.is_whole:
+            # Most calls; those of one task share a set.
+            call_hash, _, task = call.row[:3]
+            subtrees[call_hash] = alone.get(task) or alone.setdefault(task, frozenset([task]))
+            rows.append((call_hash, task))
+            continue
         tasks = {call.row[2]}
         for child in call.children:
             tasks |= subtrees.get(child, frozenset())

@@ -63,6 +63,8 @@ class Window:
         self._tasks: set[str] = set()
         self._count = 0
         self.size = 0
+        # Values that come without their bytes.
+        self.empty: set[str] = set()
 
     def __len__(self) -> int:
         return self._count
@@ -75,7 +77,10 @@ class Window:
                 continue
             self._count += 1
             if item.kind == "Value":
-                self.size += len(item.row[3])
+                size = len(item.row[3])
+                self.size += size
+                if not size:
+                    self.empty.add(item.id)
                 if item.is_task:
                     self._tasks.add(item.id)
 
@@ -118,6 +123,7 @@ class Window:
         waiting = [item for item in items if (item.kind, item.id) in blocked] if blocked else []
         self._items = {kind: {} for kind in KINDS}
         self._tasks = set()
+        self.empty = set()
         self._count = self.size = 0
         return arrange(ready), waiting
 

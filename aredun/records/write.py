@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import sys
 from collections import defaultdict
 from operator import itemgetter
@@ -29,10 +30,13 @@ if TYPE_CHECKING:
     from aredun.record_fields import Row
     from aredun.value_store import ValueStore
 
-# Records in one transaction, parsed in one hop to a thread, looked at together (at first, and while many of
-# them wait for others), and held in memory at a time.
+# Records in one transaction, taken from the caller, parsed in one turn of the event loop, looked at together
+# (at first, and while many of them wait for others), and held in memory at a time.
 BATCH_SIZE: Final = 5000
-PARSE_SIZE: Final = 1000
+READ_SIZE: Final = 1000
+PARSE_SIZE: Final = 200
+# Characters of a record's bytes that make it a large one.
+LARGE_DATA: Final = 1 << 18
 FLUSH_SIZE: Final = 5000
 WINDOW_SIZE: Final = 50_000
 WINDOW_BYTES: Final = 1 << 25
@@ -112,7 +116,7 @@ async def put_records(
         on_written=on_written,
     )
     try:
-        async for batch in iter_batches(records, PARSE_SIZE):
+        async for batch in iter_batches(records, READ_SIZE):
             await writer.add(batch, verify=verify)
         await writer.finish()
     finally:
@@ -157,37 +161,41 @@ class RecordWriter:
         self._suspects: list[ParsedRecord] = []
         self._hashes: set[str] = set()
         self._flush_size = FLUSH_SIZE
-        self._flushing: asyncio.Task[list[ParsedRecord]] | None = None
+        self._writing: asyncio.Task[None] | None = None
+        # What is being written: those that need it can be prepared meanwhile.
+        self._coming: dict[str, set[str]] = {}
+        self._lost: dict[str, set[str]] = {}
 
     async def close(self) -> None:
         """Stop what goes on, and throw away what waits."""
-        if self._flushing is not None:
-            self._flushing.cancel()
-            await asyncio.gather(self._flushing, return_exceptions=True)
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
         if self._spool is not None:
             self._spool.close()
 
     async def add(self, records: Sequence[Any], *, verify: bool) -> None:
         """Take some records; they may not be written before `finish`."""
-        items, suspects, errors = await asyncio.to_thread(parse_items, records, verify)
-        for error in errors:
-            self._refuse(error)
-        self._suspects.extend(suspects)
-        if len(self._hashes) < WINDOW_SIZE:
-            self._hashes.update(item.id for item in items if item.kind in ("Value", "CallNode"))
-        self._window.add(items)
+        for start in range(0, len(records), PARSE_SIZE):
+            part = records[start : start + PARSE_SIZE]
+            if any(map(_is_large, part)):
+                # Hashing many bytes leaves the interpreter's lock alone.
+                items, suspects, errors = await asyncio.to_thread(parse_items, part, verify)
+            else:
+                items, suspects, errors = parse_items(part, verify)
+                await asyncio.sleep(0)
+            for error in errors:
+                self._refuse(error)
+            self._suspects.extend(suspects)
+            if len(self._hashes) < WINDOW_SIZE:
+                self._hashes.update(item.id for item in items if item.kind in ("Value", "CallNode"))
+            self._window.add(items)
         if len(self._window) >= self._flush_size or self._window.size >= WINDOW_BYTES:
-            await self._join()
-            # The next records are parsed while these are written.
             window, self._window = self._window, Window()
-            self._flushing = asyncio.create_task(self._flush(window))
+            await self._keep(await self._flush(window))
 
-    async def _join(self) -> None:
-        """Wait for the writing that goes on, and take back what could not go in yet."""
-        if self._flushing is None:
-            return
-        flushing, self._flushing = self._flushing, None
-        waiting = await flushing
+    async def _keep(self, waiting: list[ParsedRecord]) -> None:
+        """Look at what could not go in again later."""
         if len(waiting) * 2 <= self._flush_size:
             self._flush_size = FLUSH_SIZE
         else:
@@ -198,12 +206,19 @@ class RecordWriter:
         else:
             self._window.add(waiting)
 
+    async def _join(self) -> None:
+        """Wait for the writing that goes on."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            await writing
+            self._coming = {}
+
     async def finish(self) -> None:
         """Write all that can be written, and refuse the rest."""
-        await self._join()
         self._window.add(await asyncio.to_thread(self._judge))
         waiting = await self._flush(self._window)
         if self._spool is None:
+            await self._join()
             self._refuse_waiting(waiting)
             return
         await self._put_away(waiting)
@@ -211,6 +226,7 @@ class RecordWriter:
         while self._spool.count and self._spool.count != count:
             count = self._spool.count
             await self._empty_spool()
+        await self._join()
         await self._spool.start_pass()
         while rest := await self._spool.take(WINDOW_SIZE, WINDOW_BYTES):
             self._refuse_waiting(rest)
@@ -249,24 +265,36 @@ class RecordWriter:
         return accepted
 
     async def _flush(self, window: Window) -> list[ParsedRecord]:
-        """Write what can go in of a window, and return the rest."""
+        """Begin to write what can go in of a window, and return the rest.
+
+        The window is prepared while the one before it is being written.
+        """
         missing = await asyncio.to_thread(window.find_missing)
-        if missing:
-            missing = {
-                kind: ids - await find_existing(self._database, *_KEYS[kind], ids)
-                for kind, ids in missing.items()
-            }
+        for kind, ids in missing.items():
+            ids -= self._coming.get(kind, set())
+            ids -= await find_existing(self._database, *_KEYS[kind], ids)
+        empty = window.empty - self._coming.get("Value", set())
         ready, waiting = await asyncio.to_thread(window.split, missing)
-        ready = await self._refuse_empty(ready)
-        for chunk in cut(ready, self._batch_size):
-            await self._write(chunk)
+        if empty:
+            ready = await self._refuse_empty(ready, empty.intersection(item.id for item in ready))
+        await self._join()
+        if self._lost:
+            # Refused by the database meanwhile: what needs it must not go in either.
+            ready, more = _split(ready, self._lost)
+            waiting += more
+            self._lost = {}
+        for item in ready:
+            for kind, record_id in item.provides():
+                self._coming.setdefault(kind, set()).add(record_id)
+        self._writing = asyncio.create_task(self._write_all(ready))
         return waiting
 
-    async def _refuse_empty(self, items: list[ParsedRecord]) -> list[ParsedRecord]:
+    async def _write_all(self, items: Sequence[ParsedRecord]) -> None:
+        for chunk in cut(items, self._batch_size):
+            await self._write(chunk)
+
+    async def _refuse_empty(self, items: list[ParsedRecord], empty: set[str]) -> list[ParsedRecord]:
         """Refuse values without bytes that are neither in the database nor in the value store."""
-        empty = {item.id for item in items if item.kind == "Value" and not item.size}
-        if not empty:
-            return items
         found = await find_existing(self._database, "value", "value_hash", empty)
         if self._store is not None:
             for value_hash in empty - found:
@@ -282,9 +310,8 @@ class RecordWriter:
                     " repository that it was exported from (export it with aredun)"
                 )
             )
-        window = Window()
-        window.add(item for item in items if item.id not in lost)
-        ready, waiting = window.split({"Value": lost, "Task": lost})
+        kept = [item for item in items if item.id not in lost]
+        ready, waiting = _split(kept, {"Value": lost, "Task": lost})
         self._refuse_waiting(waiting)
         return ready
 
@@ -308,6 +335,8 @@ class RecordWriter:
             groups = cut(items, 1)
             if len(groups) == 1:
                 for item in items:
+                    for kind, record_id in item.provides():
+                        self._lost.setdefault(kind, set()).add(record_id)
                     self._refuse(
                         InvalidRecordError(f"{item.kind} {item.id} was refused by the database: {error}")
                     )
@@ -321,11 +350,29 @@ class RecordWriter:
             self._tell(len(items), new)
 
 
+def _split(
+    items: Sequence[ParsedRecord], missing: dict[str, set[str]]
+) -> tuple[list[ParsedRecord], list[ParsedRecord]]:
+    window = Window()
+    window.add(items)
+    return window.split(missing)
+
+
+def _is_large(record: Any) -> bool:
+    """Tell whether checking a record takes longer than a turn of the event loop may."""
+    data = record.get("data") if type(record) is dict else None
+    return type(data) is str and len(data) > LARGE_DATA
+
+
 def _is_refusal(error: Exception) -> bool:
     """Tell whether the database did not like the data, rather than failed."""
     if isinstance(error, ValueError | OverflowError):
         return True
     cause = error.__cause__
+    if isinstance(cause, ValueError | OverflowError):
+        return True
+    if isinstance(cause, sqlite3.Error):
+        return not isinstance(cause, sqlite3.OperationalError)
     return isinstance(cause, DBAPIError) and not bool(cause.connection_invalidated)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -15,8 +16,9 @@ from aredun.models import Job, Subvalue
 from aredun.record_checks import Verdict, check_record
 from aredun.record_fields import KINDS
 from aredun.records.keys import pack, unpack, unpack_all
+from aredun.records.read import RECORDS_AT_ONCE
 from aredun.records.window import Window
-from aredun.records.write import write_items
+from aredun.records.write import LARGE_DATA, write_items
 from aredun.sync.report import SyncReport
 
 if TYPE_CHECKING:
@@ -110,13 +112,19 @@ class Copier:
         # What was refused: nothing that needs it may go in.
         self._absent: dict[str, set[str]] = {}
 
-    async def copy(self, plan: Plan) -> None:
-        """Copy a plan; when this returns, its executions are there with all that they own."""
+    async def copy_values(self, plan: Plan) -> None:
+        """Copy the tags and values of a plan; this may go on beside `copy_calls` of the plan before."""
         await self._copy_in_order("Tag", plan.tags)
-        leaves = [key for key in plan.values if key not in plan.parents]
-        await self._copy_values(leaves)
+        await self._copy_leaves([key for key in plan.values if key not in plan.parents])
         await self._copy_in_order("Value", [key for key in plan.values if key in plan.parents])
-        await self._copy_cached(plan)
+        # Values of single steps are no records: they count for nothing.
+        silent = copy.copy(self)
+        silent._report, silent._tell = SyncReport(), lambda: None
+        await silent._copy_leaves([key for key in plan.cached if key not in plan.parents])
+        await silent._copy_in_order("Value", [key for key in plan.cached if key in plan.parents])
+
+    async def copy_calls(self, plan: Plan) -> None:
+        """Copy the rest of a plan; when this returns, its executions are there with all that they own."""
         await self._copy_in_order("CallNode", plan.calls)
         await self._copy_executions(plan)
         self._report.roots_done += plan.roots
@@ -176,7 +184,7 @@ class Copier:
         self._step(len(keys) - len(missing))
         return missing
 
-    async def _copy_values(self, keys: Sequence[Key]) -> None:
+    async def _copy_leaves(self, keys: Sequence[Key]) -> None:
         """Copy values that need nothing, several batches at a time."""
         missing = await self._find_missing("Value", keys)
         limit = asyncio.Semaphore(self._workers)
@@ -190,15 +198,6 @@ class Copier:
         async with asyncio.TaskGroup() as group:
             for part in self._cut(missing):
                 group.create_task(run(part))
-
-    async def _copy_cached(self, plan: Plan) -> None:
-        """Copy values of single steps; they are no records, so they count for nothing."""
-        report, self._report = self._report, SyncReport()
-        try:
-            await self._copy_values([key for key in plan.cached if key not in plan.parents])
-            await self._copy_in_order("Value", [key for key in plan.cached if key in plan.parents])
-        finally:
-            self._report = report
 
     async def _copy_in_order(self, kind: str, keys: Sequence[Key]) -> None:
         """Copy records that need others of their kind: each goes in once those are there."""
@@ -270,10 +269,19 @@ class Copier:
             await asyncio.gather(*reads, return_exceptions=True)
 
     async def _verify(self, items: list[ParsedRecord]) -> list[ParsedRecord]:
-        good, errors, unverified = await asyncio.to_thread(_verify_items, items)
-        self._report.unverified += unverified
-        for item, error in errors:
-            self._refuse(item, error)
+        good: list[ParsedRecord] = []
+        for start in range(0, len(items), RECORDS_AT_ONCE):
+            part = items[start : start + RECORDS_AT_ONCE]
+            if sum(item.size for item in part) > LARGE_DATA:
+                # Hashing many bytes leaves the interpreter's lock alone.
+                right, errors, unverified = await asyncio.to_thread(_verify_items, part)
+            else:
+                right, errors, unverified = _verify_items(part)
+                await asyncio.sleep(0)
+            good += right
+            self._report.unverified += unverified
+            for item, error in errors:
+                self._refuse(item, error)
         return good
 
     def _refuse(self, item: ParsedRecord, error: InvalidRecordError) -> None:

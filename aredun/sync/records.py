@@ -105,25 +105,34 @@ async def sync_records(
         batch_size=batch_size,
         tell=tell,
     )
-    # One group is walked while the one before it is copied.
-    plans: asyncio.Queue[Plan | None] = asyncio.Queue(maxsize=1)
+    # One group is walked while the values of the one before it are copied, and the calls of the one before.
+    walked: asyncio.Queue[Plan | None] = asyncio.Queue(maxsize=1)
+    half_copied: asyncio.Queue[Plan | None] = asyncio.Queue(maxsize=1)
 
     async def walk() -> None:
         async for total, executions, others in walker.iter_groups(roots):
             report.roots = total
             plan = await walker.walk(executions, others)
             report.seen += len(plan)
-            await plans.put(plan)
-        await plans.put(None)
+            await walked.put(plan)
+        await walked.put(None)
 
-    async def copy() -> None:
-        while (plan := await plans.get()) is not None:
-            await (copier.count(plan) if dry_run else copier.copy(plan))
+    async def copy_values() -> None:
+        while (plan := await walked.get()) is not None:
+            await (copier.count(plan) if dry_run else copier.copy_values(plan))
+            await half_copied.put(plan)
+        await half_copied.put(None)
+
+    async def copy_calls() -> None:
+        while (plan := await half_copied.get()) is not None:
+            if not dry_run:
+                await copier.copy_calls(plan)
 
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(walk())
-            group.create_task(copy())
+            group.create_task(copy_values())
+            group.create_task(copy_calls())
     except ExceptionGroup as error:
         raise _get_first(error) from error
     report.tick()
