@@ -7,10 +7,11 @@ import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from aredun.database import Coalescer
 from aredun.database.turns import ANSWERS_AT_ONCE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from aredun.backend import RedunBackendDb
 
@@ -85,3 +86,24 @@ async def test_callers_who_are_answered_in_turns_write_together(backend: RedunBa
     await asyncio.gather(*map(work, range(CALLERS)))
     # One group a round; on a busy machine a group may break in two.
     assert backend.database.counts.commits - before <= 2 * rounds
+
+
+async def test_a_group_of_questions_is_never_empty() -> None:
+    groups: list[list[int]] = []
+
+    async def fetch(keys: Sequence[int]) -> dict[int, int]:
+        groups.append(list(keys))
+        await asyncio.sleep(0.001)
+        return {key: -key for key in keys}
+
+    coalescer: Coalescer[int, int] = Coalescer(fetch)
+
+    async def ask(number: int) -> None:
+        for _ in range(number % 7):
+            await asyncio.sleep(0)
+        assert await coalescer.get(number) == -number
+
+    await asyncio.gather(*map(ask, range(200)))
+    await coalescer.close()
+    assert all(groups)
+    assert sorted(number for group in groups for number in group) == list(range(200))

@@ -55,19 +55,22 @@ class Coalescer(Generic[K, V]):
         return await future
 
     def _start(self) -> None:
-        self._scheduled = False
-        if self._asked:
-            task = asyncio.create_task(self._answer(), name="aredun-reads")
-            self._tasks.add(task)
-            task.add_done_callback(self._finish)
+        task = asyncio.create_task(self._answer(), name="aredun-reads")
+        self._tasks.add(task)
+        task.add_done_callback(self._finish)
 
     def _finish(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if self._asked and not self._scheduled:
+            self._scheduled = True
             self._start()
 
     async def _answer(self) -> None:
-        await self._gathering.gather(self._asked)
+        try:
+            await self._gathering.gather(self._asked)
+        finally:
+            # Only now: a second group that gathers at the same time would be left with nothing.
+            self._scheduled = False
         asked, self._asked = self._asked, {}
         keys = list(asked)
         for index in range(MAX_KEYS, len(keys), MAX_KEYS):
