@@ -129,6 +129,10 @@ class _TextArray(TypeDecorator[list[str]]):
         return json.dumps(value)
 
 
+# Kept, because a type works out its key in the cache of statements anew for every instance.
+_TEXT, _TEXT_ARRAY = sa.String(), _TextArray()
+
+
 class _Condition(FunctionElement[bool]):
     """A condition that is written as it stands."""
 
@@ -171,7 +175,7 @@ def in_array(column: Any, values: Iterable[str]) -> sa.ColumnElement[bool]:
     values
         The strings; an empty iterable matches no row. Repeats do no harm.
     """
-    return _InArray(column, sa.bindparam(None, list(values), type_=_TextArray(), unique=True))
+    return _InArray(column, sa.bindparam(None, list(values), type_=_TEXT_ARRAY, unique=True))
 
 
 def in_parameter(column: Any, name: str) -> sa.ColumnElement[bool]:
@@ -184,7 +188,7 @@ def in_parameter(column: Any, name: str) -> sa.ColumnElement[bool]:
     name
         The parameter that each execution gives a list of strings for.
     """
-    return _InArray(column, sa.bindparam(name, type_=_TextArray()))
+    return _InArray(column, sa.bindparam(name, type_=_TEXT_ARRAY))
 
 
 class _StartsWith(_Condition):
@@ -222,8 +226,8 @@ def starts_with(column: Any, prefix: str) -> sa.ColumnElement[bool]:
     if not heads:
         return column.is_not(None) if not prefix else column.like(f"{prefix}%")  # type: ignore[no-any-return]
     successor = 0xE000 if ord(heads[-1]) == 0xD7FF else ord(heads[-1]) + 1
-    lower = sa.bindparam(None, prefix, type_=sa.String(), unique=True)
-    upper = sa.bindparam(None, heads[:-1] + chr(successor), type_=sa.String(), unique=True)
+    lower = sa.bindparam(None, prefix, type_=_TEXT, unique=True)
+    upper = sa.bindparam(None, heads[:-1] + chr(successor), type_=_TEXT, unique=True)
     return _StartsWith(column, lower, upper)
 
 
@@ -269,7 +273,7 @@ def transaction_lock(name: str) -> sa.Select[Any]:
     name
         What is locked, e.g. `tag:` and an entity's id. Take several in sorted order.
     """
-    return sa.select(_TransactionLock(sa.bindparam(None, name, type_=sa.String(), unique=True)))
+    return sa.select(_TransactionLock(sa.bindparam(None, name, type_=_TEXT, unique=True)))
 
 
 class _WildcardPattern(TypeDecorator[str]):

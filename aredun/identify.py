@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -217,16 +218,23 @@ def _choose_later(alone: FileUse | None, inside: FileUse | None) -> FileUse | No
 
 
 async def _get_last_result(session: AsyncSession, path: str, *, inside: bool) -> FileUse | None:
+    row = (await session.execute(_select_last_result(inside), {"path": path})).one_or_none()
+    return None if row is None else (row[0], row[1], "result")
+
+
+@cache
+def _select_last_result(inside: bool) -> Select[File, Job]:
+    """Return the statement for the parameter `path`; kept, because making it takes longer than running it."""
     results = sa.select(File.value_hash, Job.id, Job.end_time).select_from(File)
     if inside:
         results = results.join(Subvalue, Subvalue.value_hash == File.value_hash)
         results = results.join(CallNode, CallNode.value_hash == Subvalue.parent_value_hash)
     else:
         results = results.join(CallNode, CallNode.value_hash == File.value_hash)
-    results = results.join(Job, Job.call_hash == CallNode.call_hash).where(File.path == path)
+    results = results.join(Job, Job.call_hash == CallNode.call_hash).where(File.path == sa.bindparam("path"))
     # Materialised, so that no planner walks all jobs by end time in search of the file's.
     made = results.cte("made").prefix_with("MATERIALIZED")
-    statement = (
+    return (
         sa.select(File, Job)
         .select_from(made)
         .join(File, File.value_hash == made.c.value_hash)
@@ -235,8 +243,6 @@ async def _get_last_result(session: AsyncSession, path: str, *, inside: bool) ->
         .order_by(made.c.end_time.desc().nulls_last(), made.c.id)
         .limit(1)
     )
-    row = (await session.execute(statement)).one_or_none()
-    return None if row is None else (row[0], row[1], "result")
 
 
 async def _find_last_argument(backend: Repository, path: str, *, inside: bool) -> FileUse | None:

@@ -8,7 +8,7 @@ matches). Which one is better depends on how many rows match, so each condition 
 
 from __future__ import annotations
 
-from functools import cache, reduce
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -210,4 +210,4 @@ def is_one_of(column: Any, values: Sequence[str]) -> ColumnElement[bool]:
 
 def combine(conditions: Iterable[ColumnElement[bool]]) -> ColumnElement[bool]:
     """Return the condition that all conditions hold; true without any."""
-    return reduce(sa.and_, conditions, sa.true())
+    return sa.and_(sa.true(), *conditions)

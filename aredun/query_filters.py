@@ -36,6 +36,8 @@ MODEL_CLASSES: dict[str, Any] = {
     "Task": Task,
     "Value": Value,
 }
+# One instance, whose key in the cache of statements is worked out once.
+JSON_TYPE = JSON()
 # What belongs to executions is gathered up to this many jobs.
 EXECUTION_SEEK_ROWS = 10_000
 
@@ -223,7 +225,7 @@ def _tagged_ids(tag: Any, tags: tuple[str, Any], column: Any) -> Select[Any]:
     if value is None:
         # redun compares with SQL's NULL here, which equals nothing; the same records are promised.
         return select.where(sa.false())
-    literal = sa.cast(sa.literal(value, JSON()), JSON())
+    literal = sa.cast(sa.literal(value, JSON_TYPE), JSON_TYPE)
     return select.where(tag.value == literal)
 
 

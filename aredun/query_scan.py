@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import contains_eager, defer, joinedload, load_only
 
 from aredun import statuses
-from aredun.column_types import in_array
+from aredun.column_types import in_array, in_parameter
 from aredun.models import CallNode, Execution, Job, Task, Value
 from aredun.query_conditions import alias, combine
 from aredun.query_filters import MODEL_CLASSES, PRIMARY_KEYS, is_alive
@@ -251,8 +251,9 @@ class Scan:
             self._way = WINDOW
         else:
             self._way = DIRECT
+        self._confine = combine([condition.seek for condition in direct])
         self._where = combine(
-            [condition.seek for condition in direct]
+            [self._confine]
             + [
                 condition.seek if sought else condition.probe
                 for condition, sought in zip(others, small, strict=True)
@@ -261,7 +262,6 @@ class Scan:
         if self.by_time and self.record_type == "Execution":
             # An execution without a root job has no place in time (redun's join leaves it out as well).
             self._where = sa.and_(self._where, self.order.columns[0].is_not(None))
-        self._confine = combine([condition.seek for condition in direct])
 
     async def _count_matches(
         self, session: AsyncSession, conditions: Sequence[Condition], bounds: Sequence[int]
@@ -363,17 +363,10 @@ class Scan:
         """Add what a status takes: of the result its type alone, cheaper than whole call nodes and values."""
         if self.record_type not in {"Execution", "Job"}:
             return statement.options(*get_load_options(self.record_type, self.load_values))
-        to_task = contains_eager(Job.task)
-        if self.record_type == "Execution":
-            statement = statement.outerjoin(Job, Job.id == Execution.job_id)
-            to_task = contains_eager(Execution.job).contains_eager(Job.task)
-        return (
-            statement.outerjoin(Task, Task.hash == Job.task_hash)
-            .outerjoin(CallNode, CallNode.call_hash == Job.call_hash)
-            .outerjoin(Value, Value.value_hash == CallNode.value_hash)
-            .add_columns(Value.type)
-            .options(to_task.options(defer(Task.source, raiseload=True)))
-        )
+        joins, option = _get_status_joins(self.record_type)
+        for model, clause in joins:
+            statement = statement.outerjoin(model, clause)
+        return statement.add_columns(Value.type).options(option)
 
     async def count(self) -> int:
         """Return how many records match."""
@@ -387,6 +380,21 @@ class Scan:
 
         total: int = await self.backend.database.read(operation)
         return total
+
+
+@cache
+def _get_status_joins(record_type: str) -> tuple[list[tuple[Any, ColumnElement[bool]]], Any]:
+    """Return what to join to executions or jobs, and the option that loads the task; made once, for speed."""
+    to_task = contains_eager(Job.task)
+    joins = [
+        (Task, Task.hash == Job.task_hash),
+        (CallNode, CallNode.call_hash == Job.call_hash),
+        (Value, Value.value_hash == CallNode.value_hash),
+    ]
+    if record_type == "Execution":
+        joins.insert(0, (Job, Job.id == Execution.job_id))
+        to_task = contains_eager(Execution.job).contains_eager(Job.task)
+    return joins, to_task.options(defer(Task.source, raiseload=True))
 
 
 async def _resolve(session: AsyncSession, condition: Condition) -> Condition:
@@ -423,6 +431,12 @@ def get_load_options(record_type: str, load_values: bool = False) -> tuple[Any, 
     return ()
 
 
+@cache
+def _select_alive() -> Select[Any]:
+    cutoff: Any = sa.bindparam("cutoff")
+    return sa.select(Execution.id).where(in_parameter(Execution.id, "ids"), is_alive(Execution.id, cutoff))
+
+
 async def mark_abandoned(session: AsyncSession, records: Sequence[Any], cutoff: datetime) -> None:
     """
     Give open executions and jobs whose run gave no sign of life since `cutoff` the status ABANDONED.
@@ -443,8 +457,8 @@ async def mark_abandoned(session: AsyncSession, records: Sequence[Any], cutoff: 
             open_records.setdefault(key, []).append(record)
     if not open_records:
         return
-    chosen = in_array(Execution.id, open_records)
-    alive = set(await session.scalars(sa.select(Execution.id).where(chosen, is_alive(Execution.id, cutoff))))
+    known = {"ids": list(open_records), "cutoff": cutoff}
+    alive = set(await session.scalars(_select_alive(), known))
     for execution_id, silent in open_records.items():
         if execution_id not in alive:
             for record in silent:

@@ -205,7 +205,7 @@ async def compare(url: str, generator: Generator, repeat: int) -> list[list[str]
     async with RedunBackendDb(url) as backend:
         comparison = Comparison(backend, original, repeat)
         await compare_listings(comparison)
-        await compare_trees(Comparison(backend, original, 1) if repeat == 1 else comparison)
+        await compare_trees(comparison)
         await compare_filters(comparison, generator)
     original.session.close()
     original.engine.dispose()
