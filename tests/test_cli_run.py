@@ -149,6 +149,18 @@ def test_execution_is_recorded_as_redun_does(folder: Path) -> None:
     assert "redun.version" in dict(tags)
 
 
+def test_execution_id_is_used_once(folder: Path) -> None:
+    arguments = ("workflow.py", "tagged", "--tag", "x", "--execution-id", "1" * 32)
+    run(folder, *arguments)
+    done = run_aredun("run", *arguments, cwd=folder)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "aredun: execution 11111111-1111-1111-1111-111111111111 is recorded already"
+    )
+    assert len(done.stderr.splitlines()) == 1
+    assert query(folder, "SELECT count(*) FROM job") == [(1,)]
+
+
 def test_options_after_the_task_and_names_that_collide(folder: Path) -> None:
     """An argument of the task goes before an option of `run` that has the same name."""
     done = run(folder, "workflow.py", "tagged", "--tag", "mine", "--user", "someone", "--no-cache")

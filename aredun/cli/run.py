@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from aredun.backend import RedunBackendDb
     from aredun.config import RedunIni
     from aredun.scheduler import Scheduler
     from aredun.tasks import Task
@@ -90,6 +91,8 @@ async def run(args: argparse.Namespace, console: Console) -> int:
     if "db" not in options:
         await asyncio.to_thread(write_default_config, get_config_dir(options.get("config")))
     async with open_backend(args, create=True) as backend:
+        if "execution_id" in options:
+            await _require_new_execution(backend, execution_id)
         from aredun.cli.progress import show_progress
         from aredun.scheduler import Scheduler
 
@@ -189,6 +192,15 @@ def _get_execution_id(options: dict[str, Any]) -> str:
         return str(uuid.UUID(options["execution_id"]) if "execution_id" in options else uuid.uuid4())
     except ValueError:
         raise UsageError(f"--execution-id is {options['execution_id']!r}: give a UUID") from None
+
+
+async def _require_new_execution(backend: RedunBackendDb, execution_id: str) -> None:
+    # Two runs under one id would be shown as one execution with two roots.
+    from aredun.models import Execution
+
+    async with backend.session() as session:
+        if await session.get(Execution, execution_id) is not None:
+            raise UsageError(f"execution {execution_id} is recorded already: give another --execution-id")
 
 
 async def _run_workflow(
