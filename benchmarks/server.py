@@ -11,9 +11,11 @@ import argparse
 import asyncio
 import contextlib
 import json
+import multiprocessing
 import resource
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import websockets
@@ -23,14 +25,12 @@ from aredun.backend import RedunBackendDb
 from aredun.dataflow import ValueRef, walk_dataflow
 from benchmarks.support import (
     FakeJob,
-    load_redun,
     measure_lag,
     median,
     percentile,
     print_table,
     temporary_databases,
 )
-from tests.support.dataflow import make_chains
 from tests.support.server import receive, serve
 
 if TYPE_CHECKING:
@@ -142,6 +142,22 @@ async def measure_changes(served: Any, writer: RedunBackendDb) -> tuple[float, f
     return median(times), max(times)
 
 
+def fill(uri: str, edges: int) -> str:
+    """Fill a database with a workflow; returns the hash of its result."""
+    from benchmarks.support import load_redun
+    from tests.support.dataflow import make_chains
+
+    graph, value_hash = make_chains(100, edges // 500)
+    graph.insert(load_redun(uri))
+    return value_hash
+
+
+def fill_elsewhere(uri: str, edges: int) -> str:
+    """Fill a database in a process of its own: redun must not count as memory of the server."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        return executor.submit(fill, uri, edges).result()
+
+
 def get_memory() -> float:
     """Return the most memory that this process has had, in megabytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -186,8 +202,7 @@ def main(argv: list[str] | None = None) -> None:
     with temporary_databases(args.dialect or ["sqlite", "postgresql"]) as makers:
         for dialect, make in makers.items():
             uri = make()
-            graph, value_hash = make_chains(100, args.edges // 500)
-            graph.insert(load_redun(uri))
+            value_hash = fill_elsewhere(uri, args.edges)
             edges = 2 + 5 * 100 * (args.edges // 500) + 100
             rows = asyncio.run(measure(uri, value_hash, edges, args.clients))
             print_table(dialect, ["figure", "measured"], list(rows))
