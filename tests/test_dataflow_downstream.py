@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redun.backends import db as redun_db
 
+from aredun.database.graph import get_graph_dialect
 from aredun.dataflow import (
     CallNodeRef,
     CallNodeValue,
@@ -18,6 +20,7 @@ from aredun.dataflow import (
     walk_dataflow,
     walk_downstream,
 )
+from aredun.dataflow.downstream_statements import make_downstream_edges_statement
 from aredun.dataflow.nodes import get_identity
 from tests.support.dataflow import Graph, get_start_nodes, identify, make_chains, make_popular_value
 from tests.support.dataflow_workflows import run_all
@@ -252,3 +255,23 @@ async def test_a_value_in_many_others(backend: Any, redun_backend: Any) -> None:
         graph.add_argument(call["call_hash"], part, number)
     graph.insert(redun_backend)
     assert len(get_calls(await collect(walk_downstream(backend, ValueRef(part))))) == 5_000
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+async def test_statistics_do_not_turn_probes_into_scans(redun_backend: Any) -> None:
+    # One parent, one value that all calls are given, one result that all arguments were made of.
+    graph, part = make_popular_value(1_000)
+    children = [call["call_hash"] for call in graph.calls[1:]]
+    for call in children:
+        graph.add_argument(call, part, 0, None, [children[0]])
+    graph.insert(redun_backend)
+    graph_dialect = get_graph_dialect("sqlite")
+    parameters = {}
+    for kind in "car":
+        parameters.update(graph_dialect.bind(kind, [(children[0], part)], 2))
+    statement = make_downstream_edges_statement(graph_dialect, "car")
+    with redun_backend.engine.begin() as connection:
+        connection.exec_driver_sql("ANALYZE")
+        plan = connection.execute(sa.text(f"EXPLAIN QUERY PLAN {statement}"), parameters).all()
+    scans = [step[3] for step in plan if step[3].startswith("SCAN") and "json_each" not in step[3]]
+    assert scans == []

@@ -27,6 +27,9 @@ class GraphDialect:
 
     # Whether `prepare` has anything to do, and so whether a transaction is worth its round trips.
     needs_preparation = False
+    # What is called with a condition that an index answers: where the statistics of `ANALYZE` say that most
+    # rows have one key (a workflow with one parent, a result that everything uses), probes became scans.
+    unlikely = "unlikely"
 
     def table(self, name: str, width: int) -> str:
         """Return a derived table `(idx, c1 .. cN)` of the rows bound to the parameters of `name`, idx
@@ -51,7 +54,9 @@ class GraphDialect:
         """Return the recursive table `w(kind, hash, value, next)` that grows from `seeds` through every
         branch.
         """
-        steps = " UNION ".join(branch.format(n="w CROSS JOIN", w="w") for branch in branches)
+        steps = " UNION ".join(
+            branch.format(n="w CROSS JOIN", w="w", unlikely=self.unlikely) for branch in branches
+        )
         body = f"{seeds} UNION {steps} LIMIT :limit"
         return f"WITH RECURSIVE w(kind, hash, value, next) AS ({body}) SELECT * FROM w"
 
@@ -89,6 +94,7 @@ class PostgresGraphDialect(GraphDialect):
     """The same for PostgreSQL."""
 
     needs_preparation = True
+    unlikely = ""
 
     def table(self, name: str, width: int) -> str:
         """See `GraphDialect.table`."""
@@ -116,7 +122,7 @@ class PostgresGraphDialect(GraphDialect):
         The recursive table may be named once only: the branches become one lateral query, and OFFSET 0
         keeps the planner from taking it apart into joins over whole tables.
         """
-        steps = " UNION ALL ".join(branch.format(n="", w="w") for branch in branches)
+        steps = " UNION ALL ".join(branch.format(n="", w="w", unlikely=self.unlikely) for branch in branches)
         return (
             f"WITH RECURSIVE w(kind, hash, value, next) AS ({seeds} UNION "
             "SELECT CAST(t.kind AS text), CAST(t.hash AS text), CAST(t.value AS text), CAST(t.next AS text) "

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aredun.dataflow.statements import CANDIDATE_CALLS, holds
+from aredun.dataflow.statements import CANDIDATE_CALLS, WHOLES, holds
 
 if TYPE_CHECKING:
     from aredun.database.graph import GraphDialect
@@ -34,7 +34,7 @@ _OWN_CALL = (
 # The arguments that child calls of an argument's call were given.
 _CHILD_ARGUMENTS = (
     "FROM {n} argument a CROSS JOIN call_edge e CROSS JOIN argument b CROSS JOIN call_node k "
-    "WHERE a.arg_hash = {w}.hash AND e.parent_id = a.call_hash AND b.call_hash = e.child_id "
+    "WHERE a.arg_hash = {w}.hash AND {unlikely}(e.parent_id = a.call_hash) AND b.call_hash = e.child_id "
     f"AND k.call_hash = e.child_id AND {_SHARED_ARGUMENT} IS NOT NULL"
 )
 _RESULT = "FROM {n} call_node k WHERE k.call_hash = {w}.hash"
@@ -52,12 +52,13 @@ def _is_apart(result: str) -> str:
 # The arguments that were made of a call's result.
 _USES = (
     "FROM {n} call_node m CROSS JOIN argument_result r CROSS JOIN argument b CROSS JOIN call_node k "
-    "WHERE m.call_hash = {w}.hash AND r.result_call_hash = {w}.hash AND b.arg_hash = r.arg_hash "
+    "WHERE m.call_hash = {w}.hash AND {unlikely}(r.result_call_hash = {w}.hash) AND b.arg_hash = r.arg_hash "
     f"AND k.call_hash = b.call_hash AND NOT {_is_apart('m.value_hash')}"
 )
 # The calls that made their results of a child's.
 _PARENTS = (
-    "FROM {n} call_edge e CROSS JOIN call_node p WHERE e.child_id = {w}.hash AND p.call_hash = e.parent_id"
+    "FROM {n} call_edge e CROSS JOIN call_node p "
+    "WHERE {unlikely}(e.child_id = {w}.hash) AND p.call_hash = e.parent_id"
 )
 
 
@@ -107,7 +108,9 @@ def make_downstream_edges_statement(dialect: GraphDialect, kinds: str) -> str:
     }
     return " UNION ALL ".join(
         branch.format(
-            n=f"(SELECT idx, c1 AS hash, c2 AS value FROM {dialect.table(kind, 2)} y) n CROSS JOIN", w="n"
+            n=f"(SELECT idx, c1 AS hash, c2 AS value FROM {dialect.table(kind, 2)} y) n CROSS JOIN",
+            w="n",
+            unlikely=dialect.unlikely,
         )
         for kind in kinds
         for branch in branches[kind]
@@ -137,9 +140,8 @@ def _make_value_uses() -> str:
         f"SELECT 0, {call}, NULL, {nothing}, 0, k.timestamp FROM call_node k WHERE k.task_hash = {{w}}.value",
         f"SELECT 1, {call}, {{w}}.value, {argument}, 0, k.timestamp FROM argument b CROSS JOIN call_node k "
         "WHERE b.value_hash = {w}.value AND k.call_hash = b.call_hash",
-        f"SELECT 1, {call}, {{w}}.value, {argument}, 0, k.timestamp "
-        "FROM subvalue s CROSS JOIN argument b CROSS JOIN call_node k "
-        "WHERE s.value_hash = {w}.value AND b.value_hash = s.parent_value_hash AND k.call_hash = b.call_hash",
+        f"SELECT 1, {call}, {{w}}.value, {argument}, 0, k.timestamp FROM argument b CROSS JOIN call_node k "
+        f"WHERE b.value_hash IN ({WHOLES}) AND k.call_hash = b.call_hash",
         f"SELECT 1, {call}, {_MADE_ARGUMENT}, {argument}, 0, k.timestamp {_MADE_OF_VALUE}",
         f"SELECT 2, p.call_hash, p.task_hash, p.value_hash, p.value_hash, {nothing}, 0, p.timestamp "
         f"{_PARENTS_OF_VALUE}",

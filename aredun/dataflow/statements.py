@@ -207,11 +207,12 @@ def make_order_statement(dialect: GraphDialect) -> str:
     )
 
 
-# The calls whose results are or hold a value.
+# The calls whose results are or hold a value. A join would scan all calls for every whole where sqlite's
+# statistics say that most calls return the same; IN scans them once at most.
+WHOLES = "SELECT s.parent_value_hash FROM subvalue s WHERE s.value_hash = :value"
 CANDIDATE_CALLS = (
     "SELECT k.call_hash, k.task_hash, k.value_hash FROM call_node k WHERE k.value_hash = :value UNION "
-    "SELECT k.call_hash, k.task_hash, k.value_hash FROM subvalue s CROSS JOIN call_node k "
-    "WHERE s.value_hash = :value AND k.value_hash = s.parent_value_hash"
+    f"SELECT k.call_hash, k.task_hash, k.value_hash FROM call_node k WHERE k.value_hash IN ({WHOLES})"
 )
 
 # Which calls may have produced a value: (call_hash, task_hash, value_hash, latest start of their jobs).
