@@ -89,6 +89,8 @@ async def test_a_clone_of_a_closed_backend_opens_nothing(database_url: str) -> N
     ):
         with pytest.raises(RedunDatabaseError, match="closed"):
             await call
+    with pytest.raises(RedunDatabaseError, match="closed"):
+        clone.session()
 
 
 def test_a_server_s_backend_belongs_to_one_loop(postgres: Any, postgres_template: str) -> None:

@@ -157,8 +157,7 @@ class Database:
 
     def _require_open(self) -> None:
         """Refuse what would open connections again after `close`, or use those of another event loop."""
-        if self._closed:
-            raise RedunDatabaseError("the backend is closed: await backend.load() first")
+        self._require_not_closed()
         # A file's connections answer to whoever asks; a server's hang on the loop that opened them.
         if self._file is None:
             loop = asyncio.get_running_loop()
@@ -167,12 +166,17 @@ class Database:
             elif loop is not self._loop:
                 raise RedunDatabaseError("the backend belongs to another event loop: open one for each loop")
 
+    def _require_not_closed(self) -> None:
+        if self._closed:
+            raise RedunDatabaseError("the backend is closed: await backend.load() first")
+
     def session(self) -> RedunSession:
         """Return a session for reading: `async with database.session() as session`; keep it short.
 
         On sqlite it is on a connection of its own and never waits for the writer. What it writes itself is
         committed by its own `commit()`, beside the write queue.
         """
+        self._require_not_closed()
         return RedunSession(self.backend, self.engine)
 
     async def read(
