@@ -398,7 +398,17 @@ KINDS: Final[dict[str, Kind]] = {kind.name: kind for kind in (EXECUTION, JOB, CA
 
 def bad_record(record: Any, problem: str) -> InvalidRecordError:
     """Return the error that says what is wrong with a record, by name."""
-    return InvalidRecordError(f"{name_record(record)} {problem}")
+    return InvalidRecordError(f"{name_record(record)} {shorten(problem)}")
+
+
+def shorten(text: str, length: int = 300) -> str:
+    """Return the beginning of a text that may be anything, such as can be printed anywhere."""
+    text = " ".join((text if len(text) <= length else f"{text[:length]}...").split())
+    return text if text.isprintable() else "".join(map(_escape, text))
+
+
+def _escape(sign: str) -> str:
+    return sign if sign.isprintable() else repr(sign)[1:-1]
 
 
 def name_record(record: Any) -> str:
@@ -407,8 +417,8 @@ def name_record(record: Any) -> str:
         return f"a record of type {type(record).__name__}"
     kind = KINDS.get(record["_type"]) if isinstance(record.get("_type"), str) else None
     if kind is None:
-        return f"a record of type {record.get('_type')!r}"
-    return f"{kind.name} {str(record.get(kind.pk))[:80]}"
+        return f"a record of type {shorten(repr(record.get('_type')), 80)}"
+    return f"{kind.name} {shorten(str(record.get(kind.pk)), 80)}"
 
 
 def get_kind(record: Any) -> Kind:
@@ -423,9 +433,8 @@ def get_kind(record: Any) -> Kind:
         raise InvalidRecordError(f"a record must be a JSON object, not {type(record).__name__}")
     kind = KINDS.get(record["_type"]) if isinstance(record.get("_type"), str) else None
     if kind is None:
-        raise InvalidRecordError(
-            f"unknown record type {record.get('_type')!r}: it must be one of {', '.join(KINDS)}"
-        )
+        name = shorten(repr(record.get("_type")), 80)
+        raise InvalidRecordError(f"unknown record type {name}: it must be one of {', '.join(KINDS)}")
     if record.get("_version") != VERSION:
         raise bad_record(record, f"has version {record.get('_version')!r}, only {VERSION} can be read")
     return kind

@@ -396,6 +396,22 @@ class TestRefusal:
         report = await verify_repository(backend.database)
         assert [problem for problem in report.problems if not problem.record.startswith("Tag")] == []
 
+    @pytest.mark.parametrize("text", ["a\x00b", "\ud800", "a" * 100_000 + "\n"])
+    @pytest.mark.parametrize(
+        ("kind", "field"), [("Job", "task_hash"), ("CallNode", "value_hash"), ("Tag", "key")]
+    )
+    async def test_text_that_no_id_can_be(
+        self, backend: RedunBackendDb, shapes: list[Record], kind: str, field: str, text: str
+    ) -> None:
+        records, bad = self.copy(shapes, kind)
+        bad[field] = text
+        errors = await self.put(backend, records)
+        assert any(f"{kind} {get_id(bad)} " in error for error in errors)
+        assert all(len(error) < 500 and error.isprintable() for error in errors)
+        values = [record["value_hash"] for record in shapes if record["_type"] == "Value"]
+        assert await backend.has_records([*values, text]) == values
+        assert [record async for record in backend.get_records([text])] == []
+
     async def test_any_text_that_the_database_holds(
         self, backend: RedunBackendDb, shapes: list[Record]
     ) -> None:

@@ -208,7 +208,7 @@ def _insert_list(table: str, rows: Sequence[Row], raw: sqlite3.Connection) -> in
 async def get_existing(session: AsyncSession, column: Any, keys: Collection[str]) -> set[str]:
     """Return those of `keys` that a text column holds."""
     found: set[str] = set()
-    ordered = sorted(keys)
+    ordered = sorted(list_storable(keys))
     for start in range(0, len(ordered), ROWS_PER_STATEMENT):
         part = ordered[start : start + ROWS_PER_STATEMENT]
         connection = await session.connection()
@@ -221,11 +221,21 @@ async def find_existing(database: Database, table: str, key: str, keys: Collecti
     """Return those of `keys` that a text column holds, read outside of any transaction."""
     statement = select_column(table, key, key)
     found: set[str] = set()
-    ordered = sorted(keys)
+    ordered = sorted(list_storable(keys))
     for start in range(0, len(ordered), KEYS_PER_READ):
         part = ordered[start : start + KEYS_PER_READ]
         found.update(row[0] for row in await database.fetch(statement, {"ids": part}))
     return found
+
+
+def list_storable(keys: Iterable[str]) -> list[str]:
+    """Return those of the keys that a database could hold: any other would fail the whole statement."""
+    storable = [key for key in keys if "\0" not in key]
+    try:
+        "".join(storable).encode()
+    except UnicodeEncodeError:
+        return [key for key in storable if not any("\ud800" <= sign <= "\udfff" for sign in key)]
+    return storable
 
 
 def plain(column: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import sqlalchemy as sa
 
 from aredun.column_types import in_parameter
-from aredun.database.record_rows import TABLES, find_existing, plain, select_rows
+from aredun.database.record_rows import TABLES, find_existing, list_storable, plain, select_rows
 from aredun.models import (
     Argument,
     ArgumentResult,
@@ -170,7 +170,7 @@ class RecordReader:
     async def read(self, ids: Sequence[str]) -> dict[str, Record]:
         """Return the records by id."""
         records: dict[str, Record] = {}
-        wanted = dict.fromkeys(ids)
+        wanted = dict.fromkeys(list_storable(ids))
         for read in (self._values, self._call_nodes, self._jobs, self._executions, self._tags):
             if not wanted:
                 break

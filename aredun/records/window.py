@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aredun.errors import InvalidRecordError
 from aredun.record_checks import Verdict, check_record
-from aredun.record_fields import KINDS, REFERENCES, ParsedRecord
+from aredun.record_fields import KINDS, REFERENCES, ParsedRecord, shorten
 from aredun.record_parsing import parse_records
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ def parse_items(
             verdict = check_record(item)
         except InvalidRecordError as error:
             errors.append(error)
+            continue
+        except UnicodeEncodeError:
+            name = f"{item.kind} {shorten(item.id, 80)}"
+            errors.append(InvalidRecordError(f"{name} holds text that is no Unicode: a lone surrogate"))
             continue
         if verdict is Verdict.WRONG:
             item.is_whole = False

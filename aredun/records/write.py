@@ -15,7 +15,7 @@ from aredun.database.record_rows import find_existing, get_existing, insert_rows
 from aredun.errors import InvalidRecordError, RedunDatabaseError
 from aredun.models import Argument, CallEdge
 from aredun.record_checks import find_alteration
-from aredun.record_fields import KINDS, ParsedRecord
+from aredun.record_fields import KINDS, ParsedRecord, shorten
 from aredun.records.derive import derive_evaluations, derive_subtree_tasks, get_facts, update_current
 from aredun.records.read import iter_batches
 from aredun.records.spool import Spool
@@ -320,8 +320,8 @@ class RecordWriter:
             kind, record_id = next(iter(item.needs), ("Value", "?"))
             self._refuse(
                 InvalidRecordError(
-                    f"{item.kind} {item.id} refers to records that are neither among those given nor in the"
-                    f" database, such as {kind} {record_id}"
+                    f"{item.kind} {shorten(item.id, 80)} refers to records that are neither among those given"
+                    f" nor in the database, such as {kind} {shorten(record_id, 80)}"
                 )
             )
 
@@ -330,7 +330,7 @@ class RecordWriter:
         try:
             new = await write_items(self._database, items, self._store, self._min_size)
         except (RedunDatabaseError, ValueError, OverflowError) as error:
-            if not _is_refusal(error):
+            if not is_refusal(error):
                 raise
             groups = cut(items, 1)
             if len(groups) == 1:
@@ -338,7 +338,10 @@ class RecordWriter:
                     for kind, record_id in item.provides():
                         self._lost.setdefault(kind, set()).add(record_id)
                     self._refuse(
-                        InvalidRecordError(f"{item.kind} {item.id} was refused by the database: {error}")
+                        InvalidRecordError(
+                            f"{item.kind} {shorten(item.id, 80)} was refused by the database:"
+                            f" {shorten(str(error))}"
+                        )
                     )
                 return
             middle = len(groups) // 2
@@ -364,7 +367,7 @@ def _is_large(record: Any) -> bool:
     return type(data) is str and len(data) > LARGE_DATA
 
 
-def _is_refusal(error: Exception) -> bool:
+def is_refusal(error: Exception) -> bool:
     """Tell whether the database did not like the data, rather than failed."""
     if isinstance(error, ValueError | OverflowError):
         return True

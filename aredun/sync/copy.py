@@ -11,14 +11,14 @@ import sqlalchemy as sa
 
 from aredun.column_types import in_parameter
 from aredun.database.record_rows import find_existing, insert_rows
-from aredun.errors import InvalidRecordError
+from aredun.errors import InvalidRecordError, RedunDatabaseError
 from aredun.models import Job, Subvalue
 from aredun.record_checks import Verdict, check_record
-from aredun.record_fields import KINDS
+from aredun.record_fields import KINDS, shorten
 from aredun.records.keys import pack, unpack, unpack_all
 from aredun.records.read import RECORDS_AT_ONCE
 from aredun.records.window import Window
-from aredun.records.write import LARGE_DATA, write_items
+from aredun.records.write import LARGE_DATA, is_refusal, write_items
 from aredun.sync.report import SyncReport
 
 if TYPE_CHECKING:
@@ -295,9 +295,25 @@ class Copier:
             )
 
     async def _write(self, kind: str, items: Sequence[ParsedRecord]) -> None:
-        if items:
-            self._report.count(kind, await self._destination.write(items))
-            self._report.bytes += sum(item.size for item in items)
+        """Write records in one transaction; if that is refused, find those at fault and write the others."""
+        if not items:
+            return
+        try:
+            new = await self._destination.write(items)
+        except (RedunDatabaseError, ValueError, OverflowError) as error:
+            if not is_refusal(error):
+                raise
+            if len(items) == 1:
+                reason = f"was refused by the destination: {shorten(str(error))}"
+                self._refuse(items[0], InvalidRecordError(f"{items[0].kind} {items[0].id} {reason}"))
+                return
+            middle = len(items) // 2
+            await self._write(kind, items[:middle])
+            # What needs a record that was just refused is refused by its foreign key.
+            await self._write(kind, items[middle:])
+            return
+        self._report.count(kind, new)
+        self._report.bytes += sum(item.size for item in items)
 
     async def _copy_executions(self, plan: Plan) -> None:
         """Copy the executions of a plan and all of their jobs in one transaction."""
