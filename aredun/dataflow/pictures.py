@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from aredun.dataflow.naming import get_argument_name
@@ -59,7 +60,7 @@ def _one_line(text: str) -> str:
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
-class Picture:
+class Picture(ABC):
     """Writes a graph in a language while its edges come in; arrows follow the data.
 
     Parameters
@@ -98,13 +99,13 @@ class Picture:
             source, target = names if self._downstream else reversed(names)
             yield self.write_edge(source, target)
 
+    @abstractmethod
     def write_node(self, name: str, label: str, kind: str) -> str:
         """Return the line of a node."""
-        raise TypeError(f"{type(self).__name__} is no language")
 
+    @abstractmethod
     def write_edge(self, source: str, target: str) -> str:
         """Return the line of an edge."""
-        raise TypeError(f"{type(self).__name__} is no language")
 
 
 class MermaidPicture(Picture):
