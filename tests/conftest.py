@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aredun.backend import RedunBackendDb
+    from tests.support.call_graphs import RecordedRepository
 
 
 def _migrate(url: str) -> None:
@@ -50,6 +52,38 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("template") / "redun.db"
     _migrate(f"sqlite:///{path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def shapes_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sqlite file of a repository that real redun made, with records of every shape; only to be read."""
+    from tests.support.record_shapes import dispose, make_shapes, open_original
+
+    path: Path = tmp_path_factory.mktemp("shapes") / "redun.db"
+    original = open_original(f"sqlite:///{path}")
+    make_shapes(original, path.parent / "files")
+    dispose(original)
+    return path
+
+
+@pytest.fixture(scope="session")
+def repositories(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], RecordedRepository]:
+    """Gives, by dialect, a repository that real redun made with all kinds of records; only to be read."""
+    from tests.support.call_graphs import make_repository
+
+    @functools.cache
+    def make(dialect: str) -> RecordedRepository:
+        folder = tmp_path_factory.mktemp(dialect)
+        if dialect == "sqlite":
+            url = f"sqlite:///{folder / 'redun.db'}"
+        else:
+            cluster: PostgresCluster = request.getfixturevalue("postgres")
+            url = cluster.url(cluster.create_database())
+        return url, make_repository(url, folder), folder
+
+    return make
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -11,28 +11,21 @@ import pytest
 from aredun.backend import RedunBackendDb
 from aredun.cli import main
 from aredun.query import CallGraphQuery
-from tests.support.call_graphs import Recorded, make_repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.support.databases import PostgresCluster
+    from tests.support.call_graphs import Recorded, RecordedRepository
 
     Query = Callable[..., list[str]]
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def repository(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, repositories: Callable[[str], RecordedRepository]
 ) -> tuple[str, Recorded]:
     """The URL of a repository that redun made, and what is in it."""
-    folder = tmp_path_factory.mktemp("query")
-    if request.param == "sqlite":
-        url = f"sqlite:///{folder / 'redun.db'}"
-    else:
-        cluster: PostgresCluster = request.getfixturevalue("postgres")
-        url = cluster.url(cluster.create_database())
-    return url, make_repository(url, folder)
+    return repositories(request.param)[:2]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from aredun.backend import RedunBackendDb
 from aredun.cli import main
-from tests.support.record_shapes import by_id, dispose, get_all, make_shapes, open_original
+from tests.support.record_shapes import by_id, dispose, get_all, open_original
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,12 +25,10 @@ Record = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def shapes_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shapes_dir(shapes_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A configuration directory of a repository that real redun made."""
     folder = tmp_path_factory.mktemp("shapes")
-    original = open_original(f"sqlite:///{folder}/redun.db")
-    make_shapes(original, folder / "files")
-    dispose(original)
+    shutil.copyfile(shapes_path, folder / "redun.db")
     (folder / "redun.ini").write_text(f"[backend]\ndb_uri = sqlite:///{folder}/redun.db\n")
     return folder
 

@@ -13,32 +13,24 @@ from aredun.errors import UsageError
 from aredun.identify import describe, find_file, find_use, infer_id, infer_specialty_id
 from aredun.models import Task
 from aredun.query import CallGraphQuery
-from tests.support.call_graphs import Recorded, make_repository
 from tests.support.databases import redun_uri
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable, Iterator
 
-    from tests.support.databases import PostgresCluster
+    from tests.support.call_graphs import RecordedRepository
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def repository(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, Recorded, Path]:
-    """The URL of a repository that redun made, what is in it, and the folder of its files."""
-    folder = tmp_path_factory.mktemp("identify")
-    if request.param == "sqlite":
-        url = f"sqlite:///{folder / 'redun.db'}"
-    else:
-        cluster: PostgresCluster = request.getfixturevalue("postgres")
-        url = cluster.url(cluster.create_database())
-    return url, make_repository(url, folder), folder
+    request: pytest.FixtureRequest, repositories: Callable[[str], RecordedRepository]
+) -> RecordedRepository:
+    """A repository that redun made, on either database."""
+    return repositories(request.param)
 
 
 @pytest.fixture
-async def reader(repository: tuple[str, Recorded, Path]) -> AsyncIterator[RedunBackendDb]:
+async def reader(repository: RecordedRepository) -> AsyncIterator[RedunBackendDb]:
     """aredun's backend on the repository."""
     async with RedunBackendDb(repository[0]) as backend:
         yield backend
@@ -46,7 +38,7 @@ async def reader(repository: tuple[str, Recorded, Path]) -> AsyncIterator[RedunB
 
 
 @pytest.fixture
-def session(repository: tuple[str, Recorded, Path]) -> Iterator[Any]:
+def session(repository: RecordedRepository) -> Iterator[Any]:
     """A session of redun's own on the repository."""
     from redun.backends.db import RedunBackendDb as OriginalBackend
 
@@ -59,7 +51,7 @@ def session(repository: tuple[str, Recorded, Path]) -> Iterator[Any]:
     original.engine.dispose()
 
 
-async def test_whole_ids_are_found(repository: tuple[str, Recorded, Path], reader: RedunBackendDb) -> None:
+async def test_whole_ids_are_found(repository: RecordedRepository, reader: RedunBackendDb) -> None:
     recorded = repository[1]
     for record_id in recorded.ids:
         found = await infer_id(reader, record_id, required=True)
@@ -69,7 +61,7 @@ async def test_whole_ids_are_found(repository: tuple[str, Recorded, Path], reade
 
 
 async def test_prefixes_find_what_redun_finds(
-    repository: tuple[str, Recorded, Path], reader: RedunBackendDb, session: Any
+    repository: RecordedRepository, reader: RedunBackendDb, session: Any
 ) -> None:
     for record_id in repository[1].ids[::4]:
         prefix = record_id[:8]
@@ -79,7 +71,7 @@ async def test_prefixes_find_what_redun_finds(
 
 
 async def test_ambiguous_and_unknown_ids_are_told(
-    repository: tuple[str, Recorded, Path], reader: RedunBackendDb
+    repository: RecordedRepository, reader: RedunBackendDb
 ) -> None:
     recorded = repository[1]
     assert await infer_id(reader, "no-such-id") is None
@@ -123,7 +115,7 @@ async def test_an_empty_repository_has_no_recent_execution(backend: RedunBackend
 
 
 async def test_files_are_found_as_redun_finds_them(
-    repository: tuple[str, Recorded, Path], reader: RedunBackendDb, session: Any
+    repository: RecordedRepository, reader: RedunBackendDb, session: Any
 ) -> None:
     folder = repository[2]
     for name, kind in (("part_0.txt", "result"), ("part_1.txt", "result"), ("input%.txt", "arg")):
@@ -147,7 +139,7 @@ async def test_files_are_found_as_redun_finds_them(
 
 
 async def test_a_file_is_told_by_the_job_that_made_it_first(
-    repository: tuple[str, Recorded, Path], reader: RedunBackendDb
+    repository: RecordedRepository, reader: RedunBackendDb
 ) -> None:
     path = str(repository[2] / "part_0.txt")
     found = await find_file(reader, path)

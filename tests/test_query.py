@@ -17,13 +17,13 @@ from aredun.backend import RedunBackendDb
 from aredun.errors import UsageError
 from aredun.query import CallGraphQuery
 from aredun.tag_syntax import ANY_VALUE
-from tests.support.call_graphs import TAGS, TASK_NAMES, Recorded, make_repository
+from tests.support.call_graphs import TAGS, TASK_NAMES, Recorded
 from tests.support.databases import redun_uri
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from tests.support.databases import PostgresCluster
+    from tests.support.call_graphs import RecordedRepository
 
 Step = tuple[str, Any]
 Row = tuple[str, str]
@@ -68,16 +68,11 @@ class Repository:
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def repository(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, repositories: Callable[[str], RecordedRepository]
 ) -> Iterator[Repository]:
     """A repository of redun's with every kind of record, on either database."""
-    folder = tmp_path_factory.mktemp("repository")
-    if request.param == "sqlite":
-        url = f"sqlite:///{folder / 'redun.db'}"
-    else:
-        cluster: PostgresCluster = request.getfixturevalue("postgres")
-        url = cluster.url(cluster.create_database())
-    opened = Repository(url, make_repository(url, folder), str(folder))
+    url, recorded, folder = repositories(request.param)
+    opened = Repository(url, recorded, str(folder))
     yield opened
     opened.close()
 

@@ -31,16 +31,6 @@ Record = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def shapes_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of real redun on a sqlite file."""
-    path = tmp_path_factory.mktemp("shapes") / "redun.db"
-    original = open_original(f"sqlite:///{path}")
-    make_shapes(original, path.parent / "files")
-    dispose(original)
-    return path
-
-
-@pytest.fixture(scope="module")
 def shapes(shapes_path: Path) -> list[Record]:
     """Its records, as real redun exports them, with the children of all jobs."""
     original = open_original(f"sqlite:///{shapes_path}")

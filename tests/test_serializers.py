@@ -12,23 +12,13 @@ from aredun import serializers
 from aredun.backend import RedunBackendDb
 from aredun.errors import InvalidRecordError
 from aredun.models import CallNode, Execution, Job, Tag, TagEdit, Task, Value
-from tests.support.record_shapes import by_id, dispose, get_all, make_shapes, open_original
+from tests.support.record_shapes import by_id, dispose, get_all, open_original
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 Record = dict[str, Any]
 MODELS = [Execution, Job, CallNode, Value, Tag]
-
-
-@pytest.fixture(scope="module")
-def shapes_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of real redun on a sqlite file."""
-    path = tmp_path_factory.mktemp("shapes") / "redun.db"
-    original = open_original(f"sqlite:///{path}")
-    make_shapes(original, path.parent / "files")
-    dispose(original)
-    return path
 
 
 @pytest.fixture(scope="module")

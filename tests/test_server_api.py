@@ -10,45 +10,23 @@ import sqlalchemy as sa
 from aredun.backend import RedunBackendDb
 from aredun.models import File
 from aredun.query import CallGraphQuery
-from tests.support.call_graphs import make_repository
 from tests.support.server import serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from tests.support.call_graphs import Recorded
+    from tests.support.call_graphs import Recorded, RecordedRepository
     from tests.support.server import Served
 
 
-@pytest.fixture(scope="module")
-def repositories(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], tuple[str, Recorded]]:
-    """Makes a repository with all kinds of records once per database: nothing here writes to it."""
-    made: dict[str, tuple[str, Recorded]] = {}
-
-    def make(dialect: str) -> tuple[str, Recorded]:
-        if dialect not in made:
-            folder = tmp_path_factory.mktemp(dialect)
-            if dialect == "sqlite":
-                url = f"sqlite:///{folder / 'redun.db'}"
-            else:
-                cluster = request.getfixturevalue("postgres")
-                url = cluster.url(cluster.create_database())
-            made[dialect] = url, make_repository(url, folder)
-        return made[dialect]
-
-    return make
-
-
 @pytest.fixture
-def database_url(dialect: str, repositories: Callable[[str], tuple[str, Recorded]]) -> str:
+def database_url(dialect: str, repositories: Callable[[str], RecordedRepository]) -> str:
     """The URI of that repository."""
     return repositories(dialect)[0]
 
 
 @pytest.fixture
-def recorded(dialect: str, repositories: Callable[[str], tuple[str, Recorded]]) -> Recorded:
+def recorded(dialect: str, repositories: Callable[[str], RecordedRepository]) -> Recorded:
     """The ids in it."""
     return repositories(dialect)[1]
 

@@ -34,16 +34,6 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def shapes_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of real redun on a sqlite file."""
-    path = tmp_path_factory.mktemp("shapes") / "redun.db"
-    original = open_original(f"sqlite:///{path}")
-    make_shapes(original, path.parent / "files")
-    dispose(original)
-    return path
-
-
 @pytest.fixture
 async def source(shapes_path: Path) -> AsyncIterator[RedunBackendDb]:
     """aredun's backend on that repository."""

@@ -21,21 +21,10 @@ from aredun.models import (
 )
 from aredun.sync import sync_records
 from aredun.verify import VerifyReport, verify_repository
-from tests.support.record_shapes import dispose, make_shapes, open_original
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-
-@pytest.fixture(scope="module")
-def shapes_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of real redun on a sqlite file."""
-    path = tmp_path_factory.mktemp("shapes") / "redun.db"
-    original = open_original(f"sqlite:///{path}")
-    make_shapes(original, path.parent / "files")
-    dispose(original)
-    return path
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import uuid
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import redun
 from redun import File, Scheduler, task
@@ -14,9 +15,6 @@ from redun.backends.db import CallNode, Execution, Job, Task, Value
 from redun.backends.db import RedunBackendDb as OriginalBackend
 
 from tests.support.databases import redun_uri
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @task(name="double", namespace="first", version="1")
@@ -87,6 +85,10 @@ class Recorded:
         self.value_types = sorted({row.type for row in session.query(Value.type)})
         self.ids = [*self.executions, *self.jobs, *self.call_nodes, *self.tasks, *self.values]
         session.close()
+
+
+# The URL of a repository, what is in it, and the folder of its files.
+RecordedRepository = tuple[str, Recorded, Path]
 
 
 TAGS: list[tuple[str, Any]] = [
