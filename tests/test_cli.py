@@ -115,6 +115,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (("run", "cli_workflow.py", "main", "--x", "1", "--tag", "a"), "tag 'a' has no value"),
         (("run", "--option", "a", "cli_workflow.py", "main", "--x", "1"), "'a'"),
         (("run", "--option", "check_valid=x", "cli_workflow.py", "main", "--x", "1"), "invalid --option"),
+        (("run", "--option", "limits=5", "cli_workflow.py", "main", "--x", "1"), "option limits is 5: give"),
+        (("run", "--option", "tags=a", "cli_workflow.py", "main", "--x", "1"), "option tags is 'a': give"),
         (("run", "--execution-id", "7", "cli_workflow.py", "main", "--x", "1"), "give a UUID"),
         (("run", "--context-file", "no.json", "cli_workflow.py", "main", "--x", "1"), "no.json"),
         (

@@ -18,6 +18,7 @@ from aredun.config import get_config_dir, write_default_config
 from aredun.errors import UsageError
 from aredun.tag_syntax import parse_tag_key_value, parse_tag_value
 from aredun.tasks import merge_contexts
+from aredun.values.task_options import check_task_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -121,6 +122,7 @@ def _apply_options(task: Task[..., Any], options: dict[str, Any]) -> Task[..., A
     overrides = dict(map(parse_tag_key_value, options.get("option", [])))
     if options.get("no_prov"):
         overrides["prov"] = False
+    check_task_options(overrides)
     try:
         configured = task.options(**overrides) if overrides else task
     except (TypeError, ValueError) as error:

@@ -20,6 +20,7 @@ from aredun.values.expressions import (
     get_lazy_operation,
     set_expression_awaiter,
 )
+from aredun.values.task_options import check_task_options
 from aredun.values.task_value import SchedulerTaskValue
 
 if TYPE_CHECKING:
@@ -204,6 +205,7 @@ class Evaluator:
             if defaults is None:
                 await asyncio.wait([options])
                 defaults = self._start_defaults(job, options)
+            check_task_options(job.eval_options)
             await _wait_all([arguments, defaults])
             args, kwargs = arguments.result()
             job.eval_args = (args, {**defaults.result(), **kwargs})

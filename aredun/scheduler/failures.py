@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from aredun.scheduler.jobs import Job
 
 
-def make_task_traceback(job: Job, error: Exception) -> Traceback:
+def make_task_traceback(job: Job, raised: Traceback) -> Traceback:
     """Describe the failure of a job that has not been released yet.
 
     Parameters
     ----------
     job : Job
         The job whose function raised.
-    error : Exception
-        What it raised.
+    raised : Traceback
+        What it raised, and where within the function.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def make_task_traceback(job: Job, error: Exception) -> Traceback:
     while ancestor is not None:
         frames.append(_make_frame(ancestor))
         ancestor = ancestor.parent_job
-    return Traceback(error, [*reversed(frames), *Traceback.from_error(error).frames])
+    return Traceback(raised.error, [*reversed(frames), *raised.frames], logs=raised.logs)
 
 
 def _make_frame(job: Job) -> Frame:

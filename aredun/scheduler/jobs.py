@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from aredun.scheduler.evaluation import Evaluator
     from aredun.scheduler.limits import Slot
+    from aredun.values import Traceback
     from aredun.values.expressions import ApplyExpression, TaskExpression
     from aredun.values.task_value import TaskValue
 
@@ -139,6 +140,8 @@ class Job:
         self.was_cached = False
         self.call_hash: str | None = None
         self.is_recorded = False
+        # Where an equal job of this execution raised the error that this one is answered with.
+        self.stored_traceback: Traceback | None = None
         # The function returned no expression: its result is recorded together with its call.
         self.is_single_step = False
         # A function in a thread cannot be interrupted.
@@ -182,7 +185,7 @@ class Job:
         """Return the named resources that running the function takes; a list of names means 1 of each."""
         limits = self.eval_options.get("limits", {})
         if isinstance(limits, Mapping):
-            return {str(name): int(count) for name, count in limits.items()}
+            return dict(limits)
         return dict.fromkeys(limits, 1)
 
     def get_context(self) -> dict[str, Any]:

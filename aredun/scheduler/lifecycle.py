@@ -17,7 +17,7 @@ from aredun.scheduler.jobs import JobStatus, current_job
 from aredun.scheduler.limits import LimitPool, Slot
 from aredun.scheduler.sizes import is_light
 from aredun.tasks import JobInfo, hash_args_eval
-from aredun.values import ErrorValue, is_handle
+from aredun.values import ErrorValue, Traceback, is_handle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from aredun.scheduler.evaluation import Evaluator
     from aredun.scheduler.jobs import Arguments, Job
     from aredun.scheduler.records import JobRecorder
-    from aredun.values import Traceback
 
 
 class JobRunner:
@@ -67,6 +66,7 @@ class JobRunner:
         self._on_status = on_status
         # Jobs under way by what they compute: an equal call waits for them instead of running again.
         self._leaders: dict[tuple[str, str | None], Job] = {}
+        self._origins: dict[int, Traceback] = {}
         self._tracebacks: dict[int, Traceback] = {}
 
     def get_traceback(self, error: Exception) -> Traceback | None:
@@ -98,14 +98,17 @@ class JobRunner:
             await _finish(self._recorder.record_result(job, result))
         except asyncio.CancelledError:
             if job.is_recorded:
-                await _finish(self._recorder.record_failure(job, JobCancelled("the job was cancelled")))
+                await _finish(self._record_cancellation(job))
             self._set_status(job, JobStatus.FAILED)
             raise
         except Exception as error:
-            _mark_failure(error)
+            _mark_failure(error, job.stored_traceback)
             # The first job to fail of an error is the one that raised it; it fails its parents in turn.
-            self._tracebacks.setdefault(id(error), make_task_traceback(job, error))
-            await self._recorder.record_failure(job, error)
+            # A future that is asked for its error once more strips that of its frames, so they are kept.
+            origin = self._origins.setdefault(id(error), Traceback.from_error(error))
+            raised = job.stored_traceback or origin
+            self._tracebacks.setdefault(id(error), make_task_traceback(job, raised))
+            await self._recorder.record_failure(job, error, raised)
             self._set_status(job, JobStatus.FAILED)
             raise
         else:
@@ -114,6 +117,10 @@ class JobRunner:
         finally:
             self._end_lead(job)
             job.release()
+
+    async def _record_cancellation(self, job: Job) -> None:
+        error = JobCancelled("the job was cancelled")
+        await self._recorder.record_failure(job, error, Traceback(error, []))
 
     async def _prepare(self, job: Job) -> None:
         job.args = await self._preprocess(job)
@@ -178,6 +185,9 @@ class JobRunner:
             siblings = job.parent_job.child_jobs
             siblings[siblings.index(job)] = leader
         job.was_cached = True
+        if (error := runner.exception()) is not None:
+            # Its own call is recorded, one without children, as redun has it.
+            raise error
         job.call_hash = leader.call_hash
         job.subtree_tasks = leader.subtree_tasks
         return runner.result()
@@ -193,6 +203,7 @@ class JobRunner:
         if job.was_cached:
             await self._recorder.record_start(job)
             if isinstance(result, ErrorValue):
+                job.stored_traceback = result.traceback
                 raise result.error
             return result
         for value in iter_nested_value(job.args):
@@ -251,11 +262,11 @@ async def _finish(recording: Coroutine[Any, Any, None]) -> None:
     task.result()
 
 
-def _mark_failure(error: Exception) -> None:
+def _mark_failure(error: Exception, stored: Traceback | None) -> None:
     # redun's scheduler leaves this attribute on what a job raises. It is pickled with the error: without it
     # the call of a recover task would have another hash than in redun. An immutable error stays as it is.
     with suppress(AttributeError):
-        setattr(error, "redun_traceback", None)  # noqa: B010
+        setattr(error, "redun_traceback", stored)  # noqa: B010
 
 
 def _call_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

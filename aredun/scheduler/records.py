@@ -10,7 +10,7 @@ from aredun.hashing import hash_call_node
 from aredun.scheduler.caching import get_check_valid
 from aredun.scheduler.sizes import is_light
 from aredun.tasks import CacheCheckValid
-from aredun.values import ErrorValue, Traceback, pickle_dumps, pickle_loads
+from aredun.values import ErrorValue, Traceback, pickle_dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,16 +77,15 @@ class JobRecorder:
         get_hash: Callable[[Any], str] = self._backend.type_registry.get_hash
         return get_hash(value) if is_light(value) else await asyncio.to_thread(get_hash, value)
 
-    async def record_failure(self, job: Job, error: Exception) -> None:
+    async def record_failure(self, job: Job, error: Exception, raised: Traceback) -> None:
         """Record the call of a job that failed, with the error as its result, and the job's end."""
         if not job.is_recording() or not job.args_hash:
             return
+        children = [child.call_hash for child in job.child_jobs if child.call_hash]
+        job.add_subtree(job.child_jobs)
         async with self._backend.batch():
-            if not job.call_hash:
-                children = [child.call_hash for child in job.child_jobs if child.call_hash]
-                job.add_subtree(job.child_jobs)
-                error_hash = await self._backend.record_value(make_error_value(error))
-                await self._record_call(job, error_hash, children)
+            error_hash = await self._backend.record_value(make_error_value(error, raised))
+            await self._record_call(job, error_hash, children)
             await self._record_end(job, status="FAILED")
         job.expression.call_hash = job.call_hash
 
@@ -124,18 +123,20 @@ class JobRecorder:
             await self._backend.record_tags(TagEntity.Task, job.task.hash, task_tags)
 
 
-def make_error_value(error: Exception) -> ErrorValue:
-    """Wrap an error for recording; one that pickle cannot take and give back is replaced by its text.
+def make_error_value(error: Exception, raised: Traceback) -> ErrorValue:
+    """Wrap an error for recording; one that pickle cannot take is replaced by its text, as redun does.
 
     Parameters
     ----------
     error : Exception
         What a job raised.
+    raised : Traceback
+        Where.
     """
-    error_value = ErrorValue(error, Traceback.from_error(error))
+    error_value = ErrorValue(error, raised)
     try:
-        pickle_loads(pickle_dumps(error_value))
+        pickle_dumps(error_value)
     except Exception:
-        substitute = Exception(repr(error)).with_traceback(error.__traceback__)
-        error_value = ErrorValue(substitute, Traceback.from_error(substitute))
+        substitute = Exception(repr(error))
+        error_value = ErrorValue(substitute, Traceback(substitute, []))
     return error_value

@@ -185,10 +185,15 @@ def pickle_loads(data: bytes) -> Any:
     Raises
     ------
     InvalidValueError
-        If the bytes are no complete pickle, or name something that cannot be imported.
+        If the bytes are no complete pickle, name something that cannot be imported, or hold what a class of
+        today does not take (many errors cannot be made again from what pickle keeps of them).
     """
     try:
         source: Any = io.BytesIO(data) if len(data) < _SLICED_SIZE else _Slices(data)
         return _Unpickler(source).load()
     except (pickle.UnpicklingError, EOFError) as error:
         raise InvalidValueError(f"cannot read a stored value: its pickle is damaged ({error})") from error
+    except (InvalidValueError, MemoryError, ModuleNotFoundError):
+        raise
+    except Exception as error:
+        raise InvalidValueError(f"cannot read a stored value: {type(error).__name__}: {error}") from error

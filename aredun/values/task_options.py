@@ -1,10 +1,13 @@
-"""How far results of a task may be taken from the cache, and what a task may learn about its own job."""
+"""The options of a task that mean something to a scheduler, and what a task may learn about its own job."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
+from aredun.errors import UsageError
 from aredun.values.pickling import stands_for
 
 
@@ -79,3 +82,52 @@ class JobInfo:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]  # the state is the constructor's arguments
+
+
+def check_task_options(options: Mapping[str, Any]) -> None:
+    """
+    Check the evaluated options of a call, as far as a scheduler acts on them.
+
+    Parameters
+    ----------
+    options : Mapping[str, Any]
+        Options by name; others than `limits`, `tags` and `allowed_cache_results` may be anything.
+
+    Raises
+    ------
+    UsageError
+        If one has a value that cannot be meant.
+    """
+    for name, (is_valid, usage) in _CHECKS.items():
+        if name in options and not is_valid(options[name]):
+            raise UsageError(f"option {name} is {options[name]!r}: give {usage}")
+
+
+def _are_limits(limits: Any) -> bool:
+    if isinstance(limits, Mapping):
+        are_counts = all(isinstance(count, Integral) and int(count) >= 0 for count in limits.values())
+        return are_counts and _are_names(limits)
+    return isinstance(limits, list | tuple | set | frozenset) and _are_names(limits)
+
+
+def _are_names(names: Any) -> bool:
+    return all(isinstance(name, str) for name in names)
+
+
+def _are_tags(tags: Any) -> bool:
+    return isinstance(tags, list | tuple) and all(
+        isinstance(tag, list | tuple) and len(tag) == 2 and isinstance(tag[0], str) for tag in tags
+    )
+
+
+def _are_cache_results(allowed: Any) -> bool:
+    return allowed is None or (
+        isinstance(allowed, set | frozenset) and all(isinstance(kind, CacheResult) for kind in allowed)
+    )
+
+
+_CHECKS = {
+    "limits": (_are_limits, 'names such as ["db"], or counts such as {"db": 2}'),
+    "tags": (_are_tags, 'pairs such as [["key", "value"]]'),
+    "allowed_cache_results": (_are_cache_results, "a set of CacheResult, in Python"),
+}
