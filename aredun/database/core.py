@@ -140,6 +140,11 @@ class Database:
         return self._file is None or self._file.exists
 
     @property
+    def can_copy(self) -> bool:
+        """Whether a transaction that is written `apart` is one of its own, on a server that knows COPY."""
+        return self._file is None and not self.writer.in_batch
+
+    @property
     def file_path(self) -> Path | None:
         """The file of the database (that which stands for `:memory:` too), None for a server."""
         return self._file.path if self._file is not None else None

@@ -1,7 +1,8 @@
 """Rows of records in bulk: one statement per table, whatever the number of rows, on both databases.
 
-Rows are the neutral ones of `aredun.record_fields`. On PostgreSQL they go in as arrays, unnested by the
-server, which measures the same as COPY into a temporary table and needs no table. On sqlite they go in as a
+Rows are the neutral ones of `aredun.record_fields`. On PostgreSQL they go in by COPY, which knows no ON
+CONFLICT: a transaction that finds one of its rows there is run again with arrays, unnested by the server,
+which measures the same as COPY into a temporary table and needs no table. On sqlite they go in as a
 JSON list: that takes a tenth more than `executemany`, but the driver's thread leaves the interpreter's lock
 alone while the rows go in, where `executemany` fights for it before each row.
 """
@@ -9,24 +10,32 @@ alone while the rows go in, where `executemany` fights for it before each row.
 from __future__ import annotations
 
 import json
+import sqlite3
+from datetime import UTC, datetime
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
 
 from aredun.column_types import JSON, DateTimeUTC, in_array, in_parameter
+from aredun.database.retry import is_outage
+from aredun.database.turns import ROWS_AT_ONCE, Turns
+from aredun.errors import RedunDatabaseError
 from aredun.models import Base
 from aredun.record_fields import COLUMNS
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.database.core import Database
     from aredun.record_fields import Row
+
+T = TypeVar("T")
 
 # Rows in one statement over arrays: enough to hide the round trip, few enough not to hold the event loop up.
 ROWS_PER_STATEMENT = 1000
@@ -137,7 +146,46 @@ def _names(columns: Iterable[str]) -> str:
 _statements = _Statements()
 
 
-async def insert_rows(session: AsyncSession, rows: Mapping[str, Sequence[Row]]) -> dict[str, int]:
+async def write_new(database: Database, operation: Callable[[AsyncSession, bool], Awaitable[T]]) -> T:
+    """Run an operation that writes what is probably new in a transaction of its own.
+
+    Parameters
+    ----------
+    database : Database
+        Where to write.
+    operation : callable
+        Takes the session, and whether to take all of its rows for new (`insert_rows`). If that is refused it
+        is run again, in another transaction, without taking anything for granted.
+
+    Returns
+    -------
+    T
+        What the operation returned.
+    """
+    if database.can_copy:
+        try:
+            return await database.write(lambda session: operation(session, True), apart=True)
+        except (RedunDatabaseError, ValueError, OverflowError) as error:
+            if not is_refusal(error):
+                raise
+    return await database.write(lambda session: operation(session, False), apart=True)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Tell whether the database did not like the data, rather than failed."""
+    if isinstance(error, ValueError | OverflowError):
+        return True
+    cause = error.__cause__
+    if isinstance(cause, ValueError | OverflowError):
+        return True
+    if isinstance(cause, sqlite3.Error):
+        return not isinstance(cause, sqlite3.OperationalError)
+    return isinstance(cause, DBAPIError | asyncpg.PostgresError) and not is_outage(cause)
+
+
+async def insert_rows(
+    session: AsyncSession, rows: Mapping[str, Sequence[Row]], *, all_new: bool = False
+) -> dict[str, int]:
     """Insert rows that are not there yet, table by table in the order of their foreign keys.
 
     Parameters
@@ -147,6 +195,8 @@ async def insert_rows(session: AsyncSession, rows: Mapping[str, Sequence[Row]]) 
     rows : mapping
         Neutral rows by table. Rows of one table must be sorted by key, so that concurrent writers wait for
         each other instead of forming a deadlock; jobs go parents first instead.
+    all_new : bool
+        None of the rows is there: one that is fails the transaction on PostgreSQL, where it is then faster.
 
     Returns
     -------
@@ -163,6 +213,12 @@ async def insert_rows(session: AsyncSession, rows: Mapping[str, Sequence[Row]]) 
         cells = rows.get(table)
         if not cells:
             continue
+        if all_new:
+            driver = (await connection.get_raw_connection()).driver_connection
+            columns = (*_ALL_COLUMNS[table], *_DEFAULTS.get(table, ()))
+            await driver.copy_records_to_table(table, records=_iter_copied(table, cells), columns=columns)
+            new[table] = len(cells)
+            continue
         new[table] = 0
         for start in range(0, len(cells), ROWS_PER_STATEMENT):
             part = cells[start : start + ROWS_PER_STATEMENT]
@@ -170,6 +226,26 @@ async def insert_rows(session: AsyncSession, rows: Mapping[str, Sequence[Row]]) 
             result = await connection.execute(_statements.get_arrays(table), arrays)
             new[table] += max(result.rowcount, 0)
     return new
+
+
+async def _iter_copied(table: str, rows: Sequence[Row]) -> AsyncIterator[Row]:
+    """Yield rows as the driver copies them, letting the loop run on now and then."""
+    times = [
+        place
+        for place, name in enumerate(_ALL_COLUMNS[table])
+        if isinstance(TABLES[table].c[name].type, DateTimeUTC)
+    ]
+    more = (True,) * len(_DEFAULTS.get(table, ()))
+    turns = Turns(ROWS_AT_ONCE)
+    for row in rows:
+        if times:
+            cells = list(row)
+            for place in times:
+                if cells[place] is not None:
+                    cells[place] = datetime.fromisoformat(cells[place]).replace(tzinfo=UTC)
+            row = tuple(cells)
+        yield row + more
+        await turns.pause_after()
 
 
 def _insert_lists(rows: Mapping[str, Sequence[Row]], raw: sqlite3.Connection) -> dict[str, int]:

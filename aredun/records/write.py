@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import sys
 from collections import defaultdict
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy.exc import DBAPIError
-
-from aredun.database.record_rows import find_existing, get_existing, insert_rows
+from aredun.database.record_rows import find_existing, get_existing, insert_rows, is_refusal, write_new
 from aredun.errors import InvalidRecordError, RedunDatabaseError
 from aredun.models import Argument, CallEdge
 from aredun.record_checks import find_alteration
@@ -367,18 +364,6 @@ def _is_large(record: Any) -> bool:
     return type(data) is str and len(data) > LARGE_DATA
 
 
-def is_refusal(error: Exception) -> bool:
-    """Tell whether the database did not like the data, rather than failed."""
-    if isinstance(error, ValueError | OverflowError):
-        return True
-    cause = error.__cause__
-    if isinstance(cause, ValueError | OverflowError):
-        return True
-    if isinstance(cause, sqlite3.Error):
-        return not isinstance(cause, sqlite3.OperationalError)
-    return isinstance(cause, DBAPIError) and not bool(cause.connection_invalidated)
-
-
 def cut(items: Sequence[ParsedRecord], size: int) -> list[Sequence[ParsedRecord]]:
     """Cut arranged records into transactions, an execution never apart from its jobs."""
     chunks = []
@@ -398,7 +383,11 @@ def cut(items: Sequence[ParsedRecord], size: int) -> list[Sequence[ParsedRecord]
 
 
 async def write_items(
-    database: Database, items: Sequence[ParsedRecord], value_store: ValueStore | None, min_size: int
+    database: Database,
+    items: Sequence[ParsedRecord],
+    value_store: ValueStore | None,
+    min_size: int,
+    evaluations: Iterable[Row] = (),
 ) -> int:
     """Write records in one transaction, with what follows from them; return how many were new.
 
@@ -406,6 +395,8 @@ async def write_items(
     ----------
     items : sequence of ParsedRecord
         In an order in which each comes after what it needs, if that is not in the database.
+    evaluations : iterable of Row
+        Rows of `evaluation` that are known, and count more than what follows from the calls among the items.
     """
     rows = await asyncio.to_thread(_collect_rows, items)
     if value_store is not None:
@@ -416,22 +407,24 @@ async def write_items(
 
     parts: dict[str, list[Row]] = {table: rows.pop(table) for table in _CALL_TABLES if table in rows}
 
-    async def operation(session: AsyncSession) -> int:
-        new = await insert_rows(session, rows)
+    async def operation(session: AsyncSession, all_new: bool) -> int:
+        new = await insert_rows(session, rows, all_new=all_new)
         if parts:
             known = new.get("call_node", 0) < len(calls)
-            await insert_rows(session, await _drop_known(session, parts) if known else parts)
+            own = await _drop_known(session, parts) if known else parts
+            await insert_rows(session, own, all_new=all_new)
         if calls:
-            derived = {
-                "call_subtree_task": await derive_subtree_tasks(session, calls),
-                "evaluation": await derive_evaluations(session, calls, types),
-            }
-            await insert_rows(session, derived)
+            tasks = await derive_subtree_tasks(session, calls)
+            await insert_rows(session, {"call_subtree_task": tasks}, all_new=all_new)
+            steps = {row[0]: row for row in await derive_evaluations(session, calls, types)}
+            steps |= {row[0]: row for row in evaluations}
+            # Other calls may have the same: these are not the records' own.
+            await insert_rows(session, {"evaluation": sorted(steps.values())})
         if tags:
             await update_current(session, tags)
         return sum(new.get(table, 0) for table in _MAIN_TABLES)
 
-    return await database.write(operation, apart=True)
+    return await write_new(database, operation)
 
 
 async def _drop_known(session: AsyncSession, parts: dict[str, list[Row]]) -> dict[str, list[Row]]:

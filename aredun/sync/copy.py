@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from aredun.column_types import in_parameter
-from aredun.database.record_rows import find_existing, insert_rows
+from aredun.database.record_rows import find_existing, insert_rows, is_refusal, write_new
 from aredun.errors import InvalidRecordError, RedunDatabaseError
 from aredun.models import Job, Subvalue
 from aredun.record_checks import Verdict, check_record
@@ -18,7 +18,7 @@ from aredun.record_fields import KINDS, shorten
 from aredun.records.keys import pack, unpack, unpack_all
 from aredun.records.read import RECORDS_AT_ONCE
 from aredun.records.window import Window
-from aredun.records.write import LARGE_DATA, is_refusal, write_items
+from aredun.records.write import LARGE_DATA, write_items
 from aredun.sync.report import SyncReport
 
 if TYPE_CHECKING:
@@ -42,14 +42,9 @@ class Destination:
         self._value_store = value_store
         self._min_size = min_size
 
-    async def write(self, items: Sequence[ParsedRecord]) -> int:
+    async def write(self, items: Sequence[ParsedRecord], evaluations: Sequence[Row]) -> int:
         """Write records in one transaction; return how many were new."""
-        return await write_items(self.database, items, self._value_store, self._min_size)
-
-    async def insert(self, table: str, rows: Sequence[Row]) -> None:
-        """Insert rows that are not there yet, sorted by key, in one transaction."""
-        if rows:
-            await self.database.write(lambda session: insert_rows(session, {table: rows}), apart=True)
+        return await write_items(self.database, items, self._value_store, self._min_size, evaluations)
 
     async def find_present(self, kind: str, ids: Collection[str]) -> set[str]:
         """Return those of the ids that need not be copied: unfinished jobs are not among them."""
@@ -124,8 +119,11 @@ class Copier:
         await silent._copy_in_order("Value", [key for key in plan.cached if key in plan.parents])
 
     async def copy_calls(self, plan: Plan) -> None:
-        """Copy the rest of a plan; when this returns, its executions are there with all that they own."""
+        """Copy the calls of a plan, whose values are there; this may go on beside the other steps."""
         await self._copy_in_order("CallNode", plan.calls)
+
+    async def copy_executions(self, plan: Plan) -> None:
+        """Copy the rest of a plan; when this returns, its executions are there with all that they own."""
         await self._copy_executions(plan)
         self._report.roots_done += plan.roots
         self._step(0)
@@ -202,39 +200,53 @@ class Copier:
     async def _copy_in_order(self, kind: str, keys: Sequence[Key]) -> None:
         """Copy records that need others of their kind: each goes in once those are there."""
         missing = await self._find_missing(kind, keys, parents=kind == "Value")
-        if kind == "CallNode":
-            await self._copy_evaluations(missing)
+        # What is not there yet: to be read, waiting for others, or being written.
         pending = set(missing)
         waiting: list[ParsedRecord] = []
-        async for items in self._read_ahead(kind, missing):
-            verified = await self._verify(items)
-            pending.difference_update(
-                pack(item.id) for item in items if item.id in self._absent.get(kind, ())
-            )
-            waiting = await self._write_ready(kind, [*waiting, *verified], pending)
+        # Values may be large, and tags are few: one batch of them at a time.
+        workers = self._workers if kind == "CallNode" else 1
+        writes: set[asyncio.Task[None]] = set()
+        async with asyncio.TaskGroup() as group:
+            async for items in self._read_ahead(kind, missing):
+                verified = await self._verify(items)
+                pending.difference_update(
+                    pack(item.id) for item in items if item.id in self._absent.get(kind, ())
+                )
+                while len(writes) >= workers or (writes and len(waiting) >= workers * self._batch_size):
+                    _, writes = await asyncio.wait(writes, return_when=asyncio.FIRST_COMPLETED)
+                ready, waiting = self._split_ready(kind, [*waiting, *verified], pending)
+                if ready:
+                    writes.add(group.create_task(self._write_ready(kind, ready, pending)))
+            while writes:
+                _, writes = await asyncio.wait(writes, return_when=asyncio.FIRST_COMPLETED)
+                ready, waiting = self._split_ready(kind, waiting, pending)
+                if ready:
+                    writes.add(group.create_task(self._write_ready(kind, ready, pending)))
         if waiting:
-            self._refuse_waiting(await self._write_ready(kind, waiting, set()))
+            ready, waiting = self._split_ready(kind, waiting, set())
+            await self._write_ready(kind, ready, pending)
+            self._refuse_waiting(waiting)
 
-    async def _copy_evaluations(self, calls: Sequence[Key]) -> None:
-        """Copy what single steps of calls are cached; before the calls, so that none is left without."""
-        for part in self._cut(calls):
-            absent = self._absent.get("Value", ())
-            rows = await self._source.get_evaluations(unpack_all(part))
-            good = [row for row in rows if row[1] not in absent and row[3] not in absent]
-            await self._destination.insert("evaluation", good)
+    async def _get_evaluations(self, calls: Sequence[ParsedRecord]) -> list[Row]:
+        """Return what single steps of calls are cached, without what was refused."""
+        absent = self._absent.get("Value", ())
+        rows = await self._source.get_evaluations([item.id for item in calls])
+        return [row for row in rows if row[1] not in absent and row[3] not in absent]
 
-    async def _write_ready(
+    def _split_ready(
         self, kind: str, items: list[ParsedRecord], pending: set[Key]
-    ) -> list[ParsedRecord]:
-        """Write those of the items that need nothing that is still to come; return the others."""
+    ) -> tuple[list[ParsedRecord], list[ParsedRecord]]:
+        """Return those of the items that need nothing that is still to come, and the others."""
         window = Window()
         window.add(items)
-        lacking = self._find_lacking(window, kind, pending)
-        ready, waiting = window.split(lacking)
-        await self._write(kind, ready)
-        pending.difference_update(pack(item.id) for item in ready)
-        self._step(len(ready))
-        return waiting
+        return window.split(self._find_lacking(window, kind, pending))
+
+    async def _write_ready(self, kind: str, items: list[ParsedRecord], pending: set[Key]) -> None:
+        """Write records that need nothing that is still to come; they are no longer pending then."""
+        evaluations = await self._get_evaluations(items) if kind == "CallNode" else []
+        await self._write(kind, items, evaluations)
+        pending.difference_update(pack(item.id) for item in items)
+        self._step(len(items))
 
     def _find_lacking(self, window: Window, kind: str, pending: set[Key]) -> dict[str, set[str]]:
         lacking = {}
@@ -294,12 +306,12 @@ class Copier:
                 item, InvalidRecordError(f"{item.kind} {item.id} refers to records that were refused")
             )
 
-    async def _write(self, kind: str, items: Sequence[ParsedRecord]) -> None:
+    async def _write(self, kind: str, items: Sequence[ParsedRecord], evaluations: Sequence[Row] = ()) -> None:
         """Write records in one transaction; if that is refused, find those at fault and write the others."""
         if not items:
             return
         try:
-            new = await self._destination.write(items)
+            new = await self._destination.write(items, evaluations)
         except (RedunDatabaseError, ValueError, OverflowError) as error:
             if not is_refusal(error):
                 raise
@@ -308,9 +320,10 @@ class Copier:
                 self._refuse(items[0], InvalidRecordError(f"{items[0].kind} {items[0].id} {reason}"))
                 return
             middle = len(items) // 2
-            await self._write(kind, items[:middle])
             # What needs a record that was just refused is refused by its foreign key.
-            await self._write(kind, items[middle:])
+            for half in (items[:middle], items[middle:]):
+                steps = await self._get_evaluations(half) if evaluations else ()
+                await self._write(kind, half, steps)
             return
         self._report.count(kind, new)
         self._report.bytes += sum(item.size for item in items)
@@ -323,18 +336,20 @@ class Copier:
             return
         refused = await self._find_refused_executions(jobs) if self._absent else set()
 
-        async def operation(session: AsyncSession) -> tuple[int, int]:
+        async def operation(session: AsyncSession, all_new: bool) -> tuple[int, int]:
             counts = []
             for kind, keys in (("Job", jobs), ("Execution", executions)):
-                counts.append(await self._insert(session, kind, keys, refused))
+                counts.append(await self._insert(session, kind, keys, refused, all_new=all_new))
             return counts[0], counts[1]
 
-        new_jobs, new_executions = await self._destination.database.write(operation, apart=True)
+        new_jobs, new_executions = await write_new(self._destination.database, operation)
         self._report.count("Job", new_jobs)
         self._report.count("Execution", new_executions)
         self._step(len(jobs) + len(executions))
 
-    async def _insert(self, session: AsyncSession, kind: str, keys: Sequence[Key], refused: set[str]) -> int:
+    async def _insert(
+        self, session: AsyncSession, kind: str, keys: Sequence[Key], refused: set[str], *, all_new: bool
+    ) -> int:
         pending = set(keys)
         waiting: list[ParsedRecord] = []
         table = "job" if kind == "Job" else "execution"
@@ -345,7 +360,7 @@ class Copier:
             window.add(item for item in [*waiting, *items] if item.row[place] not in refused)
             needed = window.find_missing().get("Job", set()) if kind == "Job" else set()
             ready, waiting = window.split({"Job": {each for each in needed if pack(each) in pending}})
-            counts = await insert_rows(session, {table: [item.row for item in ready]})
+            counts = await insert_rows(session, {table: [item.row for item in ready]}, all_new=all_new)
             new += counts.get(table, 0)
             pending.difference_update(pack(item.id) for item in items)
         return new

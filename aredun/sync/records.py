@@ -105,34 +105,32 @@ async def sync_records(
         batch_size=batch_size,
         tell=tell,
     )
-    # One group is walked while the values of the one before it are copied, and the calls of the one before.
-    walked: asyncio.Queue[Plan | None] = asyncio.Queue(maxsize=1)
-    half_copied: asyncio.Queue[Plan | None] = asyncio.Queue(maxsize=1)
+    # One group is walked while the values of the one before it are copied, the calls of the one before that,
+    # and the executions of the one before that.
+    steps = [copier.count] if dry_run else [copier.copy_values, copier.copy_calls, copier.copy_executions]
+    queues: list[asyncio.Queue[Plan | None]] = [asyncio.Queue(maxsize=1) for _ in steps]
 
     async def walk() -> None:
         async for total, executions, others in walker.iter_groups(roots):
             report.roots = total
             plan = await walker.walk(executions, others)
             report.seen += len(plan)
-            await walked.put(plan)
-        await walked.put(None)
+            await queues[0].put(plan)
+        await queues[0].put(None)
 
-    async def copy_values() -> None:
-        while (plan := await walked.get()) is not None:
-            await (copier.count(plan) if dry_run else copier.copy_values(plan))
-            await half_copied.put(plan)
-        await half_copied.put(None)
-
-    async def copy_calls() -> None:
-        while (plan := await half_copied.get()) is not None:
-            if not dry_run:
-                await copier.copy_calls(plan)
+    async def take(number: int) -> None:
+        while (plan := await queues[number].get()) is not None:
+            await steps[number](plan)
+            if number + 1 < len(steps):
+                await queues[number + 1].put(plan)
+        if number + 1 < len(steps):
+            await queues[number + 1].put(None)
 
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(walk())
-            group.create_task(copy_values())
-            group.create_task(copy_calls())
+            for number in range(len(steps)):
+                group.create_task(take(number))
     except ExceptionGroup as error:
         raise _get_first(error) from error
     report.tick()
