@@ -77,6 +77,11 @@ async def sleep(seconds: float):
 
 
 @task()
+def block(seconds: float):
+    time.sleep(seconds)
+
+
+@task()
 def nothing():
     print("from a task")
 '''
@@ -201,7 +206,7 @@ def test_help_of_file_and_task(folder: Path) -> None:
     """A link to the file is as good as the file."""
     (folder / "link.py").symlink_to("workflow.py")
     assert run(folder, "link.py", "help").stdout.split() == [
-        f"runs.{name}" for name in ("ask", "fail", "inner", "nothing", "show", "sleep", "tagged")
+        f"runs.{name}" for name in ("ask", "block", "fail", "inner", "nothing", "show", "sleep", "tagged")
     ]
     text = run(folder, "workflow.py", "show", "--help").stdout
     assert "Show all arguments." in text
@@ -236,26 +241,51 @@ def wait_for(folder: Path, statement: str) -> None:
     pytest.fail(f"nothing found by {statement}")
 
 
-def test_ctrl_c_leaves_a_consistent_repository(folder: Path) -> None:
-    process = subprocess.Popen(
-        [str(BIN / "aredun"), "run", "workflow.py", "sleep", "--seconds", "3600"],
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start `aredun run`, to be stopped by a signal."""
+    return subprocess.Popen(
+        [str(BIN / "aredun"), "run", *arguments],
         cwd=folder,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         # A shell that runs the tests in the background hands on that SIGINT is ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+@pytest.mark.parametrize("name", ["sleep", "block"])
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [(signal.SIGINT, 130, "aredun: interrupted"), (signal.SIGTERM, 143, "aredun: terminated")],
+)
+def test_signals_leave_a_consistent_repository(
+    folder: Path, name: str, number: signal.Signals, code: int, message: str
+) -> None:
+    """The job is recorded as failed; a function in a thread, which nothing can interrupt, is not waited for."""
+    process = start(folder, "workflow.py", name, "--seconds", "3600")
     wait_for(folder, "SELECT id FROM job")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors.splitlines()[-1] == "aredun: interrupted"
+    assert process.returncode == code
+    assert errors.splitlines()[-1] == message
+    assert "Traceback" not in errors
     assert query(folder, "SELECT count(*) FROM job WHERE end_time IS NULL") == [(0,)]
     [(result_type,)] = query(
         folder,
         "SELECT type FROM value JOIN call_node USING (value_hash) JOIN job USING (call_hash)",
     )
     assert result_type == "redun.ErrorValue"
+
+
+def test_ctrl_c_while_the_workflow_loads(folder: Path) -> None:
+    (folder / "slow.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(3600)\n")
+    process = start(folder, "slow.py", "main")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "loading\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "aredun: interrupted\n")
 
 
 def test_killed_run_does_not_stand_in_the_way(folder: Path) -> None:

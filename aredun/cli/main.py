@@ -7,9 +7,11 @@ import importlib
 import io
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 from aredun.cli.common import CommandParser, make_console, one_line
+from aredun.cli.signals import Terminated, leave
 from aredun.errors import AredunError, UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ EXIT_OK = 0
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+EXIT_TERMINATED = 143
 
 # Each module defines `add_parser(subparsers)`; the names are the commands that it adds, so that only the
 # module of the command at hand is imported.
@@ -50,9 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0 when it went well, 1 when a workflow failed or a check found something, 2 for bad input (one line
-        on stderr says what is wrong), 130 after Ctrl-C.
+        on stderr says what is wrong), 130 after Ctrl-C, 143 after SIGTERM. The process ends at once after
+        these if functions of tasks still run in threads.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    threads = threading.enumerate()
     try:
         return _execute(arguments)
     except (AredunError, OSError) as error:
@@ -60,9 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _close_broken_pipe()
         sys.stderr.write(f"aredun: {one_line(error)}\n")
         return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        sys.stderr.write("aredun: interrupted\n")
-        return EXIT_INTERRUPTED
+    except (KeyboardInterrupt, Terminated) as stop:
+        is_terminated = isinstance(stop, Terminated)
+        sys.stderr.write(f"aredun: {'terminated' if is_terminated else 'interrupted'}\n")
+        return leave(EXIT_TERMINATED if is_terminated else EXIT_INTERRUPTED, threads)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_OK
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import add_repository_options, get_ini, make_console, one_line, open_backend
 from aredun.cli.execution_tags import get_execution_tags
+from aredun.cli.signals import cancel_on_sigterm
 from aredun.cli.task_arguments import get_option_name, get_task_arguments, make_task_parser
 from aredun.cli.workflow_file import find_task, import_script, list_task_names
 from aredun.config import get_config_dir, write_default_config
@@ -21,7 +22,8 @@ from aredun.tasks import merge_contexts
 from aredun.values.task_options import check_task_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Coroutine, Iterable
+    from types import ModuleType
 
     from rich.console import Console
 
@@ -71,9 +73,16 @@ def _add_run_options(parser: argparse.ArgumentParser, taken: Iterable[str] = ())
     add("--max-concurrency", type=_read_positive, metavar="N", help="how many functions run at once")
 
 
-async def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, console: Console) -> Coroutine[Any, Any, int]:
+    """Load the workflow, and return what runs the command on an event loop.
+
+    No loop runs meanwhile: loading may take long, and Ctrl-C ends it as usual.
+    """
+    return _run(args, console, import_script(args.script))
+
+
+async def _run(args: argparse.Namespace, console: Console, module: ModuleType) -> int:
     """Run the command; all arguments are checked before anything is created."""
-    module = import_script(args.script)
     if args.task == "help":
         for name in list_task_names():
             console.print(name)
@@ -100,9 +109,10 @@ async def run(args: argparse.Namespace, console: Console) -> int:
         errors = make_console(stderr=True)
         with show_progress(errors) as on_status:
             async with Scheduler(backend, on_status=on_status, **settings) as scheduler:
-                return await _run_workflow(
-                    scheduler, task(**task_arguments), options, tags, execution_id, console, errors
-                )
+                with cancel_on_sigterm():
+                    return await _run_workflow(
+                        scheduler, task(**task_arguments), options, tags, execution_id, console, errors
+                    )
 
 
 def _parse_arguments(args: argparse.Namespace, task: Task[..., Any]) -> dict[str, Any]:
