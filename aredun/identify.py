@@ -16,11 +16,13 @@ from aredun.errors import UsageError
 from aredun.models import Argument, CallNode, Execution, File, Job, Subvalue, Task, Value
 from aredun.query_conditions import among, identity
 from aredun.query_filters import PRIMARY_KEYS, filter_arguments, filter_id_prefix
+from aredun.query_records import Detacher, get_reader
 from aredun.query_scan import Scan, get_load_options
 from aredun.tag_syntax import is_storable_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from aredun.query_scan import Repository
 
 FileUse = tuple[File, Job, str]
+
+_FILES = Detacher(File)
 
 
 async def infer_id(
@@ -168,8 +172,11 @@ async def _get_recent_execution(backend: Repository, index: int) -> Execution | 
 def _make_scan(
     backend: Repository, name: str, conditions: Sequence[Condition], *, by_time: bool = False
 ) -> Scan:
-    cutoff = utcnow() - statuses.get_abandoned_after(backend.config)
-    return Scan(backend, name, conditions, by_time=by_time, cutoff=cutoff)
+    return Scan(backend, name, conditions, by_time=by_time, cutoff=_get_cutoff(backend))
+
+
+def _get_cutoff(backend: Repository) -> datetime:
+    return utcnow() - statuses.get_abandoned_after(backend.config)
 
 
 async def find_file(backend: Repository, path: str) -> FileUse | None:
@@ -196,12 +203,7 @@ async def find_file(backend: Repository, path: str) -> FileUse | None:
     if not is_storable_text(path):
         return None
 
-    async def operation(session: AsyncSession) -> FileUse | None:
-        alone = await _get_last_result(session, path, inside=False)
-        inside = await _get_last_result(session, path, inside=True)
-        return _choose_later(alone, inside)
-
-    made: FileUse | None = await backend.database.read(operation)
+    made = await _find_last_result(backend, path)
     if made is not None:
         return made
     return _choose_later(
@@ -217,32 +219,36 @@ def _choose_later(alone: FileUse | None, inside: FileUse | None) -> FileUse | No
     return alone if first is not None and (second is None or first > second) else inside
 
 
-async def _get_last_result(session: AsyncSession, path: str, *, inside: bool) -> FileUse | None:
-    row = (await session.execute(_select_last_result(inside), {"path": path})).one_or_none()
-    return None if row is None else (row[0], row[1], "result")
+async def _find_last_result(backend: Repository, path: str) -> FileUse | None:
+    parameters = {"path": path, "cutoff": _get_cutoff(backend)}
+    rows = await backend.database.fetch(_select_last_result(), parameters)
+    if not rows:
+        return None
+    (job,) = get_reader("Job").make(rows, backend.database.backend, tells_alive=True)
+    return _FILES.make(rows[0][-len(_FILES.columns) :], backend.database.backend), job, "result"
 
 
 @cache
-def _select_last_result(inside: bool) -> Select[File, Job]:
+def _select_last_result() -> Select[Any]:
     """Return the statement for the parameter `path`; kept, because making it takes longer than running it."""
-    results = sa.select(File.value_hash, Job.id, Job.end_time).select_from(File)
-    if inside:
-        results = results.join(Subvalue, Subvalue.value_hash == File.value_hash)
-        results = results.join(CallNode, CallNode.value_hash == Subvalue.parent_value_hash)
-    else:
-        results = results.join(CallNode, CallNode.value_hash == File.value_hash)
-    results = results.join(Job, Job.call_hash == CallNode.call_hash).where(File.path == sa.bindparam("path"))
+
+    def select_results(is_inside: int) -> Select[Any]:
+        place = sa.literal(is_inside).label("is_inside")
+        results = sa.select(*_FILES.columns, Job.id.label("pk"), Job.end_time, place).select_from(File)
+        if is_inside:
+            results = results.join(Subvalue, Subvalue.value_hash == File.value_hash)
+            results = results.join(CallNode, CallNode.value_hash == Subvalue.parent_value_hash)
+        else:
+            results = results.join(CallNode, CallNode.value_hash == File.value_hash)
+        results = results.join(Job, Job.call_hash == CallNode.call_hash)
+        return results.where(File.path == sa.bindparam("path"))
+
     # Materialised, so that no planner walks all jobs by end time in search of the file's.
-    made = results.cte("made").prefix_with("MATERIALIZED")
-    return (
-        sa.select(File, Job)
-        .select_from(made)
-        .join(File, File.value_hash == made.c.value_hash)
-        .join(Job, Job.id == made.c.id)
-        .options(*get_load_options("Job"))
-        .order_by(made.c.end_time.desc().nulls_last(), made.c.id)
-        .limit(1)
-    )
+    made = sa.union_all(select_results(0), select_results(1)).cte("made").prefix_with("MATERIALIZED")
+    jobs = get_reader("Job").select(sa.bindparam("cutoff"), made)
+    jobs = jobs.add_columns(*(made.c[column.key] for column in _FILES.columns))
+    order = (made.c.end_time.desc().nulls_last(), made.c.is_inside.desc(), made.c.pk)
+    return jobs.order_by(*order).limit(1)
 
 
 async def _find_last_argument(backend: Repository, path: str, *, inside: bool) -> FileUse | None:

@@ -83,7 +83,12 @@ def remember_backends(base: type[Any]) -> None:
     def remember(target: Any, context: QueryContext) -> None:
         backend = context.session.info.get("backend")
         if backend is not None:
-            target.__dict__[_BACKEND] = backend
+            set_backend(target, backend)
+
+
+def set_backend(model: Any, backend: Any) -> None:
+    """Have an object hand over to the operations of a backend."""
+    model.__dict__[_BACKEND] = backend
 
 
 def entities(model: Any) -> EntityOperations:

@@ -21,7 +21,8 @@ from aredun.identify import find_file, infer_id, infer_specialty_id
 from aredun.models import CallNode, Execution, Job, Tag, Task, Value
 from aredun.query_arguments import parse_callgraph_query, setup_query_parser
 from aredun.query_pages import Page, parse_cursor, read_page
-from aredun.query_scan import Scan, get_load_options, get_order
+from aredun.query_scan import Scan, get_load_options
+from aredun.query_statements import get_order
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
 
     from aredun.query_conditions import Condition
-    from aredun.query_scan import Key, Repository
+    from aredun.query_scan import Repository
+    from aredun.query_statements import Key
 
 __all__ = [
     "CallGraphQuery",

@@ -43,6 +43,8 @@ class Condition:
         that is more than usual.
     is_bounded : bool
         Whether there are never more matches than rows of the sources.
+    keys : list[str] | None
+        The primary keys that alone match, when they are known.
     """
 
     def __init__(
@@ -54,10 +56,12 @@ class Condition:
         on_key: bool = False,
         seek_rows: tuple[int, int] = (0, 0),
         is_bounded: bool = True,
+        keys: list[str] | None = None,
     ) -> None:
-        self._seek, self._probe, self._sources = seek, probe, sources
+        self._seek, self._probe, self._sources, self.keys = seek, probe, sources, keys
         self.on_key, self._seek_rows, self.is_bounded = on_key, seek_rows, is_bounded
         self.resolution: tuple[Select[Any], Callable[[list[str]], Condition]] | None = None
+        self.prepared: tuple[Condition, dict[str, Any]] | None = None
 
     @property
     def seek(self) -> ColumnElement[bool]:
@@ -88,6 +92,12 @@ class Condition:
         resolved = Condition(self._seek, self._probe, self._sources)
         resolved.resolution = (keys, make)
         return resolved
+
+    def prepare(self, kept: Condition, parameters: dict[str, Any]) -> Condition:
+        """Return the condition that says the same as another, which is kept, with some parameters."""
+        prepared = Condition(self._seek, self._probe, self._sources)
+        prepared.prepared = (kept, parameters)
+        return prepared
 
     def count_by(
         self,
@@ -128,7 +138,12 @@ def unindexed(column: Any) -> Any:
 
 
 def indexed(
-    column: Any, match: Callable[[Any], ColumnElement[bool]], key: Any, *, on_key: bool = False
+    column: Any,
+    match: Callable[[Any], ColumnElement[bool]],
+    key: Any,
+    *,
+    on_key: bool = False,
+    keys: list[str] | None = None,
 ) -> Condition:
     """
     Return a condition on a text column of the model's own that has an index.
@@ -141,7 +156,7 @@ def indexed(
         Makes the condition on a column.
     key : InstrumentedAttribute
         The model's primary key.
-    on_key : bool
+    on_key, keys
         As for `Condition`.
     """
     return Condition(
@@ -149,6 +164,7 @@ def indexed(
         lambda: match(unindexed(column)),
         lambda: [sa.select(key).where(match(column))],
         on_key=on_key,
+        keys=keys,
     )
 
 
@@ -202,10 +218,15 @@ def is_one_of(column: Any, values: Sequence[str]) -> ColumnElement[bool]:
 
     A value that no database can store is none that a record has.
     """
-    storable = [value for value in values if is_storable_text(value)]
+    storable = leave_out_unstorable(values)
     if len(storable) == 1:
         return column == storable[0]  # type: ignore[no-any-return]
     return in_array(column, storable)
+
+
+def leave_out_unstorable(values: Sequence[str]) -> list[str]:
+    """Return the values that a database can store."""
+    return [value for value in values if is_storable_text(value)]
 
 
 def combine(conditions: Iterable[ColumnElement[bool]]) -> ColumnElement[bool]:

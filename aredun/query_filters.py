@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -18,13 +20,14 @@ from aredun.query_conditions import (
     identity,
     indexed,
     is_one_of,
+    leave_out_unstorable,
     unindexed,
     unsought,
 )
 from aredun.tag_syntax import ANY_VALUE, is_storable_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from sqlalchemy import ColumnElement, Select
@@ -52,11 +55,14 @@ PRIMARY_KEYS: dict[str, Any] = {
 
 def filter_ids(ids: Sequence[str]) -> Callable[[str], Condition]:
     """Return the filter of records with one of the ids."""
-    return lambda name: _on_key(name, lambda key: is_one_of(key, ids))
+    keys = leave_out_unstorable(ids)
+    return lambda name: _on_key(name, lambda key: is_one_of(key, ids), keys)
 
 
-def _on_key(name: str, match: Callable[[Any], ColumnElement[bool]]) -> Condition:
-    return indexed(PRIMARY_KEYS[name], match, PRIMARY_KEYS[name], on_key=True)
+def _on_key(
+    name: str, match: Callable[[Any], ColumnElement[bool]], keys: list[str] | None = None
+) -> Condition:
+    return indexed(PRIMARY_KEYS[name], match, PRIMARY_KEYS[name], on_key=True, keys=keys)
 
 
 def filter_id_prefix(prefix: str) -> Callable[[str], Condition]:
@@ -143,50 +149,66 @@ def filter_task_hashes(hashes: Sequence[str]) -> Callable[[str], Condition | Non
 
 def filter_arguments(value_hashes: Sequence[str]) -> Callable[[str], Condition | None]:
     """Return the filter of jobs that had one of the values as an argument, or inside one."""
+    return lambda name: _among_calls(_given, value_hashes) if name == "Job" else None
 
-    def branches(column: Any) -> list[Select[Any]]:
-        argument, outer = alias(Argument, "argument_1"), alias(Argument, "argument_2")
-        inner = alias(Subvalue, "subvalue_1")
-        return [
-            sa.select(argument.call_hash).where(is_one_of(column(argument.value_hash), value_hashes)),
-            sa.select(outer.call_hash)
-            .join(inner, inner.parent_value_hash == outer.value_hash)
-            .where(is_one_of(inner.value_hash, value_hashes)),
-        ]
 
-    return lambda name: _among_calls(branches) if name == "Job" else None
+def _given(column: Any, is_sought: Callable[[Any], ColumnElement[bool]]) -> list[Select[Any]]:
+    argument, outer = alias(Argument, "argument_1"), alias(Argument, "argument_2")
+    inner = alias(Subvalue, "subvalue_1")
+    return [
+        sa.select(argument.call_hash).where(is_sought(column(argument.value_hash))),
+        sa.select(outer.call_hash)
+        .join(inner, inner.parent_value_hash == outer.value_hash)
+        .where(is_sought(inner.value_hash)),
+    ]
 
 
 def filter_results(value_hashes: Sequence[str]) -> Callable[[str], Condition | None]:
     """Return the filter of jobs that had one of the values as their result, or inside it."""
-
-    def branches(column: Any) -> list[Select[Any]]:
-        node, outer = alias(CallNode, "call_node_1"), alias(CallNode, "call_node_2")
-        inner = alias(Subvalue, "subvalue_1")
-        return [
-            sa.select(node.call_hash).where(is_one_of(column(node.value_hash), value_hashes)),
-            sa.select(outer.call_hash)
-            .join(inner, inner.parent_value_hash == outer.value_hash)
-            .where(is_one_of(inner.value_hash, value_hashes)),
-        ]
-
-    return lambda name: _among_calls(branches) if name == "Job" else None
+    return lambda name: _among_calls(_returned, value_hashes) if name == "Job" else None
 
 
-def _among_calls(branches: Callable[[Any], Sequence[Select[Any]]]) -> Condition:
+def _returned(column: Any, is_sought: Callable[[Any], ColumnElement[bool]]) -> list[Select[Any]]:
+    node, outer = alias(CallNode, "call_node_1"), alias(CallNode, "call_node_2")
+    inner = alias(Subvalue, "subvalue_1")
+    return [
+        sa.select(node.call_hash).where(is_sought(column(node.value_hash))),
+        sa.select(outer.call_hash)
+        .join(inner, inner.parent_value_hash == outer.value_hash)
+        .where(is_sought(inner.value_hash)),
+    ]
+
+
+CallBranches = Callable[[Any, Callable[[Any], "ColumnElement[bool]"]], list["Select[Any]"]]
+
+
+def _among_calls(branches: CallBranches, value_hashes: Sequence[str]) -> Condition:
+    condition = _make_call_condition(branches, lambda column: is_one_of(column, value_hashes))
+    if len(value_hashes) != 1 or not is_storable_text(value_hashes[0]):
+        return condition
+    return condition.prepare(_prepare_call_condition(branches), {"sought": value_hashes[0]})
+
+
+@cache
+def _prepare_call_condition(branches: CallBranches) -> Condition:
+    return _make_call_condition(branches, lambda column: column == sa.bindparam("sought"))
+
+
+def _make_call_condition(
+    branches: CallBranches, is_sought: Callable[[Any], ColumnElement[bool]]
+) -> Condition:
     # One call may have had any number of jobs (each cached run adds one), so it is jobs that are counted.
     job = alias(Job, "call_job")
 
     def sources() -> list[Select[Any]]:
-        counted = branches(identity)
         return [
             branch.join(job, job.call_hash == branch.selected_columns[0]).with_only_columns(
                 job.id, maintain_column_froms=True
             )
-            for branch in counted
+            for branch in branches(identity, is_sought)
         ]
 
-    return among(Job.call_hash, branches).count_by(sources)
+    return among(Job.call_hash, lambda column: branches(column, is_sought)).count_by(sources)
 
 
 def filter_value_types(types: Sequence[str]) -> Callable[[str], Condition | None]:
@@ -219,28 +241,45 @@ def filter_file_paths(paths: Sequence[str]) -> Callable[[str], Condition | None]
 
 def _tagged_ids(tag: Any, tags: tuple[str, Any], column: Any) -> Select[Any]:
     key, value = tags
-    select = sa.select(tag.entity_id).where(tag.is_current, is_one_of(column(tag.key), [key]))
+    is_sought = column(tag.key) == key if _is_parameter(key) else is_one_of(column(tag.key), [key])
+    select = sa.select(tag.entity_id).where(tag.is_current, is_sought)
     if value is ANY_VALUE:
         return select
     if value is None:
         # redun compares with SQL's NULL here, which equals nothing; the same records are promised.
         return select.where(sa.false())
-    literal = sa.cast(sa.literal(value, JSON_TYPE), JSON_TYPE)
-    return select.where(tag.value == literal)
+    literal = value if _is_parameter(value) else sa.literal(value, JSON_TYPE)
+    return select.where(tag.value == sa.cast(literal, JSON_TYPE))
+
+
+def _is_parameter(value: Any) -> bool:
+    return isinstance(value, sa.BindParameter)
 
 
 def filter_tags(tags: Sequence[tuple[str, Any]]) -> list[Callable[[str], Condition]]:
     """Return one filter per tag, of records that carry the tag."""
 
     def make(tag: tuple[str, Any]) -> Callable[[str], Condition]:
-        tag = _check_tag(tag)
+        key, value = tag = _check_tag(tag)
 
-        def branches(column: Any) -> list[Select[Any]]:
-            return [_tagged_ids(alias(Tag, "tag_1"), tag, column)]
+        def condition(name: str) -> Condition:
+            found = _make_tag_condition(name, tag)
+            if value is ANY_VALUE or value is None or not is_storable_text(key):
+                return found
+            return found.prepare(_prepare_tag_condition(name), {"tag_key": key, "tag_value": value})
 
-        return lambda name: among(PRIMARY_KEYS[name], branches)
+        return condition
 
     return [make(tag) for tag in tags]
+
+
+def _make_tag_condition(name: str, tag: tuple[Any, Any]) -> Condition:
+    return among(PRIMARY_KEYS[name], lambda column: [_tagged_ids(alias(Tag, "tag_1"), tag, column)])
+
+
+@cache
+def _prepare_tag_condition(name: str) -> Condition:
+    return _make_tag_condition(name, (sa.bindparam("tag_key"), sa.bindparam("tag_value", type_=JSON_TYPE)))
 
 
 def execution_ids_clause(ids: Sequence[str]) -> Callable[[Any], ColumnElement[bool]]:

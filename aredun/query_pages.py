@@ -8,12 +8,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aredun.errors import UsageError
-from aredun.query_scan import get_order
+from aredun.query_statements import get_order
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from aredun.query_scan import Key, Scan
+    from aredun.query_scan import Scan
+    from aredun.query_statements import Key
 
 
 class Page(NamedTuple):

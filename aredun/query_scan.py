@@ -10,19 +10,30 @@ a scan first counts, up to a bound, how many rows each condition leads to, and t
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
-from sqlalchemy.orm import contains_eager, defer, joinedload, load_only
+from sqlalchemy.orm import defer, joinedload, load_only
 
 from aredun import statuses
-from aredun.column_types import in_array, in_parameter
+from aredun.column_types import in_parameter
 from aredun.models import CallNode, Execution, Job, Task, Value
-from aredun.query_conditions import alias, combine
+from aredun.query_conditions import combine
 from aredun.query_filters import MODEL_CLASSES, PRIMARY_KEYS, is_alive
+from aredun.query_records import get_reader
+from aredun.query_statements import (
+    Plan,
+    count_rows,
+    get_order,
+    label,
+    prepare_count,
+    prepare_load,
+    prepare_sought,
+    prepare_walk,
+    select_sought,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -32,6 +43,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.query_conditions import Condition
+    from aredun.query_statements import Key, Order
 
 # For the first rows a condition that leads to more matches than this is probed, not sought: what is sought
 # must be gathered whole before the first of it is known. For all rows seeking pays much longer.
@@ -42,8 +54,6 @@ FIRST_WINDOW, MAX_WINDOW = 500, 50_000
 
 DIRECT, SEEK, WINDOW = "direct", "seek", "window"
 
-Key = tuple[Any, ...]
-
 
 class Repository(Protocol):
     """What a query needs of a backend."""
@@ -52,64 +62,6 @@ class Repository(Protocol):
 
     @property
     def database(self) -> Any: ...
-
-
-class Order(NamedTuple):
-    """The order of a model's records: its columns, the primary key last, all in one direction."""
-
-    columns: tuple[Any, ...]
-    descending: bool
-
-    def sort(self, columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
-        """Return the ORDER BY terms over columns that stand for the order's own."""
-        return [column.desc() if self.descending else column.asc() for column in columns]
-
-    def beyond(self, columns: Sequence[ColumnElement[Any]], key: Key | None) -> ColumnElement[bool]:
-        """Return the condition that a row comes after `key`; true for None."""
-        if key is None:
-            return sa.true()
-        strict, weak = (operator.lt, operator.le) if self.descending else (operator.gt, operator.ge)
-        return _compare(columns, key, strict, weak, strict)
-
-    def up_to(self, columns: Sequence[ColumnElement[Any]], key: Key | None) -> ColumnElement[bool]:
-        """Return the condition that a row comes no later than `key`; true for None."""
-        if key is None:
-            return sa.true()
-        strict, weak = (operator.gt, operator.ge) if self.descending else (operator.lt, operator.le)
-        return _compare(columns, key, strict, weak, weak)
-
-
-def _compare(
-    columns: Sequence[ColumnElement[Any]], key: Key, strict: Any, weak: Any, last: Any
-) -> ColumnElement[bool]:
-    if len(columns) == 1:
-        return last(columns[0], key[0])  # type: ignore[no-any-return]
-    # The first term follows from the second; it is the one that an index on the leading column can use.
-    return sa.and_(weak(columns[0], key[0]), sa.or_(strict(columns[0], key[0]), last(columns[1], key[1])))
-
-
-@cache
-def get_order(record_type: str, by_time: bool) -> Order:
-    """
-    Return the order in which records of a type are read.
-
-    Parameters
-    ----------
-    record_type : str
-        A key of `MODEL_CLASSES`.
-    by_time : bool
-        Executions and jobs: newest start first (an execution starts with its root job), ties by id
-        downwards. Other records have no time and keep to their primary key, as without `by_time`.
-    """
-    key = PRIMARY_KEYS[record_type]
-    if by_time and record_type == "Job":
-        return Order((Job.start_time, key), True)
-    if by_time and record_type == "Execution":
-        root = alias(Job, "ordering_job")
-        # A scalar, so that executions are read (there are few) and not all jobs by time in search of roots.
-        start_time = sa.select(root.start_time).where(root.id == Execution.job_id).scalar_subquery()
-        return Order((start_time, key), True)
-    return Order((key,), False)
 
 
 class Batch(NamedTuple):
@@ -194,6 +146,12 @@ class Scan:
 
     async def read(self, after: Key | None, limit: int, offset: int = 0) -> Batch:
         """Read up to `limit` rows that come after a key; there may be more although fewer are returned."""
+        if self._is_prepared:
+            return await self._read_prepared(after, limit, offset)
+        if after is None and not offset:
+            few = await self._read_few(limit)
+            if few is not None:
+                return few if self.ids_only or not few.keys else await self._load(few)
 
         async def operation(session: AsyncSession) -> Batch:
             if self._way is None:
@@ -205,7 +163,7 @@ class Scan:
             return await self._read_keys(session, self._select_keys(after, limit, offset), limit)
 
         batch: Batch = await self.backend.database.read(operation)
-        return batch
+        return batch if self.ids_only or not batch.keys else await self._load(batch)
 
     async def read_key(self, position: int) -> Key | None:
         """Return the key of the match at a position, counted from zero; None when there are not that many."""
@@ -266,33 +224,23 @@ class Scan:
     async def _count_matches(
         self, session: AsyncSession, conditions: Sequence[Condition], bounds: Sequence[int]
     ) -> list[int | None]:
-        counts: list[ColumnElement[Any]] = []
-        for condition, bound in zip(conditions, bounds, strict=True):
-            bounded = [source.limit(bound + 1).subquery() for source in condition.sources]
-            terms = [sa.select(sa.func.count()).select_from(rows).scalar_subquery() for rows in bounded]
-            if condition.is_sought:
-                counts.append(sum(terms, sa.literal(0)))
+        counts = [
+            count_rows(condition, bound + 1)
+            for condition, bound in zip(conditions, bounds, strict=True)
+            if condition.is_sought
+        ]
         found = iter((await session.execute(sa.select(*counts))).one()) if counts else iter(())
         return [next(found) if condition.is_sought else None for condition in conditions]
 
     def _select_keys(self, after: Key | None, limit: int | None, offset: int = 0) -> Select[Any]:
         order = self.order
         if self._way == SEEK:
-            # Materialised, so that no planner walks the order's index in the hope of meeting the few matches.
-            matched = (
-                sa.select(self._primary_key.label("pk"), *_label(order.columns[:-1]))
-                .where(self._where)
-                .limit(self._most)
-                .cte("matched")
-                .prefix_with("MATERIALIZED")
-            )
-            columns = [*(matched.c[f"k{index}"] for index in range(len(order.columns) - 1)), matched.c.pk]
-            keys = sa.select(*columns).where(order.beyond(columns, after))
+            keys = select_sought(self.record_type, order, self._where, self._most, after)
         else:
             columns = list(order.columns)
-            keys = sa.select(*_label(columns[:-1]), self._primary_key.label("pk"))
-            keys = keys.where(self._where, order.beyond(columns, after))
-        return keys.order_by(*order.sort(columns)).limit(limit).offset(offset or None)
+            walk: Select[Any] = sa.select(*label(columns[:-1]), self._primary_key.label("pk"))
+            keys = walk.where(self._where, order.beyond(columns, after)).order_by(*order.sort(columns))
+        return keys.limit(limit).offset(offset or None)
 
     async def _read_window(self, session: AsyncSession, after: Key | None, limit: int) -> Batch:
         order = self.order
@@ -320,53 +268,77 @@ class Scan:
             found = await session.execute(self._select_keys(after, MAX_IDS))
             keys = [tuple(row) for row in found]
             is_last = len(keys) < MAX_IDS
-        chosen, left = keys[:limit], keys[limit:]
-        rows = [key[-1] for key in chosen]
-        if not self.ids_only:
-            model = MODEL_CLASSES[self.record_type]
-            statement = self._join_status(sa.select(model).where(in_array(self._primary_key, rows)))
-            records = await self._finish(session, (await session.execute(statement)).all())
-            by_key = {getattr(record, self._primary_key.key): record for record in records}
-            # What has been deleted meanwhile is left out.
-            rows = [by_key[key] for key in rows if key in by_key]
-        self._sought = left
-        return Batch(rows, chosen, chosen[-1] if chosen and (left or not is_last) else None)
+        chosen, self._sought = keys[:limit], keys[limit:]
+        goes_on = chosen and (self._sought or not is_last)
+        return Batch([key[-1] for key in chosen], chosen, chosen[-1] if goes_on else None)
 
     async def _read_keys(self, session: AsyncSession, keys: Select[Any], limit: int) -> Batch:
-        if self.ids_only:
-            found = [tuple(row) for row in await session.execute(keys)]
-            rows: list[Any] = [key[-1] for key in found]
-        else:
-            rows, found = await self._load(session, keys)
-        return Batch(rows, found, found[-1] if len(found) == limit else None)
+        found = [tuple(row) for row in await session.execute(keys)]
+        return Batch([key[-1] for key in found], found, found[-1] if len(found) == limit else None)
 
-    async def _load(self, session: AsyncSession, keys: Select[Any]) -> tuple[list[Any], list[Key]]:
-        model, chosen = MODEL_CLASSES[self.record_type], keys.subquery("keys")
-        columns = list(chosen.c)
-        statement = self._join_status(
-            sa.select(model, *columns).join(chosen, chosen.c.pk == self._primary_key)
+    @property
+    def _is_prepared(self) -> bool:
+        """Whether the rows are found by the order and by whole keys alone: in one statement, made before."""
+        if not self.conditions:
+            return True
+        return len(self.conditions) == 1 and self.conditions[0].keys is not None and not self.by_time
+
+    async def _read_prepared(self, after: Key | None, limit: int, offset: int) -> Batch:
+        keys = self.conditions[0].keys if self.conditions else None
+        statement = prepare_walk(
+            self._get_plan(), self.by_time, self.ids_only, after is not None, keys is not None
         )
-        rows = (await session.execute(statement.order_by(*self.order.sort(columns)))).all()
-        return await self._finish(session, rows), [tuple(row[1 : 1 + len(columns)]) for row in rows]
+        places = {f"k{index}": value for index, value in enumerate(after or ())}
+        parameters = {"keys": keys, "cutoff": self.cutoff, "size": limit, "skip": offset, **places}
+        rows = await self._fetch(statement, parameters, limit)
+        width = len(self.order.columns)
+        found = [tuple(row[-width:]) for row in rows]
+        records = [key[-1] for key in found] if self.ids_only else self._make(rows)
+        return Batch(records, found, found[-1] if len(found) == limit else None)
 
-    async def _finish(self, session: AsyncSession, rows: Sequence[Any]) -> list[Any]:
-        """Return the records of rows, which know their status."""
-        records = [row[0] for row in rows]
-        if self.record_type in {"Execution", "Job"}:
-            for row in rows:
-                _keep_status(row[0], row[-1])
-            if self.cutoff is not None:
-                await mark_abandoned(session, records, self.cutoff)
-        return records
+    async def _read_few(self, limit: int) -> Batch | None:
+        """Read the first matches of a condition that is kept; None when there is none or it has many."""
+        prepared = self.conditions[0].prepared if len(self.conditions) == 1 else None
+        if prepared is None or limit > FIRST_IDS or self._seek_rows > FIRST_IDS:
+            return None
+        condition, parameters = prepared
+        fetch = self.backend.database.fetch
+        ((count,),) = await fetch(prepare_count(condition), {**parameters, "bound": self._seek_rows + 1})
+        if count > self._seek_rows:
+            return None
+        statement = prepare_sought(condition, self.record_type, self.by_time)
+        rows = await fetch(statement, {**parameters, "size": limit, "most": 2 * self._seek_rows + 1_000})
+        found = [tuple(row) for row in rows]
+        return Batch([key[-1] for key in found], found, found[-1] if len(found) == limit else None)
 
-    def _join_status(self, statement: Select[Any]) -> Select[Any]:
-        """Add what a status takes: of the result its type alone, cheaper than whole call nodes and values."""
-        if self.record_type not in {"Execution", "Job"}:
-            return statement.options(*get_load_options(self.record_type, self.load_values))
-        joins, option = _get_status_joins(self.record_type)
-        for model, clause in joins:
-            statement = statement.outerjoin(model, clause)
-        return statement.add_columns(Value.type).options(option)
+    async def _load(self, batch: Batch) -> Batch:
+        """Return the batch with records for its ids; what has been deleted meanwhile is left out."""
+        parameters = {"keys": batch.rows, "cutoff": self.cutoff}
+        rows = await self._fetch(prepare_load(self._get_plan()), parameters, len(batch.rows))
+        name = self._primary_key.key
+        records = {record.__dict__[name]: record for record in self._make(rows)}
+        keys = [key for key in batch.keys if key[-1] in records]
+        return Batch([records[key[-1]] for key in keys], keys, batch.resume)
+
+    def _get_plan(self) -> Plan:
+        return Plan(self.record_type, self.load_values, self.cutoff is not None)
+
+    def _make(self, rows: Sequence[Any]) -> list[Any]:
+        reader = get_reader(self.record_type, self.load_values)
+        return reader.make(rows, self.backend.database.backend, tells_alive=self.cutoff is not None)
+
+    async def _fetch(self, statement: Select[Any], parameters: dict[str, Any], size: int) -> Sequence[Any]:
+        """Read rows, a few by the short way: many, or large ones, would hold up whoever else takes it."""
+        database = self.backend.database
+
+        async def operation(session: AsyncSession) -> Any:
+            return (await (await session.connection()).execute(statement, parameters)).all()
+
+        is_short = size <= FIRST_IDS and not self.load_values
+        rows: Sequence[Any] = await (
+            database.fetch(statement, parameters) if is_short else database.read(operation)
+        )
+        return rows
 
     async def count(self) -> int:
         """Return how many records match."""
@@ -382,35 +354,11 @@ class Scan:
         return total
 
 
-@cache
-def _get_status_joins(record_type: str) -> tuple[list[tuple[Any, ColumnElement[bool]]], Any]:
-    """Return what to join to executions or jobs, and the option that loads the task; made once, for speed."""
-    to_task = contains_eager(Job.task)
-    joins = [
-        (Task, Task.hash == Job.task_hash),
-        (CallNode, CallNode.call_hash == Job.call_hash),
-        (Value, Value.value_hash == CallNode.value_hash),
-    ]
-    if record_type == "Execution":
-        joins.insert(0, (Job, Job.id == Execution.job_id))
-        to_task = contains_eager(Execution.job).contains_eager(Job.task)
-    return joins, to_task.options(defer(Task.source, raiseload=True))
-
-
 async def _resolve(session: AsyncSession, condition: Condition) -> Condition:
     if condition.resolution is None:
         return condition
     keys, make = condition.resolution
     return make(list(await session.scalars(keys)))
-
-
-def _keep_status(record: Execution | Job, result_type: str | None) -> None:
-    if isinstance(record, Job) or record.job is not None:
-        record.calc_status(result_type)
-
-
-def _label(columns: Sequence[ColumnElement[Any]]) -> list[Any]:
-    return [column.label(f"k{index}") for index, column in enumerate(columns)]
 
 
 @cache
