@@ -262,7 +262,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 def test_signals_leave_a_consistent_repository(
     folder: Path, name: str, number: signal.Signals, code: int, message: str
 ) -> None:
-    """The job is recorded as failed; a function in a thread, which cannot be interrupted, is not waited for."""
+    """The job is recorded as failed; a function in a thread cannot be interrupted, and is not waited for."""
     process = start(folder, "workflow.py", name, "--seconds", "3600")
     wait_for(folder, "SELECT id FROM job")
     process.send_signal(number)
