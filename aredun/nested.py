@@ -90,14 +90,12 @@ def map_nested_value(func: Callable[[Any], Any], value: Any) -> Any:
         A new value of the same shape; the given one is left as it is.
     """
     kind = type(value)
-    if kind is list:
-        return [map_nested_value(func, item) for item in value]
-    if kind is tuple:
-        return tuple([map_nested_value(func, item) for item in value])
-    if is_named_tuple(value):
-        return kind(*[map_nested_value(func, item) for item in value])
-    if kind is set:
-        return {map_nested_value(func, item) for item in value}
+    if kind in _CONTAINERS or is_named_tuple(value):
+        # A loop, as a comprehension is one more frame: calls nested in calls go through here again and again.
+        mapped = []
+        for item in value:
+            mapped.append(map_nested_value(func, item))  # noqa: PERF401
+        return kind(*mapped) if is_named_tuple(value) else kind(mapped)
     if kind is dict:
         return {map_nested_value(func, key): map_nested_value(func, item) for key, item in value.items()}
     if dataclasses.is_dataclass(kind):

@@ -830,3 +830,11 @@ async def test_immutable_error_fails_its_job(scheduler: Scheduler) -> None:
 
     with pytest.raises(FrozenError):
         await scheduler.run(raise_frozen())
+
+
+async def test_calls_nest_as_deep_as_in_redun(scheduler: Scheduler) -> None:
+    """redun's own scheduler takes 120 calls within calls before Python's stack is full."""
+    nested: Any = 0
+    for _ in range(125):
+        nested = inc(nested)
+    assert await scheduler.run(nested) == 125

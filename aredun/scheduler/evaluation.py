@@ -149,23 +149,26 @@ class Evaluator:
         key: object = expression.get_hash() if is_light(expression) else id(expression)
         known = scope.pending.get(key)
         if known is None:
-            pending = PendingExpression(expression, self._start_unique(expression, scope))
+            start = self._get_start(expression)
+            pending = PendingExpression(expression, start(expression, scope))
             scope.pending[key] = pending
             return pending
         if known.expression is not expression:
             known.future.add_done_callback(lambda _: _copy_lineage(known.expression, expression))
         return known
 
-    def _start_unique(self, expression: ApplyExpression, scope: Scope) -> asyncio.Future[Any]:
+    def _get_start(self, expression: ApplyExpression) -> Callable[[Any, Scope], asyncio.Future[Any]]:
+        # Left to the caller to call: calls nested in calls are to go as deep as in redun, and each has its
+        # frames on the stack here.
         if self._is_stopping:
-            return _cancelled()
+            return lambda *_: _cancelled()
         if isinstance(expression, SchedulerExpression):
-            return self._start_scheduler_task(expression, scope)
+            return self._start_scheduler_task
         if isinstance(expression, TaskExpression):
-            return self._start_job(expression, scope)
+            return self._start_job
         if isinstance(expression, SimpleExpression):
-            return self._start_operation(expression, scope)
-        return _failed(TypeError(f"cannot evaluate {expression!r}: unknown kind of expression"))
+            return self._start_operation
+        return lambda *_: _failed(TypeError(f"cannot evaluate {expression!r}: unknown kind of expression"))
 
     def _start_job(self, expression: TaskExpression, scope: Scope) -> asyncio.Future[Any]:
         task = get_task_registry().get(expression.task_name)

@@ -11,7 +11,7 @@ from aredun.hashing import hash_arguments, hash_bytes, hash_struct
 from aredun.nested import iter_nested_value
 from aredun.values.base import Value, get_type_registry, is_value
 from aredun.values.operations import format_arguments, format_operation, get_lazy_operation
-from aredun.values.pickling import pickle_dumps, stands_for
+from aredun.values.pickling import pickle_dumps, pickle_loads, stands_for
 from aredun.values.task_registry import get_task_registry
 
 if TYPE_CHECKING:
@@ -196,13 +196,12 @@ class ApplyExpression(Expression):
         self._upstreams = [args, kwargs]
 
     def _get_arguments_state(self) -> dict[str, Any]:
-        registry = get_type_registry()
-        return {"args": registry.serialize(self.args), "kwargs": registry.serialize(self.kwargs)}
+        # As the registry would, without its frames: calls nested in calls are to go as deep as in redun.
+        return {"args": pickle_dumps(self.args), "kwargs": pickle_dumps(self.kwargs)}
 
     def _set_arguments_state(self, state: dict[str, Any]) -> None:
-        registry = get_type_registry()
-        self.args = registry.deserialize("builtins.tuple", state["args"])
-        self.kwargs = registry.deserialize("builtins.dict", state["kwargs"])
+        self.args = pickle_loads(state["args"])
+        self.kwargs = pickle_loads(state["kwargs"])
         self._upstreams = [self.args, self.kwargs]
 
     def _hash_arguments(self) -> str:
