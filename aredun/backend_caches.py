@@ -129,7 +129,7 @@ class CachesMixin:
 
     async def get_subtree_tasks(self, call_hash: str) -> set[str]:
         """Get the hashes of all tasks in a call's subtree."""
-        return await self.database.read(lambda session: caches.get_subtree_tasks(session, call_hash))
+        return await self._caches.get_subtree_tasks(call_hash)
 
     async def explain_cache_miss(self, task: Any, args_hash: str) -> dict[str, Any] | None:
         """Tell why a call is not cached (mirrors redun's method).

@@ -172,6 +172,9 @@ _GET_VALUES = sa.select(Value.value_hash, Value.type, Value.value).where(
     in_parameter(Value.value_hash, "hashes")
 )
 
+_GET_SUBTREES = sa.select(CallSubtreeTask.call_hash, CallSubtreeTask.task_hash).where(
+    in_parameter(CallSubtreeTask.call_hash, "hashes")
+)
 _GET_CALL_VALUES = sa.select(CallNode.call_hash, CallNode.value_hash).where(
     in_parameter(CallNode.call_hash, "hashes")
 )
@@ -212,10 +215,11 @@ class Caches:
         self._checks: Coalescer[Check, _Found] = Coalescer(self._find)
         self._values: Coalescer[str, _Stored] = Coalescer(self._fetch_values)
         self._call_values: Coalescer[str, str] = Coalescer(self._fetch_call_values)
+        self._subtrees: Coalescer[str, set[str]] = Coalescer(self._fetch_subtrees)
 
     async def close(self) -> None:
         """Wait for the reads under way."""
-        for coalescer in (self._checks, self._values, self._call_values):
+        for coalescer in (self._checks, self._values, self._call_values, self._subtrees):
             await coalescer.close()
 
     async def check(
@@ -356,6 +360,16 @@ class Caches:
         rows = await self._database.fetch(_GET_CALL_VALUES, {"hashes": list(hashes)})
         return {row[0]: row[1] for row in rows}
 
+    async def get_subtree_tasks(self, call_hash: str) -> set[str]:
+        """Get the hashes of all tasks in a call's subtree, its own included (mirrors redun's method)."""
+        return await self._subtrees.get(call_hash) or set()
+
+    async def _fetch_subtrees(self, call_hashes: Sequence[str]) -> Mapping[str, set[str]]:
+        subtrees: dict[str, set[str]] = {}
+        for call_hash, task_hash in await self._database.fetch(_GET_SUBTREES, {"hashes": list(call_hashes)}):
+            subtrees.setdefault(call_hash, set()).add(task_hash)
+        return subtrees
+
 
 class _Answers:
     """The rows that the caches answered with, by what was asked for."""
@@ -451,14 +465,6 @@ def _parse(kind: type[E], value: Any) -> E:
         raise UsageError(f"{value!r} is not a {kind.__name__}: give one of {known}") from None
 
 
-async def get_subtree_tasks(session: AsyncSession, call_hash: str) -> set[str]:
-    """Get the hashes of all tasks in a call's subtree, its own included (mirrors redun's method)."""
-    found = await session.scalars(
-        sa.select(CallSubtreeTask.task_hash).where(CallSubtreeTask.call_hash == call_hash)
-    )
-    return set(found)
-
-
 async def explain_cache_miss(session: AsyncSession, task: Any, args_hash: str) -> dict[str, Any]:
     """Tell why a call is not cached (mirrors redun's `RedunBackendDb.explain_cache_miss`).
 
@@ -489,7 +495,6 @@ async def explain_cache_miss(session: AsyncSession, task: Any, args_hash: str) -
 
 async def get_job(session: AsyncSession, job_id: str) -> dict[str, Any] | None:
     """Get what is known about a job, None if it is not recorded (mirrors redun's method)."""
-    row = (
-        await session.execute(sa.select(Job.id, Job.parent_id, Job.execution_id).where(Job.id == job_id))
-    ).one_or_none()
+    query = sa.select(Job.id, Job.parent_id, Job.execution_id).where(Job.id == job_id)
+    row = (await session.execute(query)).one_or_none()
     return None if row is None else {"job_id": row[0], "parent_id": row[1], "execution_id": row[2]}

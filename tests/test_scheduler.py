@@ -838,3 +838,17 @@ async def test_calls_nest_as_deep_as_in_redun(scheduler: Scheduler) -> None:
     for _ in range(125):
         nested = inc(nested)
     assert await scheduler.run(nested) == 125
+
+
+async def test_cached_async_calls_share_their_reads(scheduler: Scheduler, backend: RedunBackendDb) -> None:
+    """What a cached call consists of is asked for many calls at a time, as the caches are."""
+
+    @task()
+    async def spread(n: int) -> Any:
+        return await asyncio.gather(*(double(i) for i in range(n)))
+
+    assert await scheduler.run(spread(40)) == [2 * i for i in range(40)]
+    before = backend.database.counts.reads
+    assert await scheduler.run(spread(41)) == [2 * i for i in range(41)]
+    assert calls["double"] == 41
+    assert backend.database.counts.reads - before < 40
