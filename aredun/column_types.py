@@ -221,14 +221,26 @@ def starts_with(column: Any, prefix: str) -> sa.ColumnElement[bool]:
     prefix
         The beginning of the text; the empty string matches every row.
     """
-    # Skipping the surrogates: they are no text to either database.
+    bounds = get_prefix_bounds(prefix)
+    if bounds is None:
+        return column.is_not(None) if not prefix else column.like(f"{prefix}%")  # type: ignore[no-any-return]
+    lower, upper = (sa.bindparam(None, bound, type_=_TEXT, unique=True) for bound in bounds)
+    return _StartsWith(column, lower, upper)
+
+
+def starts_with_parameters(column: Any, lower: str, upper: str) -> sa.ColumnElement[bool]:
+    """Return the condition of `starts_with` for a statement that is built once, given names of parameters."""
+    return _StartsWith(column, sa.bindparam(lower, type_=_TEXT), sa.bindparam(upper, type_=_TEXT))
+
+
+def get_prefix_bounds(prefix: str) -> tuple[str, str] | None:
+    """Return the first text that begins with `prefix` and the first after all that do, None if none is."""
     heads = prefix.rstrip("\U0010ffff")
     if not heads:
-        return column.is_not(None) if not prefix else column.like(f"{prefix}%")  # type: ignore[no-any-return]
+        return None
+    # Skipping the surrogates: they are no text to either database.
     successor = 0xE000 if ord(heads[-1]) == 0xD7FF else ord(heads[-1]) + 1
-    lower = sa.bindparam(None, prefix, type_=_TEXT, unique=True)
-    upper = sa.bindparam(None, heads[:-1] + chr(successor), type_=_TEXT, unique=True)
-    return _StartsWith(column, lower, upper)
+    return prefix, heads[:-1] + chr(successor)
 
 
 def insert_new(table: Any) -> Insert:

@@ -15,9 +15,10 @@ from aredun.column_types import utcnow
 from aredun.errors import UsageError
 from aredun.models import Argument, CallNode, Execution, File, Job, Subvalue, Task, Value
 from aredun.query_conditions import among, identity
-from aredun.query_filters import PRIMARY_KEYS, filter_arguments, filter_id_prefix
+from aredun.query_filters import PRIMARY_KEYS, filter_arguments, filter_id_prefix, prepare_prefix
 from aredun.query_records import Detacher, get_reader
 from aredun.query_scan import Scan, get_load_options
+from aredun.query_statements import count_rows
 from aredun.tag_syntax import is_storable_text
 
 if TYPE_CHECKING:
@@ -82,6 +83,12 @@ async def infer_id(
     return matches[0]
 
 
+@cache
+def _count_prefix() -> Select[Any]:
+    bound = sa.bindparam("bound", type_=sa.Integer())
+    return sa.select(*(count_rows(prepare_prefix(name), bound) for name in PRIMARY_KEYS))
+
+
 def leave_out_task_values(records: Sequence[Any]) -> list[Any]:
     """Return the records without values that stand for a task among them: the two have one hash."""
     tasks = {record.hash for record in records if isinstance(record, Task)}
@@ -98,20 +105,16 @@ async def find_by_prefix(backend: Repository, prefix: str, limit: int) -> list[A
     """Return the first records, at most `limit`, whose id begins with a prefix; tasks also by their name."""
     if not prefix:
         raise UsageError("the id is empty: give the first characters of one")
-    # One statement says which types there are to read from; mostly it is one.
     condition = filter_id_prefix(prefix)
-    counts = [
-        sa.select(sa.func.count())
-        .select_from(sa.select(key).where(condition(name).seek).limit(limit).subquery())
-        .scalar_subquery()
-        for name, key in PRIMARY_KEYS.items()
-    ]
-
-    async def operation(session: AsyncSession) -> list[int]:
-        return list((await session.execute(sa.select(*counts))).one())
+    # One statement says which types there are to read from; mostly it is one.
+    prepared = condition("Task").prepared
+    counts: Sequence[int] = [limit] * len(PRIMARY_KEYS)
+    if prepared is not None:
+        _, parameters = prepared
+        (counts,) = await backend.database.fetch(_count_prefix(), {**parameters, "bound": limit})
 
     found: list[Any] = []
-    for name, count in zip(PRIMARY_KEYS, await backend.database.read(operation), strict=True):
+    for name, count in zip(PRIMARY_KEYS, counts, strict=True):
         if count and len(found) < limit:
             scan = _make_scan(backend, name, [condition(name)])
             found += [record async for record in scan.iter_rows(limit - len(found))]

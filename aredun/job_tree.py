@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from aredun import statuses
 from aredun.column_types import in_array
 from aredun.models import CallNode, Execution, Job, Task, Value
-from aredun.query_filters import is_alive
+from aredun.query_statuses import is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence

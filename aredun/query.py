@@ -23,6 +23,7 @@ from aredun.query_arguments import parse_callgraph_query, setup_query_parser
 from aredun.query_pages import Page, parse_cursor, read_page
 from aredun.query_scan import Scan, get_load_options
 from aredun.query_statements import get_order
+from aredun.query_statuses import filter_execution_statuses, filter_job_statuses
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -207,7 +208,7 @@ class CallGraphQuery:
         names = statuses.parse_statuses(
             _to_list(execution_statuses, "statuses"), (*statuses.EXECUTION_STATUSES, statuses.CACHED)
         )
-        query = self._add(filters.filter_execution_statuses(names, self._get_cutoff), "Execution")
+        query = self._add(filter_execution_statuses(names, self._get_cutoff), "Execution")
         return query.clone(order_by="time")
 
     def filter_job_statuses(self, job_statuses: Iterable[str]) -> CallGraphQuery:
@@ -225,7 +226,7 @@ class CallGraphQuery:
             When there is no status or an unknown one.
         """
         names = statuses.parse_statuses(_to_list(job_statuses, "statuses"), statuses.JOB_STATUSES)
-        return self._add(filters.filter_job_statuses(names, self._get_cutoff), "Job")
+        return self._add(filter_job_statuses(names, self._get_cutoff), "Job")
 
     def filter_task_names(self, task_names: Iterable[str]) -> CallGraphQuery:
         """Filter tasks and their jobs by name: `namespace.name`, or `name` in whatever namespace."""

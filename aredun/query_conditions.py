@@ -43,8 +43,6 @@ class Condition:
         that is more than usual.
     is_bounded : bool
         Whether there are never more matches than rows of the sources.
-    keys : list[str] | None
-        The primary keys that alone match, when they are known.
     """
 
     def __init__(
@@ -56,9 +54,8 @@ class Condition:
         on_key: bool = False,
         seek_rows: tuple[int, int] = (0, 0),
         is_bounded: bool = True,
-        keys: list[str] | None = None,
     ) -> None:
-        self._seek, self._probe, self._sources, self.keys = seek, probe, sources, keys
+        self._seek, self._probe, self._sources = seek, probe, sources
         self.on_key, self._seek_rows, self.is_bounded = on_key, seek_rows, is_bounded
         self.resolution: tuple[Select[Any], Callable[[list[str]], Condition]] | None = None
         self.prepared: tuple[Condition, dict[str, Any]] | None = None
@@ -95,7 +92,7 @@ class Condition:
 
     def prepare(self, kept: Condition, parameters: dict[str, Any]) -> Condition:
         """Return the condition that says the same as another, which is kept, with some parameters."""
-        prepared = Condition(self._seek, self._probe, self._sources)
+        prepared = self.count_by(self._sources, seek_rows=self._seek_rows, is_bounded=self.is_bounded)
         prepared.prepared = (kept, parameters)
         return prepared
 
@@ -138,12 +135,7 @@ def unindexed(column: Any) -> Any:
 
 
 def indexed(
-    column: Any,
-    match: Callable[[Any], ColumnElement[bool]],
-    key: Any,
-    *,
-    on_key: bool = False,
-    keys: list[str] | None = None,
+    column: Any, match: Callable[[Any], ColumnElement[bool]], key: Any, *, on_key: bool = False
 ) -> Condition:
     """
     Return a condition on a text column of the model's own that has an index.
@@ -156,7 +148,7 @@ def indexed(
         Makes the condition on a column.
     key : InstrumentedAttribute
         The model's primary key.
-    on_key, keys
+    on_key : bool
         As for `Condition`.
     """
     return Condition(
@@ -164,7 +156,6 @@ def indexed(
         lambda: match(unindexed(column)),
         lambda: [sa.select(key).where(match(column))],
         on_key=on_key,
-        keys=keys,
     )
 
 

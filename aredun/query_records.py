@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from aredun import statuses
 from aredun.model_behaviour import set_backend
 from aredun.models import CallNode, Execution, Job, Task, Value
-from aredun.query_filters import MODEL_CLASSES, PRIMARY_KEYS, is_alive
+from aredun.query_filters import MODEL_CLASSES, PRIMARY_KEYS
+from aredun.query_statuses import is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -21,7 +21,7 @@ from aredun import statuses
 from aredun.column_types import in_parameter
 from aredun.models import CallNode, Execution, Job, Task, Value
 from aredun.query_conditions import combine
-from aredun.query_filters import MODEL_CLASSES, PRIMARY_KEYS, is_alive
+from aredun.query_filters import MODEL_CLASSES, PRIMARY_KEYS
 from aredun.query_records import get_reader
 from aredun.query_statements import (
     Plan,
@@ -34,6 +34,7 @@ from aredun.query_statements import (
     prepare_walk,
     select_sought,
 )
+from aredun.query_statuses import is_alive
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -278,18 +279,20 @@ class Scan:
 
     @property
     def _is_prepared(self) -> bool:
-        """Whether the rows are found by the order and by whole keys alone: in one statement, made before."""
+        """Whether the rows are found by the order and by primary key alone: in one statement, made before."""
         if not self.conditions:
             return True
-        return len(self.conditions) == 1 and self.conditions[0].keys is not None and not self.by_time
+        return self._prepared is not None and self._is_direct(self.conditions[0])
+
+    @property
+    def _prepared(self) -> tuple[Condition, dict[str, Any]] | None:
+        return self.conditions[0].prepared if len(self.conditions) == 1 else None
 
     async def _read_prepared(self, after: Key | None, limit: int, offset: int) -> Batch:
-        keys = self.conditions[0].keys if self.conditions else None
-        statement = prepare_walk(
-            self._get_plan(), self.by_time, self.ids_only, after is not None, keys is not None
-        )
+        condition, known = self._prepared or (None, {})
+        statement = prepare_walk(self._get_plan(), self.by_time, self.ids_only, after is not None, condition)
         places = {f"k{index}": value for index, value in enumerate(after or ())}
-        parameters = {"keys": keys, "cutoff": self.cutoff, "size": limit, "skip": offset, **places}
+        parameters = {**known, "cutoff": self.cutoff, "size": limit, "skip": offset, **places}
         rows = await self._fetch(statement, parameters, limit)
         width = len(self.order.columns)
         found = [tuple(row[-width:]) for row in rows]
@@ -298,7 +301,7 @@ class Scan:
 
     async def _read_few(self, limit: int) -> Batch | None:
         """Read the first matches of a condition that is kept; None when there is none or it has many."""
-        prepared = self.conditions[0].prepared if len(self.conditions) == 1 else None
+        prepared = self._prepared
         if prepared is None or limit > FIRST_IDS or self._seek_rows > FIRST_IDS:
             return None
         condition, parameters = prepared

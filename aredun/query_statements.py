@@ -99,7 +99,9 @@ class Plan(NamedTuple):
 
 
 @cache
-def prepare_walk(plan: Plan, by_time: bool, ids_only: bool, goes_on: bool, by_keys: bool) -> Select[Any]:
+def prepare_walk(
+    plan: Plan, by_time: bool, ids_only: bool, goes_on: bool, condition: Condition | None
+) -> Select[Any]:
     """Return the select of records, or ids, and their places; kept, as making one outlasts running it."""
     order, primary_key = get_order(plan.record_type, by_time), PRIMARY_KEYS[plan.record_type]
     after: Key | None = (
@@ -109,8 +111,8 @@ def prepare_walk(plan: Plan, by_time: bool, ids_only: bool, goes_on: bool, by_ke
     keys = keys.where(order.beyond(order.columns, after)).order_by(*order.sort(order.columns))
     size, skip = (sa.bindparam(name, type_=sa.Integer()) for name in ("size", "skip"))
     keys = keys.limit(size).offset(skip)
-    if by_keys:
-        keys = keys.where(in_parameter(primary_key, "keys"))
+    if condition is not None:
+        keys = keys.where(condition.seek)
     if by_time and plan.record_type == "Execution":
         keys = keys.where(order.columns[0].is_not(None))
     if ids_only:

@@ -64,6 +64,7 @@ FLOORS = {
     "aredun.query_records": OPERATIONS,
     "aredun.query_scan": OPERATIONS,
     "aredun.query_statements": OPERATIONS,
+    "aredun.query_statuses": OPERATIONS,
     "aredun.identify": OPERATIONS,
     "aredun.job_tree": OPERATIONS,
     "aredun.call_texts": OPERATIONS,
