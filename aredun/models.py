@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncAttrs
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from aredun.column_types import JSON, DateTimeUTC, tag_entity_type, utcnow
+from aredun.column_types import Column as Column
 from aredun.column_types import TagEntity as TagEntity
 from aredun.model_behaviour import PreviewValue as PreviewValue
 from aredun.model_behaviour import RedunSession as RedunSession

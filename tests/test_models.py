@@ -138,6 +138,8 @@ def test_every_name_of_the_reference_is_there() -> None:
         names = {name for name in vars(theirs) if not name.startswith("_") or name == "__tablename__"}
         assert {name for name in names if not hasattr(ours, name)} == set()
         assert ours.__tablename__ == theirs.__tablename__
+    for name in ("Base", "Column", "DateTimeUTC", "JSON", "PreviewValue", "RedunSession", "TagEntity"):
+        assert (hasattr(redun_db, name), hasattr(models, name)) == (True, True), name
 
 
 def test_relationships_are_redun_s() -> None:
