@@ -340,23 +340,19 @@ def test_stored_tasks_find_their_function() -> None:
     task = TaskValue(plain_task, namespace="tests_values")
     tasks = get_task_registry()
     tasks.add(task)
-    try:
-        loaded = pickle_loads(pickle_dumps(task))
-        assert loaded.func is plain_task
-        assert loaded.is_valid()
-        assert task.hash in tasks.task_hashes
-        assert tasks.get(hash=task.hash) is task
-        partial = pickle_loads(pickle_dumps(task.partial(1)))
-        assert partial.is_valid()
-        assert partial.args == (1,)
-        call = task(File("/nowhere/a"))
-        assert pickle_loads(pickle_dumps(call)).is_valid()
-        tasks.rename(task.fullname, "tests_values", "renamed")
-        assert not pickle_loads(pickle_dumps(call)).is_valid()
-        assert tasks.get("tests_values.renamed") is task
-    finally:
-        tasks._tasks.clear()
-        tasks._hash_counts.clear()
+    loaded = pickle_loads(pickle_dumps(task))
+    assert loaded.func is plain_task
+    assert loaded.is_valid()
+    assert task.hash in tasks.task_hashes
+    assert tasks.get(hash=task.hash) is task
+    partial = pickle_loads(pickle_dumps(task.partial(1)))
+    assert partial.is_valid()
+    assert partial.args == (1,)
+    call = task(File("/nowhere/a"))
+    assert pickle_loads(pickle_dumps(call)).is_valid()
+    tasks.rename(task.fullname, "tests_values", "renamed")
+    assert not pickle_loads(pickle_dumps(call)).is_valid()
+    assert tasks.get("tests_values.renamed") is task
     with pytest.raises(ValueError, match="name or a hash"):
         tasks.get()
 
