@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import sqlite3
 import time
@@ -113,6 +114,8 @@ def test_kinds_of_failure_are_told_apart() -> None:
         asyncpg.InterfaceError("connection is closed"),
         ConnectionRefusedError(),
         TimeoutError(),
+        # The socket of a server that is being restarted.
+        FileNotFoundError(errno.ENOENT, "No such file or directory"),
     ):
         assert is_outage(error), error
     for final in (
@@ -121,6 +124,7 @@ def test_kinds_of_failure_are_told_apart() -> None:
         sqlite3.IntegrityError("no"),
         ValueError("no"),
         FileNotFoundError("no"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "values/ab/cd"),
     ):
         assert not is_passing(final), final
 

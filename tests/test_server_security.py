@@ -140,7 +140,8 @@ async def test_a_defect_is_answered_like_any_error(
         raise RuntimeError("/secret/path")
 
     async with serve(backend) as served:
-        monkeypatch.setattr(backend.database, "read", fail)
+        for way in ("read", "fetch"):
+            monkeypatch.setattr(backend.database, way, fail)
         answer = await served.http.get("/api/executions")
         assert answer.status_code == 500
         assert answer.json()["error"] == "internal"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 import sqlite3
 from typing import TYPE_CHECKING, TypeVar
@@ -61,9 +62,12 @@ def is_outage(error: BaseException) -> bool:
         return True
     if isinstance(error, ConnectionError | PoolTimeout) or _is_lost(error):
         return True
+    if isinstance(error, FileNotFoundError):
+        # The socket of a server that restarts is gone for a moment. Of other files the name is known.
+        return error.errno == errno.ENOENT and error.filename is None
     # A refused or reset socket, a server that does not answer in time: asyncpg raises the system's own
     # errors.
-    return isinstance(error, TimeoutError | OSError) and not isinstance(error, FileNotFoundError)
+    return isinstance(error, TimeoutError | OSError)
 
 
 def _is_lost(error: BaseException) -> bool:
