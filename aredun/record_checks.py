@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
+import json
 from hashlib import sha512
 from typing import TYPE_CHECKING, Any, Final
 
 from aredun.errors import InvalidRecordError
-from aredun.hashing import HASH_LEN, hash_argument, hash_call_node, hash_struct, hash_tag_bytes
+from aredun.hashing import HASH_LEN, hash_argument, hash_call_node, hash_struct, hash_tag_bytes, json_dumps
 from aredun.values.pickling import pickle_dumps
 from aredun.values.preview import preview_value
 from aredun.values.preview_stubs import Stub
@@ -75,7 +76,11 @@ def check_value(value_hash: str, type_name: str, value_format: str, data: bytes)
         `UNVERIFIABLE` for types that have a recipe of their own which needs the living object.
     """
     digest = _VALUE_PREFIX.copy()
-    digest.update(data)
+    try:
+        digest.update(data)
+    except TypeError:
+        # sqlite holds text where bytes belong, if someone put it there.
+        return Verdict.WRONG
     if digest.hexdigest()[:HASH_LEN] == value_hash:
         return Verdict.RIGHT
     check = _CHECKS.get(type_name)
@@ -173,6 +178,18 @@ def check_call(row: Row, children: Sequence[str]) -> bool:
 
 
 _CALL_LENGTH: Final = len("l8:CallNode40:40:40:lee") + 3 * HASH_LEN
+
+
+def normalize_json(text: str) -> str:
+    """Return the value of a tag in the form that hashes are taken over, which PostgreSQL does not keep.
+
+    What is no JSON stays as it is: it has no right hash.
+    """
+    try:
+        normal: str = json_dumps(json.loads(text))
+    except (ValueError, RecursionError):
+        return text
+    return normal
 
 
 def check_tag(row: Row, parents: Iterable[str]) -> bool:

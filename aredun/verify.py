@@ -6,7 +6,6 @@ Nothing is held in memory but one batch of rows at a time: tables are read in th
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -16,9 +15,8 @@ from sqlalchemy.orm import aliased
 
 from aredun.column_types import in_array, in_parameter
 from aredun.database.record_rows import TABLES, insert_rows, plain, select_column, select_rows
-from aredun.hashing import json_dumps
 from aredun.models import CallNode, Evaluation, Tag, Value
-from aredun.record_checks import Verdict, check_argument, check_call, check_tag, check_value
+from aredun.record_checks import Verdict, check_argument, check_call, check_tag, check_value, normalize_json
 from aredun.records.derive import (
     CallFacts,
     derive_evaluations,
@@ -471,7 +469,7 @@ def _check_tags(tags: Iterable[Any], edits: Iterable[Any]) -> list[str]:
         parents[child].append(parent)
     wrong = []
     for *cells, value in tags:
-        row = (*cells, json_dumps(json.loads(value)))
+        row = (*cells, normalize_json(value))
         if not check_tag(row, parents.get(row[0], ())):
             wrong.append(row[0])
     return wrong

@@ -15,13 +15,11 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import DBAPIError
 
 from aredun.column_types import JSON, DateTimeUTC, in_array, in_parameter
-from aredun.database.retry import is_outage
+from aredun.database.retry import is_outage, walk_causes
 from aredun.database.turns import ROWS_AT_ONCE, Turns
 from aredun.errors import RedunDatabaseError
 from aredun.models import Base
@@ -172,15 +170,25 @@ async def write_new(database: Database, operation: Callable[[AsyncSession, bool]
 
 
 def is_refusal(error: Exception) -> bool:
-    """Tell whether the database did not like the data, rather than failed."""
-    if isinstance(error, ValueError | OverflowError):
-        return True
-    cause = error.__cause__
-    if isinstance(cause, ValueError | OverflowError):
-        return True
-    if isinstance(cause, sqlite3.Error):
-        return not isinstance(cause, sqlite3.OperationalError)
-    return isinstance(cause, DBAPIError | asyncpg.PostgresError) and not is_outage(cause)
+    """Tell whether the database did not like the data, rather than failed: a full disk refuses no record."""
+    if is_outage(error.__cause__ or error):
+        return False
+    return any(
+        isinstance(each, _REFUSALS) or str(getattr(each, "sqlstate", None))[:2] in _REFUSAL_CLASSES
+        for each in walk_causes(error)
+    )
+
+
+_REFUSALS = (
+    ValueError,
+    OverflowError,
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
+# PostgreSQL's data exceptions, violated constraints, and limits exceeded.
+_REFUSAL_CLASSES = {"22", "23", "54"}
 
 
 async def insert_rows(

@@ -13,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from aredun.config import BackendConfig
 
@@ -27,17 +27,19 @@ OUTAGES = {"57P01", "57P02", "57P03", "57P04", "57P05", "53300", "25006"}
 CONFLICT_DELAY = 0.05
 
 
-def _states(error: BaseException | None) -> set[str]:
-    """Return the SQLSTATEs of an error and of what it came from."""
-    states = set()
+def walk_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it came from, the driver's own error among them."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        state = getattr(error, "sqlstate", None)
-        if isinstance(state, str):
-            states.add(state)
+        yield error
         error = getattr(error, "orig", None) or error.__cause__
-    return states
+
+
+def _states(error: BaseException | None) -> set[str]:
+    """Return the SQLSTATEs of an error and of what it came from."""
+    states = (getattr(each, "sqlstate", None) for each in walk_causes(error))
+    return {state for state in states if isinstance(state, str)}
 
 
 def _is_locked(error: BaseException) -> bool:

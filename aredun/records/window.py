@@ -119,17 +119,30 @@ class Window:
         -------
         tuple of two lists
             The first in an order in which each comes after what it needs; an execution and its jobs follow
-            each other.
+            each other. What needs itself in the end, as no call graph does, is among the second.
         """
         items = [item for own in self._items.values() for item in own.values()]
-        blocked = _find_blocked(items, missing) if any(missing.values()) else set()
-        ready = [item for item in items if (item.kind, item.id) not in blocked] if blocked else items
-        waiting = [item for item in items if (item.kind, item.id) in blocked] if blocked else []
+        ready, waiting = _part(items, missing)
+        ready, cycles = arrange(ready)
+        if cycles:
+            ready, more = _part(ready, cycles)
+            waiting += more
         self._items = {kind: {} for kind in KINDS}
         self._tasks = set()
         self.empty = set()
         self._count = self.size = 0
-        return arrange(ready), waiting
+        return ready, waiting
+
+
+def _part(
+    items: list[ParsedRecord], missing: dict[str, set[str]]
+) -> tuple[list[ParsedRecord], list[ParsedRecord]]:
+    """Return those of the items that need nothing of what is missing, in their order, and the others."""
+    blocked = _find_blocked(items, missing) if any(missing.values()) else ()
+    if not blocked:
+        return items, []
+    ready = [item for item in items if (item.kind, item.id) not in blocked]
+    return ready, [item for item in items if (item.kind, item.id) in blocked]
 
 
 def _find_blocked(items: Sequence[ParsedRecord], missing: dict[str, set[str]]) -> set[Need]:
@@ -155,19 +168,25 @@ _ORDER: Final[dict[str, Callable[[ParsedRecord], Any]]] = {
 }
 
 
-def arrange(items: Iterable[ParsedRecord]) -> list[ParsedRecord]:
-    """Return records in an order in which each comes after what it needs.
+def arrange(items: Iterable[ParsedRecord]) -> tuple[list[ParsedRecord], dict[str, set[str]]]:
+    """Return records in an order in which each comes after what it needs, and where that cannot be.
 
     Tags come first, because what they hang on owns them; an execution comes right before its jobs.
+
+    Returns
+    -------
+    tuple of (list, dict)
+        All of the records; by kind the ids of one or more of each circle of records that need each other.
     """
     by_kind: dict[str, list[ParsedRecord]] = defaultdict(list)
     for item in items:
         by_kind[item.kind].append(item)
     ordered: list[ParsedRecord] = []
+    cycles: dict[str, set[str]] = {}
     for kind, key in _ORDER.items():
-        part = _order_kind(kind, sorted(by_kind[kind], key=key))
+        part = _order_kind(kind, sorted(by_kind[kind], key=key), cycles)
         ordered.extend(_put_executions(part, by_kind["Execution"]) if kind == "Job" else part)
-    return ordered
+    return ordered, cycles
 
 
 def _put_executions(jobs: list[ParsedRecord], executions: list[ParsedRecord]) -> list[ParsedRecord]:
@@ -183,7 +202,7 @@ def _put_executions(jobs: list[ParsedRecord], executions: list[ParsedRecord]) ->
     return ordered
 
 
-def _order_kind(kind: str, items: list[ParsedRecord]) -> list[ParsedRecord]:
+def _order_kind(kind: str, items: list[ParsedRecord], cycles: dict[str, set[str]]) -> list[ParsedRecord]:
     by_id = {item.id: item for item in items}
     ordered: dict[str, ParsedRecord] = {}
     for item in items:
@@ -192,7 +211,7 @@ def _order_kind(kind: str, items: list[ParsedRecord]) -> list[ParsedRecord]:
         if all(need in ordered for need in _get_own_needs(kind, item) if need in by_id):
             ordered[item.id] = item
             continue
-        for earlier in _walk_needs(kind, item, by_id, ordered):
+        for earlier in _walk_needs(kind, item, by_id, ordered, cycles):
             ordered[earlier.id] = earlier
     return list(ordered.values())
 
@@ -222,18 +241,25 @@ _OWN_REFERENCES: Final = {
 }
 
 
-def _walk_needs(kind: str, item: ParsedRecord, by_id: _ById, done: _ById) -> Iterator[ParsedRecord]:
-    """Yield what an item needs of its own kind, depth first, then the item itself."""
+def _walk_needs(
+    kind: str, item: ParsedRecord, by_id: _ById, done: _ById, cycles: dict[str, set[str]]
+) -> Iterator[ParsedRecord]:
+    """Yield what an item needs of its own kind, depth first, then the item itself; take note of circles."""
     path = [(item, iter(_get_own_needs(kind, item)))]
     entered = {item.id}
+    above = {item.id}
     while path:
         current, needs = path[-1]
         for need_id in needs:
-            if need_id in by_id and need_id not in done and need_id not in entered:
+            if need_id in above:
+                cycles.setdefault(kind, set()).add(need_id)
+            elif need_id in by_id and need_id not in done and need_id not in entered:
                 entered.add(need_id)
+                above.add(need_id)
                 needed = by_id[need_id]
                 path.append((needed, iter(_get_own_needs(kind, needed))))
                 break
         else:
             path.pop()
+            above.discard(current.id)
             yield current

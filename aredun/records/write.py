@@ -318,7 +318,7 @@ class RecordWriter:
             self._refuse(
                 InvalidRecordError(
                     f"{item.kind} {shorten(item.id, 80)} refers to records that are neither among those given"
-                    f" nor in the database, such as {kind} {shorten(record_id, 80)}"
+                    f" nor in the database, or that need it in turn, such as {kind} {shorten(record_id, 80)}"
                 )
             )
 

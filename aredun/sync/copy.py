@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from aredun.column_types import in_parameter
-from aredun.database.record_rows import find_existing, insert_rows, is_refusal, write_new
+from aredun.database.record_rows import (
+    find_existing,
+    insert_rows,
+    is_refusal,
+    list_storable,
+    select_column,
+    write_new,
+)
 from aredun.errors import InvalidRecordError, RedunDatabaseError
 from aredun.models import Job, Subvalue
 from aredun.record_checks import Verdict, check_record
@@ -22,7 +29,7 @@ from aredun.records.write import LARGE_DATA, write_items
 from aredun.sync.report import SyncReport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -49,11 +56,14 @@ class Destination:
     async def find_present(self, kind: str, ids: Collection[str]) -> set[str]:
         """Return those of the ids that need not be copied: unfinished jobs are not among them."""
         if kind == "Job":
-            return {row[0] for row in await self.database.fetch(_FINISHED_JOBS, {"ids": sorted(ids)})}
+            finished = await self.database.fetch(_FINISHED_JOBS, {"ids": sorted(list_storable(ids))})
+            return {row[0] for row in finished}
         return await find_existing(self.database, KINDS[kind].table, KINDS[kind].pk, ids)
 
 
 _FINISHED_JOBS: Final = sa.select(Job.id).where(in_parameter(Job.id, "ids"), Job.end_time.is_not(None))
+_EXECUTIONS: Final = select_column("job", "execution_id", "id")
+_JOBS: Final = sa.select(Job.execution_id, Job.id).where(in_parameter(Job.execution_id, "ids"))
 _COUNT_SUBVALUES: Final = (
     sa.select(Subvalue.parent_value_hash, sa.func.count())
     .where(in_parameter(Subvalue.parent_value_hash, "ids"))
@@ -189,8 +199,11 @@ class Copier:
 
         async def run(part: list[Key]) -> None:
             async with limit:
+                unread = set(part)
                 async for items in self._source.iter_items("Value", unpack_all(part)):
+                    unread.difference_update(pack(item.id) for item in items)
                     await self._write("Value", await self._verify(items))
+                self._refuse_unread("Value", unread)
                 self._step(len(part))
 
         async with asyncio.TaskGroup() as group:
@@ -202,6 +215,7 @@ class Copier:
         missing = await self._find_missing(kind, keys, parents=kind == "Value")
         # What is not there yet: to be read, waiting for others, or being written.
         pending = set(missing)
+        unread = set(missing)
         waiting: list[ParsedRecord] = []
         # Values may be large, and tags are few: one batch of them at a time.
         workers = self._workers if kind == "CallNode" else 1
@@ -209,6 +223,7 @@ class Copier:
         async with asyncio.TaskGroup() as group:
             async for items in self._read_ahead(kind, missing):
                 verified = await self._verify(items)
+                unread.difference_update(pack(item.id) for item in items)
                 pending.difference_update(
                     pack(item.id) for item in items if item.id in self._absent.get(kind, ())
                 )
@@ -217,6 +232,8 @@ class Copier:
                 ready, waiting = self._split_ready(kind, [*waiting, *verified], pending)
                 if ready:
                     writes.add(group.create_task(self._write_ready(kind, ready, pending)))
+            self._refuse_unread(kind, unread)
+            pending -= unread
             while writes:
                 _, writes = await asyncio.wait(writes, return_when=asyncio.FIRST_COMPLETED)
                 ready, waiting = self._split_ready(kind, waiting, pending)
@@ -300,6 +317,15 @@ class Copier:
         self._absent.setdefault(item.kind, set()).add(item.id)
         self._report.refused.append(error)
 
+    def _refuse_id(self, kind: str, record_id: str, reason: str) -> None:
+        self._absent.setdefault(kind, set()).add(record_id)
+        self._report.refused.append(InvalidRecordError(f"{kind} {shorten(record_id, 80)} {reason}"))
+
+    def _refuse_unread(self, kind: str, keys: Iterable[Key]) -> None:
+        """Refuse what is referred to, and is not there or has an id that cannot be asked for."""
+        for record_id in unpack_all(sorted(keys, key=str)):
+            self._refuse_id(kind, record_id, "is referred to, but cannot be found at the source")
+
     def _refuse_waiting(self, items: Sequence[ParsedRecord]) -> None:
         for item in items:
             self._refuse(
@@ -315,6 +341,10 @@ class Copier:
         except (RedunDatabaseError, ValueError, OverflowError) as error:
             if not is_refusal(error):
                 raise
+            if len(items) == 1 and evaluations:
+                # A cached step may refer to what is lost; a call does not need it.
+                await self._write(kind, items)
+                return
             if len(items) == 1:
                 reason = f"was refused by the destination: {shorten(str(error))}"
                 self._refuse(items[0], InvalidRecordError(f"{items[0].kind} {items[0].id} {reason}"))
@@ -335,6 +365,13 @@ class Copier:
         if not jobs and not executions:
             return
         refused = await self._find_refused_executions(jobs) if self._absent else set()
+        await self._write_executions(executions, jobs, refused)
+        self._step(len(jobs) + len(executions))
+
+    async def _write_executions(
+        self, executions: Sequence[Key], jobs: Sequence[Key], refused: set[str]
+    ) -> None:
+        """Write executions and jobs in one transaction; if that is refused, find out which are at fault."""
 
         async def operation(session: AsyncSession, all_new: bool) -> tuple[int, int]:
             counts = []
@@ -342,10 +379,47 @@ class Copier:
                 counts.append(await self._insert(session, kind, keys, refused, all_new=all_new))
             return counts[0], counts[1]
 
-        new_jobs, new_executions = await write_new(self._destination.database, operation)
+        try:
+            new_jobs, new_executions = await write_new(self._destination.database, operation)
+        except (RedunDatabaseError, ValueError, OverflowError) as error:
+            if not is_refusal(error):
+                raise
+            groups = await self._group_jobs(executions, jobs)
+            if len(groups) == 1:
+                await self._refuse_execution(*groups[0], error)
+                return
+            middle = len(groups) // 2
+            for half in (groups[:middle], groups[middle:]):
+                ids = {pack(execution_id) for execution_id, _ in half}
+                own = [job for _, group in half for job in group]
+                await self._write_executions([key for key in executions if key in ids], own, refused)
+            return
         self._report.count("Job", new_jobs)
         self._report.count("Execution", new_executions)
-        self._step(len(jobs) + len(executions))
+
+    async def _group_jobs(
+        self, executions: Sequence[Key], jobs: Sequence[Key]
+    ) -> list[tuple[str, list[Key]]]:
+        """Return the ids of executions with the jobs of each, oldest first: jobs may hang on older ones."""
+        groups: dict[str, list[Key]] = {each: [] for each in reversed(unpack_all(executions))}
+        for part in self._cut(jobs):
+            for row in await self._source_database.fetch(_EXECUTIONS, {"ids": unpack_all(part)}):
+                groups.setdefault(row[0], [])
+        wanted = set(jobs)
+        for execution_id, job_id in await self._source_database.fetch(_JOBS, {"ids": sorted(groups)}):
+            if pack(job_id) in wanted:
+                groups[execution_id].append(pack(job_id))
+        return list(groups.items())
+
+    async def _refuse_execution(self, execution_id: str, jobs: Sequence[Key], error: Exception) -> None:
+        """Refuse an execution that the destination does not take, and name its jobs that no text can be."""
+        reason = f"was refused by the destination: {shorten(str(error))}"
+        self._refuse_id("Execution", execution_id, reason)
+        async for items in self._read_ahead("Job", jobs):
+            for item in items:
+                texts = [cell for cell in item.row if isinstance(cell, str)]
+                if list_storable(texts) != texts:
+                    self._refuse_id("Job", item.id, "holds text that not every database can hold")
 
     async def _insert(
         self, session: AsyncSession, kind: str, keys: Sequence[Key], refused: set[str], *, all_new: bool
@@ -363,6 +437,10 @@ class Copier:
             counts = await insert_rows(session, {table: [item.row for item in ready]}, all_new=all_new)
             new += counts.get(table, 0)
             pending.difference_update(pack(item.id) for item in items)
+        for record_id in [*unpack_all(sorted(pending, key=str)), *(item.id for item in waiting)]:
+            # The execution would not be whole.
+            name = f"{kind} {shorten(record_id, 80)}"
+            raise ValueError(f"{name} is not at the source, or what it needs is not, or needs it in turn")
         return new
 
     async def _find_refused_executions(self, jobs: Sequence[Key]) -> set[str]:
@@ -370,9 +448,11 @@ class Copier:
         refused: dict[str, ParsedRecord] = {}
         async for items in self._read_ahead("Job", jobs):
             for item in items:
+                # Jobs below it are left out with the execution.
                 absent = any(
                     needed in self._absent.get("Value" if kind == "Task" else kind, ())
                     for kind, needed in item.needs
+                    if kind not in ("Job", "Execution")
                 )
                 if absent:
                     self._refuse_waiting([item])

@@ -137,7 +137,7 @@ class Walker:
         else:
             starts, sizes = await self._read(_STARTS, ids), await self._read(_SIZES, ids)
         of_execution = dict(map(tuple, sizes))
-        starts.sort(key=itemgetter(1), reverse=True)
+        starts.sort(key=lambda row: (row[1] is not None, row[1]), reverse=True)
         return [(execution_id, of_execution.get(execution_id, 0)) for execution_id, _ in starts]
 
     async def walk(self, executions: Sequence[str], others: Sequence[str]) -> Plan:
@@ -274,7 +274,8 @@ def _select_related() -> sa.CompoundSelect[Any]:
 
 
 _EXECUTIONS_OF_JOBS: Final = select_column("job", "execution_id", "id")
-_ALL_STARTS: Final = sa.select(Execution.id, plain(Job.start_time)).join(Job, Job.id == Execution.job_id)
+# An execution that has lost its root job is among them, to be refused by name.
+_ALL_STARTS: Final = sa.select(Execution.id, plain(Job.start_time)).outerjoin(Job, Job.id == Execution.job_id)
 _STARTS: Final = _ALL_STARTS.where(in_parameter(Execution.id, "ids"))
 _ALL_SIZES: Final = sa.select(Job.execution_id, sa.func.count()).group_by(Job.execution_id)
 _SIZES: Final = _ALL_SIZES.where(in_parameter(Job.execution_id, "ids"))

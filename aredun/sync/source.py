@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from datetime import UTC, datetime
 from itertools import chain
@@ -12,8 +11,8 @@ import sqlalchemy as sa
 
 from aredun.column_types import in_parameter
 from aredun.database.record_rows import select_rows
-from aredun.hashing import json_dumps
 from aredun.models import Argument, ArgumentResult, CallNode
+from aredun.record_checks import normalize_json
 from aredun.record_fields import ParsedRecord
 from aredun.records.derive import hash_evaluation
 from aredun.records.read import SELECT_VALUES, list_in_turns, read_data
@@ -146,8 +145,7 @@ def _make_tags(rows: Iterable[Row], edits: Iterable[Row]) -> Iterator[ParsedReco
     for edit in edits:
         parents[edit[1]] += ("tag_edit", edit)
     for *cells, value in rows:
-        # The text that PostgreSQL has for JSON is not the normal form that hashes are taken over.
-        yield ParsedRecord("Tag", (*cells, json_dumps(json.loads(value))), parents.get(cells[0], ()))
+        yield ParsedRecord("Tag", (*cells, normalize_json(value)), parents.get(cells[0], ()))
 
 
 # Per kind of record: what makes the records of the rows of the statements.
