@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.databases import PostgresCluster, redun_uri
+from tests.support.scratch import find_scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
 
     from aredun.backend import RedunBackendDb
     from tests.support.call_graphs import RecordedRepository
+
+
+def pytest_configure() -> None:
+    """Have pytest make its folders of tests where the databases are quick."""
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(find_scratch_folder()))
 
 
 def _migrate(url: str) -> None:
