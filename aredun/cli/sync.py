@@ -93,7 +93,7 @@ def _add_verify(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--repair",
         action="store_true",
-        help="mend what follows from the rest: the flags of tags, subtree tasks, evaluations",
+        help="mend what follows from the rest: flags of tags, subtree tasks, evaluations, rows without owner",
     )
     parser.set_defaults(run=run_verify)
 

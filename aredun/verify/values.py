@@ -1,0 +1,99 @@
+"""Verification of values: they have their bytes, those have their hash, and files have their paths."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aredun.database.record_rows import insert_rows
+from aredun.models import Value
+from aredun.record_checks import Verdict, check_value
+from aredun.records.read import LARGE_VALUE, SELECT_VALUES, read_data
+from aredun.value_store import CorruptValueError
+from aredun.values.preview import preview_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.record_fields import Row
+    from aredun.verify.context import Context
+
+
+async def check_values(context: Context) -> None:
+    """Check that values have their bytes, that those have their hash, and that files have their paths."""
+    async for keys in context.iter_keys("value", Value.value_hash):
+        (rows,) = await context.fetch(keys, SELECT_VALUES)
+        small = [row for row in rows if row[3]]
+        for row, verdict in zip(small, await asyncio.to_thread(_check_rows, small), strict=True):
+            await _judge(context, row[0], row[1], verdict)
+            if row[1] == "redun.File" and row[5] is None and verdict is Verdict.RIGHT:
+                await _restore_path(context, row)
+        for row in rows:
+            if not row[3]:
+                await _check_apart(context, row[0], row[1], row[2], row[4])
+
+
+def _check_rows(rows: Sequence[Row]) -> list[Verdict]:
+    return [check_value(*row[:4]) for row in rows]
+
+
+async def _judge(context: Context, value_hash: str, type_name: str, verdict: Verdict) -> None:
+    if verdict is Verdict.UNVERIFIABLE:
+        context.report.unverifiable += 1
+    if verdict is not Verdict.WRONG:
+        return
+    repaired = context.repair and await _is_stored(context, value_hash, type_name)
+    if repaired:
+        # As it was recorded: the value store has the bytes of a value whose row is empty.
+        await context.update(Value, Value.value_hash, [value_hash], {"value": b""})
+    detail = f"its bytes ({type_name}) have another hash"
+    context.found("wrong hash", f"Value {value_hash}", detail, repaired=repaired)
+
+
+async def _is_stored(context: Context, value_hash: str, type_name: str) -> bool:
+    if context.value_store is None:
+        return False
+    try:
+        _, found = await context.value_store.get(value_hash, type_name)
+    except CorruptValueError:
+        return False
+    return found
+
+
+async def _restore_path(context: Context, row: Row) -> None:
+    """Report a file without the row by which its path is found, and make that of its state."""
+    path: Any = getattr(preview_value(*row[1:4]), "path", None)
+    repaired = context.repair and isinstance(path, str)
+    if repaired:
+
+        async def operation(session: AsyncSession) -> None:
+            await insert_rows(session, {"file": [(row[0], path)]})
+
+        await context.database.write(operation)
+    detail = "its path is not among the files"
+    context.found("missing file", f"Value {row[0]}", detail, repaired=repaired)
+
+
+async def _check_apart(
+    context: Context, value_hash: str, type_name: str, value_format: str, size: int
+) -> None:
+    """Check a value that is large, or in the value store."""
+    name = f"Value {value_hash}"
+    if size > LARGE_VALUE:
+        data = await read_data(context.database, None, value_hash, type_name)
+    elif context.value_store is None:
+        context.found("missing bytes", name, "they are in a value store, and value_store_path is not set")
+        return
+    else:
+        try:
+            data, found = await context.value_store.get(value_hash, type_name)
+        except CorruptValueError:
+            context.found("wrong hash", name, "its file in the value store holds something else")
+            return
+        if not found:
+            context.found("missing bytes", name, "it is not in the value store")
+            return
+    verdict = await asyncio.to_thread(check_value, value_hash, type_name, value_format, data)
+    await _judge(context, value_hash, type_name, verdict)
