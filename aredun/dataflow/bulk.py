@@ -59,6 +59,21 @@ class BulkLoader(RefLoader):
         """Return the entries of some nodes, with the latest parents of arguments' calls given or not."""
         raise TypeError(f"{type(self).__name__} has no direction")
 
+    async def load_nodes(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Return the entries of calls, arguments and results.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            Keys of the nodes: one, or the thousands of a layer.
+        """
+
+        async def operation(session: AsyncSession) -> dict[str, Entry]:
+            await self._dialect.prepare(session)
+            return await self.load_edges(session, [parse_key(key) for key in keys], with_parents=False)
+
+        return await self._database.read(operation, transaction=self._dialect.needs_preparation)
+
     async def load_reach(
         self, seeds: Sequence[str], limit: int, is_known: Callable[[str], bool], stop: Collection[str]
     ) -> Reach:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from aredun.dataflow import downstream_statements as statements
-from aredun.dataflow.bulk import BulkLoader, Entry, Wanted, parse_key
+from aredun.dataflow.bulk import BulkLoader, Entry, Wanted
 from aredun.dataflow.decide import (
     CALL,
     TASK,
@@ -110,9 +110,7 @@ class DownstreamLoader(BulkLoader):
         """Return the entries of some nodes, or of one value, in at most three statements."""
         if keys[0][0] == "V":
             return {keys[0]: await self._load_value(keys[0][1:])}
-        return await self._database.read(
-            lambda session: self.load_edges(session, [parse_key(key) for key in keys], with_parents=False)
-        )
+        return await self.load_nodes(keys)
 
     async def _load_value(self, value_hash: str) -> Entry:
         async def operation(session: AsyncSession) -> Entry:

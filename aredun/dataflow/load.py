@@ -62,9 +62,7 @@ class Loader(BulkLoader):
         """
         if keys[0][0] == "V":
             return {keys[0]: await self._load_value(keys[0][1:])}
-        return await self._database.read(
-            lambda session: self.load_edges(session, [parse_key(key) for key in keys], with_parents=False)
-        )
+        return await self.load_nodes(keys)
 
     async def _load_value(self, value_hash: str) -> Entry:
         """Return the step from a value to the call that it came from, none for an origin."""
