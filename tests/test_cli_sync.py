@@ -174,3 +174,13 @@ def test_closed_pipe(shapes_dir: Path) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, check=False, timeout=100)
     assert json.loads(done.stdout)["_type"] == "Execution"
     assert done.stderr == b""
+
+
+def test_closed_streams(shapes_dir: Path, tmp_path: Path) -> None:
+    """Standard streams that the caller has closed are as good as empty ones."""
+    new_db(make_config(tmp_path / "config"))
+    for arguments in ("import <&-", "verify <&- >&- 2>&-"):
+        command = f"{BIN}/aredun {arguments} --config {tmp_path}/config"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, check=False, timeout=100)
+        assert done.returncode == 0, done.stderr
+        assert b"Traceback" not in done.stderr

@@ -239,6 +239,17 @@ async def test_bad_arguments(source: RedunBackendDb, backend: RedunBackendDb, sh
         await sync_records(source, backend, workers=0)
 
 
+async def test_itself_by_another_name(backend: RedunBackendDb, database_url: str, tmp_path: Path) -> None:
+    if database_url.startswith("sqlite"):
+        os.link(tmp_path / "redun.db", tmp_path / "other.db")
+        other = f"sqlite:///{tmp_path}/other.db"
+    else:
+        other = f"{database_url}&application_name=other"
+    async with RedunBackendDb(other) as same:
+        with pytest.raises(UsageError, match="source and destination are the same"):
+            await sync_records(backend, same)
+
+
 async def test_cancelled(source: RedunBackendDb, backend: RedunBackendDb) -> None:
     steps = 0
 

@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         on stderr says what is wrong), 130 after Ctrl-C, 143 after SIGTERM. The process ends at once after
         these if functions of tasks still run in threads.
     """
+    _open_missing_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     threads = threading.enumerate()
     try:
@@ -71,6 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return leave(EXIT_TERMINATED if is_terminated else EXIT_INTERRUPTED, threads)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_OK
+
+
+def _open_missing_streams() -> None:
+    """Take nothing from standard streams that were closed (`aredun import <&-`), and let nothing out."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
 
 
 def _execute(arguments: list[str]) -> int:

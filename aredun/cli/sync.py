@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from aredun.cli.common import get_ini, make_console, one_line, open_backend, require_database
+from aredun.cli.common import get_ini, make_console, one_line, open_backend, quiet_retries, require_database
 from aredun.errors import InvalidRecordError, UsageError
 
 if TYPE_CHECKING:
@@ -380,7 +380,8 @@ async def _open_repository(config: BackendConfig, *, create: bool) -> AsyncItera
     if not create:
         require_database(config)
     backend = RedunBackendDb(config=config)
-    await backend.load(migrate=None if create else False)
+    with quiet_retries():
+        await backend.load(migrate=None if create else False)
     try:
         yield backend
     finally:
