@@ -13,6 +13,7 @@ from aredun.backend import RedunBackendDb
 from aredun.errors import InvalidRecordError
 from aredun.models import CallEdge, CallNode, CallSubtreeTask, Evaluation, Execution, Job, Tag, Value
 from aredun.records import write
+from aredun.records.window import Window, parse_items
 from aredun.verify import verify_repository
 from tests.support.record_shapes import (
     by_id,
@@ -273,6 +274,18 @@ async def test_eight_writers_of_overlapping_halves(
     current = await fetch_all(backend, Tag.tag_hash, Tag.is_current)
     edited = {parent for record in shapes if record["_type"] == "Tag" for parent in record["parents"]}
     assert {tag for tag, is_current in current if not is_current} == edited
+
+
+async def test_writers_insert_jobs_in_one_order(shapes: list[Record]) -> None:
+    """Whatever order the records come in; on PostgreSQL two writers would form a deadlock otherwise."""
+    orders = set()
+    for seed in range(5):
+        items, _, _ = parse_items(random.Random(seed).sample(shapes, len(shapes)), True)
+        window = Window()
+        window.add(items)
+        ready, _ = window.split({})
+        orders.add(tuple(item.id for item in ready if item.kind == "Job"))
+    assert len(orders) == 1
 
 
 class TestRefusal:

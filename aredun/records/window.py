@@ -193,12 +193,13 @@ def _put_executions(jobs: list[ParsedRecord], executions: list[ParsedRecord]) ->
     by_execution: dict[str, list[ParsedRecord]] = defaultdict(list)
     for job in jobs:
         by_execution[job.row[7]].append(job)
+    roots = {execution.id: execution for execution in executions}
     ordered: list[ParsedRecord] = []
-    for execution in executions:
-        ordered.append(execution)
-        ordered.extend(by_execution.pop(execution.id, ()))
-    for rest in by_execution.values():
-        ordered.extend(rest)
+    # In the same order for all writers of the same jobs, who would form a deadlock otherwise.
+    for execution_id in sorted(roots.keys() | by_execution.keys()):
+        if execution_id in roots:
+            ordered.append(roots[execution_id])
+        ordered.extend(by_execution.get(execution_id, ()))
     return ordered
 
 
