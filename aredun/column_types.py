@@ -107,6 +107,13 @@ class JSON(TypeDecorator[Any]):
         return json.loads(value)
 
 
+class ShortBinary(TypeDecorator[bytes]):
+    """Bytes of which a row holds at most some ten thousand: on sqlite they may travel as text."""
+
+    impl = sa.LargeBinary
+    cache_ok = True
+
+
 def tag_entity_type() -> sa.Enum:
     """Return the type of `tag.entity_type`: the enum `tagentitytype` of PostgreSQL, VARCHAR(9) on sqlite."""
     return sa.Enum(TagEntity, name="tagentitytype")

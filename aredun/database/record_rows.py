@@ -326,6 +326,8 @@ def plain(column: Any) -> Any:
     """Return a column whose cells arrive as the driver gives them: neutral, but for timestamps."""
     if isinstance(column.type, JSON):
         return sa.cast(column, sa.Text).label(column.key)
+    if isinstance(column.type, sa.LargeBinary):
+        return column.label(column.key)
     return sa.type_coerce(column, sa.types.NullType()).label(column.key)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from binascii import b2a_base64
-from collections import defaultdict
+from collections import defaultdict, deque
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
 
-from aredun.column_types import in_parameter
+from aredun.column_types import ShortBinary, in_parameter
 from aredun.database.record_rows import TABLES, find_existing, list_storable, plain, select_rows
 from aredun.models import (
     Argument,
@@ -57,6 +57,8 @@ BATCH_SIZE: Final = 1000
 LARGE_VALUE: Final = 1 << 16
 # Records that are made or handed out in one turn of the event loop: one to two milliseconds of work.
 RECORDS_AT_ONCE: Final = 100
+# Batches that are read while one is handed out: the database works on one while records are made of another.
+BATCHES_AHEAD: Final = 3
 
 # The primary keys of the records, in the order in which redun looks them up.
 RECORD_KEYS: Final[dict[type[Any], Any]] = {
@@ -142,20 +144,19 @@ async def list_in_turns(items: Iterable[T], share: int = RECORDS_AT_ONCE) -> lis
 async def iter_ahead(
     work: Callable[[S], Coroutine[Any, Any, T]], items: AsyncIterator[S]
 ) -> AsyncIterator[T]:
-    """Yield what `work` makes of each item, in order, while it works on the next one."""
-    task: asyncio.Task[T] | None = None
+    """Yield what `work` makes of each item, in order, while it works on the next ones."""
+    tasks: deque[asyncio.Task[T]] = deque()
     try:
         async for item in items:
-            previous, task = task, asyncio.create_task(work(item))
-            if previous is not None:
-                yield await previous
-        if task is not None:
-            previous, task = task, None
-            yield await previous
+            tasks.append(asyncio.create_task(work(item)))
+            if len(tasks) > BATCHES_AHEAD:
+                yield await tasks.popleft()
+        while tasks:
+            yield await tasks.popleft()
     finally:
-        if task is not None:
+        for task in tasks:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class RecordReader:
@@ -231,7 +232,7 @@ def _select_values() -> sa.Select[Any]:
     return (
         sa.select(
             *map(plain, (Value.value_hash, Value.type, Value.format)),
-            sa.type_coerce(small, sa.types.NullType()).label("data"),
+            sa.type_coerce(small, ShortBinary()).label("data"),
             size.label("size"),
             File.path,
             Task.name,
