@@ -22,9 +22,11 @@ from aredun.dataflow import (
     walk_dataflow_node,
     walk_dataflow_value,
 )
+from aredun.dataflow.decide import get_call_key, make_key, parse_key
 from aredun.dataflow.nodes import get_identity
 from aredun.errors import UsageError
 from tests.support.dataflow import (
+    Graph,
     check_displays,
     check_edges,
     get_start_nodes,
@@ -164,3 +166,25 @@ async def test_a_cancelled_walk_frees_its_connection(backend: Any, redun_backend
         await task
     assert backend.database.checked_out == 0
     assert len(await collect(walk_dataflow(backend, ValueRef(start)))) == 7_802
+
+
+def test_keys_tell_all_nodes_apart() -> None:
+    hashes = ["a" * 40, "A" * 40, "a" * 38 + "  ", "a" * 39, "a" * 41, "ab/cd", "ab", "\ud800" * 40, "7" * 40]
+    parts = [(kind, first, second) for kind in "ACRV" for first in hashes for second in (*hashes, "")]
+    keys = [make_key(*part) for part in parts]
+    assert len(set(keys)) == len(parts)
+    assert [parse_key(key) for key in keys] == parts
+    for key, (kind, call_hash, _) in zip(keys, parts, strict=True):
+        assert get_call_key(key) == (make_key("C", call_hash) if kind == "R" else None)
+
+
+async def test_hashes_that_differ_by_their_case_alone(backend: Any, redun_backend: Any) -> None:
+    graph = Graph()
+    task, value = graph.add_task("work"), graph.add_value("value")
+    call = graph.add_call("call", task, graph.add_value("result"))
+    for position, arg_hash in enumerate(["ab" * 20, "AB" * 20]):
+        upstream = graph.add_call(f"upstream {position}", task, value, position)
+        graph.add_argument(call, value, position, upstream=[upstream])
+        graph.arguments[-1]["arg_hash"] = graph.results[-1]["arg_hash"] = arg_hash
+    graph.insert(redun_backend)
+    assert await check_edges(backend, redun_backend, [redun_backend.session.get(redun_db.CallNode, call)])

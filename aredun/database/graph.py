@@ -65,9 +65,9 @@ class GraphDialect:
 
     async def fetch(
         self, session: AsyncSession, statement: str, width: int, parameters: dict[str, Any]
-    ) -> AsyncGenerator[Sequence[Any], None]:
-        """Yield the rows of a statement with `width` columns, letting others have the event loop now and
-        then.
+    ) -> AsyncGenerator[Sequence[Sequence[Any]], None]:
+        """Yield the rows of a statement with `width` columns, so many at a time as one turn of the event loop
+        may take.
 
         All rows come as one text: a row by itself costs the driver's thread a turn with the interpreter,
         and the event loop one as well.
@@ -84,8 +84,7 @@ class GraphDialect:
             # JSON has no such character within: control characters are escaped.
             end = found.find(_SEPARATOR, begin + _TEXT_CHUNK)
             end = len(found) if end < 0 else end
-            for row in json.loads(f"[{found[begin:end].replace(_SEPARATOR, ',')}]"):
-                yield row
+            yield json.loads(f"[{found[begin:end].replace(_SEPARATOR, ',')}]")
             await asyncio.sleep(0)
             begin = end + 1
 
@@ -132,12 +131,11 @@ class PostgresGraphDialect(GraphDialect):
 
     async def fetch(
         self, session: AsyncSession, statement: str, width: int, parameters: dict[str, Any]
-    ) -> AsyncGenerator[Sequence[Any], None]:
+    ) -> AsyncGenerator[Sequence[Sequence[Any]], None]:
         """See `GraphDialect.fetch`; here rows come as they are."""
         found = await session.execute(sa.text(statement), parameters)
         while rows := found.fetchmany(_ROW_CHUNK):
-            for row in rows:
-                yield row
+            yield rows
             await asyncio.sleep(0)
 
     async def prepare(self, session: AsyncSession) -> None:

@@ -4,9 +4,9 @@ lead to.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from aredun.dataflow.decide import Step
+from aredun.dataflow.decide import Key, Step, make_key, parse_key
 from aredun.dataflow.refs import RefLoader
 
 if TYPE_CHECKING:
@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 Entry: TypeAlias = tuple[Step, ...]
 
 
-# A node whose edges are to be loaded: (key, hash, value followed, latest parent of an argument's call).
-Wanted: TypeAlias = tuple[str, str, str, "str | None"]
+# A node whose edges are to be loaded: (kind, hash, value followed, latest parent of an argument's call, key).
+Wanted: TypeAlias = tuple[str, str, str, "str | None", Key]
+
+
+KIND: Final = 0
+VALUE: Final = 2
+KEY: Final = 4
 
 
 class Reach(NamedTuple):
@@ -26,7 +31,7 @@ class Reach(NamedTuple):
 
     Attributes
     ----------
-    entries : dict of str to Entry
+    entries : dict of Key to Entry
         Steps out of every new node.
     rows : int
         Nodes that the statement met, known ones included.
@@ -36,16 +41,18 @@ class Reach(NamedTuple):
         Whether the limit ended it.
     """
 
-    entries: dict[str, Entry]
+    entries: dict[Key, Entry]
     rows: int
     known_calls: list[str]
     truncated: bool
 
 
-def parse_key(key: str) -> Wanted:
-    """Return the parts of a node's key."""
-    node_hash, _, value_hash = key[1:].partition("/")
-    return key, node_hash, value_hash, None
+def sort_by_kind(nodes: Sequence[Wanted]) -> dict[str, list[Wanted]]:
+    """Return nodes by what their kinds are called in statements: calls, arguments and results."""
+    wanted: dict[str, list[Wanted]] = {"c": [], "a": [], "r": []}
+    for node in nodes:
+        wanted[node[KIND].lower()].append(node)
+    return wanted
 
 
 class BulkLoader(RefLoader):
@@ -55,33 +62,34 @@ class BulkLoader(RefLoader):
 
     async def load_edges(
         self, session: AsyncSession, nodes: Sequence[Wanted], *, with_parents: bool
-    ) -> dict[str, Entry]:
+    ) -> dict[Key, Entry]:
         """Return the entries of some nodes, with the latest parents of arguments' calls given or not."""
         raise TypeError(f"{type(self).__name__} has no direction")
 
-    async def load_nodes(self, keys: Sequence[str]) -> dict[str, Entry]:
+    async def load_nodes(self, keys: Sequence[Key]) -> dict[Key, Entry]:
         """Return the entries of calls, arguments and results.
 
         Parameters
         ----------
-        keys : sequence of str
+        keys : sequence of Key
             Keys of the nodes: one, or the thousands of a layer.
         """
 
-        async def operation(session: AsyncSession) -> dict[str, Entry]:
+        async def operation(session: AsyncSession) -> dict[Key, Entry]:
             await self._dialect.prepare(session)
-            return await self.load_edges(session, [parse_key(key) for key in keys], with_parents=False)
+            nodes: list[Wanted] = [(*parse_key(key), None, key) for key in keys]
+            return await self.load_edges(session, nodes, with_parents=False)
 
         return await self._database.read(operation, transaction=self._dialect.needs_preparation)
 
     async def load_reach(
-        self, seeds: Sequence[str], limit: int, is_known: Callable[[str], bool], stop: Collection[str]
+        self, seeds: Sequence[Key], limit: int, is_known: Callable[[Key], bool], stop: Collection[str]
     ) -> Reach:
         """Return the entries of some nodes and of what a walk reaches from them, in at most six statements.
 
         Parameters
         ----------
-        seeds : sequence of str
+        seeds : sequence of Key
             Keys of the nodes to begin with; their entries are always loaded.
         limit : int
             Most nodes to look at.
@@ -95,9 +103,8 @@ class BulkLoader(RefLoader):
         Reach
             The entries and how well the load went.
         """
-        nodes = [(node[0][0], node[1], node[2]) for node in map(parse_key, seeds)]
         parameters = {
-            **self._dialect.bind("seeds", nodes, 3),
+            **self._dialect.bind("seeds", [parse_key(key) for key in seeds], 3),
             **self._dialect.bind_strings("stop", list(stop)),
             "limit": limit,
         }
@@ -105,17 +112,17 @@ class BulkLoader(RefLoader):
 
         async def operation(session: AsyncSession) -> Reach:
             await self._dialect.prepare(session)
-            wanted = []
-            known_calls = []
+            wanted: list[Wanted] = []
+            known_calls: list[str] = []
             count = 0
-            rows = self._dialect.fetch(session, self.reach_statement, 4, parameters)
-            async for kind, node_hash, value_hash, parent in rows:
-                count += 1
-                key = "C" + node_hash if kind == "C" else f"{kind}{node_hash}/{value_hash}"
-                if key in first or not is_known(key):
-                    wanted.append((key, node_hash, value_hash, parent))
-                elif kind == "C":
-                    known_calls.append(node_hash)
+            async for rows in self._dialect.fetch(session, self.reach_statement, 4, parameters):
+                count += len(rows)
+                for kind, node_hash, value_hash, parent in rows:
+                    key = make_key(kind, node_hash, value_hash)
+                    if key in first or not is_known(key):
+                        wanted.append((kind, node_hash, value_hash, parent, key))
+                    elif kind == "C":
+                        known_calls.append(node_hash)
             entries = await self.load_edges(session, wanted, with_parents=True)
             return Reach(entries, count, known_calls, count >= limit)
 

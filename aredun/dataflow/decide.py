@@ -7,6 +7,7 @@ of an edge's destination until it gets there.
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from aredun.dataflow.nodes import (
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
     from aredun.dataflow.nodes import DataflowNode, TaskRef
 
 
-# Steps are plain tuples of texts and numbers, which the garbage collector leaves alone:
+# What tells a node from all others: its kind, its hash and the value followed. A walk remembers one per node,
+# so they are packed into bytes where the hashes are hexadecimal, as redun's are.
+Key: TypeAlias = "bytes | tuple[str, str, str]"
+
+# Steps are plain tuples of texts and numbers, which the garbage collector leaves alone; their length tells
+# where they lead:
 # - to a call: (key, call_hash, task_hash, result_hash, argument_count)
 # - to a value within a result: (key, call_hash, task_hash, result_hash, argument_count, value_hash)
 # - to a value within an argument: (key, call_hash, task_hash, result_hash, argument_count, value_hash,
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
 #   own_value_hash, position, name); an argument of the call that is just left has None for its call.
 Step: TypeAlias = tuple[Any, ...]
 KEY, CALL, TASK, RESULT, COUNT, VALUE, ARGUMENT, OWN_VALUE, POSITION, NAME = range(10)
+CALL_SIZE, RESULT_SIZE, ARGUMENT_SIZE = COUNT + 1, VALUE + 1, NAME + 1
 
 _new: Any = tuple.__new__
 
@@ -57,19 +64,45 @@ class Candidate(NamedTuple):
     started: Any
 
 
-def call_key(call_hash: str) -> str:
-    """Return the key of a call among all nodes."""
-    return "C" + call_hash
+_HASH_LENGTH = 40
+_PREFIXES = {"A": "0a", "C": "0c", "R": "0e", "V": "0f"}
+_KINDS = {int(prefix, 16): kind for kind, prefix in _PREFIXES.items()}
+_fromhex = bytes.fromhex
+_CALL = _fromhex(_PREFIXES["C"])
+_RESULT = int(_PREFIXES["R"], 16)
 
 
-def result_key(call_hash: str, value_hash: str) -> str:
-    """Return the key of a value within a result among all nodes."""
-    return f"R{call_hash}/{value_hash}"
+def make_key(kind: str, node_hash: str, value_hash: str = "") -> Key:
+    """Return the key of a node, given what identifies it (see `get_identity`)."""
+    text = f"{_PREFIXES[kind]}{node_hash}{value_hash}"
+    try:
+        key = _fromhex(text)
+    except ValueError:
+        return kind, node_hash, value_hash
+    # White space and capitals would be lost.
+    if len(node_hash) == _HASH_LENGTH and key.hex() == text:
+        return key
+    return kind, node_hash, value_hash
 
 
-def argument_key(arg_hash: str, value_hash: str) -> str:
-    """Return the key of a value within an argument among all nodes."""
-    return f"A{arg_hash}/{value_hash}"
+def parse_key(key: Key) -> tuple[str, str, str]:
+    """Return what a key was made of."""
+    if isinstance(key, bytes):
+        text = key.hex()
+        return _KINDS[key[0]], text[2 : 2 + _HASH_LENGTH], text[2 + _HASH_LENGTH :]
+    return key
+
+
+def is_value(key: Key) -> bool:
+    """Tell whether a key is that of a value as such, with which a walk may begin."""
+    return parse_key(key)[0] == "V"
+
+
+def get_call_key(key: Key) -> Key | None:
+    """Return the key of the call whose result a node is a value within, None for a node of another kind."""
+    if isinstance(key, bytes):
+        return _CALL + key[1 : 1 + _HASH_LENGTH // 2] if key[0] == _RESULT else None
+    return make_key("C", key[1]) if key[0] == "R" else None
 
 
 def make_call(step: Step, tasks: Mapping[str, TaskRef]) -> CallNodeRef:
@@ -82,17 +115,22 @@ def make_call(step: Step, tasks: Mapping[str, TaskRef]) -> CallNodeRef:
 
 def make_node(step: Step, source: CallNodeRef | None, tasks: Mapping[str, TaskRef]) -> DataflowNode:
     """Return the node that a step leads to, given the call that it leaves."""
-    kind = step[0][0]
-    if kind == "R":
-        return CallNodeValue(make_call(step, tasks), _new(ValueRef, ("Value", step[5])))
-    if kind == "C":
-        return make_call(step, tasks)
+    size = len(step)
+    if size == CALL_SIZE:
+        # A result that no child returned leads to its own call.
+        return source if source is not None and source[1] == step[1] else make_call(step, tasks)
+    if size == RESULT_SIZE:
+        node: DataflowNode = _new(
+            CallNodeValue, (make_call(step, tasks), _new(ValueRef, ("Value", step[VALUE])))
+        )
+        return node
     _, call_hash, _, _, _, value_hash, arg_hash, own_value_hash, position, name = step
     owner = source if call_hash is None else make_call(step, tasks)
     own_value = _new(ValueRef, ("Value", own_value_hash))
     followed = own_value if value_hash == own_value_hash else _new(ValueRef, ("Value", value_hash))
     argument = _new(ArgumentRef, ("Argument", arg_hash, owner, own_value, position, name))
-    return ArgumentValue(argument, followed)
+    node = _new(ArgumentValue, (argument, followed))
+    return node
 
 
 def find_origin(candidates: Sequence[Candidate], parents: Mapping[str, Sequence[str]]) -> Candidate | None:
@@ -178,14 +216,18 @@ def sort_steps(steps: Sequence[Step], orders: Mapping[str, int] | None) -> tuple
     tuple of Step
         Upstream calls, the one called last first, then by hash; then arguments by position, then by name.
     """
-    results = sorted((step for step in steps if step[KEY][0] == "R"), key=lambda step: str(step[CALL]))
+    arguments = [step for step in steps if len(step) == ARGUMENT_SIZE]
+    arguments.sort(key=_get_argument_order)
+    if len(arguments) == len(steps):
+        return tuple(arguments)
+    results = sorted((step for step in steps if len(step) == RESULT_SIZE), key=itemgetter(CALL))
     if orders:
         results.sort(key=lambda step: orders[step[CALL]], reverse=True)
-    arguments = sorted(
-        (step for step in steps if step[KEY][0] != "R"),
-        key=lambda step: argument_order(step[POSITION], step[NAME], step[ARGUMENT]),
-    )
     return (*results, *arguments)
+
+
+def _get_argument_order(step: Step) -> Any:
+    return argument_order(step[POSITION], step[NAME], step[ARGUMENT])
 
 
 def count_arguments(entry: tuple[Step, ...], counts: Mapping[str, int]) -> tuple[Step, ...]:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from aredun.dataflow import downstream_statements as statements
-from aredun.dataflow.bulk import BulkLoader, Entry, Wanted
+from aredun.dataflow.bulk import KEY, BulkLoader, Entry, Wanted, sort_by_kind
 from aredun.dataflow.decide import (
     CALL,
     TASK,
+    Key,
     Step,
-    argument_key,
-    call_key,
     count_arguments,
-    result_key,
+    make_key,
+    parse_key,
 )
 from aredun.dataflow.engine import Walk
 from aredun.dataflow.lookahead import MAX_LIMIT
@@ -106,16 +106,17 @@ class DownstreamLoader(BulkLoader):
         super().__init__(database)
         self.reach_statement = statements.make_downstream_reach_statement(self._dialect)
 
-    async def load_layer(self, keys: Sequence[str]) -> dict[str, Entry]:
+    async def load_layer(self, keys: Sequence[Key]) -> dict[Key, Entry]:
         """Return the entries of some nodes, or of one value, in at most three statements."""
-        if keys[0][0] == "V":
-            return {keys[0]: await self._load_value(keys[0][1:])}
+        kind, value_hash, _ = parse_key(keys[0])
+        if kind == "V":
+            return {keys[0]: await self._load_value(value_hash)}
         return await self.load_nodes(keys)
 
     async def _load_value(self, value_hash: str) -> Entry:
         async def operation(session: AsyncSession) -> Entry:
             found = await session.execute(sa.text(statements.USES_OF_VALUE), {"value": value_hash})
-            steps: dict[str, tuple[Any, Step]] = {}
+            steps: dict[Key, tuple[Any, Step]] = {}
             async for rank, *row in in_chunks(found):
                 order, step = _make_step(rank, row)
                 steps[step[0]] = order, step
@@ -128,31 +129,29 @@ class DownstreamLoader(BulkLoader):
 
     async def load_edges(
         self, session: AsyncSession, nodes: Sequence[Wanted], *, with_parents: bool
-    ) -> dict[str, Entry]:
+    ) -> dict[Key, Entry]:
         """Return the entries of some nodes; see `BulkLoader.load_edges`. Parents make no difference
         downstream.
         """
-        wanted: dict[str, list[Wanted]] = {"c": [], "a": [], "r": []}
-        for node in nodes:
-            wanted[node[0][0].lower()].append(node)
+        wanted = sort_by_kind(nodes)
         parameters: dict[str, Any] = {}
         for kind, some in wanted.items():
             if some:
                 parameters.update(self._dialect.bind(kind, [node[1:3] for node in some], 2))
         kinds = "".join(kind for kind, some in wanted.items() if some)
         statement = statements.make_downstream_edges_statement(self._dialect, kinds)
-        found: dict[str, dict[str, tuple[Any, Step]]] = {node[0]: {} for node in nodes}
+        found: dict[Key, dict[Key, tuple[Any, Step]]] = {node[KEY]: {} for node in nodes}
         calls: dict[str, str] = {}
-        async for row in self._dialect.fetch(session, statement, 12, parameters):
-            branch, index = row[:2]
-            order, step = _make_step(_RANKS[branch], row[2:])
-            calls[step[CALL]] = step[TASK]
-            steps = found[wanted[_KINDS[branch]][index][0]]
-            # A child that was called again is one way all the same: the first call counts.
-            if step[0] not in steps or order < steps[step[0]][0]:
-                steps[step[0]] = (order, step)
+        async for chunk in self._dialect.fetch(session, statement, 12, parameters):
+            for branch, index, *row in chunk:
+                order, step = _make_step(_RANKS[branch], row)
+                calls[step[CALL]] = step[TASK]
+                steps = found[wanted[_KINDS[branch]][index][KEY]]
+                # A child that was called again is one way all the same: the first call counts.
+                if step[0] not in steps or order < steps[step[0]][0]:
+                    steps[step[0]] = (order, step)
         counts = await self.load_tasks(session, calls)
-        entries: dict[str, Entry] = {}
+        entries: dict[Key, Entry] = {}
         for number, (key, ordered) in enumerate(found.items(), 1):
             rows = list(ordered.values())
             if len(rows) > 1:
@@ -166,9 +165,9 @@ class DownstreamLoader(BulkLoader):
         """Return the steps out of a node whose entry is empty: nothing was derived from it."""
         return (None,)
 
-    def get_keys(self, key: str, entry: Entry) -> Sequence[str]:
-        """Return the keys of the nodes that an entry leads to."""
-        return [step[0] for step in entry]
+    def complete_keys(self, key: Key) -> Sequence[Key]:
+        """Return the keys of the nodes that `complete` leads to: none."""
+        return ()
 
 
 # Of the branches of `make_downstream_edges_statement`: what they start from, and their places among siblings.
@@ -182,11 +181,11 @@ def _make_step(rank: int, row: Sequence[Any]) -> tuple[Any, Step]:
     step: Step
     place: tuple[Any, ...] = ()
     if value is None:
-        step = (call_key(call), call, task, result, 0)
+        step = (make_key("C", call), call, task, result, 0)
     elif arg is None:
-        step = (result_key(call, value), call, task, result, 0, value)
+        step = (make_key("R", call, value), call, task, result, 0, value)
     else:
-        step = (argument_key(arg, value), call, task, result, 0, value, arg, own_value, position, name)
+        step = (make_key("A", arg, value), call, task, result, 0, value, arg, own_value, position, name)
         place = argument_order(position, name, arg)
     return (rank, call_order, time is not None, time or 0, call, place), step
 

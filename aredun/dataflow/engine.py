@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aredun.dataflow.decide import argument_key, call_key, make_node, result_key
+from aredun.dataflow.decide import make_key, make_node
 from aredun.dataflow.lookahead import MAX_LIMIT, LookAhead, Pending
 from aredun.dataflow.nodes import CallNodeRef, CallNodeValue, DataflowEdge, get_identity
 from aredun.errors import UsageError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 
     from aredun.dataflow.bulk import Entry, Reach
-    from aredun.dataflow.decide import Step
+    from aredun.dataflow.decide import Key, Step
     from aredun.dataflow.nodes import DataflowNode, TaskRef
 
 # Edges that are yielded, and nodes that are pushed, before others get the event loop.
@@ -35,31 +35,24 @@ class Source(Protocol):
     async def load_start(self, node: Any) -> DataflowNode:
         """Return the light node of a start node."""
 
-    async def load_layer(self, keys: Sequence[str]) -> dict[str, Entry]:
+    async def load_layer(self, keys: Sequence[Key]) -> dict[Key, Entry]:
         """Return the entries of some nodes."""
 
     async def load_reach(
-        self, seeds: Sequence[str], limit: int, is_known: Callable[[str], bool], stop: Collection[str]
+        self, seeds: Sequence[Key], limit: int, is_known: Callable[[Key], bool], stop: Collection[str]
     ) -> Reach:
         """Return the entries of some nodes and of what follows from them."""
 
     def complete(self, node: DataflowNode) -> Sequence[Step | None]:
         """Return the steps out of a node whose entry is empty, `None` for an end."""
 
-    def get_keys(self, key: str, entry: Entry) -> Sequence[str]:
-        """Return the keys of the nodes that an entry leads to."""
+    def complete_keys(self, key: Key) -> Sequence[Key]:
+        """Return the keys of the nodes that `complete` leads to."""
 
 
-def get_key(node: Any) -> str:
+def get_key(node: Any) -> Key:
     """Return the key of a node among all nodes."""
-    kind, node_hash, value_hash = get_identity(node)
-    if kind == "C":
-        return call_key(node_hash)
-    if kind == "A":
-        return argument_key(node_hash, value_hash)
-    if kind == "R":
-        return result_key(node_hash, value_hash)
-    return "V" + node_hash
+    return make_key(*get_identity(node))
 
 
 def get_call(node: DataflowNode) -> CallNodeRef | None:
@@ -131,12 +124,12 @@ class Walk:
                 source = get_call(node)
                 # A destination that waits as a step has to remember whose argument it is.
                 keep = None if len(steps) <= WIDE else source or _NOBODY
-                pushed: list[tuple[str, Any, Any]] = []
+                pushed: list[tuple[Key, Any, Any]] = []
                 for step in steps:
                     dest = None if step is None else make_node(step, source, tasks)
                     count += 1
                     if count > self._after:
-                        yield DataflowEdge(node, dest)
+                        yield _new(DataflowEdge, (node, dest))
                     if count == self._last:
                         return
                     if step is not None:
@@ -161,7 +154,7 @@ class Walk:
         if self._max_depth != 0:
             self._pending.stack.append((key, start, None))
 
-    async def _push_many(self, pushed: Sequence[tuple[str, Any, Any]]) -> None:
+    async def _push_many(self, pushed: Sequence[tuple[Key, Any, Any]]) -> None:
         """Push a lot without holding the event loop up: the last ones first, as a stack wants it."""
         for end in range(len(pushed), 0, -PUSH_CHUNK):
             self._pending.push(pushed[max(0, end - PUSH_CHUNK) : end])
@@ -169,3 +162,4 @@ class Walk:
 
 
 _NOBODY: Any = object()
+_new: Any = tuple.__new__

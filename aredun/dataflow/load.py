@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from aredun.dataflow import statements
-from aredun.dataflow.bulk import BulkLoader, Entry, Wanted, parse_key
+from aredun.dataflow.bulk import KEY, VALUE, BulkLoader, Entry, Wanted, sort_by_kind
 from aredun.dataflow.decide import (
     Candidate,
+    Key,
     Step,
-    call_key,
     count_arguments,
     find_origin,
+    get_call_key,
+    make_key,
+    parse_key,
     sort_parents,
     sort_steps,
 )
@@ -47,21 +50,22 @@ class Loader(BulkLoader):
         super().__init__(database)
         self.reach_statement = statements.make_reach_statement(self._dialect)
 
-    async def load_layer(self, keys: Sequence[str]) -> dict[str, Entry]:
+    async def load_layer(self, keys: Sequence[Key]) -> dict[Key, Entry]:
         """Return the entries of some nodes, in at most four statements.
 
         Parameters
         ----------
-        keys : sequence of str
+        keys : sequence of Key
             Keys of calls, arguments and results, or of one value.
 
         Returns
         -------
-        dict of str to Entry
+        dict of Key to Entry
             The steps out of every node, in the order of the walk.
         """
-        if keys[0][0] == "V":
-            return {keys[0]: await self._load_value(keys[0][1:])}
+        kind, value_hash, _ = parse_key(keys[0])
+        if kind == "V":
+            return {keys[0]: await self._load_value(value_hash)}
         return await self.load_nodes(keys)
 
     async def _load_value(self, value_hash: str) -> Entry:
@@ -79,7 +83,8 @@ class Loader(BulkLoader):
                 return ()
             call_hash, task_hash, result_hash, _ = origin
             counts = await self.load_tasks(session, {call_hash: task_hash})
-            return ((call_key(call_hash), call_hash, task_hash, result_hash, counts.get(call_hash, 0)),)
+            key = make_key("C", call_hash)
+            return ((key, call_hash, task_hash, result_hash, counts.get(call_hash, 0)),)
 
         return await self._database.read(operation)
 
@@ -89,37 +94,38 @@ class Loader(BulkLoader):
             # No single child returned the value: it is the call's own.
             call_node = node.call_node
             task, value = call_node.task, call_node.value
-            call_hash = call_node.call_hash
-            return ((call_key(call_hash), call_hash, task.hash, value.value_hash, call_node.argument_count),)
+            key = make_key("C", call_node.call_hash)
+            return ((key, call_node.call_hash, task.hash, value.value_hash, call_node.argument_count),)
         return (None,)
 
-    def get_keys(self, key: str, entry: Entry) -> Sequence[str]:
-        """Return the keys of the nodes that an entry leads to."""
-        if entry or key[0] != "R":
-            return [step[0] for step in entry]
-        return [call_key(key[1:].partition("/")[0])]
+    def complete_keys(self, key: Key) -> Sequence[Key]:
+        """Return the keys of the nodes that `complete` leads to."""
+        call_key = get_call_key(key)
+        return () if call_key is None else (call_key,)
 
     async def load_edges(
         self, session: AsyncSession, nodes: Sequence[Wanted], *, with_parents: bool
-    ) -> dict[str, Entry]:
+    ) -> dict[Key, Entry]:
         """Return the entries of some nodes; see `BulkLoader.load_edges`."""
-        wanted: dict[str, list[Wanted]] = {"c": [], "a": [], "r": []}
-        for node in nodes:
-            wanted[node[0][0].lower()].append(node)
+        wanted = sort_by_kind(nodes)
         parameters: dict[str, Any] = {}
         for kind, some in wanted.items():
             if some:
-                end = 4 if kind == "a" and with_parents else 3
+                bound: list[tuple[str | None, ...]]
+                if kind == "a" and with_parents:
+                    bound = [node[1:4] for node in some]
+                else:
+                    bound = [node[1:3] for node in some]
                 # Each step of the preparation takes some milliseconds for thousands of nodes.
                 await asyncio.sleep(0)
-                parameters.update(self._dialect.bind(kind, [node[1:end] for node in some], end - 1))
+                parameters.update(self._dialect.bind(kind, bound, len(bound[0])))
         kinds = "".join(kind for kind, some in wanted.items() if some)
         statement = statements.make_edges_statement(self._dialect, kinds, with_parents)
         await asyncio.sleep(0)
         reader = _EdgeReader(wanted)
         await asyncio.sleep(0)
-        async for row in self._dialect.fetch(session, statement, 10, parameters):
-            reader.add(row)
+        async for rows in self._dialect.fetch(session, statement, 10, parameters):
+            reader.add(rows)
         counts = await self.load_tasks(session, reader.calls)
         several = sorted({parse_key(key)[1] for key in reader.several})
         orders = await self._load_orders(session, several) if several else {}
@@ -148,54 +154,57 @@ class _EdgeReader:
     def __init__(self, wanted: Mapping[str, Sequence[Wanted]]) -> None:
         self.calls: dict[str, str] = {}
         # Arguments with several upstream calls: their order is asked for.
-        self.several: set[str] = set()
-        self._entries: dict[str, Entry] = {node[0]: () for some in wanted.values() for node in some}
-        self._many: dict[str, list[Step]] = {}
-        self._calls, self._arguments, self._results = (
-            [node[0] for node in wanted[kind]] for kind in ("c", "a", "r")
-        )
+        self.several: set[Key] = set()
+        self._wanted = wanted
+        self._entries: dict[Key, Entry] = {node[KEY]: () for some in wanted.values() for node in some}
+        self._many: dict[Key, list[Step]] = {}
 
-    def add(self, row: Sequence[Any]) -> None:
-        """Make the step of one row; see `make_edges_statement` for its columns."""
-        branch, index, h1, h2, h3, h4, h5, position, name, twice = row
-        step: Step
-        if branch == 0:
-            key = self._calls[index]
-            step = (f"A{h1}/{h2}", None, None, None, 0, h2, h1, h2, position, name)
-        elif branch == 1:
-            key = self._arguments[index]
-            step = (f"R{h1}/{h4}", h1, h2, h3, 0, h4)
-            self.calls[h1] = h2
-        elif branch == 2:
-            key = self._arguments[index]
-            value_hash = key.partition("/")[2]
-            step = (f"A{h1}/{value_hash}", h3, h4, h5, 0, value_hash, h1, h2, position, name)
-            self.calls[h3] = h4
-        elif h1 is None:
-            return
-        else:
-            key = self._results[index]
-            value_hash = key.partition("/")[2]
-            step = (f"R{h1}/{value_hash}", h1, h2, h3, 0, value_hash)
-            self.calls[h1] = h2
-        for _ in range(1 + twice):
-            entry = self._entries[key]
-            if not entry:
-                self._entries[key] = (step,)
+    def add(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Make the steps of some rows; see `make_edges_statement` for their columns."""
+        calls, arguments, results = (self._wanted[kind] for kind in "car")
+        for branch, index, h1, h2, h3, h4, h5, position, name, twice in rows:
+            step: Step
+            if branch == 0:
+                node = calls[index]
+                step = (make_key("A", h1, h2), None, None, None, 0, h2, h1, h2, position, name)
+            elif branch == 1:
+                node = arguments[index]
+                step = (make_key("R", h1, h4), h1, h2, h3, 0, h4)
+                self.calls[h1] = h2
+            elif branch == 2:
+                node = arguments[index]
+                value = node[VALUE]
+                step = (make_key("A", h1, value), h3, h4, h5, 0, value, h1, h2, position, name)
+                self.calls[h3] = h4
+            elif h1 is None:
                 continue
-            if key not in self._many:
-                self._many[key] = list(entry)
+            else:
+                node = results[index]
+                value = node[VALUE]
+                step = (make_key("R", h1, value), h1, h2, h3, 0, value)
+                self.calls[h1] = h2
+            self._put(node[KEY], step, branch == 1)
+            if twice:
+                self._put(node[KEY], step, False)
+
+    def _put(self, key: Key, step: Step, is_upstream: bool) -> None:
+        entry = self._entries[key]
+        if not entry:
+            self._entries[key] = (step,)
+        elif key in self._many:
             self._many[key].append(step)
-            if branch == 1:
-                self.several.add(key)
+        else:
+            self._many[key] = [*entry, step]
+        if entry and is_upstream:
+            self.several.add(key)
 
     async def finish(
         self, orders: Mapping[str, Mapping[str, int]], counts: Mapping[str, int]
-    ) -> dict[str, Entry]:
+    ) -> dict[Key, Entry]:
         """Return the entries with their steps sorted."""
         entries = self._entries
         for number, (key, steps) in enumerate(self._many.items(), 1):
-            order = orders.get(parse_key(key)[1])
+            order = orders.get(parse_key(key)[1]) if key in self.several else None
             if len(steps) > MANY_STEPS:
                 entries[key] = await asyncio.to_thread(sort_steps, steps, order)
             else:

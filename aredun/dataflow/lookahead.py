@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from aredun.dataflow.decide import is_value
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aredun.dataflow.bulk import Entry, Reach
+    from aredun.dataflow.decide import Key
     from aredun.dataflow.engine import Source
 
 FIRST_LIMIT = 64
@@ -26,48 +29,36 @@ class Pending:
     """The stack of a depth-first walk and what it has met."""
 
     def __init__(self) -> None:
-        self.stack: list[tuple[str, Any, Any]] = []
+        self.stack: list[tuple[Key, Any, Any]] = []
         # Keys that the walk may expand, None for all.
-        self.allowed: set[str] | None = None
-        self._waiting: set[str] = set()
-        self._seen: dict[str, set[bytes | str]] = {"C": set(), "A": set(), "R": set(), "V": set()}
+        self.allowed: set[Key] | None = None
+        # Keys that were pushed: whether they still are on the stack.
+        self._waits: dict[Key, bool] = {}
 
-    def push(self, items: Sequence[tuple[str, Any, Any]]) -> None:
+    def push(self, items: Sequence[tuple[Key, Any, Any]]) -> None:
         """Push what was not met before, so that the first item is popped first."""
+        waits, allowed = self._waits, self.allowed
         for item in reversed(items):
             key = item[0]
-            if self.allowed is not None and key not in self.allowed:
-                continue
-            seen = self._seen[key[0]]
-            token = _shorten(key)
-            if token not in seen:
-                seen.add(token)
-                self._waiting.add(key)
+            if key not in waits and (allowed is None or key in allowed):
+                waits[key] = True
                 self.stack.append(item)
 
-    def pop(self) -> tuple[str, Any, Any]:
+    def pop(self) -> tuple[Key, Any, Any]:
         """Pop the next node to expand."""
         item = self.stack.pop()
-        self._waiting.discard(item[0])
+        # The start was not pushed: a cycle leads to it once more.
+        if item[0] in self._waits:
+            self._waits[item[0]] = False
         return item
 
-    def is_met(self, key: str) -> bool:
+    def is_met(self, key: Key) -> bool:
         """Tell whether a node was pushed once, or never will be."""
-        if self.allowed is not None and key not in self.allowed:
-            return True
-        return _shorten(key) in self._seen[key[0]]
+        return key in self._waits or (self.allowed is not None and key not in self.allowed)
 
-    def is_done(self, key: str) -> bool:
+    def is_done(self, key: Key) -> bool:
         """Tell whether a node was pushed and popped."""
-        return key not in self._waiting and _shorten(key) in self._seen[key[0]]
-
-
-def _shorten(key: str) -> bytes | str:
-    """Return a key without its kind in half the memory; what is no hexadecimal hash stays text."""
-    try:
-        return bytes.fromhex(key[1:].replace("/", ""))
-    except ValueError:
-        return key
+        return self._waits.get(key) is False
 
 
 class LookAhead:
@@ -89,22 +80,24 @@ class LookAhead:
         self._most = most
         self._pending = pending
         # Taken from by the walk itself: a call per node would be felt.
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[Key, Entry] = {}
         self._limit = min(FIRST_LIMIT, most)
         self._seeds = 4
         self._stops: dict[str, None] = {}
         self._layers = 1
         self._backoff = 2
         self._task: asyncio.Task[None] | None = None
+        # What the walk waits for.
+        self._missed: Key | None = None
         # Whether the walk is to call `prefetch` as soon as its stack is complete.
         self.is_due = False
 
-    async def load(self, key: str, rest: int | None = None) -> Entry:
+    async def load(self, key: Key, rest: int | None = None) -> Entry:
         """Load the entry of a node that has none, and others ahead of the walk.
 
         Parameters
         ----------
-        key : str
+        key : Key
             Key of the node that the walk expands now.
         rest : int, optional
             Number of edges that are still wanted, of which every node has at least one: entries beyond
@@ -120,12 +113,14 @@ class LookAhead:
             self._limit = min(self._limit, self._most)
         if self._task is not None:
             # The walk has caught up with what is on its way.
+            self._missed = key
             task, self._task = self._task, None
             try:
                 await asyncio.shield(task)
             except asyncio.CancelledError:
                 self._task = task
                 raise
+            self._missed = None
         if key not in self.entries:
             await self._load(key)
         # Loading the next entries can only begin once the steps of this one are on the stack.
@@ -136,7 +131,16 @@ class LookAhead:
         """Begin to load what the walk will need after the entries at hand."""
         self.is_due = False
         if self._task is None:
-            self._task = asyncio.create_task(self._load(None))
+            self._task = asyncio.create_task(self._work_ahead())
+
+    async def _work_ahead(self) -> None:
+        """Load until it is worth the walk's while: the first seeds may all be ends of their ways."""
+        wanted = self._limit // LIMIT_GROWTH
+        while wanted > 0:
+            brought = await self._load(self._missed)
+            if not brought or self._missed is not None:
+                break
+            wanted -= brought
 
     async def close(self) -> None:
         """End what is under way; its connection is free when this returns."""
@@ -145,49 +149,50 @@ class LookAhead:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _load(self, key: str | None) -> None:
-        if key is not None and key[0] == "V":
-            self.entries.update(await self._source.load_layer([key]))
+    async def _load(self, key: Key | None) -> int:
+        """Load the entry of a node and others, or only others; returns how many came."""
+        if key is not None and is_value(key):
+            entries = await self._source.load_layer([key])
         elif self._layers:
             # The first load is one as well: the second edge must not wait for a recursive plan.
             self._layers -= 1
             keys = await self._find_seeds(key, self._limit)
-            if not keys:
-                return
-            self.entries.update(await self._source.load_layer(keys))
+            entries = await self._source.load_layer(keys) if keys else {}
         else:
             keys = await self._find_seeds(key, self._seeds)
             if not keys:
-                return
+                return 0
             reach = await self._source.load_reach(keys, self._limit, self._is_useless, self._stops)
-            self.entries.update(reach.entries)
             self._adapt(len(keys), reach)
+            entries = reach.entries
+        self.entries.update(entries)
+        return len(entries)
 
-    async def measure(self, start: str, max_depth: int) -> set[str]:
+    async def measure(self, start: Key, max_depth: int) -> set[Key]:
         """Return the keys of all nodes less than `max_depth` edges away from the start.
 
         Parameters
         ----------
-        start : str
+        start : Key
             Key of the start.
         max_depth : int
             The bound.
 
         Returns
         -------
-        set of str
+        set of Key
             Keys; what was loaded on the way is kept for the walk while it is not too much.
         """
-        near: set[str] = set()
+        near: set[Key] = set()
         level = [start]
         for depth in range(max_depth):
             near.update(level)
             missing = [key for key in level if key not in self.entries]
             for begin in range(0, len(missing), MAX_LIMIT):
                 await self._load_level(missing[begin : begin + MAX_LIMIT], max_depth - depth)
-            following: dict[str, None] = {}
+            following: dict[Key, None] = {}
             for number, key in enumerate(level, 1):
-                following.update(dict.fromkeys(self._source.get_keys(key, self.entries[key])))
+                following.update(dict.fromkeys(self._get_keys(key, self.entries[key])))
                 if number % SCAN_CHUNK == 0:
                     await asyncio.sleep(0)
             level = [key for key in following if key not in near]
@@ -197,8 +202,8 @@ class LookAhead:
             self.entries.clear()
         return near
 
-    async def _load_level(self, keys: Sequence[str], depth: int) -> None:
-        if depth < 4 or len(keys) > FIRST_LIMIT or keys[0][0] == "V":
+    async def _load_level(self, keys: Sequence[Key], depth: int) -> None:
+        if depth < 4 or len(keys) > FIRST_LIMIT or is_value(keys[0]):
             self.entries.update(await self._source.load_layer(keys))
         else:
             # Few nodes and far to go: look ahead along the paths.
@@ -206,7 +211,10 @@ class LookAhead:
             reach = await self._source.load_reach(keys, limit, self.entries.__contains__, ())
             self.entries.update(reach.entries)
 
-    def _is_useless(self, key: str) -> bool:
+    def _get_keys(self, key: Key, entry: Entry) -> Sequence[Key]:
+        return [step[0] for step in entry] if entry else self._source.complete_keys(key)
+
+    def _is_useless(self, key: Key) -> bool:
         return key in self.entries or self._pending.is_done(key)
 
     def _adapt(self, seeds: int, reach: Reach) -> None:
@@ -227,15 +235,15 @@ class LookAhead:
             self._seeds = max(1, seeds // LIMIT_GROWTH)
         else:
             self._seeds = max(1, min(self._limit, self._limit * seeds // max(1, reach.rows)))
-        if len(self.entries) > 4 * self._bound:
+        if len(self.entries) + len(reach.entries) > 4 * self._bound:
             self._seeds = 1
 
-    async def _find_seeds(self, first: str | None, most: int) -> list[str]:
+    async def _find_seeds(self, first: Key | None, most: int) -> list[Key]:
         """Return the nodes without an entry that the walk will reach first, beginning with `first`."""
         seeds = {} if first is None else {first: None}
-        met: set[str] = set(seeds)
-        stack: list[str] = []
-        waiting = self._pending.stack
+        met: set[Key] = set(seeds)
+        stack: list[Key] = []
+        waiting, is_met = self._pending.stack, self._pending.is_met
         below = len(waiting)
         steps = 0
         while len(seeds) < most:
@@ -255,8 +263,8 @@ class LookAhead:
             if entry is None:
                 seeds[key] = None
                 continue
-            for dest in reversed(self._source.get_keys(key, entry)):
-                if dest not in met and not self._pending.is_met(dest):
+            for dest in reversed(self._get_keys(key, entry)):
+                if dest not in met and not is_met(dest):
                     met.add(dest)
                     stack.append(dest)
         return list(seeds)
