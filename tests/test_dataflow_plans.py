@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from aredun.backend import RedunBackendDb
+from aredun.dataflow.decide import make_key
 from aredun.dataflow.downstream import DownstreamLoader
 from aredun.dataflow.load import Loader
 from tests.support.dataflow import make_chains
@@ -36,9 +37,9 @@ async def test_layers_are_looked_up_by_index(
     graph, _ = make_chains(20, 5)
     graph.insert(redun_backend)
     keys = [
-        *(f"A{row['arg_hash']}/{row['value_hash']}" for row in graph.arguments),
-        *(f"C{row['call_hash']}" for row in graph.calls),
-        *(f"R{row['call_hash']}/{row['value_hash']}" for row in graph.calls),
+        *(make_key("A", row["arg_hash"], row["value_hash"]) for row in graph.arguments),
+        *(make_key("C", row["call_hash"]) for row in graph.calls),
+        *(make_key("R", row["call_hash"], row["value_hash"]) for row in graph.calls),
     ]
     before = count_scans(redun_backend)
     backend = RedunBackendDb(database_url)
