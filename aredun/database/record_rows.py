@@ -9,12 +9,12 @@ alone while the rows go in, where `executemany` fights for it before each row.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
@@ -282,8 +282,12 @@ def _insert_list(table: str, rows: Sequence[Row], raw: sqlite3.Connection) -> in
             size = len(row[3])
             cells[place] = (*row[:3], start, size)
             start += size
-    text = json.dumps(cells, ensure_ascii=False)
-    if "\\u0000" in text:
+    try:
+        text = orjson.dumps(cells).decode()
+    except TypeError:
+        # Half a character, or an integer that is too long: the driver says what it is.
+        text = None
+    if text is None or "\\u0000" in text:
         # sqlite's JSON ends a text there.
         return max(raw.executemany(_statements.get_values(table), rows).rowcount, 0)
     return raw.execute(_statements.get_list(table), (text, *data)).rowcount

@@ -33,8 +33,8 @@ CACHED_STATEMENTS = 512
 # Page cache of the connection that writes, and of each of those that read.
 CACHE_KIBIBYTES = 32 * 1024
 READER_CACHE_KIBIBYTES = 4 * 1024
-# Pages that the write-ahead log gathers before they go into the file: 32 MB.
-CHECKPOINT_PAGES = 8_000
+# Pages that the write-ahead log gathers before they go into the file: 64 MB.
+CHECKPOINT_PAGES = 16_000
 
 
 class HopConnection(aiosqlite.Connection):

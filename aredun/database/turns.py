@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sized
+    from collections.abc import Generator, Iterator, Sequence, Sized
+
+T = TypeVar("T")
 
 # Callers that are woken in one turn of the loop: all of them go on in the next one, and then it is long.
 ANSWERS_AT_ONCE = 10
 # Rows that are put together in one turn, and calls whose rows are worked out.
 ROWS_AT_ONCE = 500
 DRAFTS_AT_ONCE = 50
+# Seconds after which a turn ends whose work is not counted.
+TURN_SECONDS = 0.001
+# Seconds between turns in which the interpreter's lock is free. The loop lets go of it when it looks for
+# events, but not for long enough for a driver's thread to wake up and take it.
+LOCK_SECONDS = 0.00002
 # Turns in a row that a group waits for more to come.
 GATHERING_TURNS = 50
 # Groups of one after which nobody else is expected.
@@ -40,6 +48,48 @@ class Turns:
         if self._done >= self._share:
             self._done = 0
             await asyncio.sleep(0)
+
+
+def free_lock() -> None:
+    """Leave the interpreter's lock to other threads for a moment, some 0.1 ms."""
+    sleep(LOCK_SECONDS)
+
+
+class TimedTurns:
+    """Lets the loop run on whenever the time of one turn is over."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self) -> None:
+        self._end = monotonic() + TURN_SECONDS
+
+    async def pause(self) -> None:
+        """Go on at once, or in the next turn if this one has taken long enough."""
+        if monotonic() >= self._end:
+            free_lock()
+            await asyncio.sleep(0)
+            self._end = monotonic() + TURN_SECONDS
+
+
+async def run_in_turns(steps: Generator[None, None, T]) -> T:
+    """Run a function that yields after every small piece of its work; return what it returns.
+
+    In a thread the work would not go any faster, and the loop would have to wait for the interpreter's lock.
+    """
+    turns = TimedTurns()
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await turns.pause()
+
+
+def iter_parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield all items in parts of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 class Gathering:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from hashlib import sha512
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
 from aredun.column_types import in_array
 from aredun.database.record_rows import get_existing
+from aredun.database.turns import TimedTurns, iter_parts
 from aredun.hashing import HASH_LEN
 from aredun.models import CallSubtreeTask, Tag, TagEdit, Value
 from aredun.statuses import ERROR_TYPE_NAME
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.record_fields import ParsedRecord, Row
+
+# Calls that are looked at before the clock is.
+_STEP: Final = 250
 
 
 class CallFacts:
@@ -44,7 +49,8 @@ class CallFacts:
 
 def get_facts(record: ParsedRecord) -> CallFacts:
     """Return what is known of the call node that a record is."""
-    return CallFacts(record.row, [edge[1] for edge in record.get_rows("call_edge")], record.is_whole)
+    children = [edge[1] for edge in record.get_rows("call_edge")]
+    return CallFacts(record.row, children, record.is_whole)
 
 
 async def derive_subtree_tasks(session: AsyncSession, calls: Sequence[CallFacts]) -> list[Row]:
@@ -65,21 +71,29 @@ async def derive_subtree_tasks(session: AsyncSession, calls: Sequence[CallFacts]
     subtrees = await _get_subtrees(session, outside)
     rows: list[Row] = []
     alone: dict[str, frozenset[str]] = {}
-    for call in calls:
-        if not call.children and call.is_whole:
-            # Most calls; those of one task share a set.
-            call_hash, _, task = call.row[:3]
-            subtrees[call_hash] = alone.get(task) or alone.setdefault(task, frozenset([task]))
-            rows.append((call_hash, task))
-            continue
-        tasks = {call.row[2]}
-        for child in call.children:
-            tasks |= subtrees.get(child, frozenset())
-        whole = call.is_whole and all(subtrees.get(child) for child in call.children)
-        subtrees[call.row[0]] = frozenset(tasks) if whole else frozenset()
-        if whole:
-            rows.extend((call.row[0], task) for task in tasks)
+    turns = TimedTurns()
+    for part in iter_parts(calls, _STEP):
+        for call in part:
+            if not call.children and call.is_whole:
+                # Most calls; those of one task share a set.
+                call_hash, _, task = call.row[:3]
+                subtrees[call_hash] = alone.get(task) or alone.setdefault(task, frozenset([task]))
+                rows.append((call_hash, task))
+                continue
+            subtree = _join_subtrees(call, subtrees)
+            subtrees[call.row[0]] = subtree
+            rows.extend((call.row[0], task) for task in subtree)
+        await turns.pause()
     return sorted(rows)
+
+
+def _join_subtrees(call: CallFacts, subtrees: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """Return the tasks of a call and those below it, none if they are not all known."""
+    tasks = {call.row[2]}
+    for child in call.children:
+        tasks |= subtrees.get(child, frozenset())
+    whole = call.is_whole and all(subtrees.get(child) for child in call.children)
+    return frozenset(tasks) if whole else frozenset()
 
 
 async def _get_subtrees(session: AsyncSession, calls: Iterable[str]) -> dict[str, frozenset[str]]:
@@ -122,10 +136,13 @@ async def derive_evaluations(
         )
         errors.update((await session.execute(statement)).scalars())
     rows: dict[str, Row] = {}
-    for _, _, task_hash, args_hash, value_hash, _ in sorted(leaves, key=lambda row: row[5], reverse=True):
-        if value_hash not in errors:
-            eval_hash = hash_evaluation(task_hash, args_hash)
-            rows.setdefault(eval_hash, (eval_hash, task_hash, args_hash, value_hash))
+    turns = TimedTurns()
+    for part in iter_parts(sorted(leaves, key=itemgetter(5), reverse=True), _STEP):
+        for _, _, task_hash, args_hash, value_hash, _ in part:
+            if value_hash not in errors:
+                eval_hash = hash_evaluation(task_hash, args_hash)
+                rows.setdefault(eval_hash, (eval_hash, task_hash, args_hash, value_hash))
+        await turns.pause()
     return sorted(rows.values())
 
 

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from aredun.column_types import ShortBinary, in_parameter
 from aredun.database.record_rows import TABLES, find_existing, list_storable, plain, select_rows
+from aredun.database.turns import TimedTurns
 from aredun.models import (
     Argument,
     ArgumentResult,
@@ -55,8 +56,8 @@ Built = tuple[str, Record]
 BATCH_SIZE: Final = 1000
 # Values of more bytes than this are fetched apart from the rest, one by one.
 LARGE_VALUE: Final = 1 << 16
-# Records that are made or handed out in one turn of the event loop: one to two milliseconds of work.
-RECORDS_AT_ONCE: Final = 100
+# Records that are made or checked before the clock is looked at.
+RECORDS_AT_ONCE: Final = 50
 # Batches that are read while one is handed out: the database works on one while records are made of another.
 BATCHES_AHEAD: Final = 3
 
@@ -128,16 +129,14 @@ async def get_records(
                 yield await reader.fill(record) if record_id in reader.large else record
 
 
-async def list_in_turns(items: Iterable[T], share: int = RECORDS_AT_ONCE) -> list[T]:
-    """Return items that take work to make; the event loop runs on after every `share` of them.
-
-    In a thread this work would not go any faster, and the loop would have to wait for the interpreter's lock.
-    """
+async def list_in_turns(items: Iterable[T]) -> list[T]:
+    """Return items that take work to make, in turns of the event loop (see `run_in_turns`)."""
     made: list[T] = []
     rest = iter(items)
-    while part := list(islice(rest, share)):
+    turns = TimedTurns()
+    while part := list(islice(rest, RECORDS_AT_ONCE)):
         made += part
-        await asyncio.sleep(0)
+        await turns.pause()
     return made
 
 

@@ -6,13 +6,14 @@ from collections import defaultdict, deque
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
+from aredun.database.turns import iter_parts
 from aredun.errors import InvalidRecordError
 from aredun.record_checks import Verdict, check_record
 from aredun.record_fields import KINDS, REFERENCES, ParsedRecord, shorten
 from aredun.record_parsing import parse_records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from aredun.record_fields import Need, Row
 
@@ -58,6 +59,11 @@ def parse_items(
 
 _ById = dict[str, ParsedRecord]
 
+_Parts = tuple[list[ParsedRecord], list[ParsedRecord]]
+
+# Records that are looked at in one step.
+STEP: Final = 250
+
 
 class Window:
     """Records that are looked at together, one per id."""
@@ -88,27 +94,22 @@ class Window:
                 if item.is_task:
                     self._tasks.add(item.id)
 
-    def find_missing(self) -> dict[str, set[str]]:
-        """Return what the records need that is not among them: ids by kind."""
-        rows: dict[str, list[Row]] = defaultdict(list)
-        for kind, own in self._items.items():
-            rows[KINDS[kind].table].extend([item.row for item in own.values()])
-            for item in own.values():
-                if item.parts:
-                    parts = iter(item.parts)
-                    for table in parts:
-                        rows[table].append(next(parts))
+    def find_missing(self) -> Generator[None, None, dict[str, set[str]]]:
+        """Return, in steps, what the records need that is not among them: ids by kind."""
         missing: dict[str, set[str]] = defaultdict(set)
-        for table, references in REFERENCES.items():
-            for place, kind in references:
-                missing[kind].update(map(itemgetter(place), rows[table]))
+        for own in self._items.values():
+            for items in iter_parts(list(own.values()), STEP):
+                for table, rows in collect_rows(items).items():
+                    for place, kind in REFERENCES.get(table, ()):
+                        missing[kind].update(map(itemgetter(place), rows))
+                yield
         for kind, ids in missing.items():
             ids.discard(None)
             ids.difference_update(self._tasks if kind == "Task" else self._items[kind])
         return {kind: ids for kind, ids in missing.items() if ids}
 
-    def split(self, missing: dict[str, set[str]]) -> tuple[list[ParsedRecord], list[ParsedRecord]]:
-        """Take all records out: those that can go in, in order, and those that lack something.
+    def split(self, missing: dict[str, set[str]]) -> Generator[None, None, _Parts]:
+        """Take all records out, in steps: those that can go in, in order, and those that lack something.
 
         Parameters
         ----------
@@ -122,10 +123,10 @@ class Window:
             each other. What needs itself in the end, as no call graph does, is among the second.
         """
         items = [item for own in self._items.values() for item in own.values()]
-        ready, waiting = _part(items, missing)
-        ready, cycles = arrange(ready)
+        ready, waiting = yield from _part(items, missing)
+        ready, cycles = yield from arrange(ready)
         if cycles:
-            ready, more = _part(ready, cycles)
+            ready, more = yield from _part(ready, cycles)
             waiting += more
         self._items = {kind: {} for kind in KINDS}
         self._tasks = set()
@@ -134,25 +135,45 @@ class Window:
         return ready, waiting
 
 
-def _part(
-    items: list[ParsedRecord], missing: dict[str, set[str]]
-) -> tuple[list[ParsedRecord], list[ParsedRecord]]:
-    """Return those of the items that need nothing of what is missing, in their order, and the others."""
-    blocked = _find_blocked(items, missing) if any(missing.values()) else ()
-    if not blocked:
-        return items, []
-    ready = [item for item in items if (item.kind, item.id) not in blocked]
-    return ready, [item for item in items if (item.kind, item.id) in blocked]
-
-
-def _find_blocked(items: Sequence[ParsedRecord], missing: dict[str, set[str]]) -> set[Need]:
-    users: dict[Need, list[ParsedRecord]] = defaultdict(list)
+def collect_rows(items: Iterable[ParsedRecord]) -> dict[str, list[Row]]:
+    """Return all rows of some records by table, in their order."""
+    rows: dict[str, list[Row]] = defaultdict(list)
     for item in items:
-        for need in item.needs:
-            users[need].append(item)
+        rows[KINDS[item.kind].table].append(item.row)
+        if item.parts:
+            parts = iter(item.parts)
+            for table in parts:
+                rows[table].append(next(parts))
+    return rows
+
+
+def _part(items: list[ParsedRecord], missing: dict[str, set[str]]) -> Generator[None, None, _Parts]:
+    """Return those of the items that need nothing of what is missing, in their order, and the others."""
+    if not any(missing.values()):
+        return items, []
+    blocked = yield from _find_blocked(items, missing)
+    ready: list[ParsedRecord] = []
+    waiting: list[ParsedRecord] = []
+    for part in iter_parts(items, STEP):
+        for item in part:
+            (waiting if (item.kind, item.id) in blocked else ready).append(item)
+        yield
+    return ready, waiting
+
+
+def _find_blocked(
+    items: Sequence[ParsedRecord], missing: dict[str, set[str]]
+) -> Generator[None, None, set[Need]]:
+    users: dict[Need, list[ParsedRecord]] = defaultdict(list)
+    for part in iter_parts(items, STEP):
+        for item in part:
+            for need in item.needs:
+                users[need].append(item)
+        yield
     lacking = deque((kind, record_id) for kind, ids in missing.items() for record_id in ids)
     blocked: set[Need] = set()
     while lacking:
+        yield
         for item in users.pop(lacking.popleft(), ()):
             if (item.kind, item.id) not in blocked:
                 blocked.add((item.kind, item.id))
@@ -168,8 +189,10 @@ _ORDER: Final[dict[str, Callable[[ParsedRecord], Any]]] = {
 }
 
 
-def arrange(items: Iterable[ParsedRecord]) -> tuple[list[ParsedRecord], dict[str, set[str]]]:
-    """Return records in an order in which each comes after what it needs, and where that cannot be.
+def arrange(
+    items: Sequence[ParsedRecord],
+) -> Generator[None, None, tuple[list[ParsedRecord], dict[str, set[str]]]]:
+    """Return, in steps, records in an order in which each comes after its needs, and where that cannot be.
 
     Tags come first, because what they hang on owns them; an execution comes right before its jobs.
 
@@ -179,12 +202,14 @@ def arrange(items: Iterable[ParsedRecord]) -> tuple[list[ParsedRecord], dict[str
         All of the records; by kind the ids of one or more of each circle of records that need each other.
     """
     by_kind: dict[str, list[ParsedRecord]] = defaultdict(list)
-    for item in items:
-        by_kind[item.kind].append(item)
+    for items_part in iter_parts(items, STEP):
+        for item in items_part:
+            by_kind[item.kind].append(item)
+        yield
     ordered: list[ParsedRecord] = []
     cycles: dict[str, set[str]] = {}
     for kind, key in _ORDER.items():
-        part = _order_kind(kind, sorted(by_kind[kind], key=key), cycles)
+        part = yield from _order_kind(kind, sorted(by_kind[kind], key=key), cycles)
         ordered.extend(_put_executions(part, by_kind["Execution"]) if kind == "Job" else part)
     return ordered, cycles
 
@@ -203,17 +228,21 @@ def _put_executions(jobs: list[ParsedRecord], executions: list[ParsedRecord]) ->
     return ordered
 
 
-def _order_kind(kind: str, items: list[ParsedRecord], cycles: dict[str, set[str]]) -> list[ParsedRecord]:
+def _order_kind(
+    kind: str, items: list[ParsedRecord], cycles: dict[str, set[str]]
+) -> Generator[None, None, list[ParsedRecord]]:
     by_id = {item.id: item for item in items}
     ordered: dict[str, ParsedRecord] = {}
-    for item in items:
-        if item.id in ordered:
-            continue
-        if all(need in ordered for need in _get_own_needs(kind, item) if need in by_id):
-            ordered[item.id] = item
-            continue
-        for earlier in _walk_needs(kind, item, by_id, ordered, cycles):
-            ordered[earlier.id] = earlier
+    for part in iter_parts(items, STEP):
+        for item in part:
+            if item.id in ordered:
+                continue
+            if all(need in ordered for need in _get_own_needs(kind, item) if need in by_id):
+                ordered[item.id] = item
+                continue
+            for earlier in _walk_needs(kind, item, by_id, ordered, cycles):
+                ordered[earlier.id] = earlier
+        yield
     return list(ordered.values())
 
 

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections import defaultdict
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from aredun.database.record_rows import find_existing, get_existing, insert_rows, is_refusal, write_new
+from aredun.database.record_rows import find_existing, is_refusal
+from aredun.database.turns import TimedTurns, iter_parts, run_in_turns
 from aredun.errors import InvalidRecordError, RedunDatabaseError
-from aredun.models import Argument, CallEdge
 from aredun.record_checks import find_alteration
 from aredun.record_fields import KINDS, ParsedRecord, shorten
-from aredun.records.derive import derive_evaluations, derive_subtree_tasks, get_facts, update_current
 from aredun.records.read import iter_batches
 from aredun.records.spool import Spool
-from aredun.records.window import Window, parse_items
+from aredun.records.transaction import draft, write_draft
+from aredun.records.window import STEP, Window, parse_items
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncSession
+    from collections.abc import AsyncIterable, Callable, Generator, Iterable, Sequence
 
     from aredun.database import Database
-    from aredun.record_fields import Row
+    from aredun.records.transaction import Draft
     from aredun.value_store import ValueStore
 
 # Records in one transaction, taken from the caller, parsed in one turn of the event loop, looked at together
 # (at first, and while many of them wait for others), and held in memory at a time.
 BATCH_SIZE: Final = 5000
 READ_SIZE: Final = 1000
-PARSE_SIZE: Final = 200
+PARSE_SIZE: Final = 100
 # Characters of a record's bytes that make it a large one.
 LARGE_DATA: Final = 1 << 18
 FLUSH_SIZE: Final = 5000
@@ -43,15 +38,6 @@ _MAX_TRIALS: Final = 1_000_000
 
 # Where the ids of what records need are found.
 _KEYS: Final = {**{kind.name: (kind.table, kind.pk) for kind in KINDS.values()}, "Task": ("task", "hash")}
-_KEY_SIZES: Final = {
-    "tag_edit": 2,
-    "subvalue": 2,
-    "argument_result": 2,
-    "call_edge": 3,
-}
-# The tables of what belongs to a call node.
-_CALL_TABLES: Final = ("argument", "argument_result", "call_edge")
-_MAIN_TABLES: Final = tuple(kind.table for kind in KINDS.values())
 
 
 async def put_records(
@@ -173,14 +159,14 @@ class RecordWriter:
 
     async def add(self, records: Sequence[Any], *, verify: bool) -> None:
         """Take some records; they may not be written before `finish`."""
-        for start in range(0, len(records), PARSE_SIZE):
-            part = records[start : start + PARSE_SIZE]
+        turns = TimedTurns()
+        for part in iter_parts(records, PARSE_SIZE):
             if any(map(_is_large, part)):
                 # Hashing many bytes leaves the interpreter's lock alone.
                 items, suspects, errors = await asyncio.to_thread(parse_items, part, verify)
             else:
                 items, suspects, errors = parse_items(part, verify)
-                await asyncio.sleep(0)
+                await turns.pause()
             for error in errors:
                 self._refuse(error)
             self._suspects.extend(suspects)
@@ -266,29 +252,49 @@ class RecordWriter:
 
         The window is prepared while the one before it is being written.
         """
-        missing = await asyncio.to_thread(window.find_missing)
+        missing = await run_in_turns(window.find_missing())
         for kind, ids in missing.items():
             ids -= self._coming.get(kind, set())
             ids -= await find_existing(self._database, *_KEYS[kind], ids)
         empty = window.empty - self._coming.get("Value", set())
-        ready, waiting = await asyncio.to_thread(window.split, missing)
+        ready, waiting = await run_in_turns(window.split(missing))
         if empty:
             ready = await self._refuse_empty(ready, empty.intersection(item.id for item in ready))
+        chunks = cut(ready, self._batch_size)
+        drafts = await self._prepare(chunks[:1])
         await self._join()
         if self._lost:
             # Refused by the database meanwhile: what needs it must not go in either.
-            ready, more = _split(ready, self._lost)
+            ready, more = await _split(ready, self._lost)
             waiting += more
             self._lost = {}
-        for item in ready:
-            for kind, record_id in item.provides():
-                self._coming.setdefault(kind, set()).add(record_id)
-        self._writing = asyncio.create_task(self._write_all(ready))
+            chunks = cut(ready, self._batch_size)
+            drafts = await self._prepare(chunks[:1])
+        await run_in_turns(self._expect(ready))
+        self._writing = asyncio.create_task(self._write_all(chunks, drafts))
         return waiting
 
-    async def _write_all(self, items: Sequence[ParsedRecord]) -> None:
-        for chunk in cut(items, self._batch_size):
-            await self._write(chunk)
+    async def _prepare(self, chunks: Sequence[Sequence[ParsedRecord]]) -> list[Draft]:
+        return [await draft(chunk, self._store, self._min_size) for chunk in chunks]
+
+    def _expect(self, items: Sequence[ParsedRecord]) -> Generator[None, None, None]:
+        """Take note, in steps, of what is being written."""
+        for part in iter_parts(items, STEP):
+            for item in part:
+                for kind, record_id in item.provides():
+                    self._coming.setdefault(kind, set()).add(record_id)
+            yield
+
+    async def _write_all(self, chunks: Sequence[Sequence[ParsedRecord]], drafts: list[Draft]) -> None:
+        """Write chunks in a transaction each, given the first one's draft; the next is prepared meanwhile."""
+        for number, chunk in enumerate(chunks):
+            following = asyncio.create_task(self._prepare(chunks[number + 1 : number + 2]))
+            try:
+                await self._write(chunk, drafts[0])
+                drafts = await following
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
 
     async def _refuse_empty(self, items: list[ParsedRecord], empty: set[str]) -> list[ParsedRecord]:
         """Refuse values without bytes that are neither in the database nor in the value store."""
@@ -308,7 +314,7 @@ class RecordWriter:
                 )
             )
         kept = [item for item in items if item.id not in lost]
-        ready, waiting = _split(kept, {"Value": lost, "Task": lost})
+        ready, waiting = await _split(kept, {"Value": lost, "Task": lost})
         self._refuse_waiting(waiting)
         return ready
 
@@ -322,10 +328,10 @@ class RecordWriter:
                 )
             )
 
-    async def _write(self, items: Sequence[ParsedRecord]) -> None:
+    async def _write(self, items: Sequence[ParsedRecord], made: Draft) -> None:
         """Write records in one transaction; if it fails, find those at fault and write the others."""
         try:
-            new = await write_items(self._database, items, self._store, self._min_size)
+            new = await write_draft(self._database, made)
         except (RedunDatabaseError, ValueError, OverflowError) as error:
             if not is_refusal(error):
                 raise
@@ -343,19 +349,20 @@ class RecordWriter:
                 return
             middle = len(groups) // 2
             for half in (groups[:middle], groups[middle:]):
-                await self._write([item for group in half for item in group])
+                own = [item for group in half for item in group]
+                await self._write(own, await draft(own, self._store, self._min_size))
             return
         self.new += new
         if self._tell is not None:
             self._tell(len(items), new)
 
 
-def _split(
+async def _split(
     items: Sequence[ParsedRecord], missing: dict[str, set[str]]
 ) -> tuple[list[ParsedRecord], list[ParsedRecord]]:
     window = Window()
     window.add(items)
-    return window.split(missing)
+    return await run_in_turns(window.split(missing))
 
 
 def _is_large(record: Any) -> bool:
@@ -382,100 +389,4 @@ def cut(items: Sequence[ParsedRecord], size: int) -> list[Sequence[ParsedRecord]
     return chunks
 
 
-async def write_items(
-    database: Database,
-    items: Sequence[ParsedRecord],
-    value_store: ValueStore | None,
-    min_size: int,
-    evaluations: Iterable[Row] = (),
-) -> int:
-    """Write records in one transaction, with what follows from them; return how many were new.
-
-    Parameters
-    ----------
-    items : sequence of ParsedRecord
-        In an order in which each comes after what it needs, if that is not in the database.
-    evaluations : iterable of Row
-        Rows of `evaluation` that are known, and count more than what follows from the calls among the items.
-    """
-    rows = await asyncio.to_thread(_collect_rows, items)
-    if value_store is not None:
-        rows["value"] = await _store_large(rows.get("value", []), value_store, min_size)
-    calls = [get_facts(item) for item in items if item.kind == "CallNode"]
-    types = {row[0]: row[1] for row in rows.get("value", ())}
-    tags = [row[0] for row in rows.get("tag", ())] + [row[0] for row in rows.get("tag_edit", ())]
-
-    parts: dict[str, list[Row]] = {table: rows.pop(table) for table in _CALL_TABLES if table in rows}
-
-    async def operation(session: AsyncSession, all_new: bool) -> int:
-        new = await insert_rows(session, rows, all_new=all_new)
-        if parts:
-            known = new.get("call_node", 0) < len(calls)
-            own = await _drop_known(session, parts) if known else parts
-            await insert_rows(session, own, all_new=all_new)
-        if calls:
-            tasks = await derive_subtree_tasks(session, calls)
-            await insert_rows(session, {"call_subtree_task": tasks}, all_new=all_new)
-            steps = {row[0]: row for row in await derive_evaluations(session, calls, types)}
-            steps |= {row[0]: row for row in evaluations}
-            # Other calls may have the same: these are not the records' own.
-            await insert_rows(session, {"evaluation": sorted(steps.values())})
-        if tags:
-            await update_current(session, tags)
-        return sum(new.get(table, 0) for table in _MAIN_TABLES)
-
-    return await write_new(database, operation)
-
-
-async def _drop_known(session: AsyncSession, parts: dict[str, list[Row]]) -> dict[str, list[Row]]:
-    """Return the parts of those call nodes that have none yet.
-
-    redun exports a call's children in no certain order, and an edge's place in it is part of its key: added
-    to the edges that are there, they would double the children. Call nodes come with all of their parts, so
-    one that was there has them; on PostgreSQL those of another writer are seen once its call nodes are.
-    """
-    arguments = parts.get("argument", [])
-    edges = parts.get("call_edge", [])
-    known = await get_existing(session, Argument.call_hash, {row[1] for row in arguments})
-    known |= await get_existing(session, CallEdge.parent_id, {row[0] for row in edges})
-    known_arguments = {row[0] for row in arguments if row[1] in known}
-    return {
-        "argument": [row for row in arguments if row[1] not in known],
-        "argument_result": [row for row in parts.get("argument_result", ()) if row[0] not in known_arguments],
-        "call_edge": [row for row in edges if row[0] not in known],
-    }
-
-
-def _collect_rows(items: Sequence[ParsedRecord]) -> dict[str, list[Row]]:
-    rows: dict[str, list[Row]] = defaultdict(list)
-    for item in items:
-        rows[KINDS[item.kind].table].append(item.row)
-        if item.parts:
-            parts = iter(item.parts)
-            for table in parts:
-                rows[table].append(next(parts))
-    for table, table_rows in rows.items():
-        # Jobs stay in the order of their parents: nobody else inserts them in another one.
-        if table != "job":
-            table_rows.sort(key=itemgetter(*range(_KEY_SIZES.get(table, 1))))
-    return rows
-
-
-async def _store_large(rows: Sequence[Row], value_store: ValueStore, min_size: int) -> list[Row]:
-    """Put the bytes of large values into the value store; return the rows with placeholders."""
-    limit = asyncio.Semaphore(8)
-    kept = list(rows)
-
-    async def store(index: int, row: Row) -> None:
-        async with limit:
-            await value_store.put(row[0], row[3])
-        kept[index] = (*row[:3], b"")
-
-    async with asyncio.TaskGroup() as group:
-        for index, row in enumerate(rows):
-            if row[3] and sys.getsizeof(row[3]) >= min_size:
-                group.create_task(store(index, row))
-    return kept
-
-
-__all__ = ["RecordWriter", "cut", "join_errors", "put_records", "write_items"]
+__all__ = ["RecordWriter", "cut", "join_errors", "put_records"]

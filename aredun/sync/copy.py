@@ -18,14 +18,16 @@ from aredun.database.record_rows import (
     select_column,
     write_new,
 )
+from aredun.database.turns import TimedTurns, iter_parts, run_in_turns
 from aredun.errors import InvalidRecordError, RedunDatabaseError
 from aredun.models import Job, Subvalue
 from aredun.record_checks import Verdict, check_record
 from aredun.record_fields import KINDS, shorten
 from aredun.records.keys import pack, unpack, unpack_all
 from aredun.records.read import RECORDS_AT_ONCE
+from aredun.records.transaction import draft, write_draft
 from aredun.records.window import Window
-from aredun.records.write import LARGE_DATA, write_items
+from aredun.records.write import LARGE_DATA
 from aredun.sync.report import SyncReport
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ class Destination:
 
     async def write(self, items: Sequence[ParsedRecord], evaluations: Sequence[Row]) -> int:
         """Write records in one transaction; return how many were new."""
-        return await write_items(self.database, items, self._value_store, self._min_size, evaluations)
+        made = await draft(items, self._value_store, self._min_size)
+        return await write_draft(self.database, made, evaluations)
 
     async def find_present(self, kind: str, ids: Collection[str]) -> set[str]:
         """Return those of the ids that need not be copied: unfinished jobs are not among them."""
@@ -229,18 +232,18 @@ class Copier:
                 )
                 while len(writes) >= workers or (writes and len(waiting) >= workers * self._batch_size):
                     _, writes = await asyncio.wait(writes, return_when=asyncio.FIRST_COMPLETED)
-                ready, waiting = self._split_ready(kind, [*waiting, *verified], pending)
+                ready, waiting = await self._split_ready(kind, [*waiting, *verified], pending)
                 if ready:
                     writes.add(group.create_task(self._write_ready(kind, ready, pending)))
             self._refuse_unread(kind, unread)
             pending -= unread
             while writes:
                 _, writes = await asyncio.wait(writes, return_when=asyncio.FIRST_COMPLETED)
-                ready, waiting = self._split_ready(kind, waiting, pending)
+                ready, waiting = await self._split_ready(kind, waiting, pending)
                 if ready:
                     writes.add(group.create_task(self._write_ready(kind, ready, pending)))
         if waiting:
-            ready, waiting = self._split_ready(kind, waiting, set())
+            ready, waiting = await self._split_ready(kind, waiting, set())
             await self._write_ready(kind, ready, pending)
             self._refuse_waiting(waiting)
 
@@ -250,13 +253,13 @@ class Copier:
         rows = await self._source.get_evaluations([item.id for item in calls])
         return [row for row in rows if row[1] not in absent and row[3] not in absent]
 
-    def _split_ready(
+    async def _split_ready(
         self, kind: str, items: list[ParsedRecord], pending: set[Key]
     ) -> tuple[list[ParsedRecord], list[ParsedRecord]]:
         """Return those of the items that need nothing that is still to come, and the others."""
         window = Window()
         window.add(items)
-        return window.split(self._find_lacking(window, kind, pending))
+        return await run_in_turns(window.split(await self._find_lacking(window, kind, pending)))
 
     async def _write_ready(self, kind: str, items: list[ParsedRecord], pending: set[Key]) -> None:
         """Write records that need nothing that is still to come; they are no longer pending then."""
@@ -265,9 +268,9 @@ class Copier:
         pending.difference_update(pack(item.id) for item in items)
         self._step(len(items))
 
-    def _find_lacking(self, window: Window, kind: str, pending: set[Key]) -> dict[str, set[str]]:
+    async def _find_lacking(self, window: Window, kind: str, pending: set[Key]) -> dict[str, set[str]]:
         lacking = {}
-        for needed, ids in window.find_missing().items():
+        for needed, ids in (await run_in_turns(window.find_missing())).items():
             absent = ids & self._absent.get("Value" if needed == "Task" else needed, set())
             if needed == kind and pending:
                 absent |= {each for each in ids if pack(each) in pending}
@@ -299,14 +302,14 @@ class Copier:
 
     async def _verify(self, items: list[ParsedRecord]) -> list[ParsedRecord]:
         good: list[ParsedRecord] = []
-        for start in range(0, len(items), RECORDS_AT_ONCE):
-            part = items[start : start + RECORDS_AT_ONCE]
+        turns = TimedTurns()
+        for part in iter_parts(items, RECORDS_AT_ONCE):
             if sum(item.size for item in part) > LARGE_DATA:
                 # Hashing many bytes leaves the interpreter's lock alone.
                 right, errors, unverified = await asyncio.to_thread(_verify_items, part)
             else:
                 right, errors, unverified = _verify_items(part)
-                await asyncio.sleep(0)
+                await turns.pause()
             good += right
             self._report.unverified += unverified
             for item, error in errors:
@@ -432,8 +435,9 @@ class Copier:
         async for items in self._read_ahead(kind, keys):
             window = Window()
             window.add(item for item in [*waiting, *items] if item.row[place] not in refused)
-            needed = window.find_missing().get("Job", set()) if kind == "Job" else set()
-            ready, waiting = window.split({"Job": {each for each in needed if pack(each) in pending}})
+            needed = (await run_in_turns(window.find_missing())).get("Job", set()) if kind == "Job" else set()
+            lacking = {"Job": {each for each in needed if pack(each) in pending}}
+            ready, waiting = await run_in_turns(window.split(lacking))
             counts = await insert_rows(session, {table: [item.row for item in ready]}, all_new=all_new)
             new += counts.get(table, 0)
             pending.difference_update(pack(item.id) for item in items)

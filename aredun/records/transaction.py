@@ -1,0 +1,163 @@
+"""One transaction of records: their rows, in the order of their keys, and what follows from them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final
+
+from aredun.database.record_rows import get_existing, insert_rows, write_new
+from aredun.database.turns import iter_parts, run_in_turns
+from aredun.models import Argument, CallEdge
+from aredun.record_fields import KINDS
+from aredun.records.derive import derive_evaluations, derive_subtree_tasks, get_facts, update_current
+from aredun.records.window import STEP, collect_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.database import Database
+    from aredun.record_fields import ParsedRecord, Row
+    from aredun.records.derive import CallFacts
+    from aredun.value_store import ValueStore
+
+_KEY_SIZES: Final = {
+    "tag_edit": 2,
+    "subvalue": 2,
+    "argument_result": 2,
+    "call_edge": 3,
+}
+# The tables of what belongs to a call node.
+_CALL_TABLES: Final[tuple[str, ...]] = ("argument", "argument_result", "call_edge")
+_MAIN_TABLES: Final = tuple(kind.table for kind in KINDS.values())
+
+
+@dataclass(slots=True)
+class Draft:
+    """What a transaction is to write.
+
+    Attributes
+    ----------
+    size : int
+        Number of records.
+    rows : dict
+        Sorted rows by table, without those of `parts`.
+    parts : dict
+        Sorted rows of what belongs to call nodes, by table.
+    calls : list of CallFacts
+        The call nodes, children before their parents.
+    """
+
+    size: int
+    rows: dict[str, list[Row]]
+    parts: dict[str, list[Row]]
+    calls: list[CallFacts]
+
+
+async def draft(items: Sequence[ParsedRecord], value_store: ValueStore | None, min_size: int) -> Draft:
+    """Prepare the writing of records; the bytes of large values go into the value store.
+
+    Parameters
+    ----------
+    items : sequence of ParsedRecord
+        In an order in which each comes after what it needs, if that is not in the database.
+    value_store : ValueStore, optional
+        Takes the bytes of values of at least `min_size` bytes.
+    """
+    made = await run_in_turns(_draft(items))
+    if value_store is not None:
+        made.rows["value"] = await _store_large(made.rows.get("value", []), value_store, min_size)
+    return made
+
+
+def _draft(items: Sequence[ParsedRecord]) -> Generator[None, None, Draft]:
+    rows: dict[str, list[Row]] = {}
+    calls: list[CallFacts] = []
+    for part in iter_parts(items, STEP):
+        for table, more in collect_rows(part).items():
+            rows.setdefault(table, []).extend(more)
+        calls += [get_facts(item) for item in part if item.kind == "CallNode"]
+        yield
+    for table, own in rows.items():
+        # Jobs stay in the order of their parents: nobody else inserts them in another one.
+        if table != "job":
+            own.sort(key=itemgetter(*range(_KEY_SIZES.get(table, 1))))
+            yield
+    parts = {table: rows.pop(table) for table in _CALL_TABLES if table in rows}
+    return Draft(len(items), rows, parts, calls)
+
+
+async def write_draft(database: Database, made: Draft, evaluations: Iterable[Row] = ()) -> int:
+    """Write what was prepared in one transaction, with what follows from it; return how many were new.
+
+    Parameters
+    ----------
+    database : Database
+        Where to write.
+    made : Draft
+        What to write.
+    evaluations : iterable of Row
+        Rows of `evaluation` that are known, and count more than what follows from the calls.
+    """
+    rows, parts, calls = made.rows, made.parts, made.calls
+    types = {row[0]: row[1] for row in rows.get("value", ())}
+    tags = [row[0] for row in rows.get("tag", ())] + [row[0] for row in rows.get("tag_edit", ())]
+
+    async def operation(session: AsyncSession, all_new: bool) -> int:
+        new = await insert_rows(session, rows, all_new=all_new)
+        if parts:
+            known = new.get("call_node", 0) < len(calls)
+            own = await _drop_known(session, parts) if known else parts
+            await insert_rows(session, own, all_new=all_new)
+        if calls:
+            tasks = await derive_subtree_tasks(session, calls)
+            await insert_rows(session, {"call_subtree_task": tasks}, all_new=all_new)
+            steps = {row[0]: row for row in await derive_evaluations(session, calls, types)}
+            steps |= {row[0]: row for row in evaluations}
+            # Other calls may have the same: these are not the records' own.
+            await insert_rows(session, {"evaluation": sorted(steps.values())})
+        if tags:
+            await update_current(session, tags)
+        return sum(new.get(table, 0) for table in _MAIN_TABLES)
+
+    return await write_new(database, operation)
+
+
+async def _drop_known(session: AsyncSession, parts: dict[str, list[Row]]) -> dict[str, list[Row]]:
+    """Return the parts of those call nodes that have none yet.
+
+    redun exports a call's children in no certain order, and an edge's place in it is part of its key: added
+    to the edges that are there, they would double the children. Call nodes come with all of their parts, so
+    one that was there has them; on PostgreSQL those of another writer are seen once its call nodes are.
+    """
+    arguments = parts.get("argument", [])
+    edges = parts.get("call_edge", [])
+    known = await get_existing(session, Argument.call_hash, {row[1] for row in arguments})
+    known |= await get_existing(session, CallEdge.parent_id, {row[0] for row in edges})
+    known_arguments = {row[0] for row in arguments if row[1] in known}
+    return {
+        "argument": [row for row in arguments if row[1] not in known],
+        "argument_result": [row for row in parts.get("argument_result", ()) if row[0] not in known_arguments],
+        "call_edge": [row for row in edges if row[0] not in known],
+    }
+
+
+async def _store_large(rows: Sequence[Row], value_store: ValueStore, min_size: int) -> list[Row]:
+    """Put the bytes of large values into the value store; return the rows with placeholders."""
+    limit = asyncio.Semaphore(8)
+    kept = list(rows)
+
+    async def store(index: int, row: Row) -> None:
+        async with limit:
+            await value_store.put(row[0], row[3])
+        kept[index] = (*row[:3], b"")
+
+    async with asyncio.TaskGroup() as group:
+        for index, row in enumerate(rows):
+            if row[3] and sys.getsizeof(row[3]) >= min_size:
+                group.create_task(store(index, row))
+    return kept
