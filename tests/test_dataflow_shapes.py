@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 from redun.backends import db as redun_db
@@ -11,7 +12,6 @@ from redun.backends import db as redun_db
 from aredun.dataflow import CallNodeRef, CallNodeValue, TaskRef, ValueRef, walk_dataflow
 from aredun.dataflow.nodes import get_identity
 from tests.support.dataflow import (
-    Graph,
     check_edges,
     identify,
     make_chains,
@@ -20,6 +20,14 @@ from tests.support.dataflow import (
     make_shared_upstream,
     make_wide_call,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.dataflow import Graph
+
+# Graphs are made when a test runs: every worker collects all the tests.
+MakeGraph: TypeAlias = "Callable[[], tuple[Graph, str]]"
 
 
 async def walk(backend: Any, start: Any) -> tuple[int, int]:
@@ -37,39 +45,41 @@ def allowed_statements(edges: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("graph", "start"),
+    "make_graph",
     [
-        make_chains(5, 7),
-        make_chains(1, 40),
-        make_chains(40, 1),
-        make_shared_upstream(12, 3, 30),
-        make_equal_fan(40),
-        make_popular_value(50),
+        partial(make_chains, 5, 7),
+        partial(make_chains, 1, 40),
+        partial(make_chains, 40, 1),
+        partial(make_shared_upstream, 12, 3, 30),
+        partial(make_equal_fan, 40),
+        partial(make_popular_value, 50),
     ],
     ids=["chains", "deep", "wide", "shared", "equal", "popular"],
 )
 async def test_small_ones_have_the_edges_of_redun(
-    backend: Any, redun_backend: Any, graph: Graph, start: str
+    backend: Any, redun_backend: Any, make_graph: MakeGraph
 ) -> None:
+    graph, start = make_graph()
     graph.insert(redun_backend)
     assert await check_edges(backend, redun_backend, [redun_backend.session.get(redun_db.Value, start)])
 
 
 @pytest.mark.parametrize(
-    ("graph", "start", "edges"),
+    ("make_graph", "edges"),
     [
-        (*make_chains(100, 10), 5_102),
-        (*make_chains(2, 500), 5_004),
-        (*make_chains(2_000, 5), 52_002),
-        (*make_chains(2, 5_000), 50_004),
-        (*make_shared_upstream(2_000, 5, 2_000), None),
-        (*make_equal_fan(2_000), None),
+        (partial(make_chains, 100, 10), 5_102),
+        (partial(make_chains, 2, 500), 5_004),
+        (partial(make_chains, 2_000, 5), 52_002),
+        (partial(make_chains, 2, 5_000), 50_004),
+        (partial(make_shared_upstream, 2_000, 5, 2_000), None),
+        (partial(make_equal_fan, 2_000), None),
     ],
     ids=["100 chains of 10", "2 chains of 500", "2,000 chains of 5", "2 chains of 5,000", "shared", "equal"],
 )
 async def test_few_statements(
-    backend: Any, redun_backend: Any, graph: Graph, start: str, edges: int | None
+    backend: Any, redun_backend: Any, make_graph: MakeGraph, edges: int | None
 ) -> None:
+    graph, start = make_graph()
     graph.insert(redun_backend)
     found, statements = await walk(backend, ValueRef(start))
     assert edges is None or found == edges

@@ -39,8 +39,14 @@ class SortedSet(set[Any]):
         return SortedSet(super().intersection(*others))
 
 
-def settle_rows(rows: Any, name: str, owner: Any) -> Any:
+def settle_rows(owner: Any, name: str) -> Any:
     """Return related rows in a fixed order, where redun takes them as the database happens to give them."""
+    if name == "parents" and isinstance(owner, CallNode):
+        # Calls of equal order have none among themselves. The edges are asked for once, redun's `parents`
+        # every time.
+        edges = sorted(owner.parent_edges, key=lambda edge: (edge.call_order, edge.parent_id))
+        return [edge.parent_node for edge in edges]
+    rows = getattr(owner, name)
     if name == "upstream":
         return sorted(rows, key=_order)
     if name == "arguments":
@@ -49,10 +55,6 @@ def settle_rows(rows: Any, name: str, owner: Any) -> Any:
         )
     if name == "jobs":
         return sorted(rows, key=lambda job: str(job.id))
-    if isinstance(owner, CallNode):
-        # Its parents: calls of equal order have none among themselves.
-        edges = sorted(owner.parent_edges, key=lambda edge: (edge.call_order, edge.parent_id))
-        return [edge.parent_node for edge in edges]
     return rows
 
 
@@ -61,7 +63,7 @@ class _Settle(ast.NodeTransformer):
         self.generic_visit(node)
         if node.attr not in ("upstream", "arguments", "jobs", "parents"):
             return node
-        arguments = [node, ast.Constant(node.attr), node.value]
+        arguments = [node.value, ast.Constant(node.attr)]
         return ast.Call(func=ast.Name("settle_rows", ast.Load()), args=arguments, keywords=[])
 
     def visit_SetComp(self, node: ast.SetComp) -> ast.AST:
