@@ -186,12 +186,11 @@ class Copier:
         async with asyncio.TaskGroup() as group:
             for index in range(len(parts)):
                 group.create_task(ask(index))
-        missing = [
-            key
-            for part, present in zip(parts, found, strict=True)
-            for key in part
-            if unpack(key) not in present
-        ]
+        missing: list[Key] = []
+        turns = TimedTurns()
+        for part, present in zip(parts, found, strict=True):
+            missing += [key for key in part if unpack(key) not in present]
+            await turns.pause()
         self._step(len(keys) - len(missing))
         return missing
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import aliased
 
 from aredun.column_types import in_parameter
 from aredun.database.record_rows import plain, select_column
+from aredun.database.turns import TimedTurns, iter_parts
 from aredun.models import (
     Argument,
     ArgumentResult,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 # Ids that one statement asks for.
 STEP: Final = 2000
+# Rows that are looked at before the clock is.
+AT_ONCE: Final = 250
 # Jobs of executions that are walked and copied together; a larger execution goes alone.
 GROUP_JOBS: Final = 4000
 
@@ -74,6 +77,7 @@ class Walker:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._turns = TimedTurns()
         self._seen = {
             kind: KeySet() for kind in ("Execution", "Job", "CallNode", "Value", "Tag", "Evaluation")
         }
@@ -168,12 +172,14 @@ class Walker:
             new = [each for each in new if self._seen["Execution"].add(each)]
             plan.executions.extend(map(pack, new))
             rows = await self._read(_JOBS, new)
-            for job_id, task_hash, call_hash, start_time in rows:
-                if self._seen["Job"].add(job_id):
-                    found.append((start_time, pack(job_id)))
-                tasks.add(task_hash)
-                if call_hash is not None:
-                    calls[call_hash] = None
+            for part in iter_parts(rows, AT_ONCE):
+                for job_id, task_hash, call_hash, start_time in part:
+                    if self._seen["Job"].add(job_id):
+                        found.append((start_time, pack(job_id)))
+                    tasks.add(task_hash)
+                    if call_hash is not None:
+                        calls[call_hash] = None
+                await self._turns.pause()
             waiting.extend(row[0] for row in await self._read(_RELATED, new))
         found.sort(key=itemgetter(0))
         plan.jobs.extend(key for _, key in found)
@@ -197,11 +203,13 @@ class Walker:
             if not new:
                 continue
             evaluations: list[str] = []
-            for call_hash, task_hash, args_hash, value_hash, timestamp in await self._read(_CALLS, new):
-                found.append((timestamp, pack(call_hash)))
-                values.add(task_hash)
-                values.add(value_hash)
-                evaluations.append(hash_evaluation(task_hash, args_hash))
+            for part in iter_parts(await self._read(_CALLS, new), AT_ONCE):
+                for call_hash, task_hash, args_hash, value_hash, timestamp in part:
+                    found.append((timestamp, pack(call_hash)))
+                    values.add(task_hash)
+                    values.add(value_hash)
+                    evaluations.append(hash_evaluation(task_hash, args_hash))
+                await self._turns.pause()
             cached.update(row[0] for row in await self._read(_STEPS, evaluations))
             values.update(row[0] for row in await self._read(_ARGUMENTS, new))
             seen = self._seen["CallNode"]
@@ -224,6 +232,7 @@ class Walker:
         waiting = deque(values)
         while waiting:
             new = [waiting.popleft() for _ in range(min(len(waiting), STEP))]
+            await self._turns.pause()
             new = [each for each in new if self._seen[kind].add(each)]
             plan.values.extend(map(pack, new))
             for parent, child in await self._read(_SUBVALUES, new):
@@ -253,6 +262,7 @@ class Walker:
             return await self._database.fetch(statement, {})
         rows: list[Row] = []
         for start in range(0, len(ids), STEP):
+            await self._turns.pause()
             rows += await self._database.fetch(statement, {"ids": ids[start : start + STEP]})
         return rows
 
