@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from aredun.database import Coalescer
-from aredun.database.turns import ANSWERS_AT_ONCE
+from aredun.database.turns import ANSWERS_AT_ONCE, TURN_SECONDS, TimedTurns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -32,6 +33,10 @@ class _Clock:
 
     def note(self) -> None:
         self._woken.append(self.turn)
+
+    @property
+    def count(self) -> int:
+        return len(self._woken)
 
     @property
     def busiest(self) -> int:
@@ -86,6 +91,30 @@ async def test_callers_who_are_answered_in_turns_write_together(backend: RedunBa
     await asyncio.gather(*map(work, range(CALLERS)))
     # One group a round; on a busy machine a group may break in two.
     assert backend.database.counts.commits - before <= 2 * rounds
+
+
+def _take_a_turn() -> None:
+    time.sleep(TURN_SECONDS)
+
+
+async def test_tasks_that_work_in_turns_take_them_one_after_the_other() -> None:
+    """However many there are; one that is cancelled while it waits keeps nobody waiting."""
+    async with _running_clock() as clock:
+
+        async def work() -> None:
+            turns = TimedTurns()
+            for _ in range(5):
+                _take_a_turn()
+                await turns.pause()
+                clock.note()
+
+        tasks = [asyncio.create_task(work()) for _ in range(10)]
+        await asyncio.sleep(0)
+        for task in tasks[::3]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert clock.count == 5 * len([task for task in tasks if not task.cancelled()])
+    assert clock.busiest == 1
 
 
 async def test_a_group_of_questions_is_never_empty() -> None:

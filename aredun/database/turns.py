@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence, Sized
@@ -55,8 +57,40 @@ def free_lock() -> None:
     sleep(LOCK_SECONDS)
 
 
+_Waiting = deque["asyncio.Future[None]"]
+
+# Who waits for a turn, by event loop.
+_waiting: WeakKeyDictionary[asyncio.AbstractEventLoop, _Waiting] = WeakKeyDictionary()
+
+
+async def _wait_turn() -> None:
+    """Wait until it is the caller's turn."""
+    loop = asyncio.get_running_loop()
+    waiting = _waiting.setdefault(loop, deque())
+    future = loop.create_future()
+    waiting.append(future)
+    if len(waiting) == 1:
+        loop.call_soon(_wake_next, loop, waiting)
+    await future
+
+
+def _wake_next(loop: asyncio.AbstractEventLoop, waiting: _Waiting) -> None:
+    while waiting:
+        future = waiting.popleft()
+        # One that was cancelled takes no turn.
+        if not future.done():
+            future.set_result(None)
+            break
+    if waiting:
+        loop.call_soon(_wake_next, loop, waiting)
+
+
 class TimedTurns:
-    """Lets the loop run on whenever the time of one turn is over."""
+    """Lets the loop run on whenever the time of one turn is over.
+
+    However many tasks work so, one of them goes on in each turn of the loop, in the order in which they
+    paused: turns that are short each would be a long one together.
+    """
 
     __slots__ = ("_end",)
 
@@ -67,7 +101,7 @@ class TimedTurns:
         """Go on at once, or in the next turn if this one has taken long enough."""
         if monotonic() >= self._end:
             free_lock()
-            await asyncio.sleep(0)
+            await _wait_turn()
             self._end = monotonic() + TURN_SECONDS
 
 
