@@ -107,7 +107,7 @@ class PostgresGraphDialect(GraphDialect):
     def bind(self, name: str, rows: Sequence[Sequence[str | None]], width: int) -> dict[str, Any]:
         """See `GraphDialect.bind`.
 
-        Of an array the driver asks every item whether it is an array itself: JSON takes a tenth of that.
+        Of an array the driver asks every item whether it is an array itself; JSON it sends as it is.
         """
         return {f"{name}_{n}": _dump([row[n] for row in rows]) for n in range(width)}
 
