@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aredun.backend import RedunBackendDb
+    from aredun.scheduler import Scheduler
     from tests.support.call_graphs import RecordedRepository
 
 
@@ -169,3 +170,12 @@ def redun_backend(database_url: str) -> Iterator[Any]:
     yield original
     original.session.close()
     original.engine.dispose()
+
+
+@pytest.fixture
+async def scheduler(backend: RedunBackendDb) -> AsyncIterator[Scheduler]:
+    """An open scheduler on `backend`."""
+    from aredun.scheduler import Scheduler
+
+    async with Scheduler(backend) as scheduler:
+        yield scheduler

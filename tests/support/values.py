@@ -224,3 +224,13 @@ nested_pairs: st.SearchStrategy[Pair] = st.recursive(
     ),
     max_leaves=8,
 )
+
+
+def make_pair(func: Any, **options: Any) -> tuple[aredun.values.TaskValue, Any]:
+    """Make a task of both engines from one function."""
+    names = ("name", "namespace", "version", "compat", "script", "hash_includes", "source")
+    own = {name: options.pop(name) for name in names if name in options}
+    return (
+        aredun.values.TaskValue(func, task_options_base=dict(options), **own),
+        redun_task_module.Task(func, task_options_base=dict(options), **own),
+    )
