@@ -417,11 +417,15 @@ class Copier:
         """Refuse an execution that the destination does not take, and name its jobs that no text can be."""
         reason = f"was refused by the destination: {shorten(str(error))}"
         self._refuse_id("Execution", execution_id, reason)
+        unread = set(jobs)
         async for items in self._read_ahead("Job", jobs):
+            unread.difference_update(pack(item.id) for item in items)
             for item in items:
                 texts = [cell for cell in item.row if isinstance(cell, str)]
                 if list_storable(texts) != texts:
                     self._refuse_id("Job", item.id, "holds text that not every database can hold")
+        for record_id in unpack_all(sorted(unread, key=str)):
+            self._refuse_id("Job", record_id, "is not at the source, or has an id that cannot be asked for")
 
     async def _insert(
         self, session: AsyncSession, kind: str, keys: Sequence[Key], refused: set[str], *, all_new: bool
