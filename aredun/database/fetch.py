@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from functools import partial
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as AsyncpgDialect
 from sqlalchemy.dialects.sqlite.aiosqlite import dialect as AiosqliteDialect
 
 from aredun.column_types import ShortBinary
+from aredun.database.text_rows import iter_rows, select_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 
 # Connections that a server's read lane keeps; what comes meanwhile is gathered into the next reads.
 READ_CONNECTIONS = 2
-
-# Between the rows of an answer that comes as one text, and the characters of it that are decoded in one turn
-# of the event loop.
-_SEPARATOR = "\x1e"
-_TEXT_CHUNK = 50_000
 
 
 class _Compiled:
@@ -66,43 +61,29 @@ class _Compiled:
 
 
 class _CompiledText:
-    """A statement for sqlite whose rows come as one text.
-
-    A row by itself costs the driver's thread a turn with the interpreter's lock: while the event loop is
-    busy that takes up to five milliseconds, whatever the row.
-    """
+    """A statement for sqlite whose rows come as one text (see `aredun.database.text_rows`)."""
 
     def __init__(self, rows: _Compiled, types: Sequence[sa.types.TypeEngine[Any]]) -> None:
         self._rows = rows
-        names = [f"c{place}" for place in range(len(types))]
         self._binary = [place for place, kind in enumerate(types) if isinstance(kind, ShortBinary)]
-        cells = list(names)
-        for place in self._binary:
-            cells[place] = f"iif({names[place]} IS NULL, NULL, hex({names[place]}))"
-        self.text = (
-            f"WITH f({', '.join(names)}) AS ({rows.text})"
-            f" SELECT group_concat(json_array({', '.join(cells)}), char({ord(_SEPARATOR)})) FROM f"
-        )
+        self.text = select_text(rows.text, len(types), self._write_cell)
 
     @staticmethod
     def can_hold(types: Sequence[sa.types.TypeEngine[Any]]) -> bool:
         """Tell whether JSON holds such cells as they are: not bytes, and sqlite cuts floats to 15 digits."""
         return not any(isinstance(kind, sa.LargeBinary | sa.Float) for kind in types)
 
-    def decode(self, text: str | None) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the rows of a text, so many at a time as one turn of the event loop may take."""
-        begin, length = 0, len(text or "")
-        while text and begin < length:
-            # Control characters are escaped within JSON: none of them is a separator.
-            end = text.find(_SEPARATOR, begin + _TEXT_CHUNK)
-            end = length if end < 0 else end
-            rows = orjson.loads(f"[{text[begin:end].replace(_SEPARATOR, ',')}]")
+    def _write_cell(self, place: int, name: str) -> str:
+        return f"iif({name} IS NULL, NULL, hex({name}))" if place in self._binary else name
+
+    def iter_rows(self, text: str | None) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the rows of an answer, so many at a time as one turn of the event loop may take."""
+        for rows in iter_rows(text):
             for place in self._binary:
                 for row in rows:
                     if row[place] is not None:
                         row[place] = bytes.fromhex(row[place])
             yield self._rows.convert(rows)
-            begin = end + 1
 
 
 def _bind_processor(column_type: Any, dialect: Any) -> Callable[[Any], Any] | None:
@@ -156,21 +137,25 @@ class SqliteReadLane:
         if compiled is None:
             compiled = self._compiled[statement] = self._compile(statement)
         in_rows, in_text = compiled
-        driver = await self._connect()
         bound = in_rows.bind(parameters)
-        if in_text is None:
-            return in_rows.convert(await driver.hop(partial(_fetch_all, in_rows.text, bound)))
-        try:
-            found = await driver.hop(partial(_fetch_all, in_text.text, bound))
-        except sqlite3.DataError:
-            # Longer than a text may be: a gigabyte.
-            return in_rows.convert(await driver.hop(partial(_fetch_all, in_rows.text, bound)))
+        # A text longer than a gigabyte is refused: rows have no such bound.
+        with suppress(sqlite3.DataError):
+            if in_text is not None:
+                return await self._fetch_text(in_text, bound)
+        return in_rows.convert(await self._fetch_all(in_rows.text, bound))
+
+    async def _fetch_text(self, statement: _CompiledText, bound: Sequence[Any]) -> list[tuple[Any, ...]]:
+        ((text,),) = await self._fetch_all(statement.text, bound)
         rows: list[tuple[Any, ...]] = []
-        for part in in_text.decode(found[0][0]):
+        for part in statement.iter_rows(text):
             if rows:
                 await asyncio.sleep(0)
             rows += part
         return rows
+
+    async def _fetch_all(self, statement: str, bound: Sequence[Any]) -> list[Any]:
+        driver = await self._connect()
+        return await driver.hop(lambda raw: raw.execute(statement, bound).fetchall())
 
     def _compile(self, statement: sa.SelectBase) -> tuple[_Compiled, _CompiledText | None]:
         in_rows = _Compiled(statement, self._dialect)
@@ -185,10 +170,6 @@ class SqliteReadLane:
         if self._opening is not None:
             opening, self._opening = self._opening, None
             await (await opening).close()
-
-
-def _fetch_all(statement: str, parameters: Sequence[Any], raw: sqlite3.Connection) -> list[Any]:
-    return raw.execute(statement, parameters).fetchall()
 
 
 class PostgresReadLane:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from aredun.database.text_rows import iter_rows, select_text
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
 
-# Decoded before others get the event loop: rows, or characters.
+# Rows that are handed out before others get the event loop.
 _ROW_CHUNK = 500
-_TEXT_CHUNK = 50_000
-_SEPARATOR = "\x1e"
 
 
 class GraphDialect:
@@ -68,25 +68,11 @@ class GraphDialect:
     ) -> AsyncGenerator[Sequence[Sequence[Any]], None]:
         """Yield the rows of a statement with `width` columns, so many at a time as one turn of the event loop
         may take.
-
-        All rows come as one text: a row by itself costs the driver's thread a turn with the interpreter,
-        and the event loop one as well.
         """
-        columns = ", ".join(f"c{n}" for n in range(width))
-        text = (
-            f"WITH f({columns}) AS ({statement}) SELECT group_concat(json_array({columns}), char(30)) FROM f"
-        )
-        found: str | None = await session.scalar(sa.text(text), parameters)
-        if found is None:
-            return
-        begin = 0
-        while begin < len(found):
-            # JSON has no such character within: control characters are escaped.
-            end = found.find(_SEPARATOR, begin + _TEXT_CHUNK)
-            end = len(found) if end < 0 else end
-            yield json.loads(f"[{found[begin:end].replace(_SEPARATOR, ',')}]")
+        found: str | None = await session.scalar(sa.text(select_text(statement, width)), parameters)
+        for rows in iter_rows(found):
+            yield rows
             await asyncio.sleep(0)
-            begin = end + 1
 
 
 class PostgresGraphDialect(GraphDialect):
