@@ -18,8 +18,10 @@ ANSWERS_AT_ONCE = 10
 # Rows that are put together in one turn, and calls whose rows are worked out.
 ROWS_AT_ONCE = 500
 DRAFTS_AT_ONCE = 50
-# Seconds after which a turn ends whose work is not counted.
+# Seconds after which a turn ends whose work is not counted, and rows or records of which the clock is looked
+# at once.
 TURN_SECONDS = 0.001
+ITEMS_PER_LOOK = 250
 # Seconds between turns in which the interpreter's lock is free. The loop lets go of it when it looks for
 # events, but not for long enough for a driver's thread to wake up and take it.
 LOCK_SECONDS = 0.00002
@@ -52,7 +54,7 @@ class Turns:
             await asyncio.sleep(0)
 
 
-def free_lock() -> None:
+def _free_lock() -> None:
     """Leave the interpreter's lock to other threads for a moment, some 0.1 ms."""
     sleep(LOCK_SECONDS)
 
@@ -100,7 +102,7 @@ class TimedTurns:
     async def pause(self) -> None:
         """Go on at once, or in the next turn if this one has taken long enough."""
         if monotonic() >= self._end:
-            free_lock()
+            _free_lock()
             await _wait_turn()
             self._end = monotonic() + TURN_SECONDS
 
@@ -120,7 +122,7 @@ async def run_in_turns(steps: Generator[None, None, T]) -> T:
         await turns.pause()
 
 
-def iter_parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def iter_parts(items: Sequence[T], size: int = ITEMS_PER_LOOK) -> Iterator[Sequence[T]]:
     """Yield all items in parts of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha512
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.record_fields import ParsedRecord, Row
-
-# Calls that are looked at before the clock is.
-_STEP: Final = 250
 
 
 class CallFacts:
@@ -49,8 +46,7 @@ class CallFacts:
 
 def get_facts(record: ParsedRecord) -> CallFacts:
     """Return what is known of the call node that a record is."""
-    children = [edge[1] for edge in record.get_rows("call_edge")]
-    return CallFacts(record.row, children, record.is_whole)
+    return CallFacts(record.row, [edge[1] for edge in record.get_rows("call_edge")], record.is_whole)
 
 
 async def derive_subtree_tasks(session: AsyncSession, calls: Sequence[CallFacts]) -> list[Row]:
@@ -72,7 +68,7 @@ async def derive_subtree_tasks(session: AsyncSession, calls: Sequence[CallFacts]
     rows: list[Row] = []
     alone: dict[str, frozenset[str]] = {}
     turns = TimedTurns()
-    for part in iter_parts(calls, _STEP):
+    for part in iter_parts(calls):
         for call in part:
             if not call.children and call.is_whole:
                 # Most calls; those of one task share a set.
@@ -137,7 +133,7 @@ async def derive_evaluations(
         errors.update((await session.execute(statement)).scalars())
     rows: dict[str, Row] = {}
     turns = TimedTurns()
-    for part in iter_parts(sorted(leaves, key=itemgetter(5), reverse=True), _STEP):
+    for part in iter_parts(sorted(leaves, key=itemgetter(5), reverse=True)):
         for _, _, task_hash, args_hash, value_hash, _ in part:
             if value_hash not in errors:
                 eval_hash = hash_evaluation(task_hash, args_hash)

@@ -13,7 +13,7 @@ from aredun.database.turns import iter_parts, run_in_turns
 from aredun.models import Argument, CallEdge
 from aredun.record_fields import KINDS
 from aredun.records.derive import derive_evaluations, derive_subtree_tasks, get_facts, update_current
-from aredun.records.window import STEP, collect_rows
+from aredun.records.window import collect_rows
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
@@ -42,8 +42,6 @@ class Draft:
 
     Attributes
     ----------
-    size : int
-        Number of records.
     rows : dict
         Sorted rows by table, without those of `parts`.
     parts : dict
@@ -52,7 +50,6 @@ class Draft:
         The call nodes, children before their parents.
     """
 
-    size: int
     rows: dict[str, list[Row]]
     parts: dict[str, list[Row]]
     calls: list[CallFacts]
@@ -77,7 +74,7 @@ async def draft(items: Sequence[ParsedRecord], value_store: ValueStore | None, m
 def _draft(items: Sequence[ParsedRecord]) -> Generator[None, None, Draft]:
     rows: dict[str, list[Row]] = {}
     calls: list[CallFacts] = []
-    for part in iter_parts(items, STEP):
+    for part in iter_parts(items):
         for table, more in collect_rows(part).items():
             rows.setdefault(table, []).extend(more)
         calls += [get_facts(item) for item in part if item.kind == "CallNode"]
@@ -88,7 +85,7 @@ def _draft(items: Sequence[ParsedRecord]) -> Generator[None, None, Draft]:
             own.sort(key=itemgetter(*range(_KEY_SIZES.get(table, 1))))
             yield
     parts = {table: rows.pop(table) for table in _CALL_TABLES if table in rows}
-    return Draft(len(items), rows, parts, calls)
+    return Draft(rows, parts, calls)
 
 
 async def write_draft(database: Database, made: Draft, evaluations: Iterable[Row] = ()) -> int:

@@ -61,9 +61,6 @@ _ById = dict[str, ParsedRecord]
 
 _Parts = tuple[list[ParsedRecord], list[ParsedRecord]]
 
-# Records that are looked at in one step.
-STEP: Final = 250
-
 
 class Window:
     """Records that are looked at together, one per id."""
@@ -98,7 +95,7 @@ class Window:
         """Return, in steps, what the records need that is not among them: ids by kind."""
         missing: dict[str, set[str]] = defaultdict(set)
         for own in self._items.values():
-            for items in iter_parts(list(own.values()), STEP):
+            for items in iter_parts(list(own.values())):
                 for table, rows in collect_rows(items).items():
                     for place, kind in REFERENCES.get(table, ()):
                         missing[kind].update(map(itemgetter(place), rows))
@@ -154,7 +151,7 @@ def _part(items: list[ParsedRecord], missing: dict[str, set[str]]) -> Generator[
     blocked = yield from _find_blocked(items, missing)
     ready: list[ParsedRecord] = []
     waiting: list[ParsedRecord] = []
-    for part in iter_parts(items, STEP):
+    for part in iter_parts(items):
         for item in part:
             (waiting if (item.kind, item.id) in blocked else ready).append(item)
         yield
@@ -165,7 +162,7 @@ def _find_blocked(
     items: Sequence[ParsedRecord], missing: dict[str, set[str]]
 ) -> Generator[None, None, set[Need]]:
     users: dict[Need, list[ParsedRecord]] = defaultdict(list)
-    for part in iter_parts(items, STEP):
+    for part in iter_parts(items):
         for item in part:
             for need in item.needs:
                 users[need].append(item)
@@ -202,7 +199,7 @@ def arrange(
         All of the records; by kind the ids of one or more of each circle of records that need each other.
     """
     by_kind: dict[str, list[ParsedRecord]] = defaultdict(list)
-    for items_part in iter_parts(items, STEP):
+    for items_part in iter_parts(items):
         for item in items_part:
             by_kind[item.kind].append(item)
         yield
@@ -233,7 +230,7 @@ def _order_kind(
 ) -> Generator[None, None, list[ParsedRecord]]:
     by_id = {item.id: item for item in items}
     ordered: dict[str, ParsedRecord] = {}
-    for part in iter_parts(items, STEP):
+    for part in iter_parts(items):
         for item in part:
             if item.id in ordered:
                 continue

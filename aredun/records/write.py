@@ -13,7 +13,7 @@ from aredun.record_fields import KINDS, ParsedRecord, shorten
 from aredun.records.read import iter_batches
 from aredun.records.spool import Spool
 from aredun.records.transaction import draft, write_draft
-from aredun.records.window import STEP, Window, parse_items
+from aredun.records.window import Window, parse_items
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Generator, Iterable, Sequence
@@ -279,7 +279,7 @@ class RecordWriter:
 
     def _expect(self, items: Sequence[ParsedRecord]) -> Generator[None, None, None]:
         """Take note, in steps, of what is being written."""
-        for part in iter_parts(items, STEP):
+        for part in iter_parts(items):
             for item in part:
                 for kind, record_id in item.provides():
                     self._coming.setdefault(kind, set()).add(record_id)

@@ -444,9 +444,10 @@ class Copier:
             counts = await insert_rows(session, {table: [item.row for item in ready]}, all_new=all_new)
             new += counts.get(table, 0)
             pending.difference_update(pack(item.id) for item in items)
-        for record_id in [*unpack_all(sorted(pending, key=str)), *(item.id for item in waiting)]:
+        lost = [*unpack_all(sorted(pending, key=str)), *(item.id for item in waiting)]
+        if lost:
             # The execution would not be whole.
-            name = f"{kind} {shorten(record_id, 80)}"
+            name = f"{kind} {shorten(lost[0], 80)}"
             raise ValueError(f"{name} is not at the source, or what it needs is not, or needs it in turn")
         return new
 

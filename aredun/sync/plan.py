@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 # Ids that one statement asks for.
 STEP: Final = 2000
-# Rows that are looked at before the clock is.
-AT_ONCE: Final = 250
 # Jobs of executions that are walked and copied together; a larger execution goes alone.
 GROUP_JOBS: Final = 4000
 
@@ -172,7 +170,7 @@ class Walker:
             new = [each for each in new if self._seen["Execution"].add(each)]
             plan.executions.extend(map(pack, new))
             rows = await self._read(_JOBS, new)
-            for part in iter_parts(rows, AT_ONCE):
+            for part in iter_parts(rows):
                 for job_id, task_hash, call_hash, start_time in part:
                     if self._seen["Job"].add(job_id):
                         found.append((start_time, pack(job_id)))
@@ -203,7 +201,7 @@ class Walker:
             if not new:
                 continue
             evaluations: list[str] = []
-            for part in iter_parts(await self._read(_CALLS, new), AT_ONCE):
+            for part in iter_parts(await self._read(_CALLS, new)):
                 for call_hash, task_hash, args_hash, value_hash, timestamp in part:
                     found.append((timestamp, pack(call_hash)))
                     values.add(task_hash)
