@@ -66,6 +66,10 @@ def translate_error(error: Exception) -> Exception:
     return translated
 
 
+def _is_same_file(here: Path, there: Path) -> bool:
+    return here.exists() and there.exists() and here.samefile(there)
+
+
 class Database:
     """A database, open for one event loop.
 
@@ -148,6 +152,18 @@ class Database:
     def file_path(self) -> Path | None:
         """The file of the database (that which stands for `:memory:` too), None for a server."""
         return self._file.path if self._file is not None else None
+
+    async def is_same(self, other: Database) -> bool:
+        """Tell whether another one is this database, however either was spelled."""
+        if other is self:
+            return True
+        here, there = self.file_path, other.file_path
+        if here is not None and there is not None:
+            return await asyncio.to_thread(_is_same_file, here, there)
+        if here is not None or there is not None:
+            return False
+        identities = [await each.fetch(postgresql.IDENTITY, {}) for each in (self, other)]
+        return identities[0] == identities[1]
 
     def create_folder(self) -> None:
         """Create the folder that the file of the database is to be in (blocks: call it in a thread)."""

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 APPLICATION_NAME = "aredun"
 # Where writers announce that jobs have changed.
 CHANNEL = "aredun_changes"
+# Which database this is: when the server started, to the microsecond, and the database's number on it.
+IDENTITY = (
+    sa.select(sa.func.pg_postmaster_start_time(), sa.column("oid"))
+    .select_from(sa.table("pg_database"))
+    .where(sa.column("datname") == sa.func.current_database())
+)
 
 
 def create_engine(config: BackendConfig) -> AsyncEngine:

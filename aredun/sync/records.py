@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, Protocol
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aredun.errors import UsageError
 from aredun.sync.copy import Copier, Destination
@@ -15,7 +13,6 @@ from aredun.sync.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable
-    from pathlib import Path
 
     from aredun.database import Database
     from aredun.sync.plan import Plan
@@ -87,7 +84,7 @@ async def sync_records(
     """
     if workers < 1 or batch_size < 1:
         raise UsageError(f"workers and batch_size must be at least 1, not {workers} and {batch_size}")
-    if src.database is dst.database or await _is_same(src, dst):
+    if await src.database.is_same(dst.database):
         raise UsageError("a repository cannot be synced with itself: source and destination are the same")
     roots = None
     if root_ids is not None:
@@ -138,29 +135,6 @@ async def sync_records(
         raise _get_first(error) from error
     report.tick()
     return report
-
-
-async def _is_same(src: Repository, dst: Repository) -> bool:
-    """Tell whether two repositories are one, however they are spelled."""
-    here, there = src.database.file_path, dst.database.file_path
-    if here is not None and there is not None:
-        return await asyncio.to_thread(_is_same_file, here, there)
-    if here is not None or there is not None:
-        return False
-    servers = [await repository.database.fetch(_IDENTITY, {}) for repository in (src, dst)]
-    return servers[0] == servers[1]
-
-
-def _is_same_file(here: Path, there: Path) -> bool:
-    return here.exists() and there.exists() and here.samefile(there)
-
-
-# When the server started, to the microsecond, and the number of the database on it.
-_IDENTITY: Final = (
-    sa.select(sa.func.pg_postmaster_start_time(), sa.column("oid"))
-    .select_from(sa.table("pg_database"))
-    .where(sa.column("datname") == sa.func.current_database())
-)
 
 
 def _get_first(error: BaseException) -> BaseException:
