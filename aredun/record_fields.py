@@ -395,6 +395,12 @@ TAG = Kind(
 
 KINDS: Final[dict[str, Kind]] = {kind.name: kind for kind in (EXECUTION, JOB, CALL_NODE, VALUE, TAG)}
 
+# Where the ids of what records refer to are found: table and column by kind.
+KEYS: Final[dict[str, tuple[str, str]]] = {
+    **{kind.name: (kind.table, kind.pk) for kind in KINDS.values()},
+    "Task": ("task", "hash"),
+}
+
 
 def bad_record(record: Any, problem: str) -> InvalidRecordError:
     """Return the error that says what is wrong with a record, by name."""

@@ -179,3 +179,24 @@ async def scheduler(backend: RedunBackendDb) -> AsyncIterator[Scheduler]:
 
     async with Scheduler(backend) as scheduler:
         yield scheduler
+
+
+@pytest.fixture
+async def copied(shapes_path: Path, backend: RedunBackendDb) -> RedunBackendDb:
+    """The repository, synced into a fresh database."""
+    from aredun.backend import RedunBackendDb
+    from aredun.sync import sync_records
+
+    async with RedunBackendDb(f"sqlite:///{shapes_path}") as source:
+        await sync_records(source, backend)
+    return backend
+
+
+@pytest.fixture
+async def original(shapes_path: Path, tmp_path: Path) -> AsyncIterator[RedunBackendDb]:
+    """redun's own file, copied, to damage where PostgreSQL would refuse."""
+    from aredun.backend import RedunBackendDb
+
+    shutil.copyfile(shapes_path, tmp_path / "copy.db")
+    async with RedunBackendDb(f"sqlite:///{tmp_path}/copy.db") as backend:
+        yield backend

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
-import pytest
 import sqlalchemy as sa
 
 from aredun.backend import RedunBackendDb
@@ -19,28 +17,11 @@ from aredun.models import (
     TagEdit,
     Value,
 )
-from aredun.sync import sync_records
 from aredun.verify import VerifyReport, verify_repository
+from tests.support.verification import pick, verify
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
-
-
-@pytest.fixture
-async def copied(shapes_path: Path, backend: RedunBackendDb) -> RedunBackendDb:
-    """The repository, synced into a fresh database."""
-    async with RedunBackendDb(f"sqlite:///{shapes_path}") as source:
-        await sync_records(source, backend)
-    return backend
-
-
-@pytest.fixture
-async def original(shapes_path: Path, tmp_path: Path) -> AsyncIterator[RedunBackendDb]:
-    """redun's own file, copied, to damage where PostgreSQL would refuse."""
-    shutil.copyfile(shapes_path, tmp_path / "copy.db")
-    async with RedunBackendDb(f"sqlite:///{tmp_path}/copy.db") as backend:
-        yield backend
 
 
 async def change(backend: RedunBackendDb, *statements: Any) -> None:
@@ -49,15 +30,6 @@ async def change(backend: RedunBackendDb, *statements: Any) -> None:
             await session.execute(statement.execution_options(synchronize_session=False))
 
     await backend.database.write(operation)
-
-
-async def verify(backend: RedunBackendDb, *, repair: bool = False) -> VerifyReport:
-    return await verify_repository(backend.database, backend.value_store, repair=repair)
-
-
-async def pick(backend: RedunBackendDb, statement: Any) -> Any:
-    async with backend.session() as session:
-        return (await session.scalars(statement)).first()
 
 
 def describe(report: VerifyReport) -> list[tuple[str, str]]:

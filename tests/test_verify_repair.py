@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
-import pytest
 import sqlalchemy as sa
 
 from aredun.backend import RedunBackendDb
 from aredun.models import CallNode, CallSubtreeTask, Evaluation, File, Job, Task, Value
-from aredun.sync import sync_records
-from aredun.verify import VerifyReport, verify_repository
+from tests.support.verification import pick, verify
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from aredun.verify import VerifyReport
 
 SUBTREES = (CallSubtreeTask.call_hash, CallSubtreeTask.task_hash)
 EVALUATIONS = (Evaluation.eval_hash, Evaluation.task_hash, Evaluation.args_hash, Evaluation.value_hash)
-
-
-@pytest.fixture
-async def copied(shapes_path: Path, backend: RedunBackendDb) -> RedunBackendDb:
-    """The repository, synced into a fresh database."""
-    async with RedunBackendDb(f"sqlite:///{shapes_path}") as source:
-        await sync_records(source, backend)
-    return backend
-
-
-@pytest.fixture
-async def original(shapes_path: Path, tmp_path: Path) -> AsyncIterator[RedunBackendDb]:
-    """redun's own file, copied."""
-    shutil.copyfile(shapes_path, tmp_path / "copy.db")
-    async with RedunBackendDb(f"sqlite:///{tmp_path}/copy.db") as backend:
-        yield backend
 
 
 async def damage(backend: RedunBackendDb, *statements: Any) -> None:
@@ -54,15 +36,6 @@ async def damage(backend: RedunBackendDb, *statements: Any) -> None:
 async def fetch_all(backend: RedunBackendDb, *columns: Any) -> set[tuple[Any, ...]]:
     async with backend.session() as session:
         return {tuple(row) for row in await session.execute(sa.select(*columns))}
-
-
-async def pick(backend: RedunBackendDb, statement: Any) -> Any:
-    async with backend.session() as session:
-        return (await session.scalars(statement)).first()
-
-
-async def verify(backend: RedunBackendDb, *, repair: bool = False) -> VerifyReport:
-    return await verify_repository(backend.database, backend.value_store, repair=repair)
 
 
 def describe(report: VerifyReport) -> list[tuple[str, str]]:

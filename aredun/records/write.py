@@ -9,7 +9,7 @@ from aredun.database.record_rows import find_existing, is_refusal
 from aredun.database.turns import TimedTurns, iter_parts, run_in_turns
 from aredun.errors import InvalidRecordError, RedunDatabaseError
 from aredun.record_checks import find_alteration
-from aredun.record_fields import KINDS, ParsedRecord, shorten
+from aredun.record_fields import KEYS, ParsedRecord, shorten
 from aredun.records.read import iter_batches
 from aredun.records.spool import Spool
 from aredun.records.transaction import draft, write_draft
@@ -35,9 +35,6 @@ WINDOW_BYTES: Final = 1 << 25
 
 # How many call nodes whose hash does not follow from their fields are compared with how many hashes.
 _MAX_TRIALS: Final = 1_000_000
-
-# Where the ids of what records need are found.
-_KEYS: Final = {**{kind.name: (kind.table, kind.pk) for kind in KINDS.values()}, "Task": ("task", "hash")}
 
 
 async def put_records(
@@ -255,7 +252,7 @@ class RecordWriter:
         missing = await run_in_turns(window.find_missing())
         for kind, ids in missing.items():
             ids -= self._coming.get(kind, set())
-            ids -= await find_existing(self._database, *_KEYS[kind], ids)
+            ids -= await find_existing(self._database, *KEYS[kind], ids)
         empty = window.empty - self._coming.get("Value", set())
         ready, waiting = await run_in_turns(window.split(missing))
         if empty:

@@ -12,11 +12,11 @@ from aredun.column_types import in_parameter
 from aredun.database.record_rows import (
     TABLES,
     find_existing,
-    insert_rows,
     plain,
     select_column,
     select_rows,
 )
+from aredun.database.turns import iter_parts
 from aredun.models import CallNode
 from aredun.record_checks import check_argument, check_call
 from aredun.records.derive import CallFacts, derive_evaluations, derive_subtree_tasks, hash_evaluation
@@ -120,26 +120,18 @@ async def _check_evaluations(context: Context, calls: Sequence[CallFacts], silen
     values = await find_existing(context.database, "value", "value_hash", {row[3] for row in missing})
     missing = [row for row in missing if row[1] in tasks and row[3] in values]
     if context.repair:
-        await _insert(context, "evaluation", missing)
+        await context.insert("evaluation", missing)
     for row in missing:
         if row[0] not in silent:
             detail = "a call that made no others returned its result, but it is not in the cache"
             context.found("missing evaluation", f"Evaluation {row[0]}", detail, repaired=context.repair)
 
 
-async def _insert(context: Context, table: str, rows: Sequence[Row]) -> None:
-    async def operation(session: AsyncSession) -> None:
-        await insert_rows(session, {table: rows})
-
-    await context.database.write(operation, apart=True)
-
-
 async def _rebuild(context: Context, wrong: Collection[str]) -> set[str]:
     """Report subtrees that can be told to be wrong, and mend them; return the calls to look at next."""
     changed: list[str] = []
     order = await _sort_by_time(context, sorted(wrong))
-    for start in range(0, len(order), BATCH_SIZE):
-        part = order[start : start + BATCH_SIZE]
+    for part in iter_parts(order, BATCH_SIZE):
         calls, edges = await context.fetch(part, _CALLS, _EDGES)
         checks = await asyncio.to_thread(_Checks, calls, (), edges)
         by_hash = {call.row[0]: call for call in checks.calls}
@@ -151,7 +143,7 @@ async def _rebuild(context: Context, wrong: Collection[str]) -> set[str]:
         # Those that can neither be right nor be made so are better empty: a cache miss.
         lost = {each for each in lacking - right if subtrees.get(each)}
         if context.repair:
-            await _insert(context, "call_subtree_task", [row for row in rows if row[0] in lacking])
+            await context.insert("call_subtree_task", [row for row in rows if row[0] in lacking])
             await context.delete(TABLES["call_subtree_task"].c.call_hash, lost)
         for call_hash in sorted(lacking & right | lost):
             _report_subtree(context, call_hash, is_empty=not subtrees.get(call_hash))
@@ -159,8 +151,7 @@ async def _rebuild(context: Context, wrong: Collection[str]) -> set[str]:
     if not context.repair:
         return set()
     parents: set[str] = set()
-    for start in range(0, len(changed), BATCH_SIZE):
-        part = changed[start : start + BATCH_SIZE]
+    for part in iter_parts(changed, BATCH_SIZE):
         (rows,) = await context.fetch(part, select_column("call_edge", "parent_id", "child_id"))
         parents.update(row[0] for row in rows)
     return parents
@@ -189,8 +180,8 @@ async def _derive(context: Context, facts: Sequence[CallFacts]) -> list[Row]:
 
 async def _sort_by_time(context: Context, calls: Sequence[str]) -> list[str]:
     times: list[tuple[Any, str]] = []
-    for start in range(0, len(calls), BATCH_SIZE):
-        (rows,) = await context.fetch(calls[start : start + BATCH_SIZE], _TIMES)
+    for part in iter_parts(calls, BATCH_SIZE):
+        (rows,) = await context.fetch(part, _TIMES)
         times.extend((row[0], row[1]) for row in rows)
     return [call_hash for _, call_hash in sorted(times)]
 

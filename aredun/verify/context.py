@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from aredun.column_types import in_array
+from aredun.database.record_rows import insert_rows
+from aredun.database.turns import iter_parts
 from aredun.records.read import fetch
 from aredun.verify.report import Problem, VerifyReport
 
@@ -87,6 +89,14 @@ class Context:
             if self._tell is not None:
                 self._tell(self.report)
 
+    async def insert(self, table: str, rows: Sequence[Row]) -> None:
+        """Insert rows that are not there yet, sorted by key."""
+
+        async def operation(session: AsyncSession) -> None:
+            await insert_rows(session, {table: rows})
+
+        await self.database.write(operation, apart=True)
+
     async def update(
         self, model: type[Any], key: Any, keys: Iterable[str], values: Mapping[str, Any]
     ) -> None:
@@ -95,9 +105,7 @@ class Context:
 
     async def delete(self, column: sa.Column[Any], cells: Iterable[str]) -> None:
         """Delete the rows of a table that have one of the cells in a column."""
-        ordered = sorted(set(cells))
-        for start in range(0, len(ordered), BATCH_SIZE):
-            part = ordered[start : start + BATCH_SIZE]
+        for part in iter_parts(sorted(set(cells)), BATCH_SIZE):
             await self._execute(sa.delete(column.table).where(in_array(column, part)))
 
     async def _execute(self, statement: Any) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import aliased
 
 from aredun.database.record_rows import TABLES, select_column
 from aredun.models import Tag
+from aredun.record_fields import KEYS
 
 if TYPE_CHECKING:
     from aredun.verify.context import Context
@@ -21,13 +22,7 @@ _REFERENCES: Final = tuple(
     for element in constraint.elements
 )
 _LOOSE_REFERENCES: Final = (("task", "hash", "value", "value_hash"),)
-_TAGGED: Final = {
-    "Execution": ("execution", "id"),
-    "Job": ("job", "id"),
-    "CallNode": ("call_node", "call_hash"),
-    "Task": ("task", "hash"),
-    "Value": ("value", "value_hash"),
-}
+_TAGGED: Final = ("Execution", "Job", "CallNode", "Task", "Value")
 # Whose fault a bad row of a table is: what that record is called, and the column with its id.
 _OWNERS: Final = {
     "argument": ("CallNode", "call_hash"),
@@ -93,7 +88,8 @@ async def _delete(context: Context, table: str, column: str, owners: set[str]) -
 
 
 async def _check_tagged(context: Context) -> None:
-    for kind, (target, key) in _TAGGED.items():
+    for kind in _TAGGED:
+        target, key = KEYS[kind]
         goal = TABLES[target].alias("goal")
         tag = aliased(Tag)
         statement = (

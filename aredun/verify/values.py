@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from aredun.database.record_rows import insert_rows
 from aredun.models import Value
 from aredun.record_checks import Verdict, check_value
 from aredun.records.read import LARGE_VALUE, SELECT_VALUES, read_data
@@ -14,8 +13,6 @@ from aredun.values.preview import preview_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.record_fields import Row
     from aredun.verify.context import Context
@@ -67,11 +64,7 @@ async def _restore_path(context: Context, row: Row) -> None:
     path: Any = getattr(preview_value(*row[1:4]), "path", None)
     repaired = context.repair and isinstance(path, str)
     if repaired:
-
-        async def operation(session: AsyncSession) -> None:
-            await insert_rows(session, {"file": [(row[0], path)]})
-
-        await context.database.write(operation)
+        await context.insert("file", [(row[0], path)])
     detail = "its path is not among the files"
     context.found("missing file", f"Value {row[0]}", detail, repaired=repaired)
 
