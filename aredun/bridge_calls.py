@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,16 +24,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class BridgeCalls:
+class BridgeCalls(ABC):
     """The base of the bridge that knows nothing of redun: reads wait for what is queued, then ask aredun."""
 
     session: Any
     _db_lock: RLock
     _core: BridgeCore | None
 
+    @abstractmethod
     def _redun_errors(self) -> AbstractContextManager[None]:
         """Return the context in which errors of aredun are raised as redun's."""
-        raise NotImplementedError
 
     # Lending what is behind
 
