@@ -19,7 +19,6 @@ import sys
 import time
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.support import count_redun, load_redun, median, percentile, print_table, temporary_databases
@@ -130,7 +129,7 @@ async def measure_memory(uri: str, start: str) -> None:
     """Walk once and print, as JSON, the greatest memory in use and how late the event loop was."""
     from aredun.backend import RedunBackendDb
     from aredun.dataflow import ValueRef, walk_dataflow
-    from benchmarks.support import measure_lag
+    from benchmarks.support import get_peak_memory, measure_lag
 
     async with RedunBackendDb(uri) as backend, measure_lag() as lags:
         edges = 0
@@ -140,15 +139,6 @@ async def measure_memory(uri: str, start: str) -> None:
     sys.stdout.write(
         json.dumps({"edges": edges, "MB": memory, "p99": percentile(lags, 0.99), "max": max(lags)})
     )
-
-
-def get_peak_memory() -> float:
-    """Return the most memory that this program has had, in megabytes.
-
-    `getrusage` would count what the process had before it became this program: a copy of its parent.
-    """
-    [peak] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(peak) / 1024
 
 
 class _Delayed(asyncio.Protocol):

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import json
 import multiprocessing
-import resource
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -25,6 +24,7 @@ from aredun.backend import RedunBackendDb
 from aredun.dataflow import ValueRef, walk_dataflow
 from benchmarks.support import (
     FakeJob,
+    get_peak_memory,
     measure_lag,
     median,
     percentile,
@@ -158,11 +158,6 @@ def fill_elsewhere(uri: str, edges: int) -> str:
         return executor.submit(fill, uri, edges).result()
 
 
-def get_memory() -> float:
-    """Return the most memory that this process has had, in megabytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 async def measure(uri: str, value_hash: str, edges: int, clients: int) -> Iterator[tuple[str, str]]:
     """Measure everything on one database."""
     rows = []
@@ -183,7 +178,7 @@ async def measure(uri: str, value_hash: str, edges: int, clients: int) -> Iterat
         rows.append((f"{clients} clients", f"{many['edges'] / many['seconds']:,.0f} edges/s together"))
         rows.append(("their first edges, p99", f"{percentile(many['first'], 0.99) * 1000:,.0f} ms"))
         rows.append(("loop lag meanwhile, p99", f"{percentile(lags, 0.99):.1f} ms (max {max(lags):.0f} ms)"))
-        rows.append(("memory of the process", f"{get_memory():,.0f} MB"))
+        rows.append(("memory of the process", f"{get_peak_memory():,.0f} MB"))
         rows.append(("connections in use at the end", str(backend.database.checked_out)))
     return iter(rows)
 

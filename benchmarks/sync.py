@@ -370,13 +370,14 @@ async def create(uri: str) -> None:
 
 
 MEMORY = """
-import asyncio, resource, sys
+import asyncio, sys
 from aredun.backend import RedunBackendDb
 from aredun.sync import sync_records
+from benchmarks.support import get_peak_memory
 async def main():
     async with RedunBackendDb(sys.argv[1]) as src, RedunBackendDb(sys.argv[2]) as dst:
         report = await sync_records(src, dst)
-    print(report.written, report.seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(report.written, report.seconds, get_peak_memory())
 asyncio.run(main())
 """
 
@@ -461,7 +462,7 @@ def run_memory(args: argparse.Namespace, dialect: str, make: Callable[[], str]) 
     print_table(
         f"Memory on {dialect}",
         ["records", "seconds", "peak MB"],
-        [[f"{int(written):,}", f"{float(seconds):.1f}", peak]],
+        [[f"{int(written):,}", f"{float(seconds):.1f}", f"{float(peak):.0f}"]],
     )
 
 
