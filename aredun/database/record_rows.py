@@ -2,9 +2,9 @@
 
 Rows are the neutral ones of `aredun.record_fields`. On PostgreSQL they go in by COPY, which knows no ON
 CONFLICT: a transaction that finds one of its rows there is run again with arrays, unnested by the server,
-which measures the same as COPY into a temporary table and needs no table. On sqlite they go in as a
-JSON list: that takes a tenth more than `executemany`, but the driver's thread leaves the interpreter's lock
-alone while the rows go in, where `executemany` fights for it before each row.
+which measures the same as COPY into a temporary table and needs no table. On sqlite hundreds go in with one
+statement: that is faster than `executemany`, which is a step of the statement for each row and fights for the
+interpreter's lock before each of them, and than a JSON list that the database takes apart.
 """
 
 from __future__ import annotations
@@ -12,21 +12,30 @@ from __future__ import annotations
 import sqlite3
 from datetime import UTC, datetime
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from aredun.column_types import JSON, DateTimeUTC, in_array, in_parameter
 from aredun.database.retry import is_outage, walk_causes
-from aredun.database.turns import ROWS_AT_ONCE, Turns
+from aredun.database.turns import ROWS_AT_ONCE, Turns, iter_parts
 from aredun.errors import RedunDatabaseError
 from aredun.models import Base
 from aredun.record_fields import COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -39,6 +48,10 @@ T = TypeVar("T")
 ROWS_PER_STATEMENT = 1000
 KEYS_PER_READ = 2000
 
+# Rows in one statement on sqlite, and bytes of values up to which those go so.
+ROWS_PER_INSERT: Final = 1024
+_KEPT_BYTES: Final = 1 << 20
+
 TABLES: dict[str, sa.Table] = dict(Base.metadata.tables)
 
 # Columns that are not part of a record, with what a new row holds.
@@ -50,6 +63,9 @@ _ALL_COLUMNS = {
     "evaluation": ("eval_hash", "task_hash", "args_hash", "value_hash"),
 }
 
+
+# Tables whose rows may be there although the records that they come from are new.
+_SHARED: Final = {"evaluation"}
 
 # What happens to a row whose key is there already: nothing, but that a job ends that was under way before.
 _ON_CONFLICT = {
@@ -66,32 +82,21 @@ class _Statements:
     """The statements for each table, made once."""
 
     def __init__(self) -> None:
-        self._lists: dict[str, str] = {}
-        self._values: dict[str, str] = {}
+        self._values: dict[tuple[str, int], str] = {}
         self._arrays: dict[str, sa.TextClause] = {}
 
-    def get_list(self, table: str) -> str:
-        """Return the statement that takes a JSON list of rows, and the bytes of values in one piece."""
-        if table not in self._lists:
-            cells = [f"json_extract(value, '$[{place}]')" for place in range(len(_ALL_COLUMNS[table]))]
-            if table == "value":
-                cells[3] = f"substr(?2, {cells[3]}, json_extract(value, '$[4]'))"
-            # Without WHERE, ON CONFLICT could be part of a join.
-            self._lists[table] = self._make_insert(table, "SELECT {} FROM json_each(?1) WHERE true", cells)
-        return self._lists[table]
-
-    def get_values(self, table: str) -> str:
-        """Return the statement that takes one row at a time."""
-        if table not in self._values:
-            marks = ["?"] * len(_ALL_COLUMNS[table])
-            self._values[table] = self._make_insert(table, "VALUES ({})", marks)
-        return self._values[table]
-
-    def _make_insert(self, table: str, source: str, cells: list[str]) -> str:
-        defaults = _DEFAULTS.get(table, {})
-        columns = _names((*_ALL_COLUMNS[table], *defaults))
-        cells = [*cells, *("1" for _ in defaults)]
-        return f'INSERT INTO "{table}" ({columns}) {source.format(", ".join(cells))} ON CONFLICT DO NOTHING'
+    def get_values(self, table: str, count: int) -> str:
+        """Return the statement that takes the cells of so many rows, one after the other."""
+        key = table, count
+        if key not in self._values:
+            names = _ALL_COLUMNS[table]
+            defaults = _DEFAULTS.get(table, {})
+            row = f"({', '.join([*('?' for _ in names), *('1' for _ in defaults)])})"
+            self._values[key] = (
+                f'INSERT INTO "{table}" ({_names((*names, *defaults))}) VALUES {", ".join([row] * count)}'
+                " ON CONFLICT DO NOTHING"
+            )
+        return self._values[key]
 
     def get_arrays(self, table: str) -> sa.TextClause:
         """Return the statement that takes one array per column."""
@@ -212,17 +217,16 @@ async def insert_rows(
         Number of rows that were new, by table; a job that was under way and has ended since counts as new.
     """
     connection = await session.connection()
+    driver: Any = (await connection.get_raw_connection()).driver_connection
     if connection.dialect.name == "sqlite":
-        driver: Any = (await connection.get_raw_connection()).driver_connection
-        new: dict[str, int] = await driver.hop(partial(_insert_lists, rows))
+        new: dict[str, int] = await driver.hop(partial(_insert_values, rows))
         return new
     new = {}
     for table in _ALL_COLUMNS:
         cells = rows.get(table)
         if not cells:
             continue
-        if all_new:
-            driver = (await connection.get_raw_connection()).driver_connection
+        if all_new and table not in _SHARED:
             columns = (*_ALL_COLUMNS[table], *_DEFAULTS.get(table, ()))
             await driver.copy_records_to_table(table, records=_iter_copied(table, cells), columns=columns)
             new[table] = len(cells)
@@ -256,41 +260,34 @@ async def _iter_copied(table: str, rows: Sequence[Row]) -> AsyncIterator[Row]:
         await turns.pause_after()
 
 
-def _insert_lists(rows: Mapping[str, Sequence[Row]], raw: sqlite3.Connection) -> dict[str, int]:
+def _insert_values(rows: Mapping[str, Sequence[Row]], raw: sqlite3.Connection) -> dict[str, int]:
     """Insert rows on sqlite, in the driver's thread."""
     new: dict[str, int] = {}
     for table in _ALL_COLUMNS:
-        cells = rows.get(table, ())
-        for start in range(0, len(cells), ROWS_PER_STATEMENT):
-            part = cells[start : start + ROWS_PER_STATEMENT]
-            count = _insert_list(table, part, raw)
-            if table == "job" and count < len(part):
-                ended = [(row[0], row[2], row[4], row[5]) for row in part if row[2] is not None]
-                count += max(raw.executemany(_END_JOB, ended).rowcount, 0)
-            new[table] = new.get(table, 0) + count
+        cells = rows.get(table)
+        if not cells:
+            continue
+        count = sum(_insert_part(table, part, raw) for part in _cut(cells))
+        if table == "job" and count < len(cells):
+            ended = [(row[0], row[2], row[4], row[5]) for row in cells if row[2] is not None]
+            count += max(raw.executemany(_END_JOB, ended).rowcount, 0)
+        new[table] = count
     return new
 
 
-def _insert_list(table: str, rows: Sequence[Row], raw: sqlite3.Connection) -> int:
-    cells: list[Any] = list(rows)
-    data: tuple[bytes, ...] = ()
-    if table == "value":
-        # With a byte more, for of nothing at all `substr` makes NULL.
-        data = (b"".join([*(row[3] for row in rows), b"."]),)
-        start = 1
-        for place, row in enumerate(rows):
-            size = len(row[3])
-            cells[place] = (*row[:3], start, size)
-            start += size
-    try:
-        text = orjson.dumps(cells).decode()
-    except TypeError:
-        # Half a character, or an integer that is too long: the driver says what it is.
-        text = None
-    if text is None or "\\u0000" in text:
-        # sqlite's JSON ends a text there.
-        return max(raw.executemany(_statements.get_values(table), rows).rowcount, 0)
-    return raw.execute(_statements.get_list(table), (text, *data)).rowcount
+def _cut(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Yield all rows in parts of the few sizes that statements are kept for."""
+    for part in iter_parts(rows, ROWS_PER_INSERT):
+        # A row that comes twice goes in once.
+        size = 1 << (len(part) - 1).bit_length()
+        yield part if len(part) == size else [*part, *repeat(part[-1], size - len(part))]
+
+
+def _insert_part(table: str, rows: Sequence[Row], raw: sqlite3.Connection) -> int:
+    if table == "value" and sum(len(row[3]) for row in rows) > _KEPT_BYTES:
+        # A statement that is kept keeps a copy of its last parameters.
+        return raw.executemany(_statements.get_values(table, 1), rows).rowcount
+    return raw.execute(_statements.get_values(table, len(rows)), [*chain.from_iterable(rows)]).rowcount
 
 
 async def get_existing(session: AsyncSession, column: Any, keys: Collection[str]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from hashlib import sha512
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from aredun.models import CallSubtreeTask, Tag, TagEdit, Value
 from aredun.statuses import ERROR_TYPE_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -49,33 +50,97 @@ def get_facts(record: ParsedRecord) -> CallFacts:
     return CallFacts(record.row, [edge[1] for edge in record.get_rows("call_edge")], record.is_whole)
 
 
-async def derive_subtree_tasks(session: AsyncSession, calls: Sequence[CallFacts]) -> list[Row]:
-    """Return the rows of `call_subtree_task` that recording these calls would have made.
+@dataclass(slots=True)
+class Derived:
+    """What follows from some calls, as far as the calls alone tell.
 
-    A call whose own calls were not all recorded gets none: an empty subtree is a cache miss, where a set with
-    tasks missing would pass off a result whose inner task has changed.
+    Attributes
+    ----------
+    subtrees : dict
+        The tasks of the subtrees of calls that are known without looking further; none where it is known that
+        some are not recorded.
+    subtree_rows : list of Row
+        Their rows of `call_subtree_task`, sorted.
+    unknown : list of CallFacts
+        Calls that made some that are not among the given ones, and those above them; children before parents.
+    evaluations : list of Row
+        Rows of `evaluation`, sorted by key, of those with one key the latest first: the first whose result is
+        no error counts (`drop_errors`).
+    """
+
+    subtrees: dict[str, frozenset[str]]
+    subtree_rows: list[Row]
+    unknown: list[CallFacts]
+    evaluations: list[Row]
+
+
+def derive(calls: Sequence[CallFacts]) -> Generator[None, None, Derived]:
+    """Return, in steps, what recording some calls would have left beside their own rows.
+
+    A call whose own calls were not all recorded gets no subtree: an empty one is a cache miss, where a set
+    with tasks missing would pass off a result whose inner task has changed. And an evaluation holds what the
+    task itself returned, which may be an expression: that is the recorded result only where the task called
+    nothing, so only such calls give one.
+
+    Parameters
+    ----------
+    calls : sequence of CallFacts
+        The calls, children before their parents; of several with the same task and arguments the latest
+        gives the evaluation.
+    """
+    derived = Derived({}, [], [], [])
+    unknown: set[str] = set()
+    leaves: list[Row] = []
+    alone: dict[str, frozenset[str]] = {}
+    own = {call.row[0] for call in calls}
+    yield
+    for part in iter_parts(calls):
+        for call in part:
+            call_hash, _, task = call.row[:3]
+            if call.is_whole and not call.children:
+                # Most calls; those of one task share a set.
+                derived.subtrees[call_hash] = alone.get(task) or alone.setdefault(task, frozenset([task]))
+                derived.subtree_rows.append((call_hash, task))
+                leaves.append(call.row)
+            elif any(child in unknown or child not in own for child in call.children):
+                unknown.add(call_hash)
+                derived.unknown.append(call)
+            else:
+                subtree = _join_subtrees(call, derived.subtrees)
+                derived.subtrees[call_hash] = subtree
+                derived.subtree_rows.extend((call_hash, task) for task in subtree)
+        yield
+    derived.subtree_rows.sort()
+    leaves.sort(key=itemgetter(5), reverse=True)
+    for rows in iter_parts(leaves):
+        derived.evaluations += [
+            (hash_evaluation(task, args_hash), task, args_hash, value_hash)
+            for _, _, task, args_hash, value_hash, _ in rows
+        ]
+        yield
+    derived.evaluations.sort(key=itemgetter(0))
+    return derived
+
+
+async def derive_unknown_subtrees(session: AsyncSession, derived: Derived) -> list[Row]:
+    """Return the rows of `call_subtree_task` of the unknown calls, sorted.
 
     Parameters
     ----------
     session : AsyncSession
-        Where the children that are not among `calls` are looked up.
-    calls : sequence of CallFacts
-        The calls, children before their parents.
+        Where the children that were not among the calls are looked up.
+    derived : Derived
+        What is known of the calls.
     """
+    calls = derived.unknown
+    subtrees = dict(derived.subtrees)
     own = {call.row[0] for call in calls}
-    outside = {child for call in calls for child in call.children if child not in own}
-    subtrees = await _get_subtrees(session, outside)
+    outside = {child for call in calls for child in call.children} - own - subtrees.keys()
+    subtrees |= await _get_subtrees(session, outside)
     rows: list[Row] = []
-    alone: dict[str, frozenset[str]] = {}
     turns = TimedTurns()
     for part in iter_parts(calls):
         for call in part:
-            if not call.children and call.is_whole:
-                # Most calls; those of one task share a set.
-                call_hash, _, task = call.row[:3]
-                subtrees[call_hash] = alone.get(task) or alone.setdefault(task, frozenset([task]))
-                rows.append((call_hash, task))
-                continue
             subtree = _join_subtrees(call, subtrees)
             subtrees[call.row[0]] = subtree
             rows.extend((call.row[0], task) for task in subtree)
@@ -106,40 +171,32 @@ async def _get_subtrees(session: AsyncSession, calls: Iterable[str]) -> dict[str
     return {call_hash: frozenset(tasks) for call_hash, tasks in found.items()}
 
 
-async def derive_evaluations(
-    session: AsyncSession, calls: Sequence[CallFacts], types: Mapping[str, str]
-) -> list[Row]:
-    """Return the rows of `evaluation` that are certain from these calls.
-
-    An evaluation holds what the task itself returned, which may be an expression. That is the recorded result
-    only where the task called nothing, so only such calls, with a result that is no error, give a row.
+async def drop_errors(
+    session: AsyncSession, evaluations: Sequence[Row], types: Mapping[str, str]
+) -> dict[str, Row]:
+    """Return rows of `evaluation` by key: for each the first of the given ones whose result is no error.
 
     Parameters
     ----------
     session : AsyncSession
         Where the types of other results are looked up.
-    calls : sequence of CallFacts
-        The calls; of several with the same task and arguments the latest counts.
+    evaluations : sequence of Row
+        The rows.
     types : mapping
         Types of values by hash, as far as known.
     """
-    leaves = [call.row for call in calls if call.is_whole and not call.children]
-    unknown = sorted({row[4] for row in leaves if row[4] not in types})
     errors = {value_hash for value_hash, type_name in types.items() if type_name == ERROR_TYPE_NAME}
+    unknown = sorted({row[3] for row in evaluations if row[3] not in types})
     if unknown:
         statement = sa.select(Value.value_hash).where(
             in_array(Value.value_hash, unknown), Value.type == ERROR_TYPE_NAME
         )
         errors.update((await session.execute(statement)).scalars())
-    rows: dict[str, Row] = {}
-    turns = TimedTurns()
-    for part in iter_parts(sorted(leaves, key=itemgetter(5), reverse=True)):
-        for _, _, task_hash, args_hash, value_hash, _ in part:
-            if value_hash not in errors:
-                eval_hash = hash_evaluation(task_hash, args_hash)
-                rows.setdefault(eval_hash, (eval_hash, task_hash, args_hash, value_hash))
-        await turns.pause()
-    return sorted(rows.values())
+    kept: dict[str, Row] = {}
+    for row in evaluations:
+        if row[3] not in errors:
+            kept.setdefault(row[0], row)
+    return kept
 
 
 def hash_evaluation(task_hash: str, args_hash: str) -> str:

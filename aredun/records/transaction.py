@@ -12,7 +12,13 @@ from aredun.database.record_rows import get_existing, insert_rows, write_new
 from aredun.database.turns import iter_parts, run_in_turns
 from aredun.models import Argument, CallEdge
 from aredun.record_fields import KINDS
-from aredun.records.derive import derive_evaluations, derive_subtree_tasks, get_facts, update_current
+from aredun.records.derive import (
+    derive,
+    derive_unknown_subtrees,
+    drop_errors,
+    get_facts,
+    update_current,
+)
 from aredun.records.window import collect_rows
 
 if TYPE_CHECKING:
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
 
     from aredun.database import Database
     from aredun.record_fields import ParsedRecord, Row
-    from aredun.records.derive import CallFacts
+    from aredun.records.derive import CallFacts, Derived
     from aredun.value_store import ValueStore
 
 _KEY_SIZES: Final = {
@@ -46,13 +52,16 @@ class Draft:
         Sorted rows by table, without those of `parts`.
     parts : dict
         Sorted rows of what belongs to call nodes, by table.
-    calls : list of CallFacts
-        The call nodes, children before their parents.
+    calls : int
+        The number of call nodes.
+    derived : Derived
+        What follows from those.
     """
 
     rows: dict[str, list[Row]]
     parts: dict[str, list[Row]]
-    calls: list[CallFacts]
+    calls: int
+    derived: Derived
 
 
 async def draft(items: Sequence[ParsedRecord], value_store: ValueStore | None, min_size: int) -> Draft:
@@ -85,7 +94,7 @@ def _draft(items: Sequence[ParsedRecord]) -> Generator[None, None, Draft]:
             own.sort(key=itemgetter(*range(_KEY_SIZES.get(table, 1))))
             yield
     parts = {table: rows.pop(table) for table in _CALL_TABLES if table in rows}
-    return Draft(rows, parts, calls)
+    return Draft(rows, parts, len(calls), (yield from derive(calls)))
 
 
 async def write_draft(database: Database, made: Draft, evaluations: Iterable[Row] = ()) -> int:
@@ -100,23 +109,22 @@ async def write_draft(database: Database, made: Draft, evaluations: Iterable[Row
     evaluations : iterable of Row
         Rows of `evaluation` that are known, and count more than what follows from the calls.
     """
-    rows, parts, calls = made.rows, made.parts, made.calls
+    rows, derived = made.rows, made.derived
     types = {row[0]: row[1] for row in rows.get("value", ())}
     tags = [row[0] for row in rows.get("tag", ())] + [row[0] for row in rows.get("tag_edit", ())]
 
     async def operation(session: AsyncSession, all_new: bool) -> int:
         new = await insert_rows(session, rows, all_new=all_new)
-        if parts:
-            known = new.get("call_node", 0) < len(calls)
-            own = await _drop_known(session, parts) if known else parts
-            await insert_rows(session, own, all_new=all_new)
-        if calls:
-            tasks = await derive_subtree_tasks(session, calls)
-            await insert_rows(session, {"call_subtree_task": tasks}, all_new=all_new)
-            steps = {row[0]: row for row in await derive_evaluations(session, calls, types)}
+        if made.calls:
+            known = new.get("call_node", 0) < made.calls
+            own = await _drop_known(session, made.parts) if known else made.parts
+            steps = await drop_errors(session, derived.evaluations, types)
             steps |= {row[0]: row for row in evaluations}
-            # Other calls may have the same: these are not the records' own.
-            await insert_rows(session, {"evaluation": sorted(steps.values())})
+            follows = {"call_subtree_task": derived.subtree_rows, "evaluation": sorted(steps.values())}
+            await insert_rows(session, {**own, **follows}, all_new=all_new)
+        if derived.unknown:
+            tasks = await derive_unknown_subtrees(session, derived)
+            await insert_rows(session, {"call_subtree_task": tasks}, all_new=all_new)
         if tags:
             await update_current(session, tags)
         return sum(new.get(table, 0) for table in _MAIN_TABLES)

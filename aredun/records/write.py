@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from aredun.database.record_rows import find_existing, is_refusal
@@ -32,6 +34,8 @@ LARGE_DATA: Final = 1 << 18
 FLUSH_SIZE: Final = 5000
 WINDOW_SIZE: Final = 50_000
 WINDOW_BYTES: Final = 1 << 25
+# Windows that wait to be written, prepared, beside the one that is being written.
+WINDOWS_AHEAD: Final = 1
 
 # How many call nodes whose hash does not follow from their fields are compared with how many hashes.
 _MAX_TRIALS: Final = 1_000_000
@@ -116,6 +120,9 @@ def join_errors(errors: Sequence[InvalidRecordError]) -> InvalidRecordError:
     return error
 
 
+_Ids = dict[str, set[str]]
+
+
 class RecordWriter:
     """Takes records in any order and writes each as soon as it can go in."""
 
@@ -141,16 +148,18 @@ class RecordWriter:
         self._suspects: list[ParsedRecord] = []
         self._hashes: set[str] = set()
         self._flush_size = FLUSH_SIZE
-        self._writing: asyncio.Task[None] | None = None
-        # What is being written: those that need it can be prepared meanwhile.
-        self._coming: dict[str, set[str]] = {}
-        self._lost: dict[str, set[str]] = {}
+        # Windows that are being written, in order: those that need them can be prepared meanwhile.
+        self._writing: deque[_Writing] = deque()
+        # What was refused by the database, or needs that, although it was counted on; and the records of it
+        # that may go in all the same if others bring what they need.
+        self._lost: _Ids = {}
+        self._stranded: list[ParsedRecord] = []
 
     async def close(self) -> None:
         """Stop what goes on, and throw away what waits."""
-        if self._writing is not None:
-            self._writing.cancel()
-            await asyncio.gather(self._writing, return_exceptions=True)
+        for writing in self._writing:
+            writing.task.cancel()
+        await asyncio.gather(*(writing.task for writing in self._writing), return_exceptions=True)
         if self._spool is not None:
             self._spool.close()
 
@@ -186,12 +195,11 @@ class RecordWriter:
         else:
             self._window.add(waiting)
 
-    async def _join(self) -> None:
-        """Wait for the writing that goes on."""
-        if self._writing is not None:
-            writing, self._writing = self._writing, None
-            await writing
-            self._coming = {}
+    async def _join(self, left: int = 0) -> None:
+        """Wait until only so many windows are being written."""
+        while len(self._writing) > left:
+            await self._writing[0].task
+            self._writing.popleft()
 
     async def finish(self) -> None:
         """Write all that can be written, and refuse the rest."""
@@ -199,6 +207,10 @@ class RecordWriter:
         waiting = await self._flush(self._window)
         if self._spool is None:
             await self._join()
+            if self._stranded:
+                self._window.add([*waiting, *self._take_stranded()])
+                waiting = await self._flush(self._window)
+                await self._join()
             self._refuse_waiting(waiting)
             return
         await self._put_away(waiting)
@@ -206,10 +218,13 @@ class RecordWriter:
         while self._spool.count and self._spool.count != count:
             count = self._spool.count
             await self._empty_spool()
-        await self._join()
         await self._spool.start_pass()
         while rest := await self._spool.take(WINDOW_SIZE, WINDOW_BYTES):
             self._refuse_waiting(rest)
+
+    def _take_stranded(self) -> list[ParsedRecord]:
+        stranded, self._stranded = self._stranded, []
+        return stranded
 
     async def _put_away(self, items: Sequence[ParsedRecord]) -> None:
         if self._spool is None:
@@ -223,6 +238,8 @@ class RecordWriter:
             window = Window()
             window.add(items)
             await self._spool.add(await self._flush(window))
+        await self._join()
+        await self._spool.add(self._take_stranded())
 
     def _judge(self) -> list[ParsedRecord]:
         """Refuse the call nodes that can be shown to be altered; return the others."""
@@ -247,43 +264,48 @@ class RecordWriter:
     async def _flush(self, window: Window) -> list[ParsedRecord]:
         """Begin to write what can go in of a window, and return the rest.
 
-        The window is prepared while the one before it is being written.
+        The window is prepared while those before it are being written.
         """
         missing = await run_in_turns(window.find_missing())
         for kind, ids in missing.items():
-            ids -= self._coming.get(kind, set())
+            ids -= self._get_coming(kind)
             ids -= await find_existing(self._database, *KEYS[kind], ids)
-        empty = window.empty - self._coming.get("Value", set())
+        empty = window.empty - self._get_coming("Value")
         ready, waiting = await run_in_turns(window.split(missing))
         if empty:
             ready = await self._refuse_empty(ready, empty.intersection(item.id for item in ready))
         chunks = cut(ready, self._batch_size)
         drafts = await self._prepare(chunks[:1])
-        await self._join()
-        if self._lost:
-            # Refused by the database meanwhile: what needs it must not go in either.
-            ready, more = await _split(ready, self._lost)
-            waiting += more
-            self._lost = {}
-            chunks = cut(ready, self._batch_size)
-            drafts = await self._prepare(chunks[:1])
-        await run_in_turns(self._expect(ready))
-        self._writing = asyncio.create_task(self._write_all(chunks, drafts))
+        coming = await run_in_turns(_collect_provided(ready))
+        await self._join(left=WINDOWS_AHEAD)
+        before = self._writing[-1].task if self._writing else None
+        task = asyncio.create_task(self._write_all(before, chunks, drafts))
+        self._writing.append(_Writing(task, coming))
         return waiting
+
+    def _get_coming(self, kind: str) -> set[str]:
+        """Return the ids of what is being written."""
+        return set().union(*(writing.coming.get(kind, ()) for writing in self._writing))
 
     async def _prepare(self, chunks: Sequence[Sequence[ParsedRecord]]) -> list[Draft]:
         return [await draft(chunk, self._store, self._min_size) for chunk in chunks]
 
-    def _expect(self, items: Sequence[ParsedRecord]) -> Generator[None, None, None]:
-        """Take note, in steps, of what is being written."""
-        for part in iter_parts(items):
-            for item in part:
-                for kind, record_id in item.provides():
-                    self._coming.setdefault(kind, set()).add(record_id)
-            yield
-
-    async def _write_all(self, chunks: Sequence[Sequence[ParsedRecord]], drafts: list[Draft]) -> None:
+    async def _write_all(
+        self,
+        before: asyncio.Task[None] | None,
+        chunks: Sequence[Sequence[ParsedRecord]],
+        drafts: list[Draft],
+    ) -> None:
         """Write chunks in a transaction each, given the first one's draft; the next is prepared meanwhile."""
+        if before is not None:
+            await before
+        if self._lost:
+            # What needs what was refused meanwhile must not go in either.
+            ready, more = await _split([item for chunk in chunks for item in chunk], self._lost)
+            self._stranded += more
+            self._lose(more)
+            chunks = cut(ready, self._batch_size)
+            drafts = await self._prepare(chunks[:1])
         for number, chunk in enumerate(chunks):
             following = asyncio.create_task(self._prepare(chunks[number + 1 : number + 2]))
             try:
@@ -292,6 +314,11 @@ class RecordWriter:
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
+
+    def _lose(self, items: Iterable[ParsedRecord]) -> None:
+        for item in items:
+            for kind, record_id in item.provides():
+                self._lost.setdefault(kind, set()).add(record_id)
 
     async def _refuse_empty(self, items: list[ParsedRecord], empty: set[str]) -> list[ParsedRecord]:
         """Refuse values without bytes that are neither in the database nor in the value store."""
@@ -334,9 +361,8 @@ class RecordWriter:
                 raise
             groups = cut(items, 1)
             if len(groups) == 1:
+                self._lose(items)
                 for item in items:
-                    for kind, record_id in item.provides():
-                        self._lost.setdefault(kind, set()).add(record_id)
                     self._refuse(
                         InvalidRecordError(
                             f"{item.kind} {shorten(item.id, 80)} was refused by the database:"
@@ -354,8 +380,35 @@ class RecordWriter:
             self._tell(len(items), new)
 
 
+@dataclass(slots=True)
+class _Writing:
+    """A window that is being written.
+
+    Attributes
+    ----------
+    task : Task
+        The writing.
+    coming : dict
+        What others may need of it: ids by kind.
+    """
+
+    task: asyncio.Task[None]
+    coming: _Ids
+
+
+def _collect_provided(items: Sequence[ParsedRecord]) -> Generator[None, None, _Ids]:
+    """Return, in steps, what others may need of records: ids by kind."""
+    provided: _Ids = {}
+    for part in iter_parts(items):
+        for item in part:
+            for kind, record_id in item.provides():
+                provided.setdefault(kind, set()).add(record_id)
+        yield
+    return provided
+
+
 async def _split(
-    items: Sequence[ParsedRecord], missing: dict[str, set[str]]
+    items: Sequence[ParsedRecord], missing: _Ids
 ) -> tuple[list[ParsedRecord], list[ParsedRecord]]:
     window = Window()
     window.add(items)

@@ -16,10 +16,16 @@ from aredun.database.record_rows import (
     select_column,
     select_rows,
 )
-from aredun.database.turns import iter_parts
+from aredun.database.turns import iter_parts, run_in_turns
 from aredun.models import CallNode
 from aredun.record_checks import check_argument, check_call
-from aredun.records.derive import CallFacts, derive_evaluations, derive_subtree_tasks, hash_evaluation
+from aredun.records.derive import (
+    CallFacts,
+    derive,
+    derive_unknown_subtrees,
+    drop_errors,
+    hash_evaluation,
+)
 from aredun.verify.context import BATCH_SIZE
 
 if TYPE_CHECKING:
@@ -108,10 +114,12 @@ def _judge(context: Context, checks: _Checks, subtrees: _Subtrees) -> None:
 async def _check_evaluations(context: Context, calls: Sequence[CallFacts], silent: Collection[str]) -> None:
     """Find the evaluations that certain calls must have left, and give them back."""
 
-    async def operation(session: AsyncSession) -> list[Row]:
-        return await derive_evaluations(session, calls, {})
+    derived = await run_in_turns(derive(calls))
 
-    rows = {row[0]: row for row in await context.database.read(operation)}
+    async def operation(session: AsyncSession) -> dict[str, Row]:
+        return await drop_errors(session, derived.evaluations, {})
+
+    rows = await context.database.read(operation)
     (present,) = await context.fetch(sorted(rows), select_column("evaluation", "eval_hash", "eval_hash"))
     missing = [rows[each] for each in sorted(rows.keys() - {row[0] for row in present})]
     if not missing:
@@ -168,8 +176,10 @@ def _report_subtree(context: Context, call_hash: str, *, is_empty: bool) -> None
 
 
 async def _derive(context: Context, facts: Sequence[CallFacts]) -> list[Row]:
+    derived = await run_in_turns(derive(facts))
+
     async def operation(session: AsyncSession) -> list[Row]:
-        return await derive_subtree_tasks(session, facts)
+        return derived.subtree_rows + await derive_unknown_subtrees(session, derived)
 
     rows = await context.database.read(operation)
     known = await find_existing(context.database, "task", "hash", {row[1] for row in rows})
