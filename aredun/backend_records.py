@@ -28,7 +28,7 @@ class RecordsMixin:
         """The database that is open."""
         raise AttributeError("database")
 
-    async def get_records(
+    def get_records(
         self, ids: Iterable[str] | AsyncIterable[str], sorted: bool = True
     ) -> AsyncIterator[Record]:
         """Yield the records of the given ids; unknown ids are passed over (mirrors redun's method).
@@ -46,9 +46,7 @@ class RecordsMixin:
             One record at a time; no connection is held meanwhile. The bytes of values come from the value
             store where they are in one; a value whose bytes are missing there has empty `data`.
         """
-        records = operations.get_records(self.database, ids, self.value_store, in_order=sorted)
-        async for record in records:
-            yield record
+        return operations.get_records(self.database, ids, self.value_store, in_order=sorted)
 
     async def put_records(
         self,

@@ -11,6 +11,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
@@ -127,13 +128,19 @@ class _TextArray(TypeDecorator[list[str]]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "postgresql":
+            # The literal of an array would reach the server sooner, but does not count as a constant there:
+            # rows are compared with one item after the other.
             return dialect.type_descriptor(postgresql.ARRAY(sa.String()))
         return dialect.type_descriptor(sa.String())
 
     def process_bind_param(self, value: list[str] | None, dialect: Dialect) -> Any:
         if value is None or dialect.name == "postgresql":
             return value
-        return json.dumps(value)
+        try:
+            return orjson.dumps(value).decode()
+        except TypeError:
+            # Half a character, which no row holds.
+            return json.dumps(value)
 
 
 # Kept, because a type works out its key in the cache of statements anew for every instance.
