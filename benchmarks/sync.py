@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import subprocess
 import sys
 import tempfile
@@ -393,9 +394,11 @@ def measure_memory(source: str, destination: str) -> list[str]:
 def run_records(args: argparse.Namespace, dialect: str, make: Callable[[], str]) -> None:
     """Measure put and get."""
     records = list(Repository().iter_records(args.records))
+    few = list(Repository().iter_records(args.redun_records))
+    # The collector would look through them again and again, in the middle of what is measured.
+    gc.freeze()
     own = [asyncio.run(measure_aredun(make(), records)) for _ in range(args.rounds)]
     raw = [asyncio.run(put_raw(make(), records)) for _ in range(args.rounds)]
-    few = list(Repository().iter_records(args.redun_records))
     original = [measure_redun(make(), few) for _ in range(args.rounds)]
     found = {name: median([each[name] for each in own]) for name in own[0]}
     theirs = {name: median([each[name] for each in original]) for name in original[0]}
