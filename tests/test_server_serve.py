@@ -8,20 +8,27 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import uvicorn
 import websockets
 
 from aredun.cli import main
+from aredun.cli.serve import _make_server, listen
+from aredun.cli.signals import catch_signals
+from aredun.server import create_app
+from tests.support.dataflow import make_chains
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from aredun.backend import RedunBackendDb
+
 AREDUN = str(Path(sys.executable).with_name("aredun"))
 
-pytestmark = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+on_sqlite = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -45,6 +52,7 @@ async def process(database_url: str, tmp_path: Path) -> AsyncIterator[asyncio.su
         await process.wait()
 
 
+@on_sqlite
 async def test_serve_until_terminated(process: asyncio.subprocess.Process) -> None:
     """The page, the API and a stream, which ends with a close code on SIGTERM."""
     assert process.stdout is not None
@@ -69,8 +77,51 @@ async def test_serve_until_terminated(process: asyncio.subprocess.Process) -> No
     assert [entry["path"] for entry in entries if entry["event"] == "request"][:2] == ["/", "/api/executions"]
     [stream] = [entry for entry in entries if entry["event"] == "stream"]
     assert stream["code"] in (1001, 1012)
+    # It came to its end, with the backend closed, instead of being ended by the signal.
+    assert process.returncode == 0
 
 
+@on_sqlite
+async def test_clients_that_read_nothing_do_not_hold_up_the_end(
+    backend: RedunBackendDb, redun_backend: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """They are dropped in time, and nothing is told of it as of an error."""
+    monkeypatch.setattr("aredun.cli.serve._SHUTDOWN_TIMEOUT", 0.2)
+    monkeypatch.setattr("aredun.cli.serve._SEND_BUFFER", 4_096)
+    graph, value_hash = make_chains(20, 30)
+    graph.insert(redun_backend)
+    server = _make_server(uvicorn, create_app(backend))
+    listener = listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:  # noqa: ASYNC110  # nothing tells
+        await asyncio.sleep(0.01)
+    url = f"ws://127.0.0.1:{port}/ws/dataflow/{value_hash}"
+    websocket = await websockets.connect(url, proxy=None, max_queue=1)
+    await websocket.recv()
+    websocket.transport.pause_reading()
+    await asyncio.sleep(0.3)
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.wait_for(serving, 10)
+    websocket.transport.abort()
+    assert server.caught == [signal.SIGTERM]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    assert backend.database.checked_out == 0
+
+
+def test_signals_are_caught_while_a_server_runs() -> None:
+    """They are handed on, and afterwards do again what they did before."""
+    handled: list[int] = []
+    caught: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    with catch_signals(lambda number, _: handled.append(number), caught):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+    assert handled == caught == [signal.SIGINT, signal.SIGTERM]
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+@on_sqlite
 def test_bad_arguments_get_one_line(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A port that is none, an address that is not ours, an empty token."""
     for arguments, text in (

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import os
+import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import open_backend
+from aredun.cli.signals import catch_signals
 from aredun.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
+    from contextlib import AbstractContextManager
 
     from fastapi import FastAPI
     from rich.console import Console
@@ -68,7 +72,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 async def run(args: argparse.Namespace, console: Console) -> int:
-    """Serve until interrupted."""
+    """Serve until interrupted, or until SIGTERM, which is how a server is told that it is done."""
     try:
         import uvicorn
 
@@ -97,6 +101,8 @@ async def run(args: argparse.Namespace, console: Console) -> int:
         address = f"http://{_show_host(args.host)}:{listener.getsockname()[1]}/"
         console.print(f"aredun serves {backend.db_uri} at {address} (Ctrl-C ends it)", soft_wrap=True)
         await server.serve(sockets=[listener])
+    if signal.SIGINT in server.caught:
+        raise KeyboardInterrupt
     return 0
 
 
@@ -161,14 +167,30 @@ def _make_server(uvicorn: Any, app: FastAPI) -> Any:
         ws_per_message_deflate=False,
         ws_ping_interval=_PING_INTERVAL,
         ws_ping_timeout=_PING_TIMEOUT,
-        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
+        # The last resort, of which uvicorn tells as of an error.
+        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT + 1,
         lifespan="on",
     )
 
     class Server(uvicorn.Server):  # type: ignore[misc]  # the module is imported on demand
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.caught: list[int] = []
+
+        def capture_signals(self) -> AbstractContextManager[None]:
+            # uvicorn would raise them again, and end the process before the backend is closed.
+            return catch_signals(self.handle_exit, self.caught)
+
         async def shutdown(self, sockets: Any = None) -> None:
             # Streams end with a close code before their connections are taken from them.
             await app.state.close()
+            abort = asyncio.get_running_loop().call_later(_SHUTDOWN_TIMEOUT, self._abort)
             await super().shutdown(sockets)
+            abort.cancel()
+
+        def _abort(self) -> None:
+            # Clients that read nothing would never take what is before the close code.
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
 
     return Server(config)

@@ -1,4 +1,4 @@
-"""What ends a command from outside: Ctrl-C, and SIGTERM where that has to be recorded."""
+"""What ends a command from outside: Ctrl-C, and SIGTERM where something has to be done before."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
+    from types import FrameType
 
 
 class Terminated(BaseException):
@@ -49,6 +50,34 @@ def cancel_on_sigterm() -> Iterator[None]:
     finally:
         with suppress(NotImplementedError, RuntimeError):
             loop.remove_signal_handler(signal.SIGTERM)
+
+
+@contextmanager
+def catch_signals(handle: Callable[[int, FrameType | None], object], caught: list[int]) -> Iterator[None]:
+    """Hand Ctrl-C and SIGTERM to a function while the block runs.
+
+    Parameters
+    ----------
+    handle : callable
+        Takes the signal's number and the frame that it came in, as `signal.signal` has it.
+    caught : list of int
+        Gets the numbers.
+    """
+
+    def catch(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        handle(number, frame)
+
+    if threading.current_thread() is not threading.main_thread():
+        # No signal comes here.
+        yield
+        return
+    earlier = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def leave(code: int, earlier: Collection[threading.Thread]) -> int:
