@@ -181,7 +181,8 @@ async def test_subscribers_share_one_feed(served: Served, backend: RedunBackendD
             await receive(websocket)
         await asyncio.sleep(0.3)
         before = backend.database.counts.statements
-        await asyncio.sleep(1.5)
+        # Every look of fifty unshared feeds would show in this time.
+        await asyncio.sleep(0.8)
         spent = backend.database.counts.statements - before
         for websocket in sockets:
             await websocket.close()

@@ -6,6 +6,8 @@ import asyncio
 import errno
 import random
 import sqlite3
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.exc import DBAPIError
@@ -25,6 +27,21 @@ CONFLICTS = {"40001", "40P01", "55P03"}
 OUTAGES = {"57P01", "57P02", "57P03", "57P04", "57P05", "53300", "25006"}
 # A conflict is over as soon as the other transaction is; only an outage takes the configured delays.
 CONFLICT_DELAY = 0.05
+
+_is_hurried = ContextVar("aredun_is_hurried", default=False)
+
+
+@contextmanager
+def hurry() -> Iterator[None]:
+    """Let the transactions of the block be tried again in quick succession only, as after a conflict.
+
+    Whoever waits for an answer can ask again: better to be told soon that there is none.
+    """
+    token = _is_hurried.set(True)
+    try:
+        yield
+    finally:
+        _is_hurried.reset(token)
 
 
 def walk_causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -125,7 +142,7 @@ async def retry(
             if number > config.db_retries or not is_passing(error):
                 raise
             delay = config.retry_delay(number)
-            if is_conflict(error):
+            if is_conflict(error) or _is_hurried.get():
                 delay = min(delay, CONFLICT_DELAY * 2**number)
             # Jitter, so that those who failed together do not come back together.
             delay *= random.uniform(0.5, 1.0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import sqlalchemy as sa
 
 from aredun.database import postgresql
+from aredun.database.retry import is_outage
 from aredun.models import Job
 
 if TYPE_CHECKING:
@@ -79,8 +80,9 @@ class _PostgresWatch:
             self._driver = (await connection.get_raw_connection()).driver_connection
             await self._driver.add_listener(postgresql.CHANNEL, self._hear)
         except Exception as error:
-            # Without a listener changes are still found, only later.
-            logger.warning("cannot listen for changes, looking for them instead: %s", type(error).__name__)
+            # Without a listener changes are still found, only later; if the server is away, a look tells.
+            level = logging.DEBUG if is_outage(error) else logging.WARNING
+            logger.log(level, "cannot listen for changes, looking for them instead: %s", type(error).__name__)
             await self.close()
 
     def _hear(self, *_: Any) -> None:

@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from aredun.database.retry import is_outage
 from aredun.errors import AredunError, RedunDatabaseError, UsageError
 from aredun.server.schemas import cut_text
 
@@ -30,6 +31,9 @@ _CODES = {
     405: "method_not_allowed",
 }
 INTERNAL = "something went wrong on the server; its log says what"
+UNAVAILABLE = "the database does not answer: try again soon"
+# In seconds; a server that restarts takes longer, but clients need not all come at its end.
+_RETRY_AFTER = "2"
 
 
 class NotFoundError(UsageError):
@@ -61,7 +65,13 @@ def respond_list(models: Sequence[BaseModel]) -> Response:
 def make_problem(status: int, message: str, error: str | None = None) -> Response:
     """Return an error as an answer."""
     content = {"error": error or _CODES.get(status, "error"), "message": cut_text(message, 500)}
-    return Response(dump(content), status_code=status, media_type="application/json")
+    headers = {"retry-after": _RETRY_AFTER} if status == 503 else None
+    return Response(dump(content), status_code=status, headers=headers, media_type="application/json")
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Tell whether an error came of a database that cannot be reached, and may be reached again."""
+    return isinstance(error, RedunDatabaseError) and is_outage(error.__cause__ or error)
 
 
 def get_problem(error: Exception) -> tuple[int, str, str]:
@@ -73,6 +83,8 @@ def get_problem(error: Exception) -> tuple[int, str, str]:
         return 404, "not_found", str(error)
     if isinstance(error, AmbiguousError):
         return 409, "ambiguous", str(error)
+    if is_unreachable(error):
+        return 503, "unavailable", UNAVAILABLE
     if isinstance(error, AredunError) and not isinstance(error, RedunDatabaseError):
         return 400, "bad_request", str(error)
     return 500, "internal", INTERNAL
@@ -82,6 +94,8 @@ async def _handle_known(request: Request, error: Exception) -> Response:
     status, code, message = get_problem(error)
     if status == 500:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    elif status == 503:
+        logger.warning("%s %s failed: %s", request.method, request.url.path, error)
     return make_problem(status, message, code)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from aredun.backend import RedunBackendDb
     from aredun.server.streams import Sender
 
-_READY_TIMEOUT = 5.0
+_READY_TIMEOUT = 3.0
 _MONTH = 30 * 24 * 3600
 
 DESCRIPTION = """
@@ -167,9 +167,9 @@ def _add_operations(app: FastAPI) -> None:
         try:
             async with asyncio.timeout(_READY_TIMEOUT):
                 await state.backend.database.read(operation)
-        except Exception:
+        except Exception as error:
             # Whatever is wrong with it, nobody should be sent here.
-            logger.warning("the database does not answer", exc_info=True)
+            logger.warning("the database does not answer: %s", str(error) or type(error).__name__)
             return make_problem(503, "the database does not answer", "not_ready")
         return Response(b'{"status":"ready"}', media_type="application/json")
 

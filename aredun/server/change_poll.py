@@ -65,6 +65,27 @@ class _Seen:
         self.look = look
 
 
+class _Look(NamedTuple):
+    """What one look has found, before it is taken as seen.
+
+    Attributes
+    ----------
+    rows : list
+        Of jobs: id, whether it has ended, number of arrival where there is one.
+    began : datetime
+        When it began, by the clock that jobs are timed with.
+    clock : float
+        When it began, in seconds of the monotonic clock.
+    is_wide : bool
+        Whether it went further back.
+    """
+
+    rows: list[Any]
+    began: datetime
+    clock: float
+    is_wide: bool
+
+
 class ChangePoll:
     """
     Compares what is there with what was seen before.
@@ -91,12 +112,14 @@ class ChangePoll:
 
     async def begin(self) -> None:
         """Take what is there as seen."""
-        await self._find_changed()
+        look = await self._find_rows()
         self._beats = await self._read_beats(None)
+        self._take_as_seen(look)
 
     async def read(self) -> list[Event]:
-        """Return what happened since the last call, in the order in which it did."""
-        changed = await self._find_changed()
+        """Return what happened since the last call that did not fail, in the order in which it did."""
+        look = await self._find_rows()
+        changed = self._find_changed(look)
         jobs = await self._load(Job, sorted({job_id for job_id, _, _ in changed}))
         roots = {job.execution_id for job in jobs.values() if job.parent_id is None}
         executions = await self._load(Execution, sorted(roots))
@@ -115,32 +138,40 @@ class ChangePoll:
                 events.append((max(job.end_time, begin), 1, number, job, True))
         events.sort(key=lambda event: event[:3])
         made = [made for *_, job, ended in events for made in _make_events(job, executions, ended)]
-        return [*made, *await self._find_heartbeats(executions)]
+        made += await self._find_heartbeats(executions)
+        # Not before all is read: what is taken as seen is not told again.
+        self._take_as_seen(look)
+        return made
 
-    async def _find_changed(self) -> list[tuple[str, bool, bool]]:
-        """Return which jobs have started or ended, in the order of arrival as far as that is known."""
+    async def _find_rows(self) -> _Look:
+        """Look for jobs that may have changed."""
         now, clock = utcnow(), time.monotonic()
         is_wide = clock >= self._next_wide
         since = min(now, self._last_look) - (_WIDE_OVERLAP if is_wide else _OVERLAP)
         rows = await self._backend.database.read(lambda session: self._read_rows(session, since, is_wide))
-        self._look += 1
+        return _Look(rows, now, clock, is_wide)
+
+    def _find_changed(self, look: _Look) -> list[tuple[str, bool, bool]]:
+        """Return which jobs have started or ended, in the order of arrival as far as that is known."""
         changed: list[tuple[str, bool, bool]] = []
-        for job_id, is_ended, arrival in rows:
-            self._last_arrival = max(self._last_arrival, arrival or 0)
+        for job_id, is_ended, _ in look.rows:
             seen = self._seen.get(job_id)
             if seen is None:
-                self._seen[job_id] = _Seen(is_ended, self._look)
                 changed.append((job_id, True, is_ended))
-                continue
-            if is_ended and not seen.ended:
+            elif is_ended and not seen.ended:
                 changed.append((job_id, False, True))
-            seen.ended, seen.look = is_ended, self._look
-        self._last_look = now
-        if is_wide:
-            self._forget()
-            spent = time.monotonic() - clock
-            self._next_wide = time.monotonic() + max(_WIDE_PAUSE, spent * _WIDE_SHARE)
         return changed
+
+    def _take_as_seen(self, look: _Look) -> None:
+        self._look += 1
+        for job_id, is_ended, arrival in look.rows:
+            self._last_arrival = max(self._last_arrival, arrival or 0)
+            self._seen[job_id] = _Seen(is_ended, self._look)
+        self._last_look = look.began
+        if look.is_wide:
+            self._forget()
+            spent = time.monotonic() - look.clock
+            self._next_wide = time.monotonic() + max(_WIDE_PAUSE, spent * _WIDE_SHARE)
 
     def _forget(self) -> None:
         """Forget ended jobs that even a wide look has not met again."""
@@ -208,18 +239,16 @@ class ChangePoll:
         return await self._backend.database.read(operation)
 
     async def _find_heartbeats(self, changed: dict[str, Execution]) -> list[Event]:
+        known = [execution_id for execution_id in self._beats if execution_id not in changed]
+        beats = await self._read_beats(known) if known else {}
+        beating = sorted(key for key, beat in beats.items() if beat != self._beats[key])
+        loaded = await self._load(Execution, beating)
+        self._beats.update(beats)
         for execution in changed.values():
             if execution.job is not None and execution.job.end_time is None:
                 self._beats[execution.id] = execution.updated_time
             else:
                 self._beats.pop(execution.id, None)
-        known = [execution_id for execution_id in self._beats if execution_id not in changed]
-        if not known:
-            return []
-        beats = await self._read_beats(known)
-        beating = sorted(key for key, beat in beats.items() if beat != self._beats.get(key))
-        self._beats.update(beats)
-        loaded = await self._load(Execution, beating)
         return [
             Event("execution", "heartbeat", key, key, make_execution(execution).model_dump(mode="json"))
             for key, execution in sorted(loaded.items())

@@ -11,8 +11,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aredun.database.retry import hurry
 from aredun.database.watch import is_announced, open_watch
-from aredun.server.answers import dump
+from aredun.server.answers import dump, is_unreachable
 from aredun.server.change_poll import ChangePoll
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class ChangeFeed:
                     await poll.begin()
                     self._poll = poll
                 if self._task is None:
-                    self._task = asyncio.create_task(self._run(), name="aredun-changes")
+                    self._task = asyncio.create_task(self._run(self._poll), name="aredun-changes")
                 missed = self._find_missed(after)
                 if missed is not None:
                     for change in missed:
@@ -163,7 +164,13 @@ class ChangeFeed:
         finally:
             self._subscriptions.discard(subscription)
             if not self._subscriptions and self._task is not None:
-                self._stop = asyncio.get_running_loop().call_later(_LINGER, self._task.cancel)
+                self._stop = asyncio.get_running_loop().call_later(_LINGER, self._end)
+
+    def _end(self) -> None:
+        """Stop looking: whoever subscribes from now on begins anew, while the task still cleans up."""
+        if self._task is not None:
+            self._task.cancel()
+        self._task = self._poll = None
 
     def _find_missed(self, after: str | None) -> list[Change] | None:
         """Return what was missed since a cursor, None when that is not known any more."""
@@ -175,30 +182,33 @@ class ChangeFeed:
             return None
         return [change for change in self._history if change.seq > seq]
 
-    async def _run(self) -> None:
+    async def _run(self, poll: ChangePoll) -> None:
         settings = self._settings
         database = self._backend.database
         interval = settings.server_poll_interval if is_announced(database) else settings.sqlite_poll_interval
-        try:
-            while True:
-                try:
-                    async with open_watch(database) as watch:
-                        while True:
-                            if await watch.wait(interval):
-                                await self._look()
-                except Exception:
-                    # A database that is away comes back; until then there is nothing to tell.
-                    logger.warning("looking for changes failed, trying again", exc_info=True)
-                    await asyncio.sleep(_RETRY_PAUSE)
-        finally:
-            self._task = None
-            self._poll = None
+        is_told = False
+        while True:
+            try:
+                async with open_watch(database) as watch:
+                    while True:
+                        if await watch.wait(interval):
+                            await self._look(poll)
+                        is_told = False
+            except Exception as error:
+                # A database that is away comes back; until then there is nothing to tell.
+                if not is_told:
+                    reason = str(error) or type(error).__name__
+                    known = is_unreachable(error)
+                    logger.warning("cannot look for changes, trying again: %s", reason, exc_info=not known)
+                    is_told = True
+                await asyncio.sleep(_RETRY_PAUSE)
 
-    async def _look(self) -> None:
+    async def _look(self, poll: ChangePoll) -> None:
         began = time.perf_counter()
         async with self._lock:
-            assert self._poll is not None
-            for event in await self._poll.read():
+            with hurry():
+                events = await poll.read()
+            for event in events:
                 self._publish(event)
         spent = time.perf_counter() - began
         await asyncio.sleep(max(_MIN_PAUSE, spent * (1 / _MAX_SHARE - 1)))
@@ -216,7 +226,8 @@ class ChangeFeed:
         """Stop looking."""
         if self._stop is not None:
             self._stop.cancel()
-        if self._task is not None:
-            self._task.cancel()
+        task = self._task
+        self._end()
+        if task is not None:
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+                await task

@@ -8,6 +8,7 @@ from collections import deque
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+from aredun.database.retry import hurry
 from aredun.dataflow import (
     ArgumentValue,
     CallNodeRef,
@@ -326,7 +327,9 @@ class DataflowStream:
     async def run(self, record_id: str, sender: Sender) -> None:
         """Send everything, in the order of the walk."""
         is_downstream = self._request.direction == DOWNSTREAM
-        start = await find_start(self._backend, record_id, downstream=is_downstream)
+        # A walk that is under way waits for a database that restarts; a client that has nothing yet does not.
+        with hurry():
+            start = await find_start(self._backend, record_id, downstream=is_downstream)
         walking = asyncio.create_task(self._walk(start.node))
         try:
             await self._send_edges(sender)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from aredun import models
 from aredun.column_types import utcnow
+from aredun.database.retry import hurry
 from aredun.query import CallGraphQuery
 from aredun.query_scan import get_load_options, mark_abandoned
 from aredun.server import records
@@ -58,19 +59,19 @@ class ExecutionsStream:
 
     async def run(self, execution_id: str | None, after: str | None, sender: Sender) -> None:
         """Send a snapshot, or what was missed since a cursor; then changes without end."""
-        whole_id = None
-        if execution_id is not None:
-            whole_id = (await find_record(self._backend, "Execution", execution_id)).id
         async with AsyncExitStack() as stack:
-            subscription, cursor, is_resumed = await stack.enter_async_context(
-                self._feed.subscribe(whole_id, after)
-            )
-            if is_resumed:
-                await sender.send(dump({"type": "resumed", "cursor": cursor}).decode())
-            else:
-                snapshot = await self._make_snapshot(whole_id)
-                message = dump({"type": "snapshot", "cursor": cursor, **snapshot})
-                await sender.send(message.decode())
+            with hurry():
+                whole_id = None
+                if execution_id is not None:
+                    whole_id = (await find_record(self._backend, "Execution", execution_id)).id
+                subscription, cursor, is_resumed = await stack.enter_async_context(
+                    self._feed.subscribe(whole_id, after)
+                )
+                first: dict[str, Any] = {"type": "resumed", "cursor": cursor}
+                if not is_resumed:
+                    snapshot = await self._make_snapshot(whole_id)
+                    first = {"type": "snapshot", "cursor": cursor, **snapshot}
+            await sender.send(dump(first).decode())
             while changes := await subscription.take(_TAKE):
                 for change in changes:
                     if not self._is_told(change):

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 
+from aredun.database.retry import hurry
 from aredun.server.answers import INTERNAL, logger, make_problem
 
 if TYPE_CHECKING:
@@ -145,7 +146,8 @@ class Guard:
             await send(message)
 
         try:
-            await (self._refuse(scope, path) or self._app)(scope, receive, send_with_headers)
+            with hurry():
+                await (self._refuse(scope, path) or self._app)(scope, receive, send_with_headers)
         except Exception:
             # Starlette would answer it outside of all middleware, without the headers.
             if is_answered:

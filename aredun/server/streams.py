@@ -233,6 +233,9 @@ def _get_ending(work: asyncio.Task[None]) -> tuple[int, str, str]:
     if not isinstance(error, Exception):
         raise error
     _, code, message = get_problem(error)
+    if code == "unavailable":
+        logger.warning("a stream failed: %s", error)
+        return TRY_AGAIN, code, message
     if code == "internal":
         logger.error("a stream failed", exc_info=error)
         return INTERNAL_ERROR, code, message
