@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 FileUse = tuple[File, Job, str]
 
 _FILES = Detacher(File)
+_MAX_INDEX_LENGTH = 16
 
 
 async def infer_id(
@@ -157,10 +158,11 @@ async def infer_specialty_id(
         return await _get_recent_execution(backend, 1)
     if not re.fullmatch(r"~\d+", id):
         return None
-    index = int(id[1:])
+    # Beyond so many digits there are no executions, nor numbers of a database.
+    index = int(id[1:]) if len(id) <= _MAX_INDEX_LENGTH else None
     if index == 0:
         raise UsageError("invalid execution index ~0: ~1 is the newest execution, ~2 the one before it")
-    execution = await _get_recent_execution(backend, index)
+    execution = None if index is None else await _get_recent_execution(backend, index)
     if execution is None:
         raise UsageError(f"invalid execution index {id}: there are not that many executions")
     return execution

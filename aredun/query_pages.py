@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aredun.errors import UsageError
 from aredun.query_statements import get_order
+from aredun.tag_syntax import is_storable_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -87,9 +88,24 @@ def parse_cursor(cursor: str, order_by: str | None, record_types: Collection[str
         record_type, cursor_order, values = json.loads(base64.urlsafe_b64decode(cursor))
         *times, key = values
         fits = cursor_order == order_by and record_type in record_types
-        place = (*map(datetime.fromisoformat, times), str(key)) if fits else ()
-    except (ValueError, TypeError) as error:
+        place = (*map(_parse_time, times), _check_key(key)) if fits else ()
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise UsageError(f"invalid cursor {cursor!r}: start again without one") from error
     if not fits or len(place) != len(get_order(record_type, order_by == "time").columns):
         raise UsageError("the cursor is another query's: start again without one")
     return record_type, place
+
+
+def _parse_time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    # Refused here if it is beyond the calendar in UTC, which is what databases are asked in.
+    return time.astimezone(UTC)
+
+
+def _check_key(key: Any) -> str:
+    """Return the key of a row, if a database can look for it."""
+    if not isinstance(key, str) or not is_storable_text(key):
+        raise ValueError("a key is a text without NUL and halves of characters")
+    return key

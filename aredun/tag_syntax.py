@@ -47,7 +47,7 @@ def parse_tag_value(text: str) -> Any:
     if text[0] in '[{"':
         try:
             return check_tag_value(json.loads(text))
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise UsageError(f"tag value {text!r} is not valid JSON ({error}): quote it as JSON") from None
     for convert in (int, float):
         try:
@@ -55,7 +55,7 @@ def parse_tag_value(text: str) -> Any:
         except ValueError:
             continue
         # JSON, and with it PostgreSQL, has no infinities and no NaN: such a word stays a word.
-        return number if math.isfinite(number) else text
+        return number if isinstance(number, int) or math.isfinite(number) else text
     return _LITERALS.get(text, text)
 
 

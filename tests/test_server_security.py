@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,64 @@ async def test_headers_and_limits(backend: RedunBackendDb) -> None:
         await first.wait_closed()
         assert first.close_code == 1009
         await second.close()
+
+
+def make_cursor(*parts: Any) -> str:
+    """Return a cursor of a client's own."""
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode()
+
+
+HALF = "\ud800"
+TIME = "2024-01-01T00:00:00+00:00"
+DEEP = base64.urlsafe_b64encode(b"[" * 3_000).decode()
+TAMPERED = [
+    *(
+        f"/api/executions?cursor={make_cursor('Execution', 'time', place)}"
+        for place in (
+            [TIME, HALF],
+            [TIME, "a\0"],
+            [TIME, {}],
+            ["2024-01-01", "a"],
+            ["0001-01-01T00:00:00+23:59", "a"],
+            ["9999-12-31T23:59:59-23:59", "a"],
+        )
+    ),
+    f"/api/values?cursor={make_cursor('Value', None, [HALF])}",
+    f"/api/tags?cursor={make_cursor('Tag', None, [HALF])}",
+    f"/api/jobs?cursor={DEEP}",
+    f"/api/tags?cursor={DEEP}",
+    f"/api/executions?tag=a={'[' * 2_000}",
+    f"/api/find/~{'9' * 30}",
+    "/api/find/~99999999999999999999",
+]
+
+
+async def test_what_was_tampered_with_is_refused(backend: RedunBackendDb) -> None:
+    """What no database can look for is the client's mistake, not the server's."""
+    async with serve(backend) as served:
+        for path in TAMPERED:
+            answer = await served.http.get(path)
+            assert (answer.status_code, answer.json()["error"]) == (400, "bad_request"), path
+        # A number of any size is a tag's value.
+        assert (await served.get(f"/api/executions?tag=a={'9' * 2_000}"))["items"] == []
+        assert (await served.http.get("/api/executions/", headers={"Host": "[::1"})).status_code == 421
+        with pytest.raises(websockets.InvalidStatus):
+            await served.connect("/ws/executions", additional_headers={"Host": "[::1"})
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+async def test_servers_of_one_host_share_its_cookies(backend: RedunBackendDb) -> None:
+    """They open with the key of each, beside whatever other apps keep there."""
+    async with serve(backend, token="one") as one, serve(backend, token="other", prefix="/lab") as other:
+        keys = []
+        for served, token in ((one, "one"), (other, "other")):
+            opened = await served.http.post("/api/session", headers={"Authorization": f"Bearer {token}"})
+            keys.append(opened.headers["set-cookie"].partition(";")[0])
+        cookies = {"Cookie": "; ".join(['prefs={"a": 1}', *keys])}
+        for served in (one, other):
+            assert (await served.http.get("/api/executions", headers=cookies)).status_code == 200
+            async with served.connect("/ws/executions", additional_headers=cookies) as websocket:
+                assert (await receive(websocket))["type"] == "snapshot"
 
 
 async def test_errors_of_the_database_stay_in_the_log(

@@ -283,11 +283,13 @@ async def test_what_is_not_there(browser: Browser, backend: RedunBackendDb) -> N
 
 
 async def test_a_token_is_asked_for_once(browser: Browser, backend: RedunBackendDb) -> None:
-    """The page asks for the token and keeps a key in a cookie."""
-    async with serve(backend, token="open-sesame") as served:
+    """The page asks for the token and keeps a key in a cookie, wherever in another app it is mounted."""
+    async with serve(backend, token="open-sesame", prefix="/lab/provenance") as served:
         watched = await open_page(browser)
         page = watched.page
-        await page.goto(f"{served.url}/#/tasks")
+        # Without the last slash, as people write it; and a cookie of another app on this host.
+        await page.context.add_cookies([{"name": "prefs", "value": '{"a": 1}', "url": served.url}])
+        await page.goto(f"{served.url}#/tasks")
         await page.get_by_label("Token", exact=True).fill("wrong")
         await page.get_by_role("button", name="Open").click()
         await expect(page.get_by_role("alert")).to_be_visible()

@@ -93,9 +93,9 @@ def get_problem(error: Exception) -> tuple[int, str, str]:
 async def _handle_known(request: Request, error: Exception) -> Response:
     status, code, message = get_problem(error)
     if status == 500:
-        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        logger.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
     elif status == 503:
-        logger.warning("%s %s failed: %s", request.method, request.url.path, error)
+        logger.warning("%s %s failed: %s", request.method, request.scope["path"], error)
     return make_problem(status, message, code)
 
 

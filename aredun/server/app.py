@@ -190,11 +190,11 @@ def _add_operations(app: FastAPI) -> None:
         token = state.settings.token
         if token is not None and "authorization" in request.headers:
             answer.set_cookie(
-                security.COOKIE,
+                security.get_cookie_name(token),
                 security.make_session_key(token),
                 max_age=_MONTH,
                 httponly=True,
                 samesite="strict",
-                secure=request.url.scheme == "https",
+                secure=request.scope["scheme"] == "https",
             )
         return answer

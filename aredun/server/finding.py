@@ -14,6 +14,7 @@ from aredun.errors import UsageError
 from aredun.identify import find_file, infer_id, infer_specialty_id, leave_out_task_values
 from aredun.query import CallGraphQuery
 from aredun.server.answers import AmbiguousError, NotFoundError
+from aredun.tag_syntax import is_storable_text
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -32,10 +33,10 @@ def check_id(text: str) -> str:
     Raises
     ------
     UsageError
-        It is empty, too long, or holds a NUL.
+        It is empty, too long, or holds a NUL or half a character (a lone surrogate).
     """
-    if not text or len(text) > MAX_ID_LENGTH or "\0" in text:
-        raise UsageError(f"an id or a name has 1 to {MAX_ID_LENGTH} characters, none of them NUL")
+    if not text or len(text) > MAX_ID_LENGTH or not is_storable_text(text):
+        raise UsageError(f"an id or a name has 1 to {MAX_ID_LENGTH} whole characters, none of them NUL")
     return text
 
 

@@ -31,7 +31,9 @@ class Metrics:
         self.seconds = Histogram("aredun_http_request_seconds", "Time to answer.", ["route"], **options)
         self.streams = Gauge("aredun_streams", "Websockets open.", ["endpoint"], **options)
         self.streams_total = Counter("aredun_streams_opened", "Websockets opened.", ["endpoint"], **options)
-        self.closes = Counter("aredun_streams_closed", "Websockets closed.", ["endpoint", "code"], **options)
+        self.closes = Counter(
+            "aredun_streams_closed", "Websockets closed or refused.", ["endpoint", "code"], **options
+        )
         self.edges = Counter("aredun_edges_sent", "Dataflow edges sent.", **options)
         self.changes = Counter("aredun_changes_sent", "Changes of jobs and executions sent.", **options)
         self.connections = Gauge("aredun_database_connections", "Database connections in use.", **options)
@@ -71,6 +73,8 @@ class AccessLog:
             return
         began = time.perf_counter()
         status, size = 500, 0
+        # Of the app that this one is mounted in; what answers without a route of ours leaves it there.
+        outer = scope.get("route")
 
         async def send_and_count(message: Message) -> None:
             nonlocal status, size
@@ -84,7 +88,8 @@ class AccessLog:
             await self._app(scope, receive, send_and_count)
         finally:
             seconds = time.perf_counter() - began
-            route = getattr(scope.get("route"), "path", "other")
+            found = scope.get("route")
+            route = "other" if found is outer else getattr(found, "path", "other")
             self._metrics.requests.labels(_get_method(scope), route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(seconds)
             log_access(

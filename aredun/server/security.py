@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 
 from aredun.database.retry import hurry
 from aredun.server.answers import INTERNAL, logger, make_problem
@@ -53,6 +53,15 @@ def make_session_key(token: str) -> str:
     return hmac.new(_encode(token), b"aredun session", hashlib.sha256).hexdigest()
 
 
+def get_cookie_name(token: str) -> str:
+    """Return the name of the cookie that a browser keeps the key in.
+
+    Whatever their ports and paths, the servers of one host get each other's cookies: those with other tokens
+    need other names.
+    """
+    return f"{COOKIE}_{hmac.new(_encode(token), b'aredun cookie', hashlib.sha256).hexdigest()[:8]}"
+
+
 def has_token(headers: Headers, token: str) -> bool | None:
     """
     Tell whether a request knows the token.
@@ -65,13 +74,12 @@ def has_token(headers: Headers, token: str) -> bool | None:
     scheme, _, given = headers.get("authorization", "").partition(" ")
     if scheme:
         return scheme.lower() == "bearer" and is_same_secret(given.strip(), token)
-    try:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        cookie = None
-    if cookie is None:
+    cookies = cookie_parser(headers.get("cookie", ""))
+    given_keys = [cookies[name] for name in (get_cookie_name(token), COOKIE) if name in cookies]
+    if not given_keys:
         return None
-    return is_same_secret(cookie.value, make_session_key(token)) or is_same_secret(cookie.value, token)
+    secrets = (make_session_key(token), token)
+    return any(is_same_secret(key, secret) for key in given_keys for secret in secrets)
 
 
 def get_host_name(host: str) -> str:
@@ -83,10 +91,12 @@ def get_host_name(host: str) -> str:
 
 
 def is_host_allowed(headers: Headers, settings: ServerSettings) -> bool:
-    """Tell whether a request is addressed to a name of this server."""
+    """Tell whether a request is addressed to a name of this server, and to a name at all."""
+    host = headers.get("host", "")
+    name = get_host_name(host)
     if settings.allowed_hosts is None:
-        return True
-    return get_host_name(headers.get("host", "")) in {name.lower() for name in settings.allowed_hosts}
+        return not host or bool(name)
+    return name in {allowed.lower() for allowed in settings.allowed_hosts}
 
 
 def is_origin_allowed(headers: Headers, settings: ServerSettings) -> bool:
@@ -127,10 +137,8 @@ class Guard:
             return
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
         is_head = scope["method"] == "HEAD"
-        if is_head:
-            # Health checks and caches ask so: what may be got may be asked about.
-            scope = {**scope, "method": "GET"}
-
+        # Health checks and caches ask so: what may be got may be asked about.
+        inner = {**scope, "method": "GET"} if is_head else scope
         is_answered = False
 
         async def send_with_headers(message: Message) -> None:
@@ -147,13 +155,16 @@ class Guard:
 
         try:
             with hurry():
-                await (self._refuse(scope, path) or self._app)(scope, receive, send_with_headers)
+                await (self._refuse(scope, path) or self._app)(inner, receive, send_with_headers)
         except Exception:
             # Starlette would answer it outside of all middleware, without the headers.
             if is_answered:
                 raise
             logger.exception("%s %s failed", scope["method"], path[:500])
             await make_problem(500, INTERNAL, "internal")(scope, receive, send_with_headers)
+        finally:
+            if "route" in inner:
+                scope["route"] = inner["route"]
 
     def _refuse(self, scope: Scope, path: str) -> ASGIApp | None:
         settings, headers = self._settings, Headers(scope=scope)

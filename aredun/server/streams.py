@@ -111,19 +111,17 @@ class Streams:
             Sends the messages; it is cancelled as soon as the client is gone.
         """
         settings = self._settings
-        headers = websocket.headers
-        if not is_host_allowed(headers, settings) or not is_origin_allowed(headers, settings):
-            await websocket.close(REFUSED, "this origin may not open streams")
-            return
-        known = has_token(headers, settings.token) if settings.token is not None else True
-        if known is False or self._closing or self.count >= settings.max_connections:
-            await websocket.close(REFUSED if known is False else TRY_AGAIN)
+        began, code = time.perf_counter(), INTERNAL_ERROR
+        sender = Sender(websocket, settings.stall_timeout)
+        known = has_token(websocket.headers, settings.token) if settings.token is not None else True
+        refusal = self._find_refusal(websocket, known)
+        if refusal is not None:
+            await websocket.close(refusal)
+            self._report(websocket, endpoint, refusal, sender, began)
             return
         task = asyncio.current_task()
         assert task is not None
         self._open[task] = websocket
-        began, code = time.perf_counter(), INTERNAL_ERROR
-        sender = Sender(websocket, settings.stall_timeout)
         self._metrics.streams.labels(endpoint).inc()
         self._metrics.streams_total.labels(endpoint).inc()
         try:
@@ -137,16 +135,28 @@ class Streams:
         finally:
             del self._open[task]
             self._metrics.streams.labels(endpoint).dec()
-            self._metrics.closes.labels(endpoint, str(code)).inc()
-            log_access(
-                event="stream",
-                endpoint=endpoint,
-                path=websocket.url.path[:500],
-                code=code,
-                messages=sender.messages,
-                ms=round((time.perf_counter() - began) * 1000, 2),
-                client=websocket.client.host if websocket.client else "",
-            )
+            self._report(websocket, endpoint, code, sender, began)
+
+    def _find_refusal(self, websocket: WebSocket, known: bool | None) -> int | None:
+        """Return the code that a websocket is refused with before it is open, None if it is let in."""
+        headers, settings = websocket.headers, self._settings
+        if not is_host_allowed(headers, settings) or not is_origin_allowed(headers, settings):
+            return REFUSED
+        if known is False:
+            return REFUSED
+        return TRY_AGAIN if self._closing or self.count >= settings.max_connections else None
+
+    def _report(self, websocket: WebSocket, endpoint: str, code: int, sender: Sender, began: float) -> None:
+        self._metrics.closes.labels(endpoint, str(code)).inc()
+        log_access(
+            event="stream",
+            endpoint=endpoint,
+            path=websocket.scope["path"][:500],
+            code=code,
+            messages=sender.messages,
+            ms=round((time.perf_counter() - began) * 1000, 2),
+            client=websocket.client.host if websocket.client else "",
+        )
 
     async def _serve(
         self,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import uvicorn
 import websockets
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from aredun.server import create_app
 
@@ -38,13 +40,16 @@ class Served:
         Where it listens on loopback.
     server : uvicorn.Server
         What runs it.
+    prefix : str
+        Where it is mounted.
     """
 
-    def __init__(self, app: FastAPI, port: int, server: uvicorn.Server) -> None:
+    def __init__(self, app: FastAPI, port: int, server: uvicorn.Server, prefix: str = "") -> None:
         self.app = app
         self.port = port
         self.server = server
-        self.url = f"http://127.0.0.1:{port}"
+        self.prefix = prefix
+        self.url = f"http://127.0.0.1:{port}{prefix}"
         self.http = httpx.AsyncClient(base_url=self.url, timeout=30)
 
     async def get(self, path: str, **options: Any) -> Any:
@@ -57,7 +62,7 @@ class Served:
         """Return a websocket (`async with`)."""
         options.setdefault("max_size", None)
         options.setdefault("proxy", None)
-        return websockets.connect(f"ws://127.0.0.1:{self.port}{path}", **options)
+        return websockets.connect(f"ws://127.0.0.1:{self.port}{self.prefix}{path}", **options)
 
     async def receive_all(self, path: str, **options: Any) -> list[dict[str, Any]]:
         """Return all messages of a stream, those in batches one by one."""
@@ -70,7 +75,9 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serve(backend: Any, *, send_buffer: int | None = None, **options: Any) -> AsyncIterator[Served]:
+async def serve(
+    backend: Any, *, send_buffer: int | None = None, prefix: str = "", **options: Any
+) -> AsyncIterator[Served]:
     """Serve a backend on a free port of loopback, in the test's own event loop.
 
     Parameters
@@ -79,12 +86,15 @@ async def serve(backend: Any, *, send_buffer: int | None = None, **options: Any)
         The repository.
     send_buffer : int, optional
         What the system may hold for a client that does not read, in bytes.
+    prefix : str
+        Where the app is mounted in another one, such as "/provenance".
     **options
         For `create_app`.
     """
     app = create_app(backend, **options)
+    host = Starlette(routes=[Mount(prefix, app)]) if prefix else app
     config = uvicorn.Config(
-        app,
+        host,
         host="127.0.0.1",
         log_config=None,
         access_log=False,
@@ -102,7 +112,7 @@ async def serve(backend: Any, *, send_buffer: int | None = None, **options: Any)
         await asyncio.sleep(0.005)
         if task.done():
             await task
-    served = Served(app, listener.getsockname()[1], server)
+    served = Served(app, listener.getsockname()[1], server, prefix)
     try:
         yield served
     finally:
