@@ -83,7 +83,12 @@ class BulkLoader(RefLoader):
         return await self._database.read(operation, transaction=self._dialect.needs_preparation)
 
     async def load_reach(
-        self, seeds: Sequence[Key], limit: int, is_known: Callable[[Key], bool], stop: Collection[str]
+        self,
+        seeds: Sequence[Key],
+        limit: int,
+        is_known: Callable[[Key], bool],
+        stop: Collection[str],
+        note: Callable[[Sequence[Key]], None],
     ) -> Reach:
         """Return the entries of some nodes and of what a walk reaches from them, in at most six statements.
 
@@ -97,6 +102,8 @@ class BulkLoader(RefLoader):
             Tells whether the node of a key needs no entry any more.
         stop : collection of str
             Hashes of calls whose arguments are not to be followed.
+        note : callable
+            Is told the keys of the nodes that were met, before their entries are loaded.
 
         Returns
         -------
@@ -123,6 +130,7 @@ class BulkLoader(RefLoader):
                         wanted.append((kind, node_hash, value_hash, parent, key))
                     elif kind == "C":
                         known_calls.append(node_hash)
+            note([node[KEY] for node in wanted])
             entries = await self.load_edges(session, wanted, with_parents=True)
             return Reach(entries, count, known_calls, count >= limit)
 

@@ -39,7 +39,12 @@ class Source(Protocol):
         """Return the entries of some nodes."""
 
     async def load_reach(
-        self, seeds: Sequence[Key], limit: int, is_known: Callable[[Key], bool], stop: Collection[str]
+        self,
+        seeds: Sequence[Key],
+        limit: int,
+        is_known: Callable[[Key], bool],
+        stop: Collection[str],
+        note: Callable[[Sequence[Key]], None],
     ) -> Reach:
         """Return the entries of some nodes and of what follows from them."""
 

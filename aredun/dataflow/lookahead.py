@@ -19,6 +19,8 @@ MAX_LIMIT = 8_192
 LIMIT_GROWTH = 4
 # Loads this large are begun while the walk still has entries: the database works while edges are handed out.
 PREFETCH_LIMIT = 1_024
+# Loads that are under way at a time: one looks for nodes while the edges of the one before are read.
+MOST_LOADS = 2
 # Calls at which the recursion is told to stop, most recently met first.
 MAX_STOPS = 4_096
 # Steps of a look through what is loaded already, before others get the event loop.
@@ -61,6 +63,24 @@ class Pending:
         return self._waits.get(key) is False
 
 
+class _Load:
+    """A load that is under way.
+
+    Attributes
+    ----------
+    keys : set of Key
+        What it brings, as far as that is known.
+    is_looking : bool
+        Whether it may bring more.
+    """
+
+    __slots__ = ("is_looking", "keys")
+
+    def __init__(self) -> None:
+        self.keys: set[Key] = set()
+        self.is_looking = True
+
+
 class LookAhead:
     """Entries that were loaded and not used yet, and the policy that loads more.
 
@@ -86,9 +106,13 @@ class LookAhead:
         self._stops: dict[str, None] = {}
         self._layers = 1
         self._backoff = 2
-        self._task: asyncio.Task[None] | None = None
-        # What the walk waits for.
+        self._tasks: set[asyncio.Task[None]] = set()
+        # What is on its way, as far as that is known, and how many loads are still looking for nodes.
+        self._coming: set[Key] = set()
+        self._looking = 0
+        # What the walk waits for, and how many edges it still wants.
         self._missed: Key | None = None
+        self._rest: int | None = None
         # Whether the walk is to call `prefetch` as soon as its stack is complete.
         self.is_due = False
 
@@ -108,33 +132,45 @@ class LookAhead:
         Entry
             The steps out of it; it is forgotten here.
         """
+        self._rest = rest
         if rest is not None:
             self._most = max(FIRST_LIMIT, min(self._bound, rest - len(self.entries)))
             self._limit = min(self._limit, self._most)
-        if self._task is not None:
+        self._missed = key
+        while self._tasks and key not in self.entries:
             # The walk has caught up with what is on its way.
-            self._missed = key
-            task, self._task = self._task, None
-            try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError:
-                self._task = task
-                raise
-            self._missed = None
+            done, _ = await asyncio.wait(set(self._tasks), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                self._tasks.discard(task)
+                task.result()
+        self._missed = None
         if key not in self.entries:
             await self._load(key)
         # Loading the next entries can only begin once the steps of this one are on the stack.
-        self.is_due = self._limit >= PREFETCH_LIMIT and (rest is None or len(self.entries) < rest)
+        self.is_due = self._limit >= PREFETCH_LIMIT
         return self.entries.pop(key)
 
     def prefetch(self) -> None:
         """Begin to load what the walk will need after the entries at hand."""
         self.is_due = False
-        if self._task is None:
-            self._task = asyncio.create_task(self._work_ahead())
+        there = len(self.entries) + len(self._coming)
+        is_enough = (self._tasks and there > self._most * 3 // 2) or (
+            self._rest is not None and there >= self._rest
+        )
+        if not is_enough and not self._looking and len(self._tasks) < MOST_LOADS:
+            self._looking += 1
+            task = asyncio.create_task(self._work_ahead())
+            self._tasks.add(task)
+            task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        """Drop a task that has ended; the walk is still to meet its error."""
+        if not task.cancelled() and task.exception() is None:
+            self._tasks.discard(task)
 
     async def _work_ahead(self) -> None:
         """Load until it is worth the walk's while: the first seeds may all be ends of their ways."""
+        self._looking -= 1
         wanted = self._limit // LIMIT_GROWTH
         while wanted > 0:
             brought = await self._load(self._missed)
@@ -144,29 +180,52 @@ class LookAhead:
 
     async def close(self) -> None:
         """End what is under way; its connection is free when this returns."""
-        if self._task is not None:
-            task, self._task = self._task, None
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tasks.clear()
 
     async def _load(self, key: Key | None) -> int:
         """Load the entry of a node and others, or only others; returns how many came."""
-        if key is not None and is_value(key):
-            entries = await self._source.load_layer([key])
-        elif self._layers:
-            # The first load is one as well: the second edge must not wait for a recursive plan.
-            self._layers -= 1
-            keys = await self._find_seeds(key, self._limit)
-            entries = await self._source.load_layer(keys) if keys else {}
-        else:
-            keys = await self._find_seeds(key, self._seeds)
-            if not keys:
-                return 0
-            reach = await self._source.load_reach(keys, self._limit, self._is_useless, self._stops)
-            self._adapt(len(keys), reach)
-            entries = reach.entries
+        load = _Load()
+        self._looking += 1
+        try:
+            entries = await self._fetch(key, load)
+        finally:
+            self._found(load)
+            self._coming -= load.keys
         self.entries.update(entries)
         return len(entries)
+
+    def _found(self, load: _Load) -> None:
+        """Take note that a load knows its nodes."""
+        if load.is_looking:
+            load.is_looking = False
+            self._looking -= 1
+
+    async def _fetch(self, key: Key | None, load: _Load) -> dict[Key, Entry]:
+        if key is not None and is_value(key):
+            return await self._source.load_layer([key])
+        if self._layers:
+            # The first load is one as well: the second edge must not wait for a recursive plan.
+            self._layers -= 1
+            keys = await self._find_seeds(key, self._limit, load)
+            return await self._source.load_layer(keys) if keys else {}
+        keys = await self._find_seeds(key, self._seeds, load)
+        if not keys:
+            return {}
+
+        def note(met: Sequence[Key]) -> None:
+            load.keys.update(met)
+            self._coming.update(met)
+            self._found(load)
+            if self._limit >= PREFETCH_LIMIT:
+                self.prefetch()
+
+        reach = await self._source.load_reach(keys, self._limit, self._is_useless, self._stops, note)
+        self._adapt(len(keys), reach)
+        return reach.entries
 
     async def measure(self, start: Key, max_depth: int) -> set[Key]:
         """Return the keys of all nodes less than `max_depth` edges away from the start.
@@ -208,14 +267,14 @@ class LookAhead:
         else:
             # Few nodes and far to go: look ahead along the paths.
             limit = min(MAX_LIMIT, 16 * depth)
-            reach = await self._source.load_reach(keys, limit, self.entries.__contains__, ())
+            reach = await self._source.load_reach(keys, limit, self.entries.__contains__, (), _note_nothing)
             self.entries.update(reach.entries)
 
     def _get_keys(self, key: Key, entry: Entry) -> Sequence[Key]:
         return [step[0] for step in entry] if entry else self._source.complete_keys(key)
 
     def _is_useless(self, key: Key) -> bool:
-        return key in self.entries or self._pending.is_done(key)
+        return key in self.entries or key in self._coming or self._pending.is_done(key)
 
     def _adapt(self, seeds: int, reach: Reach) -> None:
         if reach.known_calls:
@@ -238,9 +297,12 @@ class LookAhead:
         if len(self.entries) + len(reach.entries) > 4 * self._bound:
             self._seeds = 1
 
-    async def _find_seeds(self, first: Key | None, most: int) -> list[Key]:
-        """Return the nodes without an entry that the walk will reach first, beginning with `first`."""
-        seeds = {} if first is None else {first: None}
+    async def _find_seeds(self, first: Key | None, most: int, load: _Load) -> list[Key]:
+        """Return the nodes without an entry that the walk will reach first, beginning with `first`.
+
+        They are on their way then, by `load`.
+        """
+        seeds = {} if first is None or first in self._coming else {first: None}
         met: set[Key] = set(seeds)
         stack: list[Key] = []
         waiting, is_met = self._pending.stack, self._pending.is_met
@@ -261,10 +323,17 @@ class LookAhead:
                 break
             entry = self.entries.get(key)
             if entry is None:
-                seeds[key] = None
+                if key not in self._coming:
+                    seeds[key] = None
                 continue
             for dest in reversed(self._get_keys(key, entry)):
                 if dest not in met and not is_met(dest):
                     met.add(dest)
                     stack.append(dest)
+        load.keys.update(seeds)
+        self._coming.update(seeds)
         return list(seeds)
+
+
+def _note_nothing(met: Sequence[Key]) -> None:
+    """Take note of nothing."""
