@@ -77,10 +77,13 @@ class Window:
         return self._count
 
     def add(self, items: Iterable[ParsedRecord]) -> None:
-        """Add records; of two with one id the first stays."""
+        """Add records; of two with one id the first stays, unless it is a job that has ended since."""
         for item in items:
             own = self._items[item.kind]
-            if own.setdefault(item.id, item) is not item:
+            present = own.setdefault(item.id, item)
+            if present is not item:
+                if item.kind == "Job" and present.row[2] is None and item.row[2] is not None:
+                    own[item.id] = item
                 continue
             self._count += 1
             if item.kind == "Value":

@@ -150,6 +150,8 @@ class RecordWriter:
         self._flush_size = FLUSH_SIZE
         # Windows that are being written, in order: those that need them can be prepared meanwhile.
         self._writing: deque[_Writing] = deque()
+        # What was written inside a batch, which nobody can read before its end.
+        self._batched: _Ids | None = {} if database.writer.in_batch else None
         # What was refused by the database, or needs that, although it was counted on; and the records of it
         # that may go in all the same if others bring what they need.
         self._lost: _Ids = {}
@@ -161,7 +163,7 @@ class RecordWriter:
             writing.task.cancel()
         await asyncio.gather(*(writing.task for writing in self._writing), return_exceptions=True)
         if self._spool is not None:
-            self._spool.close()
+            await self._spool.close()
 
     async def add(self, records: Sequence[Any], *, verify: bool) -> None:
         """Take some records; they may not be written before `finish`."""
@@ -199,21 +201,24 @@ class RecordWriter:
         """Wait until only so many windows are being written."""
         while len(self._writing) > left:
             await self._writing[0].task
-            self._writing.popleft()
+            written = self._writing.popleft()
+            if self._batched is not None:
+                for kind, ids in written.coming.items():
+                    self._batched.setdefault(kind, set()).update(ids)
 
     async def finish(self) -> None:
         """Write all that can be written, and refuse the rest."""
         self._window.add(await asyncio.to_thread(self._judge))
         waiting = await self._flush(self._window)
+        stranded = await self._settle()
         if self._spool is None:
-            await self._join()
-            if self._stranded:
-                self._window.add([*waiting, *self._take_stranded()])
+            while stranded:
+                self._window.add([*waiting, *stranded])
                 waiting = await self._flush(self._window)
-                await self._join()
+                stranded = await self._settle()
             self._refuse_waiting(waiting)
             return
-        await self._put_away(waiting)
+        await self._put_away([*waiting, *stranded])
         count = -1
         while self._spool.count and self._spool.count != count:
             count = self._spool.count
@@ -222,8 +227,13 @@ class RecordWriter:
         while rest := await self._spool.take(WINDOW_SIZE, WINDOW_BYTES):
             self._refuse_waiting(rest)
 
-    def _take_stranded(self) -> list[ParsedRecord]:
-        stranded, self._stranded = self._stranded, []
+    async def _settle(self) -> list[ParsedRecord]:
+        """Wait until nothing is being written; return what may go in now if others brought what it needs.
+
+        What was refused may have come again meanwhile, and gone in: from here on only the database tells.
+        """
+        await self._join()
+        stranded, self._stranded, self._lost = self._stranded, [], {}
         return stranded
 
     async def _put_away(self, items: Sequence[ParsedRecord]) -> None:
@@ -238,8 +248,7 @@ class RecordWriter:
             window = Window()
             window.add(items)
             await self._spool.add(await self._flush(window))
-        await self._join()
-        await self._spool.add(self._take_stranded())
+        await self._spool.add(await self._settle())
 
     def _judge(self) -> list[ParsedRecord]:
         """Refuse the call nodes that can be shown to be altered; return the others."""
@@ -284,8 +293,9 @@ class RecordWriter:
         return waiting
 
     def _get_coming(self, kind: str) -> set[str]:
-        """Return the ids of what is being written."""
-        return set().union(*(writing.coming.get(kind, ()) for writing in self._writing))
+        """Return the ids of what is being written, and of what was but cannot be read yet."""
+        batched = (self._batched or {}).get(kind, ())
+        return set().union(batched, *(writing.coming.get(kind, ()) for writing in self._writing))
 
     async def _prepare(self, chunks: Sequence[Sequence[ParsedRecord]]) -> list[Draft]:
         return [await draft(chunk, self._store, self._min_size) for chunk in chunks]
