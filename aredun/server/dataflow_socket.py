@@ -20,13 +20,14 @@ from aredun.dataflow import (
 )
 from aredun.dataflow.display import make_dataflow_dom
 from aredun.dataflow.downstream import walk_downstream
+from aredun.dataflow.lookahead import MAX_LIMIT
 from aredun.errors import UsageError
 from aredun.server.answers import dump
 from aredun.server.finding import find_start
 from aredun.server.streams import end_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 
     from aredun.backend import RedunBackendDb
     from aredun.dataflow import DataflowEdge, TaskRef
@@ -42,8 +43,10 @@ SLICE = 100
 WALKERS = 2
 # Walks beyond their first edges, without those that wait for their clients: each remembers what it has seen.
 STARTED = 16
-# Nodes that a walk loads at a time: the more, the more memory every stream takes.
-LOOK_AHEAD = 2_048
+# Nodes that the walks load at a time, together and each at least: the more, the faster each of them is, and
+# the more memory it takes.
+ALL_LOOK_AHEAD = 32_768
+LEAST_LOOK_AHEAD = 2_048
 # How long, in seconds, a walk waits for its client before another walk may begin in its place.
 _PATIENCE = 0.05
 # How long, in seconds, a message with room for more edges waits for them.
@@ -62,6 +65,16 @@ class Turns:
         self.walking = asyncio.Semaphore(WALKERS)
         # Making sections takes a thread; more of them would only fight over the interpreter.
         self.sections = asyncio.Semaphore(1)
+        self._streams = 0
+
+    @contextlib.contextmanager
+    def share_look_ahead(self) -> Iterator[int]:
+        """Give one more stream the nodes that its walk may load at a time."""
+        self._streams += 1
+        try:
+            yield max(LEAST_LOOK_AHEAD, min(MAX_LIMIT, ALL_LOOK_AHEAD // self._streams))
+        finally:
+            self._streams -= 1
 
 
 class _Turn:
@@ -143,10 +156,10 @@ def _get_number(parameters: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def walk(backend: RedunBackendDb, start: Any, request: DataflowRequest) -> Any:
+def walk(backend: RedunBackendDb, start: Any, request: DataflowRequest, look_ahead: int) -> Any:
     """Return the walk that a client asks for, from its beginning."""
     # One more than wanted tells whether there are more.
-    bounds: dict[str, Any] = {"max_edges": request.max_edges + 1, "look_ahead": LOOK_AHEAD}
+    bounds: dict[str, Any] = {"max_edges": request.max_edges + 1, "look_ahead": look_ahead}
     if request.max_depth >= 0:
         bounds["max_depth"] = request.max_depth
     if request.direction == DOWNSTREAM:
@@ -330,12 +343,13 @@ class DataflowStream:
         # A walk that is under way waits for a database that restarts; a client that has nothing yet does not.
         with hurry():
             start = await find_start(self._backend, record_id, downstream=is_downstream)
-        walking = asyncio.create_task(self._walk(start.node))
-        try:
-            await self._send_edges(sender)
-            await walking
-        finally:
-            await end_tasks(walking)
+        with self._turns.share_look_ahead() as look_ahead:
+            walking = asyncio.create_task(self._walk(start.node, look_ahead))
+            try:
+                await self._send_edges(sender)
+                await walking
+            finally:
+                await end_tasks(walking)
         if self._edges is not None:
             async with aclosing(self._iter_sections(self._edges, start.name)) as sections:
                 async for section in sections:
@@ -345,14 +359,14 @@ class DataflowStream:
             end["is_cut"] = True
         await self._send(sender, end)
 
-    async def _walk(self, start: Any) -> None:
+    async def _walk(self, start: Any, look_ahead: int) -> None:
         """Walk and write edges, a slice at a time, never ahead of the client by more than the buffer."""
         request, buffer, turn = self._request, self._buffer, _Turn(self._turns)
         write, first = EdgeWriter().write, request.after + 1
         count, due, texts = 0, min(SLICE, first), []
         try:
             await turn.begin()
-            async with aclosing(walk(self._backend, start, request)) as edges:
+            async with aclosing(walk(self._backend, start, request, look_ahead)) as edges:
                 async for edge in edges:
                     if count == request.max_edges:
                         self._is_cut = True
