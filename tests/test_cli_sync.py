@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg2
 import pytest
 
 from aredun.backend import RedunBackendDb
@@ -50,6 +54,11 @@ def read(folder: Path) -> dict[str, Record]:
     original = open_original(f"sqlite:///{folder}/redun.db")
     records = by_id(get_all(original))
     dispose(original)
+    return without_children(records)
+
+
+def without_children(records: dict[str, Record]) -> dict[str, Record]:
+    """Return the records without what redun tells only as far as it is in one batch."""
     for record in records.values():
         record.pop("children", None)
     return records
@@ -66,7 +75,9 @@ def test_redun_export_to_aredun_import(shapes_dir: Path, tmp_path: Path) -> None
     assert read(config) == read(shapes_dir)
 
 
-def test_aredun_export_to_redun_import(shapes_dir: Path, tmp_path: Path) -> None:
+def test_aredun_export_to_redun_import(
+    shapes_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = make_config(tmp_path / "config")
     new_db(config)
     exported = run("export", "--config", str(shapes_dir))
@@ -74,10 +85,9 @@ def test_aredun_export_to_redun_import(shapes_dir: Path, tmp_path: Path) -> None
     imported = run("--config", str(config), "import", program=["redun"], data=exported.stdout)
     assert imported.returncode == 0, imported.stderr
     assert read(config) == read(shapes_dir)
-    verified = run("verify", "--config", str(config))
     # What redun's own import loses.
-    assert verified.returncode == 1
-    assert b"empty subtree" in verified.stdout
+    assert main(["verify", "--config", str(config)]) == 1
+    assert "empty subtree" in capsys.readouterr().out
     assert main(["verify", "--repair", "--config", str(config)]) == 0
     assert main(["verify", "--config", str(config)]) == 0
 
@@ -174,6 +184,83 @@ def test_closed_pipe(shapes_dir: Path) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, check=False, timeout=100)
     assert json.loads(done.stdout)["_type"] == "Execution"
     assert done.stderr == b""
+
+
+def start(*arguments: str, stdin: int | None = None) -> subprocess.Popen[bytes]:
+    """Start a command, to be stopped by a signal."""
+    return subprocess.Popen(
+        [str(BIN / "aredun"), *arguments],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A shell that runs the tests in the background hands on that SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def test_ctrl_c_of_an_import(shapes_dir: Path, tmp_path: Path) -> None:
+    """Nobody waits for lines that may never come."""
+    config = make_config(tmp_path / "config")
+    path = tmp_path / "records.jsonl"
+    assert main(["export", "--file", str(path), "--config", str(shapes_dir)]) == 0
+    process = start("import", "--config", str(config), stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    # More than a pipe holds: when all is written, the command is reading.
+    process.stdin.write(b"\n" * 500_000 + path.read_bytes())
+    process.stdin.flush()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert process.stderr is not None
+    assert process.stderr.read() == b"aredun: interrupted\n"
+    process.communicate()
+    assert main(["verify", "--config", str(config)]) == 0
+    assert main(["import", "--file", str(path), "--config", str(config)]) == 0
+    assert read(config) == read(shapes_dir)
+
+
+def connect(url: str) -> Any:
+    """Open a connection of the driver's own."""
+    if url.startswith("sqlite"):
+        return sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+    return psycopg2.connect(url)
+
+
+def count_rows(connection: Any, table: str) -> int:
+    cursor = connection.cursor()
+    cursor.execute(f"SELECT count(*) FROM {table}")
+    # All rows, so that no lock of the statement is left.
+    [(count,)] = cursor.fetchall()
+    return int(count)
+
+
+def test_ctrl_c_of_a_sync(
+    shapes_dir: Path, database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ends where it is, with no execution half-written, and the next one goes on from there."""
+    source = f"sqlite:///{shapes_dir}/redun.db"
+    with closing(connect(database_url)) as other, closing(connect(database_url)) as look:
+        if database_url.startswith("postgresql"):
+            look.autocommit = True
+            other.cursor().execute("LOCK TABLE execution IN SHARE MODE")
+        process = start("sync", source, database_url, "--batch-size", "1")
+        while not count_rows(look, "value"):
+            assert process.poll() is None
+            time.sleep(0.005)
+        if database_url.startswith("sqlite"):
+            # From here on it cannot come to its end.
+            other.execute("BEGIN IMMEDIATE")
+        assert count_rows(look, "execution") == 0
+        process.send_signal(signal.SIGINT)
+        other.rollback()
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, b"aredun: interrupted\n")
+    assert main(["sync", source, database_url]) == 0
+    again = capsys.readouterr().out
+    assert "copied 0 records" not in again
+    path = tmp_path / "records.jsonl"
+    assert main(["export", "--file", str(path), "--db", database_url]) == 0
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert without_children(by_id(records)) == read(shapes_dir)
 
 
 def test_closed_streams(shapes_dir: Path, tmp_path: Path) -> None:

@@ -130,13 +130,12 @@ async def test_small_windows_and_the_disk(
     monkeypatch.setattr(write, "WINDOW_SIZE", 12)
     monkeypatch.setattr(write, "FLUSH_SIZE", 6)
     monkeypatch.setattr(write, "READ_SIZE", 5)
-    monkeypatch.setattr(write, "BATCH_SIZE", 4)
     records = {
         "forward": shapes,
         "backward": shapes[::-1],
         "shuffled": random.Random(2).sample(shapes, len(shapes)),
     }
-    assert await backend.put_records(records[order]) == len(shapes)
+    assert await write.put_records(backend.database, records[order], batch_size=4) == len(shapes)
     assert by_id(await get_exported(backend)) == by_id(shapes)
 
 
@@ -259,14 +258,12 @@ async def test_evaluations_of_leaves(
 
 
 async def test_eight_writers_of_overlapping_halves(
-    backend: RedunBackendDb, database_url: str, shapes: list[Record], monkeypatch: pytest.MonkeyPatch
+    backend: RedunBackendDb, database_url: str, shapes: list[Record]
 ) -> None:
-    monkeypatch.setattr(write, "BATCH_SIZE", 7)
-
     async def put(seed: int) -> None:
         part = random.Random(seed).sample(shapes, len(shapes)) if seed % 2 else list(shapes)
         async with RedunBackendDb(database_url) as other:
-            await other.put_records(part)
+            await write.put_records(other.database, part, batch_size=7)
 
     async with asyncio.TaskGroup() as group:
         for seed in range(8):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
+import shutil
 import signal
 import sys
-import time
 import uuid
+from base64 import b64decode
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +20,7 @@ from aredun.backend import RedunBackendDb
 from aredun.errors import InvalidRecordError, UsageError
 from aredun.models import CallNode, CallSubtreeTask, Evaluation, Execution, Job, Tag, Value
 from aredun.sync import SyncReport, sync_records
+from aredun.verify import verify_repository
 from tests.support.record_shapes import (
     by_id,
     dispose,
@@ -199,8 +202,6 @@ class TestRefusal:
     @pytest.fixture
     async def damaged(self, shapes_path: Path, tmp_path: Path) -> AsyncIterator[RedunBackendDb]:
         """A copy of the repository to damage."""
-        import shutil
-
         shutil.copyfile(shapes_path, tmp_path / "damaged.db")
         async with RedunBackendDb(f"sqlite:///{tmp_path}/damaged.db") as backend:
             yield backend
@@ -278,44 +279,88 @@ async def check_whole(source: RedunBackendDb, backend: RedunBackendDb) -> None:
     assert len(await backend.has_records(owned)) == len(owned)
 
 
+# Starts a sync for each line that it reads: a fork of its own, that has nothing left to import.
+SYNCS = """
+import asyncio, os, sys
+import aiosqlite, asyncpg, sqlalchemy.dialects.postgresql.asyncpg, sqlalchemy.dialects.sqlite.aiosqlite
+from aredun.backend import RedunBackendDb
+from aredun.sync import sync_records
+
+async def main():
+    async with RedunBackendDb(sys.argv[1]) as a, RedunBackendDb(sys.argv[2]) as b:
+        await b.load(migrate=False)
+        print(os.getpid(), flush=True)
+        await sync_records(a, b, batch_size=2)
+
+for _ in sys.stdin:
+    child = os.fork()
+    if not child:
+        asyncio.run(main())
+        os._exit(0)
+    print(os.WIFSIGNALED(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
 async def test_killed_at_random_moments(
     source: RedunBackendDb, backend: RedunBackendDb, shapes_path: Path, database_url: str
 ) -> None:
     """SIGKILL, look, go on: in the end all is there."""
-    program = (
-        "import asyncio, sys\n"
-        "from aredun.backend import RedunBackendDb\n"
-        "from aredun.sync import sync_records\n"
-        "async def main():\n"
-        "    async with RedunBackendDb(sys.argv[1]) as a, RedunBackendDb(sys.argv[2]) as b:\n"
-        "        await b.load(migrate=False)\n"
-        "        print('ready', flush=True)\n"
-        "        await sync_records(a, b, batch_size=2)\n"
-        "asyncio.run(main())\n"
-    )
     chance = random.Random(4)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", SYNCS, f"sqlite:///{shapes_path}", database_url),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
     finished = False
     for _ in range(6):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            program,
-            f"sqlite:///{shapes_path}",
-            database_url,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert process.stdout is not None
-        await process.stdout.readline()
-        started = time.perf_counter()
+        process.stdin.write(b"go\n")
+        child = int(await asyncio.wait_for(process.stdout.readline(), 60))
         try:
-            await asyncio.wait_for(process.wait(), chance.uniform(0.02, 0.5))
-            finished = True
+            end = await asyncio.wait_for(process.stdout.readline(), chance.uniform(0.02, 0.5))
         except TimeoutError:
-            os.kill(process.pid, signal.SIGKILL)
-            await process.wait()
-        assert time.perf_counter() - started < 60
+            os.kill(child, signal.SIGKILL)
+            end = await asyncio.wait_for(process.stdout.readline(), 60)
         await check_whole(source, backend)
+        finished = end == b"False\n"
         if finished:
             break
+    process.stdin.close()
+    assert await process.wait() == 0
     await sync_records(source, backend)
     assert by_id(await get_exported(backend)) == by_id(await get_exported(source))
+
+
+LIMITS = {"none": None, "low": "50", "middle": "5000", "high": "1000000"}
+
+
+@pytest.mark.parametrize("way", ["none low none", "low none", "low middle low", "high low middle none"])
+async def test_between_value_stores(sqlite_template: Path, tmp_path: Path, way: str) -> None:
+    """From store to store, with other limits of what goes into them, the bytes stay the same."""
+    values: list[Any] = ["x" * size for size in (1, 200, 9_000, 100_000)]
+    async with contextlib.AsyncExitStack() as stack:
+        chain: list[RedunBackendDb] = []
+        for number, name in enumerate(way.split()):
+            shutil.copyfile(sqlite_template, tmp_path / f"{number}.db")
+            config = {"db_uri": f"sqlite:///{tmp_path}/{number}.db"}
+            if limit := LIMITS[name]:
+                config |= {"value_store_path": f"{tmp_path}/{number}", "value_store_min_size": limit}
+            chain.append(await stack.enter_async_context(RedunBackendDb(config=config)))
+        first, *others = chain
+        hashes = [await first.record_value(value) for value in [*values, values]]
+        records = [record async for record in first.get_records(hashes)]
+        for number, other in enumerate(others):
+            if number % 2:
+                assert await other.put_records(chain[number].get_records(hashes)) == len(hashes)
+            else:
+                assert (await sync_records(chain[number], other, hashes)).written == len(hashes)
+        for each in chain:
+            assert [record async for record in each.get_records(hashes)] == records
+            assert (await verify_repository(each.database, each.value_store)).problems == []
+            stored = await fetch_all(each, Value.value_hash, sa.func.length(Value.value))
+            least = each.config.value_store_min_size if each.value_store else 1 << 30
+            sizes = {record["value_hash"]: sys.getsizeof(b64decode(record["data"])) for record in records}
+            assert {value_hash for value_hash, size in stored if not size} == {
+                value_hash for value_hash, size in sizes.items() if size >= least
+            }

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -19,7 +20,7 @@ from aredun.errors import InvalidRecordError, UsageError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     from rich.console import Console
 
@@ -193,15 +194,36 @@ async def get_all_roots(backend: RedunBackendDb) -> list[str]:
 
 
 @asynccontextmanager
-async def _open_file(name: str, mode: str, standard: IO[bytes]) -> AsyncIterator[IO[bytes]]:
+async def _open_output(name: str) -> AsyncIterator[IO[bytes]]:
     if name == "-":
-        yield standard
+        yield sys.stdout.buffer
         return
-    file: IO[bytes] = await asyncio.to_thread(open, name, mode)
+    file: IO[bytes] = await asyncio.to_thread(open, name, "wb")
     try:
         yield file
     finally:
         await asyncio.to_thread(file.close)
+
+
+@asynccontextmanager
+async def _open_input(name: str) -> AsyncIterator[Callable[[], Awaitable[list[bytes]]]]:
+    """Open a file or standard input; yield what reads the next lines, none at the end.
+
+    They are read in a thread of the command's own: those of the event loop are waited for at its end, and
+    whoever sends the lines may never send any more.
+    """
+    threads = ThreadPoolExecutor(1, "aredun-lines")
+    loop = asyncio.get_running_loop()
+    file: IO[bytes] | None = None
+    try:
+        if name != "-":
+            file = await loop.run_in_executor(threads, open, name, "rb")
+        read = (file or sys.stdin.buffer).readlines
+        yield lambda: loop.run_in_executor(threads, read, _LINES_BYTES)
+    finally:
+        if file is not None:
+            threads.submit(file.close)
+        threads.shutdown(wait=False)
 
 
 async def run_export(args: argparse.Namespace, console: Console) -> int:
@@ -219,7 +241,7 @@ async def run_export(args: argparse.Namespace, console: Console) -> int:
                         meter.update(counts.total())
             console.print(f"would export {describe_counts(counts)}")
             return 0
-        async with _open_file(args.file, "wb", sys.stdout.buffer) as out:
+        async with _open_output(args.file) as out:
             with meter.shown():
                 await _write_lines(records, out, meter)
     return 0
@@ -255,8 +277,8 @@ async def run_import(args: argparse.Namespace, console: Console) -> int:
         progress["records"] += records
         meter.update(progress["records"], progress["bytes"])
 
-    async with _open_file(args.file, "rb", sys.stdin.buffer) as file:
-        records = iter_lines(file, errors.add, progress)
+    async with _open_input(args.file) as read:
+        records = _iter_records(read, errors.add, progress)
         async with open_backend(args, create=not args.dry_run) as backend:
             with meter.shown():
                 if args.dry_run:
@@ -268,12 +290,14 @@ async def run_import(args: argparse.Namespace, console: Console) -> int:
     return errors.show()
 
 
-async def iter_lines(
-    file: IO[bytes], refuse: Callable[[InvalidRecordError], None], progress: dict[str, int]
+async def _iter_records(
+    read: Callable[[], Awaitable[list[bytes]]],
+    refuse: Callable[[InvalidRecordError], None],
+    progress: dict[str, int],
 ) -> AsyncIterator[Any]:
-    """Yield the records of a file of JSON lines; lines that are no JSON are refused by their number."""
+    """Yield the records of JSON lines; lines that are no JSON are refused by their number."""
     number = 0
-    while lines := await asyncio.to_thread(file.readlines, _LINES_BYTES):
+    while lines := await read():
         for index, (record, error) in enumerate(await asyncio.to_thread(_parse_lines, lines), number + 1):
             if error is not None:
                 refuse(InvalidRecordError(f"line {index} is not a JSON record: {error}"))
