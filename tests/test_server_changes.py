@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
+from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from aredun import task
 from aredun.backend import RedunBackendDb
+from aredun.server.change_poll import Event
 from tests.support.databases import redun_uri
 from tests.support.recording import FakeJob
 from tests.support.server import receive, receive_until, serve
@@ -127,6 +129,28 @@ async def test_a_cursor_resumes(served: Served, writer: RedunBackendDb) -> None:
     async with served.connect("/ws/executions?after=elsewhere:7") as websocket:
         snapshot = await receive(websocket)
         assert [execution["status"] for execution in snapshot["executions"]] == ["DONE"]
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+async def test_who_resumes_while_changes_come_gets_them_in_order(
+    served: Served, writer: RedunBackendDb
+) -> None:
+    """What was missed comes before what is found meanwhile, and nothing comes twice."""
+    feed = served.app.state.feed
+    async with AsyncExitStack() as stack:
+        first, *_ = await stack.enter_async_context(feed.subscribe())
+        await start(writer, FakeJob(TASK))
+        seen = await first.take(1)
+        async with feed._lock:
+            # A look is under way, and finds something after the client has come.
+            after = feed.make_cursor(seen[0].seq)
+            coming = asyncio.create_task(stack.enter_async_context(feed.subscribe(None, after)))
+            await asyncio.sleep(0)
+            feed._publish(Event("job", "started", "job", "execution", {}))
+        subscription, *_ = await coming
+        assert [change.seq for change in await subscription.take(10)] == [2, 3]
+        feed._publish(Event("job", "ended", "job", "execution", {}))
+        assert [change.seq for change in await subscription.take(10)] == [4]
 
 
 async def test_one_execution(served: Served, writer: RedunBackendDb) -> None:

@@ -142,10 +142,6 @@ class ChangeFeed:
             The subscription, the cursor that it begins after, and whether nothing was missed since `after`.
         """
         subscription = Subscription(execution_id, self._settings.max_backlog)
-        if self._stop is not None:
-            self._stop.cancel()
-            self._stop = None
-        self._subscriptions.add(subscription)
         try:
             async with self._lock:
                 if self._poll is None:
@@ -159,12 +155,22 @@ class ChangeFeed:
                 if missed is not None:
                     for change in missed:
                         subscription.put(change)
+                # Not before: a look that was under way would have put its changes ahead of those missed.
+                self._subscriptions.add(subscription)
+                self._keep_on()
                 cursor = self.make_cursor(self._seq) if missed is None else str(after)
             yield subscription, cursor, missed is not None
         finally:
             self._subscriptions.discard(subscription)
             if not self._subscriptions and self._task is not None:
+                self._keep_on()
                 self._stop = asyncio.get_running_loop().call_later(_LINGER, self._end)
+
+    def _keep_on(self) -> None:
+        """Do not stop looking after all."""
+        if self._stop is not None:
+            self._stop.cancel()
+            self._stop = None
 
     def _end(self) -> None:
         """Stop looking: whoever subscribes from now on begins anew, while the task still cleans up."""
@@ -224,8 +230,7 @@ class ChangeFeed:
 
     async def close(self) -> None:
         """Stop looking."""
-        if self._stop is not None:
-            self._stop.cancel()
+        self._keep_on()
         task = self._task
         self._end()
         if task is not None:
