@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from aredun.record_fields import ParsedRecord
 from aredun.records import put_records, write
+from aredun.records.count import count_records
 from aredun.records.spool import Spool
 from aredun.records.window import parse_items
 from aredun.verify import verify_repository
@@ -152,6 +153,24 @@ async def test_a_job_that_has_ended_since(backend: RedunBackendDb) -> None:
     assert earlier != records
     assert await backend.put_records([*earlier, *records, *earlier]) == len(records)
     assert await read(backend, records) == records
+
+
+async def test_a_count_is_what_an_import_does(backend: RedunBackendDb) -> None:
+    records = RecordGraph(Random(23)).make()
+
+    async def count() -> tuple[int, int]:
+        refused: list[InvalidRecordError] = []
+        new, known = await count_records(backend.database, records, refused.append)
+        assert refused == []
+        return new.total(), known
+
+    assert await count() == (len(records), 0)
+    await backend.put_records(interrupt(records, Random(1)))
+    expected = await count()
+    assert 0 < expected[0] < len(records)
+    new = await backend.put_records(records)
+    assert expected == (new, len(records) - new)
+    assert await count() == (0, len(records))
 
 
 async def test_inside_a_batch(backend: RedunBackendDb, monkeypatch: pytest.MonkeyPatch) -> None:

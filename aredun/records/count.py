@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import sqlalchemy as sa
+
+from aredun.column_types import in_parameter
+from aredun.models import Job
 from aredun.records.keys import KeySet
 from aredun.records.read import find_present, iter_batches
 from aredun.records.window import parse_items
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
 
     from aredun.database import Database
     from aredun.errors import InvalidRecordError
+
+
+_UNFINISHED: Final = sa.select(Job.id).where(in_parameter(Job.id, "ids"), Job.end_time.is_(None))
 
 
 async def count_records(
@@ -38,7 +45,7 @@ async def count_records(
     Returns
     -------
     tuple of (Counter, int)
-        New records by kind, and the number of those that are there already.
+        New records by kind, with jobs that have ended since, and the number of those that are there already.
     """
     new: Counter[str] = Counter()
     known = 0
@@ -49,6 +56,10 @@ async def count_records(
             on_refused(error)
         fresh = [item for item in (*items, *suspects) if seen.add(item.id)]
         present = await find_present(database, [item.id for item in fresh])
+        ended = [item.id for item in fresh if item.kind == "Job" and item.row[2] and item.id in present]
+        if ended:
+            # A job that was under way counts as new once it has ended.
+            present.difference_update(row[0] for row in await database.fetch(_UNFINISHED, {"ids": ended}))
         known += len(present)
         new.update(item.kind for item in fresh if item.id not in present)
     return new, known
