@@ -106,7 +106,7 @@ async def test_changes_come_once_and_in_order(served: Served, writer: RedunBacke
             ("execution", "ended", root.execution.id),
         ]
         with pytest.raises(TimeoutError):
-            await receive(websocket, 1.2)
+            await receive(websocket, 0.8)
 
 
 async def _end(writer: Any, job: FakeJob) -> None:

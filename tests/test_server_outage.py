@@ -17,6 +17,7 @@ from tests.test_server_changes import TASK, describe, start
 
 if TYPE_CHECKING:
     from tests.support.databases import PostgresCluster
+    from tests.support.server import Served
 
 # The configured retries would take fourteen seconds.
 SOON = 5.0
@@ -36,17 +37,12 @@ async def test_a_server_that_restarts(
             await asyncio.to_thread(postgres.stop)
             try:
                 began = time.perf_counter()
-                for path, error in (("/readyz", "not_ready"), (f"/api/find/{root.id}", "unavailable")):
-                    answer = await served.http.get(path)
-                    assert (answer.status_code, answer.json()["error"]) == (503, error)
-                    assert int(answer.headers["retry-after"]) > 0
-                    assert "socket" not in answer.text
+                await asyncio.gather(
+                    _check_answer(served, "/readyz", "not_ready"),
+                    _check_answer(served, f"/api/find/{root.id}", "unavailable"),
+                    *(_check_stream(served, path) for path in ("executions", "executions/-", "dataflow/-")),
+                )
                 assert await served.get("/healthz") == {"status": "ok"}
-                for path in ("executions", "executions/-", "dataflow/-"):
-                    async with served.connect(f"/ws/{path}") as refused:
-                        assert (await receive(refused))["error"] == "unavailable"
-                        await refused.wait_closed()
-                        assert refused.close_code == 1013
                 assert time.perf_counter() - began < SOON
             finally:
                 await asyncio.to_thread(postgres.start)
@@ -59,11 +55,25 @@ async def test_a_server_that_restarts(
     assert not [record for record in caplog.records if record.exc_info]
 
 
+async def _check_answer(served: Served, path: str, error: str) -> None:
+    answer = await served.http.get(path)
+    assert (answer.status_code, answer.json()["error"]) == (503, error)
+    assert int(answer.headers["retry-after"]) > 0
+    assert "socket" not in answer.text
+
+
+async def _check_stream(served: Served, path: str) -> None:
+    async with served.connect(f"/ws/{path}") as websocket:
+        assert (await receive(websocket))["error"] == "unavailable"
+        await websocket.wait_closed()
+        assert websocket.close_code == 1013
+
+
 async def test_a_look_that_fails_half_way_loses_nothing(
     backend: RedunBackendDb, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What could not be read whole is looked for again."""
-    load, failures = ChangePoll._load, 3
+    load, failures = ChangePoll._load, 2
 
     async def fail(self: ChangePoll, model: Any, ids: Any) -> dict[str, Any]:
         nonlocal failures
@@ -90,6 +100,7 @@ async def test_a_look_that_fails_half_way_loses_nothing(
             ]
 
 
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 async def test_who_comes_while_the_feed_ends(
     backend: RedunBackendDb, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

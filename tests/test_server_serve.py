@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
     from aredun.backend import RedunBackendDb
 
+HANDSHAKE = (
+    b"GET /ws/dataflow/%s HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 AREDUN = str(Path(sys.executable).with_name("aredun"))
 
 on_sqlite = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
@@ -100,10 +104,14 @@ async def test_clients_that_read_nothing_do_not_hold_up_the_end(
     websocket = await websockets.connect(url, proxy=None, max_queue=1)
     await websocket.recv()
     websocket.transport.pause_reading()
+    # Longer than a handshake may be: uvicorn leaves it open, and fails when it is to end it.
+    _, broken = await asyncio.open_connection("127.0.0.1", port)
+    broken.write(HANDSHAKE % (b"x" * 9_000))
     await asyncio.sleep(0.3)
     signal.raise_signal(signal.SIGTERM)
     await asyncio.wait_for(serving, 10)
     websocket.transport.abort()
+    broken.close()
     assert server.caught == [signal.SIGTERM]
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
     assert backend.database.checked_out == 0

@@ -184,9 +184,17 @@ def _make_server(uvicorn: Any, app: FastAPI) -> Any:
         async def shutdown(self, sockets: Any = None) -> None:
             # Streams end with a close code before their connections are taken from them.
             await app.state.close()
+            self._drop_broken()
+            await asyncio.sleep(0)
             abort = asyncio.get_running_loop().call_later(_SHUTDOWN_TIMEOUT, self._abort)
             await super().shutdown(sockets)
             abort.cancel()
+
+        def _drop_broken(self) -> None:
+            # Of websockets whose handshake made no sense uvicorn waits for more, and fails to end them.
+            for connection in list(self.server_state.connections):
+                if getattr(getattr(connection, "conn", None), "handshake_exc", None) is not None:
+                    connection.transport.abort()
 
         def _abort(self) -> None:
             # Clients that read nothing would never take what is before the close code.
