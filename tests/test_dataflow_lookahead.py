@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aredun.dataflow import lookahead
 from aredun.dataflow.bulk import Reach
 from aredun.dataflow.decide import make_key, parse_key
 from aredun.dataflow.engine import Walk
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
     from aredun.dataflow.nodes import DataflowNode
 
 TASK = TaskRef("0" * 40, "work")
-LOOK_AHEAD = 2048
+LOOK_AHEAD = lookahead.PREFETCH_LIMIT
+
+
+@pytest.fixture(autouse=True)
+def overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have loads overlap that are small enough for a test."""
+    monkeypatch.setattr(lookahead, "OVERLAP_LIMIT", LOOK_AHEAD)
 
 
 def make_call(number: int) -> CallNodeRef:
@@ -168,7 +175,7 @@ async def collect(graph: Graph) -> list[tuple[int, int | None]]:
 
 @pytest.mark.parametrize(
     "graph",
-    [make_chains(200, 50), make_chains(3, 3000), make_chains(1, 6000), make_random(1, 8000)],
+    [make_chains(80, 50), make_chains(3, 1500), make_chains(1, 4000), make_random(1, 4000)],
     ids=["many chains", "few chains", "one chain", "random"],
 )
 async def test_the_order_is_that_of_a_plain_walk(graph: Graph) -> None:
@@ -178,19 +185,19 @@ async def test_the_order_is_that_of_a_plain_walk(graph: Graph) -> None:
 
 
 async def test_one_load_looks_for_nodes_while_the_edges_of_another_are_read() -> None:
-    graph = make_chains(400, 50)
+    graph = make_chains(160, 50)
     await collect(graph)
     assert graph.most_under_way == MOST_LOADS
     assert len(graph.loaded) == len(set(graph.loaded)) == len(graph.children)
 
 
 async def test_a_slow_consumer_holds_the_loads_up() -> None:
-    graph = make_chains(600, 50)
+    graph = make_chains(300, 50)
     async with aclosing(Walk(graph, look_ahead=LOOK_AHEAD).run(make_call(0))) as edges:
         taken = 0
         async for _ in edges:
             taken += 1
-            if taken % 5000 == 0:
+            if taken % 3_000 == 0:
                 await asyncio.sleep(0.05)
                 assert graph.under_way == 0
                 assert len(graph.loaded) - taken <= 4 * LOOK_AHEAD
@@ -198,8 +205,8 @@ async def test_a_slow_consumer_holds_the_loads_up() -> None:
 
 
 async def test_the_error_of_a_load_ahead_ends_the_walk() -> None:
-    graph = make_chains(400, 50)
-    graph.fails_after = 8000
+    graph = make_chains(160, 50)
+    graph.fails_after = 4_000
     with pytest.raises(ConnectionError, match="went away"):
         await collect(graph)
     await asyncio.sleep(0.02)
@@ -207,7 +214,7 @@ async def test_the_error_of_a_load_ahead_ends_the_walk() -> None:
 
 
 async def test_a_walk_that_is_left_takes_its_loads_along() -> None:
-    graph = make_chains(400, 50)
+    graph = make_chains(160, 50)
     async with aclosing(Walk(graph, look_ahead=LOOK_AHEAD).run(make_call(0))) as edges:
         async for _ in edges:
             if graph.under_way == MOST_LOADS:

@@ -19,7 +19,8 @@ MAX_LIMIT = 8_192
 LIMIT_GROWTH = 4
 # Loads this large are begun while the walk still has entries: the database works while edges are handed out.
 PREFETCH_LIMIT = 1_024
-# Loads that are under way at a time: one looks for nodes while the edges of the one before are read.
+# Beside loads this large another one is begun: it looks for nodes while the edges of the first are read.
+OVERLAP_LIMIT = MAX_LIMIT
 MOST_LOADS = 2
 # Calls at which the recursion is told to stop, most recently met first.
 MAX_STOPS = 4_096
@@ -174,7 +175,7 @@ class LookAhead:
         wanted = self._limit // LIMIT_GROWTH
         while wanted > 0:
             brought = await self._load(self._missed)
-            if not brought or self._missed is not None:
+            if not brought or self._missed is not None or self._looking:
                 break
             wanted -= brought
 
@@ -220,7 +221,7 @@ class LookAhead:
             load.keys.update(met)
             self._coming.update(met)
             self._found(load)
-            if self._limit >= PREFETCH_LIMIT:
+            if self._limit >= OVERLAP_LIMIT:
                 self.prefetch()
 
         reach = await self._source.load_reach(keys, self._limit, self._is_useless, self._stops, note)
