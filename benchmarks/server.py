@@ -171,15 +171,15 @@ async def measure(uri: str, value_hash: str, edges: int, clients: int) -> Iterat
         rows.append(("first edge over a websocket", f"{over_socket * 1000:.1f} ms"))
         one = await call_clients(f"{base}?batch={BATCH}&sections=0", 1, edges)
         rows.append(("one websocket", f"{edges / one['seconds']:,.0f} edges/s"))
-        typical, longest = await measure_changes(served, writer)
-        rows.append(
-            ("a job's end is seen after", f"{typical * 1000:.0f} ms (longest {longest * 1000:.0f} ms)")
-        )
         async with measure_lag() as lags:
             many = await call_clients(f"{base}?batch={BATCH}&sections=0&max_edges=5000", clients, 5_000)
         rows.append((f"{clients} clients", f"{many['edges'] / many['seconds']:,.0f} edges/s together"))
         rows.append(("their first edges, p99", f"{percentile(many['first'], 0.99) * 1000:,.0f} ms"))
         rows.append(("loop lag meanwhile, p99", f"{percentile(lags, 0.99):.1f} ms (max {max(lags):.0f} ms)"))
+        typical, longest = await measure_changes(served, writer)
+        rows.append(
+            ("a job's end is seen after", f"{typical * 1000:.0f} ms (longest {longest * 1000:.0f} ms)")
+        )
         rows.append(("memory of the process", f"{get_peak_memory():,.0f} MB"))
         rows.append(("connections in use at the end", str(backend.database.checked_out)))
     return iter(rows)
