@@ -237,7 +237,7 @@ def starts_with(column: Any, prefix: str) -> sa.ColumnElement[bool]:
     """
     bounds = get_prefix_bounds(prefix)
     if bounds is None:
-        return column.is_not(None) if not prefix else column.like(f"{prefix}%")  # type: ignore[no-any-return]
+        return column.is_not(None) if not prefix else column.like(f"{prefix}%")  # type: ignore[no-any-return]  # columns are untyped here
     lower, upper = (sa.bindparam(None, bound, type_=_TEXT, unique=True) for bound in bounds)
     return _StartsWith(column, lower, upper)
 

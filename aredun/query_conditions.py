@@ -180,7 +180,7 @@ def among(column: Any, branches: Callable[[Any], Sequence[Select[Any]]]) -> Cond
     def seek() -> ColumnElement[bool]:
         sought = branches(identity)
         keys: Any = sought[0] if len(sought) == 1 else sa.union_all(*sought)
-        return column.in_(keys)  # type: ignore[no-any-return]
+        return column.in_(keys)  # type: ignore[no-any-return]  # columns are untyped here
 
     def probe() -> ColumnElement[bool]:
         # With an OFFSET PostgreSQL looks up each row; else it may turn the probe into one pass over the
@@ -211,7 +211,7 @@ def is_one_of(column: Any, values: Sequence[str]) -> ColumnElement[bool]:
     """
     storable = leave_out_unstorable(values)
     if len(storable) == 1:
-        return column == storable[0]  # type: ignore[no-any-return]
+        return column == storable[0]  # type: ignore[no-any-return]  # columns are untyped here
     return in_array(column, storable)
 
 

@@ -56,7 +56,7 @@ def _compare(
     columns: Sequence[ColumnElement[Any]], key: Key, strict: Any, weak: Any, last: Any
 ) -> ColumnElement[bool]:
     if len(columns) == 1:
-        return last(columns[0], key[0])  # type: ignore[no-any-return]
+        return last(columns[0], key[0])  # type: ignore[no-any-return]  # columns are untyped here
     # The first term follows from the second; it is the one that an index on the leading column can use.
     return sa.and_(weak(columns[0], key[0]), sa.or_(strict(columns[0], key[0]), last(columns[1], key[1])))
 

@@ -105,7 +105,7 @@ def is_alive(execution_id: Any, cutoff: datetime) -> ColumnElement[bool]:
     execution = alias(Execution, "beating_execution")
     started, ended = alias(Job, "started_job"), alias(Job, "ended_job")
     # Looked up once, not per row: an abandoned run may have left thousands of open jobs.
-    return execution_id.in_(  # type: ignore[no-any-return]
+    return execution_id.in_(  # type: ignore[no-any-return]  # columns are untyped here
         sa.union(
             sa.select(execution.id).where(execution.updated_time >= cutoff),
             sa.select(started.execution_id).where(started.start_time >= cutoff),
