@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # New objects that make the collector look at the youngest ones, and how many such looks make one at the next
-# older. Python's own (700, 10, 10) suit small programs: where two hundred walks are in memory, a third of the
-# time goes to looking for garbage that is not there.
+# older. Python's own (700, 10, 10) suit small programs: where two hundred walks are in memory, up to a
+# third of the time goes to looking for garbage that is not there.
 _THRESHOLDS: Final = (10_000, 20, 50)
 
 
