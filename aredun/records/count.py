@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
-from aredun.column_types import in_parameter
-from aredun.models import Job
 from aredun.records.keys import KeySet
-from aredun.records.read import find_present, iter_batches
+from aredun.records.read import FINISHED_JOBS, find_present, iter_batches
 from aredun.records.window import parse_items
 from aredun.records.write import READ_SIZE
 
@@ -20,9 +16,6 @@ if TYPE_CHECKING:
 
     from aredun.database import Database
     from aredun.errors import InvalidRecordError
-
-
-_UNFINISHED: Final = sa.select(Job.id).where(in_parameter(Job.id, "ids"), Job.end_time.is_(None))
 
 
 async def count_records(
@@ -59,7 +52,8 @@ async def count_records(
         ended = [item.id for item in fresh if item.kind == "Job" and item.row[2] and item.id in present]
         if ended:
             # A job that was under way counts as new once it has ended.
-            present.difference_update(row[0] for row in await database.fetch(_UNFINISHED, {"ids": ended}))
+            finished = {row[0] for row in await database.fetch(FINISHED_JOBS, {"ids": ended})}
+            present -= set(ended) - finished
         known += len(present)
         new.update(item.kind for item in fresh if item.id not in present)
     return new, known

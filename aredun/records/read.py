@@ -327,6 +327,10 @@ async def has_records(database: Database, ids: Iterable[str] | AsyncIterable[str
     return present
 
 
+# Which of some jobs have ended: a job that was under way when it was written is to be written again.
+FINISHED_JOBS: Final = sa.select(Job.id).where(in_parameter(Job.id, "ids"), Job.end_time.is_not(None))
+
+
 async def find_present(database: Database, ids: Collection[str]) -> set[str]:
     """Return those of the ids that some record in the database has."""
     missing = set(ids)
@@ -338,6 +342,7 @@ async def find_present(database: Database, ids: Collection[str]) -> set[str]:
 
 __all__ = [
     "BATCH_SIZE",
+    "FINISHED_JOBS",
     "RECORD_KEYS",
     "SELECT_VALUES",
     "RecordReader",

@@ -24,7 +24,7 @@ from aredun.models import Job, Subvalue
 from aredun.record_checks import Verdict, check_record
 from aredun.record_fields import KINDS, shorten
 from aredun.records.keys import pack, unpack, unpack_all
-from aredun.records.read import RECORDS_AT_ONCE
+from aredun.records.read import FINISHED_JOBS, RECORDS_AT_ONCE
 from aredun.records.transaction import draft, write_draft
 from aredun.records.window import Window
 from aredun.records.write import LARGE_DATA
@@ -59,12 +59,11 @@ class Destination:
     async def find_present(self, kind: str, ids: Collection[str]) -> set[str]:
         """Return those of the ids that need not be copied: unfinished jobs are not among them."""
         if kind == "Job":
-            finished = await self.database.fetch(_FINISHED_JOBS, {"ids": sorted(list_storable(ids))})
+            finished = await self.database.fetch(FINISHED_JOBS, {"ids": sorted(list_storable(ids))})
             return {row[0] for row in finished}
         return await find_existing(self.database, KINDS[kind].table, KINDS[kind].pk, ids)
 
 
-_FINISHED_JOBS: Final = sa.select(Job.id).where(in_parameter(Job.id, "ids"), Job.end_time.is_not(None))
 _EXECUTIONS: Final = select_column("job", "execution_id", "id")
 _JOBS: Final = sa.select(Job.execution_id, Job.id).where(in_parameter(Job.execution_id, "ids"))
 _COUNT_SUBVALUES: Final = (
