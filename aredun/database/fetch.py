@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import suppress
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from sqlalchemy.dialects.sqlite.aiosqlite import dialect as AiosqliteDialect
 
 from aredun.column_types import ShortBinary
 from aredun.database.text_rows import iter_rows, select_text
+from aredun.database.turns import ROWS_AT_ONCE, TimedTurns, iter_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
     from aredun.database.sqlite import HopConnection, SqliteFile
 
+# Makes a tuple of one of asyncpg's records in half the time that `tuple` takes.
+_ALL_CELLS: Callable[[Any], tuple[Any, ...]] = itemgetter(slice(None))
+
 # Connections that a server's read lane keeps; what comes meanwhile is gathered into the next reads.
 READ_CONNECTIONS = 2
 
@@ -28,8 +33,11 @@ READ_CONNECTIONS = 2
 class _Compiled:
     """A statement's text, and what its parameters and rows go through."""
 
-    def __init__(self, statement: sa.SelectBase, dialect: Any) -> None:
+    def __init__(
+        self, statement: sa.SelectBase, dialect: Any, to_tuple: Callable[[Any], tuple[Any, ...]] = tuple
+    ) -> None:
         compiled: Any = statement.compile(dialect=dialect)
+        self._to_tuple = to_tuple
         self.text = str(compiled)
         self._parameters = [
             (name, compiled.params.get(name), _bind_processor(compiled.binds[name].type, dialect))
@@ -47,10 +55,21 @@ class _Compiled:
             bound.append(value if process is None else process(value))
         return bound
 
+    async def convert_in_turns(self, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Return rows as SQLAlchemy would, letting the loop run on now and then."""
+        if len(rows) <= ROWS_AT_ONCE:
+            return self.convert(rows)
+        converted: list[tuple[Any, ...]] = []
+        turns = TimedTurns()
+        for part in iter_parts(rows, ROWS_AT_ONCE):
+            await turns.pause()
+            converted += self.convert(part)
+        return converted
+
     def convert(self, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Return rows as SQLAlchemy would."""
         if not self._processors:
-            return [tuple(row) for row in rows]
+            return list(map(self._to_tuple, rows))
         converted = []
         for row in rows:
             values = list(row)
@@ -142,7 +161,7 @@ class SqliteReadLane:
         with suppress(sqlite3.DataError):
             if in_text is not None:
                 return await self._fetch_text(in_text, bound)
-        return in_rows.convert(await self._fetch_all(in_rows.text, bound))
+        return await in_rows.convert_in_turns(await self._fetch_all(in_rows.text, bound))
 
     async def _fetch_text(self, statement: _CompiledText, bound: Sequence[Any]) -> list[tuple[Any, ...]]:
         ((text,),) = await self._fetch_all(statement.text, bound)
@@ -188,7 +207,7 @@ class PostgresReadLane:
         """See `ReadLane.fetch`."""
         compiled = self._compiled.get(statement)
         if compiled is None:
-            compiled = self._compiled[statement] = _Compiled(statement, self._dialect)
+            compiled = self._compiled[statement] = _Compiled(statement, self._dialect, _ALL_CELLS)
         async with self._slots:
             generation = self._generation
             connection, driver = self._idle.pop() if self._idle else await self._open()
@@ -201,7 +220,7 @@ class PostgresReadLane:
                 self._idle.append((connection, driver))
             else:
                 await self._drop(connection)
-        return compiled.convert(rows)
+        return await compiled.convert_in_turns(rows)
 
     async def _open(self) -> tuple[AsyncConnection, Any]:
         connection = await self._engine.connect()

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from aredun.column_types import JSON, DateTimeUTC, in_array, in_parameter
+from aredun.column_types import JSON, DateTimeUTC, in_array, in_list
 from aredun.database.retry import is_outage, walk_causes
-from aredun.database.turns import ROWS_AT_ONCE, Turns, iter_parts
+from aredun.database.turns import TimedTurns, iter_parts
 from aredun.errors import RedunDatabaseError
 from aredun.models import Base
 from aredun.record_fields import COLUMNS
@@ -66,6 +66,9 @@ _ALL_COLUMNS = {
 
 # Tables whose rows may be there although the records that they come from are new.
 _SHARED: Final = {"evaluation"}
+
+# Tables in which few of those that are asked for have rows.
+_SPARSE: Final = {"subvalue", "tag", "tag_edit"}
 
 # What happens to a row whose key is there already: nothing, but that a job ends that was under way before.
 _ON_CONFLICT = {
@@ -248,16 +251,20 @@ async def _iter_copied(table: str, rows: Sequence[Row]) -> AsyncIterator[Row]:
         if isinstance(TABLES[table].c[name].type, DateTimeUTC)
     ]
     more = (True,) * len(_DEFAULTS.get(table, ()))
-    turns = Turns(ROWS_AT_ONCE)
+    turns = TimedTurns()
+    for part in iter_parts(rows):
+        for row in _parse_times(part, times) if times else part:
+            yield row + more
+        await turns.pause()
+
+
+def _parse_times(rows: Iterable[Row], places: Sequence[int]) -> Iterator[Row]:
     for row in rows:
-        if times:
-            cells = list(row)
-            for place in times:
-                if cells[place] is not None:
-                    cells[place] = datetime.fromisoformat(cells[place]).replace(tzinfo=UTC)
-            row = tuple(cells)
-        yield row + more
-        await turns.pause_after()
+        cells = list(row)
+        for place in places:
+            if cells[place] is not None:
+                cells[place] = datetime.fromisoformat(cells[place]).replace(tzinfo=UTC)
+        yield tuple(cells)
 
 
 def _insert_values(rows: Mapping[str, Sequence[Row]], raw: sqlite3.Connection) -> dict[str, int]:
@@ -340,7 +347,7 @@ def select_rows(table: str, key: str, order: tuple[str, ...] = ()) -> sa.Select[
     """
     columns = TABLES[table].c
     wanted = [plain(columns[name]) for name in _ALL_COLUMNS[table]]
-    statement = sa.select(*wanted).where(in_parameter(columns[key], "ids"))
+    statement = sa.select(*wanted).where(_is_among(columns[key]))
     return statement.order_by(*(columns[name] for name in order))
 
 
@@ -348,4 +355,8 @@ def select_rows(table: str, key: str, order: tuple[str, ...] = ()) -> sa.Select[
 def select_column(table: str, column: str, key: str) -> sa.Select[Any]:
     """Return the statement for one column of the rows whose `key` is among `ids`; always the same object."""
     columns = TABLES[table].c
-    return sa.select(plain(columns[column])).where(in_parameter(columns[key], "ids"))
+    return sa.select(plain(columns[column])).where(_is_among(columns[key]))
+
+
+def _is_among(column: Any) -> sa.ColumnElement[bool]:
+    return in_list(column, "ids", sparse=column.table.name in _SPARSE)

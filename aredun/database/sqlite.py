@@ -18,6 +18,8 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
 
+from aredun.database.turns import working_threads
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
@@ -47,7 +49,8 @@ class HopConnection(aiosqlite.Connection):
 
     async def hop(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run `function(connection)` in the driver's thread and return what it returns."""
-        return cast("T", await self._execute(function, self._conn))  # type: ignore[no-untyped-call]  # aiosqlite's
+        with working_threads:
+            return cast("T", await self._execute(function, self._conn))  # type: ignore[no-untyped-call]  # aiosqlite's
 
     def cursor(self) -> HopCursor:  # type: ignore[override]  # aiosqlite's hops to make one
         """Return a cursor whose `execute` also fetches: one hop instead of four."""

@@ -54,9 +54,28 @@ class Turns:
             await asyncio.sleep(0)
 
 
-def _free_lock() -> None:
-    """Leave the interpreter's lock to other threads for a moment, some 0.1 ms."""
-    sleep(LOCK_SECONDS)
+class _Threads:
+    """Counts the threads that are at work for the event loops, and want the interpreter's lock."""
+
+    __slots__ = ("_count",)
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __enter__(self) -> None:
+        self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1
+
+    def leave_lock(self) -> None:
+        """Leave the interpreter's lock to them for a moment, some 0.1 ms, if there are any."""
+        if self._count:
+            sleep(LOCK_SECONDS)
+
+
+# Entered, on the loop, by those who wait for a thread of sqlite's.
+working_threads = _Threads()
 
 
 _Waiting = deque["asyncio.Future[None]"]
@@ -102,7 +121,7 @@ class TimedTurns:
     async def pause(self) -> None:
         """Go on at once, or in the next turn if this one has taken long enough."""
         if monotonic() >= self._end:
-            _free_lock()
+            working_threads.leave_lock()
             await _wait_turn()
             self._end = monotonic() + TURN_SECONDS
 

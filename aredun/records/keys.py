@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 Key = bytes | str
 
@@ -29,6 +29,19 @@ def pack(record_id: str) -> Key:
         return record_id
     # Upper case and blanks would be lost.
     return key if key.hex() == digits else record_id
+
+
+def pack_all(record_ids: Sequence[str]) -> list[Key]:
+    """Return the short forms of ids, in order."""
+    if set(map(len, record_ids)) <= {2 * HASH_BYTES}:
+        digits = "".join(record_ids)
+        try:
+            keys = bytes.fromhex(digits)
+        except ValueError:
+            keys = b""
+        if keys.hex() == digits:
+            return [keys[start : start + HASH_BYTES] for start in range(0, len(keys), HASH_BYTES)]
+    return [*map(pack, record_ids)]
 
 
 def unpack(key: Key) -> str:
@@ -59,6 +72,18 @@ class KeySet:
         size = len(self._keys)
         self._keys.add(pack(record_id))
         return len(self._keys) > size
+
+    def add_all(self, record_ids: Iterable[str]) -> list[str]:
+        """Add ids; return those that were new, each once, in order."""
+        ids = list(dict.fromkeys(record_ids))
+        new = [each for each, key in zip(ids, pack_all(ids), strict=True) if key not in self._keys]
+        self._keys.update(pack_all(new))
+        return new
+
+    def find_new(self, record_ids: Iterable[str]) -> list[str]:
+        """Return those of the ids that are not here, in order."""
+        ids = list(record_ids)
+        return [each for each, key in zip(ids, pack_all(ids), strict=True) if key not in self._keys]
 
     def discard(self, record_id: str) -> None:
         """Remove an id, if it is there."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
 
-from aredun.column_types import ShortBinary, in_parameter
+from aredun.column_types import ShortBinary, in_list
 from aredun.database.record_rows import TABLES, find_existing, list_storable, plain, select_rows
 from aredun.database.turns import TimedTurns
 from aredun.models import (
@@ -240,29 +240,27 @@ def _select_values() -> sa.Select[Any]:
         )
         .outerjoin(File, File.value_hash == Value.value_hash)
         .outerjoin(Task, Task.hash == Value.value_hash)
-        .where(in_parameter(Value.value_hash, "ids"))
+        .where(in_list(Value.value_hash, "ids"))
     )
 
 
 # Values: hash, type, format, bytes, size, path, name, namespace, source. The bytes of large values are NULL:
 # they are fetched one by one, by `read_data`.
 SELECT_VALUES: Final = _select_values()
-_SELECT_DATA: Final = sa.select(plain(Value.value)).where(in_parameter(Value.value_hash, "ids"))
+_SELECT_DATA: Final = sa.select(plain(Value.value)).where(in_list(Value.value_hash, "ids"))
 _JOBS: Final = (
     sa.select(*(plain(TABLES["job"].c[name]) for name in COLUMNS["job"]), Value.type)
     .outerjoin_from(Job, CallNode, CallNode.call_hash == Job.call_hash)
     .outerjoin(Value, Value.value_hash == CallNode.value_hash)
-    .where(in_parameter(Job.id, "ids"))
+    .where(in_list(Job.id, "ids"))
 )
 _CHILD_JOBS: Final = (
-    sa.select(Job.parent_id, Job.id)
-    .where(in_parameter(Job.parent_id, "ids"))
-    .order_by(Job.start_time, Job.id)
+    sa.select(Job.parent_id, Job.id).where(in_list(Job.parent_id, "ids")).order_by(Job.start_time, Job.id)
 )
 _RESULTS: Final = (
     sa.select(ArgumentResult.arg_hash, ArgumentResult.result_call_hash)
     .join(Argument, Argument.arg_hash == ArgumentResult.arg_hash)
-    .where(in_parameter(Argument.call_hash, "ids"))
+    .where(in_list(Argument.call_hash, "ids"))
     .order_by(ArgumentResult.result_call_hash)
 )
 
@@ -328,7 +326,7 @@ async def has_records(database: Database, ids: Iterable[str] | AsyncIterable[str
 
 
 # Which of some jobs have ended: a job that was under way when it was written is to be written again.
-FINISHED_JOBS: Final = sa.select(Job.id).where(in_parameter(Job.id, "ids"), Job.end_time.is_not(None))
+FINISHED_JOBS: Final = sa.select(Job.id).where(in_list(Job.id, "ids"), Job.end_time.is_not(None))
 
 
 async def find_present(database: Database, ids: Collection[str]) -> set[str]:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from aredun.column_types import in_parameter
+from aredun.column_types import in_list
 from aredun.database.record_rows import (
-    find_existing,
     insert_rows,
     is_refusal,
     list_storable,
@@ -20,11 +19,11 @@ from aredun.database.record_rows import (
 )
 from aredun.database.turns import TimedTurns, iter_parts, run_in_turns
 from aredun.errors import InvalidRecordError, RedunDatabaseError
-from aredun.models import Job, Subvalue
+from aredun.models import Job
 from aredun.record_checks import Verdict, check_record
-from aredun.record_fields import KINDS, shorten
-from aredun.records.keys import pack, unpack, unpack_all
-from aredun.records.read import FINISHED_JOBS, RECORDS_AT_ONCE
+from aredun.record_fields import shorten
+from aredun.records.keys import pack, pack_all, unpack_all
+from aredun.records.read import RECORDS_AT_ONCE
 from aredun.records.transaction import draft, write_draft
 from aredun.records.window import Window
 from aredun.records.write import LARGE_DATA
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from aredun.database import Database
     from aredun.record_fields import ParsedRecord, Row
     from aredun.records.keys import Key
+    from aredun.sync.missing import Missing
     from aredun.sync.plan import Plan
     from aredun.sync.source import Source
     from aredun.value_store import ValueStore
@@ -56,27 +56,9 @@ class Destination:
         made = await draft(items, self._value_store, self._min_size)
         return await write_draft(self.database, made, evaluations)
 
-    async def find_present(self, kind: str, ids: Collection[str]) -> set[str]:
-        """Return those of the ids that need not be copied: unfinished jobs are not among them."""
-        if kind == "Job":
-            finished = await self.database.fetch(FINISHED_JOBS, {"ids": sorted(list_storable(ids))})
-            return {row[0] for row in finished}
-        return await find_existing(self.database, KINDS[kind].table, KINDS[kind].pk, ids)
-
 
 _EXECUTIONS: Final = select_column("job", "execution_id", "id")
-_JOBS: Final = sa.select(Job.execution_id, Job.id).where(in_parameter(Job.execution_id, "ids"))
-_COUNT_SUBVALUES: Final = (
-    sa.select(Subvalue.parent_value_hash, sa.func.count())
-    .where(in_parameter(Subvalue.parent_value_hash, "ids"))
-    .group_by(Subvalue.parent_value_hash)
-)
-
-
-async def count_subvalues(database: Database, ids: Collection[str]) -> dict[str, int]:
-    """Return the numbers of subvalues of those of the values that have any."""
-    rows = await database.fetch(_COUNT_SUBVALUES, {"ids": sorted(ids)})
-    return {row[0]: row[1] for row in rows}
+_JOBS: Final = sa.select(Job.execution_id, Job.id).where(in_list(Job.execution_id, "ids"))
 
 
 class Copier:
@@ -84,8 +66,6 @@ class Copier:
 
     Parameters
     ----------
-    source_database : Database
-        Where subvalues are counted.
     source, destination
         Where to read and to write.
     report : SyncReport
@@ -100,7 +80,6 @@ class Copier:
 
     def __init__(
         self,
-        source_database: Database,
         source: Source,
         destination: Destination,
         report: SyncReport,
@@ -109,7 +88,6 @@ class Copier:
         batch_size: int,
         tell: Callable[[], None],
     ) -> None:
-        self._source_database = source_database
         self._source = source
         self._destination = destination
         self._report = report
@@ -119,40 +97,42 @@ class Copier:
         # What was refused: nothing that needs it may go in.
         self._absent: dict[str, set[str]] = {}
 
-    async def copy_values(self, plan: Plan) -> None:
-        """Copy the tags and values of a plan; this may go on beside `copy_calls` of the plan before."""
-        await self._copy_in_order("Tag", plan.tags)
-        await self._copy_leaves([key for key in plan.values if key not in plan.parents])
-        await self._copy_in_order("Value", [key for key in plan.values if key in plan.parents])
+    async def copy_values(self, missing: Missing) -> Missing:
+        """Copy tags and values; this may go on beside `copy_calls` of the plan before."""
+        parents = missing.plan.parents
+        await self._copy_in_order("Tag", missing.records["Tag"])
+        await self._copy_values(missing.records["Value"], parents)
         # Values of single steps are no records: they count for nothing.
         silent = copy.copy(self)
         silent._report, silent._tell = SyncReport(), lambda: None
-        await silent._copy_leaves([key for key in plan.cached if key not in plan.parents])
-        await silent._copy_in_order("Value", [key for key in plan.cached if key in plan.parents])
+        await silent._copy_values(missing.cached, parents)
+        return missing
 
-    async def copy_calls(self, plan: Plan) -> None:
-        """Copy the calls of a plan, whose values are there; this may go on beside the other steps."""
-        await self._copy_in_order("CallNode", plan.calls)
+    async def _copy_values(self, keys: Sequence[Key], parents: Collection[Key]) -> None:
+        await self._copy_leaves([key for key in keys if key not in parents])
+        await self._copy_in_order("Value", [key for key in keys if key in parents])
 
-    async def copy_executions(self, plan: Plan) -> None:
-        """Copy the rest of a plan; when this returns, its executions are there with all that they own."""
-        await self._copy_executions(plan)
-        self._report.roots_done += plan.roots
-        self._step(0)
+    async def copy_calls(self, missing: Missing) -> Missing:
+        """Copy calls, whose values are there; this may go on beside the other steps."""
+        await self._copy_in_order("CallNode", missing.records["CallNode"])
+        return missing
 
-    async def count(self, plan: Plan) -> None:
-        """Count what copying a plan would write, and write nothing."""
-        kinds = {
-            "Tag": plan.tags,
-            "Value": plan.values,
-            "CallNode": plan.calls,
-            "Job": plan.jobs,
-            "Execution": plan.executions,
-        }
-        for kind, keys in kinds.items():
-            missing = await self._find_missing(kind, keys)
-            self._report.count(kind, len(missing))
-            self._step(len(missing))
+    async def copy_executions(self, missing: Missing) -> Missing:
+        """Copy the rest; when this returns, the executions are there with all that they own."""
+        await self._copy_executions(missing.records["Execution"], missing.records["Job"])
+        self._end(missing.plan)
+        return missing
+
+    async def count(self, missing: Missing) -> Missing:
+        """Count what copying would write, and write nothing."""
+        for kind, keys in missing.records.items():
+            self._report.count(kind, len(keys))
+            self._step(len(keys))
+        self._end(missing.plan)
+        return missing
+
+    def _end(self, plan: Plan) -> None:
+        self._source.forget(unpack_all([*plan.calls, *plan.jobs]))
         self._report.roots_done += plan.roots
         self._step(0)
 
@@ -165,69 +145,38 @@ class Copier:
         size = self._batch_size
         return [list(keys[start : start + size]) for start in range(0, len(keys), size)]
 
-    async def _find_missing(self, kind: str, keys: Sequence[Key], *, parents: bool = False) -> list[Key]:
-        """Return the keys that the destination lacks, in order."""
-        parts = self._cut(keys)
-        found: list[set[str]] = [set() for _ in parts]
-        limit = asyncio.Semaphore(self._workers)
-
-        async def ask(index: int) -> None:
-            async with limit:
-                ids = unpack_all(parts[index])
-                present = await self._destination.find_present(kind, ids)
-                if parents:
-                    # A value recorded as part of another has no parts of its own there.
-                    here = await count_subvalues(self._source_database, present)
-                    there = await count_subvalues(self._destination.database, present)
-                    present = {each for each in present if here.get(each, 0) <= there.get(each, 0)}
-            found[index] = present
-
-        async with asyncio.TaskGroup() as group:
-            for index in range(len(parts)):
-                group.create_task(ask(index))
-        missing: list[Key] = []
-        turns = TimedTurns()
-        for part, present in zip(parts, found, strict=True):
-            missing += [key for key in part if unpack(key) not in present]
-            await turns.pause()
-        self._step(len(keys) - len(missing))
-        return missing
-
     async def _copy_leaves(self, keys: Sequence[Key]) -> None:
         """Copy values that need nothing, several batches at a time."""
-        missing = await self._find_missing("Value", keys)
         limit = asyncio.Semaphore(self._workers)
 
         async def run(part: list[Key]) -> None:
             async with limit:
                 unread = set(part)
-                async for items in self._source.iter_items("Value", unpack_all(part)):
-                    unread.difference_update(pack(item.id) for item in items)
+                async for items in self._source.iter_leaves(unpack_all(part)):
+                    unread.difference_update(pack_all([item.id for item in items]))
                     await self._write("Value", await self._verify(items))
                 self._refuse_unread("Value", unread)
                 self._step(len(part))
 
         async with asyncio.TaskGroup() as group:
-            for part in self._cut(missing):
+            for part in self._cut(keys):
                 group.create_task(run(part))
 
     async def _copy_in_order(self, kind: str, keys: Sequence[Key]) -> None:
         """Copy records that need others of their kind: each goes in once those are there."""
-        missing = await self._find_missing(kind, keys, parents=kind == "Value")
         # What is not there yet: to be read, waiting for others, or being written.
-        pending = set(missing)
-        unread = set(missing)
+        pending = set(keys)
+        unread = set(keys)
         waiting: list[ParsedRecord] = []
         # Values may be large, and tags are few: one batch of them at a time.
         workers = self._workers if kind == "CallNode" else 1
         writes: set[asyncio.Task[None]] = set()
         async with asyncio.TaskGroup() as group:
-            async for items in self._read_ahead(kind, missing):
+            async for items in self._read_ahead(kind, keys):
                 verified = await self._verify(items)
-                unread.difference_update(pack(item.id) for item in items)
-                pending.difference_update(
-                    pack(item.id) for item in items if item.id in self._absent.get(kind, ())
-                )
+                unread.difference_update(pack_all([item.id for item in items]))
+                absent = self._absent.get(kind, set())
+                pending.difference_update(pack(item.id) for item in items if item.id in absent)
                 while len(writes) >= workers or (writes and len(waiting) >= workers * self._batch_size):
                     _, writes = await asyncio.wait(writes, return_when=asyncio.FIRST_COMPLETED)
                 ready, waiting = await self._split_ready(kind, [*waiting, *verified], pending)
@@ -248,7 +197,7 @@ class Copier:
     async def _get_evaluations(self, calls: Sequence[ParsedRecord]) -> list[Row]:
         """Return what single steps of calls are cached, without what was refused."""
         absent = self._absent.get("Value", ())
-        rows = await self._source.get_evaluations([item.id for item in calls])
+        rows = await self._source.get_evaluations(calls)
         return [row for row in rows if row[1] not in absent and row[3] not in absent]
 
     async def _split_ready(
@@ -263,7 +212,7 @@ class Copier:
         """Write records that need nothing that is still to come; they are no longer pending then."""
         evaluations = await self._get_evaluations(items) if kind == "CallNode" else []
         await self._write(kind, items, evaluations)
-        pending.difference_update(pack(item.id) for item in items)
+        pending.difference_update(pack_all([item.id for item in items]))
         self._step(len(items))
 
     async def _find_lacking(self, window: Window, kind: str, pending: set[Key]) -> dict[str, set[str]]:
@@ -271,7 +220,9 @@ class Copier:
         for needed, ids in (await run_in_turns(window.find_missing())).items():
             absent = ids & self._absent.get("Value" if needed == "Task" else needed, set())
             if needed == kind and pending:
-                absent |= {each for each in ids if pack(each) in pending}
+                needed_ids = list(ids)
+                keys = pack_all(needed_ids)
+                absent |= {each for each, key in zip(needed_ids, keys, strict=True) if key in pending}
             if absent:
                 lacking[needed] = absent
         return lacking
@@ -359,10 +310,8 @@ class Copier:
         self._report.count(kind, new)
         self._report.bytes += sum(item.size for item in items)
 
-    async def _copy_executions(self, plan: Plan) -> None:
-        """Copy the executions of a plan and all of their jobs in one transaction."""
-        jobs = await self._find_missing("Job", plan.jobs)
-        executions = await self._find_missing("Execution", plan.executions)
+    async def _copy_executions(self, executions: Sequence[Key], jobs: Sequence[Key]) -> None:
+        """Copy executions and all of their jobs in one transaction."""
         if not jobs and not executions:
             return
         refused = await self._find_refused_executions(jobs) if self._absent else set()
@@ -391,7 +340,7 @@ class Copier:
                 return
             middle = len(groups) // 2
             for half in (groups[:middle], groups[middle:]):
-                ids = {pack(execution_id) for execution_id, _ in half}
+                ids = set(pack_all([execution_id for execution_id, _ in half]))
                 own = [job for _, group in half for job in group]
                 await self._write_executions([key for key in executions if key in ids], own, refused)
             return
@@ -404,10 +353,10 @@ class Copier:
         """Return the ids of executions with the jobs of each, oldest first: jobs may hang on older ones."""
         groups: dict[str, list[Key]] = {each: [] for each in reversed(unpack_all(executions))}
         for part in self._cut(jobs):
-            for row in await self._source_database.fetch(_EXECUTIONS, {"ids": unpack_all(part)}):
+            for row in await self._source.database.fetch(_EXECUTIONS, {"ids": unpack_all(part)}):
                 groups.setdefault(row[0], [])
         wanted = set(jobs)
-        for execution_id, job_id in await self._source_database.fetch(_JOBS, {"ids": sorted(groups)}):
+        for execution_id, job_id in await self._source.database.fetch(_JOBS, {"ids": sorted(groups)}):
             if pack(job_id) in wanted:
                 groups[execution_id].append(pack(job_id))
         return list(groups.items())
@@ -418,7 +367,7 @@ class Copier:
         self._refuse_id("Execution", execution_id, reason)
         unread = set(jobs)
         async for items in self._read_ahead("Job", jobs):
-            unread.difference_update(pack(item.id) for item in items)
+            unread.difference_update(pack_all([item.id for item in items]))
             for item in items:
                 texts = [cell for cell in item.row if isinstance(cell, str)]
                 if list_storable(texts) != texts:
@@ -442,7 +391,7 @@ class Copier:
             ready, waiting = await run_in_turns(window.split(lacking))
             counts = await insert_rows(session, {table: [item.row for item in ready]}, all_new=all_new)
             new += counts.get(table, 0)
-            pending.difference_update(pack(item.id) for item in items)
+            pending.difference_update(pack_all([item.id for item in items]))
         lost = [*unpack_all(sorted(pending, key=str)), *(item.id for item in waiting)]
         if lost:
             # The execution would not be whole.

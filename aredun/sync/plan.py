@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
-from aredun.column_types import in_parameter
+from aredun.column_types import in_list
 from aredun.database.record_rows import plain, select_column
 from aredun.database.turns import TimedTurns, iter_parts
 from aredun.models import (
-    Argument,
-    ArgumentResult,
     CallNode,
     Execution,
     Job,
@@ -23,16 +21,16 @@ from aredun.models import (
     Tag,
     Value,
 )
-from aredun.records.derive import hash_evaluation
-from aredun.records.keys import KeySet, pack, unpack, unpack_all
+from aredun.records.keys import KeySet, pack, pack_all, unpack, unpack_all
 from aredun.records.walk import find_models
+from aredun.records.window import collect_rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
-    from aredun.database import Database
     from aredun.record_fields import Row
     from aredun.records.keys import Key
+    from aredun.sync.source import Source
 
 # Ids that one statement asks for.
 STEP: Final = 2000
@@ -73,12 +71,11 @@ class Plan:
 class Walker:
     """Walks a source, group of roots by group of roots, and remembers what it has seen."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._database = source.database
         self._turns = TimedTurns()
-        self._seen = {
-            kind: KeySet() for kind in ("Execution", "Job", "CallNode", "Value", "Tag", "Evaluation")
-        }
+        self._seen = {kind: KeySet() for kind in ("Execution", "CallNode", "Value", "Tag", "Evaluation")}
 
     async def iter_groups(
         self, root_ids: Sequence[str] | None
@@ -167,17 +164,17 @@ class Walker:
         waiting = deque(executions)
         while waiting:
             new = [waiting.popleft() for _ in range(min(len(waiting), STEP))]
-            new = [each for each in new if self._seen["Execution"].add(each)]
-            plan.executions.extend(map(pack, new))
-            rows = await self._read(_JOBS, new)
-            for part in iter_parts(rows):
-                for job_id, task_hash, call_hash, start_time in part:
-                    if self._seen["Job"].add(job_id):
-                        found.append((start_time, pack(job_id)))
+            new = self._seen["Execution"].add_all(new)
+            plan.executions += pack_all(new)
+            for part in iter_parts(await self._source.read_jobs(new)):
+                await self._turns.pause()
+                # Each job is of one execution: they need no remembering.
+                for item, key in zip(part, pack_all([item.id for item in part]), strict=True):
+                    _, start_time, _, task_hash, _, call_hash, _, _ = item.row
+                    found.append((start_time, key))
                     tasks.add(task_hash)
                     if call_hash is not None:
                         calls[call_hash] = None
-                await self._turns.pause()
             waiting.extend(row[0] for row in await self._read(_RELATED, new))
         found.sort(key=itemgetter(0))
         plan.jobs.extend(key for _, key in found)
@@ -197,22 +194,22 @@ class Walker:
         waiting = deque(calls)
         while waiting:
             new = [waiting.popleft() for _ in range(min(len(waiting), STEP))]
-            new = [each for each in new if self._seen["CallNode"].add(each)]
+            new = self._seen["CallNode"].add_all(new)
             if not new:
                 continue
-            evaluations: list[str] = []
-            for part in iter_parts(await self._read(_CALLS, new)):
-                for call_hash, task_hash, args_hash, value_hash, timestamp in part:
-                    found.append((timestamp, pack(call_hash)))
+            items, steps = await self._source.read_calls(new)
+            cached.update(row[3] for row in steps)
+            for part in iter_parts(items):
+                await self._turns.pause()
+                keys = pack_all([item.id for item in part])
+                found += zip((item.row[5] for item in part), keys, strict=True)
+                rows = collect_rows(part)
+                for _, _, task_hash, _, value_hash, _ in rows["call_node"]:
                     values.add(task_hash)
                     values.add(value_hash)
-                    evaluations.append(hash_evaluation(task_hash, args_hash))
-                await self._turns.pause()
-            cached.update(row[0] for row in await self._read(_STEPS, evaluations))
-            values.update(row[0] for row in await self._read(_ARGUMENTS, new))
-            seen = self._seen["CallNode"]
-            for statement in (_UPSTREAMS, _CHILDREN):
-                waiting.extend(row[0] for row in await self._read(statement, new) if row[0] not in seen)
+                values.update(row[2] for row in rows["argument"])
+                calls_of = [row[1] for row in (*rows["argument_result"], *rows["call_edge"])]
+                waiting += self._seen["CallNode"].find_new(dict.fromkeys(calls_of))
         found.sort(key=itemgetter(0))
         plan.calls.extend(key for _, key in found)
         return values, cached
@@ -221,7 +218,7 @@ class Walker:
         """Walk values that only the cache of single steps holds; they are no records of the roots."""
         seen = self._seen["Value"]
         own = Plan()
-        await self._walk_values(own, [each for each in cached if each not in seen], "Evaluation")
+        await self._walk_values(own, seen.find_new(cached), "Evaluation")
         plan.cached.extend(key for key in own.values if unpack(key) not in seen)
         plan.parents |= own.parents
 
@@ -231,8 +228,8 @@ class Walker:
         while waiting:
             new = [waiting.popleft() for _ in range(min(len(waiting), STEP))]
             await self._turns.pause()
-            new = [each for each in new if self._seen[kind].add(each)]
-            plan.values.extend(map(pack, new))
+            new = self._seen[kind].add_all(new)
+            plan.values += pack_all(new)
             for parent, child in await self._read(_SUBVALUES, new):
                 plan.parents.add(pack(parent))
                 if child not in self._seen[kind]:
@@ -247,10 +244,10 @@ class Walker:
                 waiting.extend(row[0] for row in await self._read(_TAGS, part))
         while waiting:
             new = [waiting.popleft() for _ in range(min(len(waiting), STEP))]
-            new = [each for each in new if self._seen["Tag"].add(each)]
+            new = self._seen["Tag"].add_all(new)
             if not new:
                 continue
-            plan.tags.extend(map(pack, new))
+            plan.tags += pack_all(new)
             for statement in (_TAGS, _REPLACED_TAGS, _NEWER_TAGS):
                 waiting.extend(row[0] for row in await self._read(statement, new))
 
@@ -271,43 +268,25 @@ def _select_related() -> sa.CompoundSelect[Any]:
     return sa.union(
         sa.select(parent.execution_id)
         .join(child, child.parent_id == parent.id)
-        .where(in_parameter(child.execution_id, "ids"), parent.execution_id != child.execution_id),
+        .where(in_list(child.execution_id, "ids"), parent.execution_id != child.execution_id),
         sa.select(child.execution_id)
         .join(parent, child.parent_id == parent.id)
-        .where(in_parameter(parent.execution_id, "ids"), parent.execution_id != child.execution_id),
+        .where(in_list(parent.execution_id, "ids"), parent.execution_id != child.execution_id),
         sa.select(root.execution_id)
         .join(Execution, Execution.job_id == root.id)
-        .where(in_parameter(Execution.id, "ids"), root.execution_id != Execution.id),
+        .where(in_list(Execution.id, "ids"), root.execution_id != Execution.id),
     )
 
 
 _EXECUTIONS_OF_JOBS: Final = select_column("job", "execution_id", "id")
 # An execution that has lost its root job is among them, to be refused by name.
 _ALL_STARTS: Final = sa.select(Execution.id, plain(Job.start_time)).outerjoin(Job, Job.id == Execution.job_id)
-_STARTS: Final = _ALL_STARTS.where(in_parameter(Execution.id, "ids"))
+_STARTS: Final = _ALL_STARTS.where(in_list(Execution.id, "ids"))
 _ALL_SIZES: Final = sa.select(Job.execution_id, sa.func.count()).group_by(Job.execution_id)
-_SIZES: Final = _ALL_SIZES.where(in_parameter(Job.execution_id, "ids"))
-_JOBS: Final = sa.select(Job.id, Job.task_hash, Job.call_hash, plain(Job.start_time)).where(
-    in_parameter(Job.execution_id, "ids")
-)
+_SIZES: Final = _ALL_SIZES.where(in_list(Job.execution_id, "ids"))
 _RELATED: Final = _select_related()
-_CALLS: Final = sa.select(
-    CallNode.call_hash,
-    CallNode.task_hash,
-    CallNode.args_hash,
-    CallNode.value_hash,
-    plain(CallNode.timestamp),
-).where(in_parameter(CallNode.call_hash, "ids"))
-_STEPS: Final = select_column("evaluation", "value_hash", "eval_hash")
-_ARGUMENTS: Final = select_column("argument", "value_hash", "call_hash")
-_UPSTREAMS: Final = (
-    sa.select(ArgumentResult.result_call_hash)
-    .join(Argument, ArgumentResult.arg_hash == Argument.arg_hash)
-    .where(in_parameter(Argument.call_hash, "ids"))
-)
-_CHILDREN: Final = select_column("call_edge", "child_id", "parent_id")
 _SUBVALUES: Final = sa.select(Subvalue.parent_value_hash, Subvalue.value_hash).where(
-    in_parameter(Subvalue.parent_value_hash, "ids")
+    in_list(Subvalue.parent_value_hash, "ids", sparse=True)
 )
 _TAGS: Final = select_column("tag", "tag_hash", "entity_id")
 _REPLACED_TAGS: Final = select_column("tag_edit", "parent_id", "child_id")

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aredun.errors import UsageError
 from aredun.sync.copy import Copier, Destination
+from aredun.sync.missing import Comparison
 from aredun.sync.plan import Walker
 from aredun.sync.report import SyncReport
 from aredun.sync.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable
+    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 
     from aredun.database import Database
+    from aredun.sync.missing import Missing
     from aredun.sync.plan import Plan
     from aredun.value_store import ValueStore
 
@@ -95,20 +97,28 @@ async def sync_records(
         if on_progress is not None:
             on_progress(report)
 
-    walker = Walker(src.database)
+    source = Source(src.database, src.value_store)
+    walker = Walker(source)
+    comparison = Comparison(src.database, dst.database, workers, batch_size)
     copier = Copier(
-        src.database,
-        Source(src.database, src.value_store),
+        source,
         Destination(dst.database, dst.value_store, dst.config.value_store_min_size),
         report,
         workers=workers,
         batch_size=batch_size,
         tell=tell,
     )
-    # One group is walked while the values of the one before it are copied, the calls of the one before that,
-    # and the executions of the one before that.
-    steps = [copier.count] if dry_run else [copier.copy_values, copier.copy_calls, copier.copy_executions]
-    queues: list[asyncio.Queue[Plan | None]] = [asyncio.Queue(maxsize=1) for _ in steps]
+
+    async def compare(plan: Plan) -> Missing:
+        missing = await comparison.find_missing(plan)
+        report.done += len(plan) - len(missing)
+        return missing
+
+    # One group is walked while the one before it is compared with the destination, and of those before that
+    # the values, the calls and the executions are copied. Each step hands on what the next one takes.
+    steps: list[Callable[[Any], Awaitable[Any]]] = [compare]
+    steps += [copier.count] if dry_run else [copier.copy_values, copier.copy_calls, copier.copy_executions]
+    queues: list[asyncio.Queue[Any]] = [asyncio.Queue(maxsize=1) for _ in steps]
 
     async def walk() -> None:
         async for total, executions, others in walker.iter_groups(roots):
@@ -119,10 +129,10 @@ async def sync_records(
         await queues[0].put(None)
 
     async def take(number: int) -> None:
-        while (plan := await queues[number].get()) is not None:
-            await steps[number](plan)
+        while (item := await queues[number].get()) is not None:
+            result = await steps[number](item)
             if number + 1 < len(steps):
-                await queues[number + 1].put(plan)
+                await queues[number + 1].put(result)
         if number + 1 < len(steps):
             await queues[number + 1].put(None)
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from aredun.column_types import in_parameter
-from aredun.database.record_rows import select_rows
-from aredun.models import Argument, ArgumentResult, CallNode
+from aredun.column_types import in_list
+from aredun.database.record_rows import list_storable, select_rows
+from aredun.models import Argument, ArgumentResult
 from aredun.record_checks import normalize_json
-from aredun.record_fields import ParsedRecord
+from aredun.record_fields import COLUMNS, ParsedRecord
 from aredun.records.derive import hash_evaluation
 from aredun.records.read import SELECT_VALUES, list_in_turns, read_data
 
@@ -24,12 +24,17 @@ if TYPE_CHECKING:
     from aredun.record_fields import Row
     from aredun.value_store import ValueStore
 
+# Calls and jobs that are held from the walk until they are copied, some 2 kB each.
+KEPT_RECORDS: Final = 24_000
 # Bytes of large values that are held at a time.
 LARGE_BATCH: Final = 1 << 24
 
 
 class Source:
     """A repository to read from.
+
+    The walk reads calls and jobs to find what they own; what it read is kept until it has been copied, as far
+    as there is room, and read again where there was none.
 
     Parameters
     ----------
@@ -40,11 +45,46 @@ class Source:
     """
 
     def __init__(self, database: Database, value_store: ValueStore | None) -> None:
-        self._database = database
+        self.database = database
         self._value_store = value_store
+        self._kept: dict[str, ParsedRecord] = {}
+        # Rows of `evaluation` by the call hashes of the kept calls, None for those that have none.
+        self._steps: dict[str, Row | None] = {}
 
     async def _read(self, ids: Sequence[str], *statements: sa.SelectBase) -> list[list[Row]]:
-        return [await self._database.fetch(statement, {"ids": ids}) for statement in statements]
+        return [await self.database.fetch(statement, {"ids": ids}) for statement in statements]
+
+    async def read_jobs(self, executions: Sequence[str]) -> list[ParsedRecord]:
+        """Return the jobs of executions, and keep them."""
+        items = await list_in_turns(_make_jobs(*await self._read(executions, _JOBS_OF_EXECUTIONS)))
+        self._keep(items)
+        return items
+
+    async def read_calls(self, ids: Sequence[str]) -> tuple[list[ParsedRecord], list[Row]]:
+        """Return calls and what single steps of them are cached as (rows of `evaluation`), and keep both."""
+        make, statements = _MAKERS["CallNode"]
+        items = await list_in_turns(make(*await self._read(ids, *statements)))
+        steps = await self._read_steps(items)
+        for item in self._keep(items):
+            self._steps[item.id] = steps[item.id]
+        return items, [row for row in steps.values() if row is not None]
+
+    def _keep(self, items: list[ParsedRecord]) -> list[ParsedRecord]:
+        """Keep items as far as there is room, and return those.
+
+        One whose id cannot be asked for is to be missed when it is asked for, and refused.
+        """
+        kept = items[: max(0, KEPT_RECORDS - len(self._kept))]
+        askable = set(list_storable(item.id for item in kept))
+        kept = [item for item in kept if item.id in askable]
+        self._kept.update((item.id, item) for item in kept)
+        return kept
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Make room: those records will not be asked for again."""
+        for record_id in ids:
+            self._kept.pop(record_id, None)
+            self._steps.pop(record_id, None)
 
     async def iter_items(self, kind: str, ids: list[str]) -> AsyncIterator[list[ParsedRecord]]:
         """Yield the records of one kind with the given ids, ready to be written.
@@ -52,21 +92,40 @@ class Source:
         Values come in several lists, so that their bytes are never all in memory.
         """
         if kind == "Value":
-            async for items in self._iter_values(ids):
+            rows, edges = await self._read(ids, SELECT_VALUES, select_rows("subvalue", "parent_value_hash"))
+            async for items in self._iter_values(rows, edges):
                 yield items
             return
-        make, statements = _MAKERS[kind]
-        yield await list_in_turns(make(*await self._read(ids, *statements)))
+        items = [self._kept[each] for each in ids if each in self._kept]
+        if len(items) < len(ids):
+            make, statements = _MAKERS[kind]
+            others = [each for each in ids if each not in self._kept]
+            items += await list_in_turns(make(*await self._read(others, *statements)))
+        yield items
 
-    async def get_evaluations(self, ids: list[str]) -> list[Row]:
+    async def get_evaluations(self, calls: Sequence[ParsedRecord]) -> list[Row]:
         """Return the cached single steps of calls, as rows of `evaluation` sorted by key."""
-        (pairs,) = await self._read(ids, _STEPS)
-        keys = sorted({hash_evaluation(task_hash, args_hash) for task_hash, args_hash in pairs})
-        (rows,) = await self._read(keys, select_rows("evaluation", "eval_hash"))
-        return sorted(rows)
+        rows = {self._steps[item.id] for item in calls if item.id in self._steps}
+        if others := [item for item in calls if item.id not in self._steps]:
+            rows.update((await self._read_steps(others)).values())
+        return sorted(row for row in rows if row is not None)
 
-    async def _iter_values(self, ids: list[str]) -> AsyncIterator[list[ParsedRecord]]:
-        rows, edges = await self._read(ids, SELECT_VALUES, select_rows("subvalue", "parent_value_hash"))
+    async def _read_steps(self, calls: Sequence[ParsedRecord]) -> dict[str, Row | None]:
+        """Return the cached single step of each call, None where there is none."""
+        keys = await list_in_turns(hash_evaluation(item.row[2], item.row[3]) for item in calls)
+        (rows,) = await self._read(list(dict.fromkeys(keys)), select_rows("evaluation", "eval_hash"))
+        by_key = {row[0]: row for row in rows}
+        return {item.id: by_key.get(key) for item, key in zip(calls, keys, strict=True)}
+
+    async def iter_leaves(self, ids: list[str]) -> AsyncIterator[list[ParsedRecord]]:
+        """Yield the values of the given ids like `iter_items`, as if none had subvalues."""
+        (rows,) = await self._read(ids, SELECT_VALUES)
+        async for items in self._iter_values(rows, []):
+            yield items
+
+    async def _iter_values(
+        self, rows: Sequence[Row], edges: Iterable[Row]
+    ) -> AsyncIterator[list[ParsedRecord]]:
         children = defaultdict(list)
         for edge in edges:
             children[edge[1]].append(edge)
@@ -76,7 +135,7 @@ class Source:
         size = 0
         for row in rows:
             if not row[3]:
-                data = await read_data(self._database, self._value_store, row[0], row[1])
+                data = await read_data(self.database, self._value_store, row[0], row[1])
                 batch.append((*row[:3], data, *row[4:]))
                 size += len(data)
                 if size >= LARGE_BATCH:
@@ -86,14 +145,13 @@ class Source:
             yield list(_make_values(batch, children))
 
 
-_STEPS: Final = sa.select(CallNode.task_hash, CallNode.args_hash).where(
-    in_parameter(CallNode.call_hash, "ids")
+# An argument that came from several calls comes as often, and once if it came from none.
+_ARGUMENTS: Final = (
+    sa.select(*(Argument.__table__.c[name] for name in COLUMNS["argument"]), ArgumentResult.result_call_hash)
+    .outerjoin_from(Argument, ArgumentResult, ArgumentResult.arg_hash == Argument.arg_hash)
+    .where(in_list(Argument.call_hash, "ids"))
 )
-_RESULTS: Final = (
-    sa.select(Argument.call_hash, ArgumentResult.arg_hash, ArgumentResult.result_call_hash)
-    .join(Argument, Argument.arg_hash == ArgumentResult.arg_hash)
-    .where(in_parameter(Argument.call_hash, "ids"))
-)
+_JOBS_OF_EXECUTIONS: Final = select_rows("job", "execution_id")
 
 
 def _to_text(cell: Any) -> Any:
@@ -127,15 +185,21 @@ def _make_values(rows: Iterable[Row], children: dict[str, list[Row]]) -> Iterato
 
 
 def _make_calls(
-    rows: Iterable[Row], arguments: Iterable[Row], results: Iterable[Row], edges: Iterable[Row]
+    rows: Iterable[Row], arguments: Iterable[Row], edges: Iterable[Row]
 ) -> Iterator[ParsedRecord]:
     parts: dict[str, list[Any]] = {row[0]: [] for row in rows}
-    for row in arguments:
-        parts[row[1]] += ("argument", row)
-    for call_hash, *result in results:
-        parts[call_hash] += ("argument_result", tuple(result))
+    seen: set[str] = set()
+    for *cells, result in arguments:
+        arg_hash, call_hash = cells[:2]
+        # What belongs to a call that is not there is nobody's.
+        own = parts.get(call_hash, [])
+        if result is None or arg_hash not in seen:
+            own += ("argument", tuple(cells))
+        if result is not None:
+            seen.add(arg_hash)
+            own += ("argument_result", (arg_hash, result))
     for row in edges:
-        parts[row[0]] += ("call_edge", row)
+        parts.get(row[0], []).extend(("call_edge", row))
     for *cells, timestamp in rows:
         yield ParsedRecord("CallNode", (*cells, _to_text(timestamp)), parts[cells[0]])
 
@@ -155,8 +219,7 @@ _MAKERS: Final[dict[str, tuple[Callable[..., Iterator[ParsedRecord]], tuple[sa.S
         _make_calls,
         (
             select_rows("call_node", "call_hash"),
-            select_rows("argument", "call_hash"),
-            _RESULTS,
+            _ARGUMENTS,
             select_rows("call_edge", "parent_id", ("parent_id", "call_order")),
         ),
     ),

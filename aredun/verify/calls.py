@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from aredun.column_types import in_parameter
+from aredun.column_types import in_list
 from aredun.database.record_rows import (
     TABLES,
     find_existing,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from aredun.verify.context import Context
 
 _TIMES: Final = sa.select(plain(CallNode.timestamp), CallNode.call_hash).where(
-    in_parameter(CallNode.call_hash, "ids")
+    in_list(CallNode.call_hash, "ids")
 )
 _CALLS: Final = select_rows("call_node", "call_hash")
 _EDGES: Final = select_rows("call_edge", "parent_id", ("parent_id", "call_order"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from aredun.column_types import in_parameter
+from aredun.column_types import in_list
 from aredun.database.record_rows import select_column, select_rows
 from aredun.models import Tag
 from aredun.record_checks import check_tag, normalize_json
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from aredun.verify.context import Context
 
-_FLAGS: Final = sa.select(Tag.tag_hash, Tag.is_current).where(in_parameter(Tag.tag_hash, "ids"))
+_FLAGS: Final = sa.select(Tag.tag_hash, Tag.is_current).where(in_list(Tag.tag_hash, "ids", sparse=True))
 
 
 async def check_tags(context: Context) -> None:
