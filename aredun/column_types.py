@@ -19,7 +19,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy.dialects.postgresql import Insert
     from sqlalchemy.engine import Dialect
@@ -143,7 +143,7 @@ class _TextArray(TypeDecorator[list[str]]):
             return json.dumps(value)
 
 
-class _TextList(_TextArray):
+class TextList(_TextArray):
     """The same in one text on PostgreSQL too: an array's literal, which the driver need not look into."""
 
     cache_ok = True
@@ -151,19 +151,31 @@ class _TextList(_TextArray):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return dialect.type_descriptor(sa.String())
 
-    def process_bind_param(self, value: list[str] | None, dialect: Dialect) -> Any:
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         if value is None or dialect.name != "postgresql":
             return super().process_bind_param(value, dialect)
-        if not value:
-            return "{}"
-        text = '","'.join(value)
-        if "\\" in text or text.count('"') != 2 * (len(value) - 1):
-            text = '","'.join(each.replace("\\", "\\\\").replace('"', '\\"') for each in value)
-        return f'{{"{text}"}}'
+        return _write_array(value)
+
+
+def _write_array(cells: Sequence[str | None]) -> str:
+    """Return the literal of an array of texts, as PostgreSQL reads it."""
+    if not cells:
+        return "{}"
+    if None in cells:
+        return f"{{{','.join('NULL' if each is None else _quote(each) for each in cells)}}}"
+    text = '","'.join(cells)  # type: ignore[arg-type]  # no None among them
+    if "\\" in text or text.count('"') != 2 * (len(cells) - 1):
+        return f"{{{','.join(map(_quote, cells))}}}"  # type: ignore[arg-type]
+    return f'{{"{text}"}}'
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 # Kept, because a type works out its key in the cache of statements anew for every instance.
-_TEXT, _TEXT_ARRAY, _TEXT_LIST = sa.String(), _TextArray(), _TextList()
+_TEXT, _TEXT_ARRAY, _TEXT_LIST = sa.String(), _TextArray(), TextList()
 
 
 class _Condition(FunctionElement[bool]):
@@ -251,8 +263,8 @@ def _in_sparse_list_postgresql(element: _InSparseList, compiler: SQLCompiler, **
     return f"({column} IN (SELECT unnest(CAST({values} AS VARCHAR[]))))"
 
 
-def in_list(column: Any, name: str, *, sparse: bool = False) -> sa.ColumnElement[bool]:
-    """Return the condition of `in_array`, for a statement that is built once and given thousands of strings.
+def in_list(column: Any, strings: str | Sequence[str], *, sparse: bool = False) -> sa.ColumnElement[bool]:
+    """Return the condition of `in_array` for thousands of strings.
 
     On PostgreSQL they travel as one text: the driver takes a microsecond for each item of an array.
 
@@ -260,15 +272,17 @@ def in_list(column: Any, name: str, *, sparse: bool = False) -> sa.ColumnElement
     ----------
     column
         A text column or a mapped attribute.
-    name
-        The parameter that each execution gives a list of strings for.
+    strings
+        The strings, or the name of the parameter that each execution gives a list of them for.
     sparse
-        Most of the strings have no row, as with tags: the table may be so small that PostgreSQL reads all of
-        it. It would compare each row with one string after the other; so it makes a hash table of them, which
-        takes half as long again where most have rows.
+        Few of the strings have rows, or the table may be so small that PostgreSQL reads all of it, and would
+        compare each row with one string after the other: so it makes a hash table of them, or looks each up
+        in the index, which takes half as long again as to look them up at once.
     """
     condition = _InSparseList if sparse else _InList
-    return condition(column, sa.bindparam(name, type_=_TEXT_LIST))
+    if isinstance(strings, str):
+        return condition(column, sa.bindparam(strings, type_=_TEXT_LIST))
+    return condition(column, sa.bindparam(None, strings, type_=_TEXT_LIST, unique=True))
 
 
 class _StartsWith(_Condition):

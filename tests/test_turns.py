@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from aredun.database import Coalescer
-from aredun.database.turns import ANSWERS_AT_ONCE, TURN_SECONDS, TimedTurns
+from aredun.database.turns import ANSWERS_AT_ONCE, TURN_SECONDS, take_turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -102,10 +102,9 @@ async def test_tasks_that_work_in_turns_take_them_one_after_the_other() -> None:
     async with _running_clock() as clock:
 
         async def work() -> None:
-            turns = TimedTurns()
             for _ in range(5):
                 _take_a_turn()
-                await turns.pause()
+                await take_turn()
                 clock.note()
 
         tasks = [asyncio.create_task(work()) for _ in range(10)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import suppress
+from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +15,7 @@ from sqlalchemy.dialects.sqlite.aiosqlite import dialect as AiosqliteDialect
 
 from aredun.column_types import ShortBinary
 from aredun.database.text_rows import iter_rows, select_text
-from aredun.database.turns import ROWS_AT_ONCE, TimedTurns, iter_parts
+from aredun.database.turns import ROWS_AT_ONCE, iter_parts, take_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
     from aredun.database.sqlite import HopConnection, SqliteFile
 
+# An execution option of statements over tables that grow while they are asked: PostgreSQL keeps the plan that
+# it made when a table was small, which reads all of it, until the statistics are next renewed.
+PLANNED_ANEW = {"aredun_planned_anew": True}
+# Rows that take no turn of their own.
+_FEW_ROWS = 50
 # Makes a tuple of one of asyncpg's records in half the time that `tuple` takes.
 _ALL_CELLS: Callable[[Any], tuple[Any, ...]] = itemgetter(slice(None))
 
@@ -39,6 +45,7 @@ class _Compiled:
         compiled: Any = statement.compile(dialect=dialect)
         self._to_tuple = to_tuple
         self.text = str(compiled)
+        self.is_planned_anew = compiled.execution_options.keys() >= PLANNED_ANEW.keys()
         self._parameters = [
             (name, compiled.params.get(name), _bind_processor(compiled.binds[name].type, dialect))
             for name in compiled.positiontup
@@ -57,12 +64,11 @@ class _Compiled:
 
     async def convert_in_turns(self, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Return rows as SQLAlchemy would, letting the loop run on now and then."""
-        if len(rows) <= ROWS_AT_ONCE:
+        if len(rows) <= _FEW_ROWS:
             return self.convert(rows)
         converted: list[tuple[Any, ...]] = []
-        turns = TimedTurns()
         for part in iter_parts(rows, ROWS_AT_ONCE):
-            await turns.pause()
+            await take_turn()
             converted += self.convert(part)
         return converted
 
@@ -130,13 +136,23 @@ class ReadLane(Protocol):
         """Close all connections."""
 
 
+_SQLITE = AiosqliteDialect()
+
+
+@lru_cache(maxsize=256)
+def _compile_sqlite(statement: sa.SelectBase) -> tuple[_Compiled, _CompiledText | None]:
+    """Compile a statement, once for all files: that takes milliseconds, on the loop."""
+    in_rows = _Compiled(statement, _SQLITE)
+    types = [column.type for column in statement.selected_columns]
+    return in_rows, _CompiledText(in_rows, types) if _CompiledText.can_hold(types) else None
+
+
 class SqliteReadLane:
     """`ReadLane` on sqlite: one connection of its own, one hop per read."""
 
     def __init__(self, file: SqliteFile) -> None:
         self.held = 0
         self._file = file
-        self._dialect = AiosqliteDialect()
         self._compiled: dict[sa.SelectBase, tuple[_Compiled, _CompiledText | None]] = {}
         self._opening: asyncio.Task[HopConnection] | None = None
 
@@ -154,7 +170,7 @@ class SqliteReadLane:
         """See `ReadLane.fetch`."""
         compiled = self._compiled.get(statement)
         if compiled is None:
-            compiled = self._compiled[statement] = self._compile(statement)
+            compiled = self._compiled[statement] = _compile_sqlite(statement)
         in_rows, in_text = compiled
         bound = in_rows.bind(parameters)
         # A text longer than a gigabyte is refused: rows have no such bound.
@@ -176,11 +192,6 @@ class SqliteReadLane:
         driver = await self._connect()
         return await driver.hop(lambda raw: raw.execute(statement, bound).fetchall())
 
-    def _compile(self, statement: sa.SelectBase) -> tuple[_Compiled, _CompiledText | None]:
-        in_rows = _Compiled(statement, self._dialect)
-        types = [column.type for column in statement.selected_columns]
-        return in_rows, _CompiledText(in_rows, types) if _CompiledText.can_hold(types) else None
-
     async def discard(self) -> None:
         """See `ReadLane.discard`; a file does not go away."""
 
@@ -191,13 +202,31 @@ class SqliteReadLane:
             await (await opening).close()
 
 
+_POSTGRESQL = AsyncpgDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+
+
+@lru_cache(maxsize=256)
+def _compile_postgresql(statement: sa.SelectBase) -> _Compiled:
+    """Compile a statement, once for all databases: that takes milliseconds, on the loop."""
+    return _Compiled(statement, _POSTGRESQL, _ALL_CELLS)
+
+
+async def _fetch_rows(driver: Any, compiled: _Compiled, parameters: Mapping[str, Any]) -> list[Any]:
+    bound = compiled.bind(parameters)
+    if compiled.is_planned_anew:
+        # One without a name is not kept, and takes no round trip to close.
+        rows: list[Any] = await (await driver.prepare(compiled.text, name="")).fetch(*bound)
+    else:
+        rows = await driver.fetch(compiled.text, *bound)
+    return rows
+
+
 class PostgresReadLane:
     """`ReadLane` on PostgreSQL: a few connections of the pool, kept."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.held = 0
         self._engine = engine
-        self._dialect = AsyncpgDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
         self._compiled: dict[sa.SelectBase, _Compiled] = {}
         self._idle: list[tuple[AsyncConnection, Any]] = []
         self._slots = asyncio.Semaphore(READ_CONNECTIONS)
@@ -207,12 +236,12 @@ class PostgresReadLane:
         """See `ReadLane.fetch`."""
         compiled = self._compiled.get(statement)
         if compiled is None:
-            compiled = self._compiled[statement] = _Compiled(statement, self._dialect, _ALL_CELLS)
+            compiled = self._compiled[statement] = _compile_postgresql(statement)
         async with self._slots:
             generation = self._generation
             connection, driver = self._idle.pop() if self._idle else await self._open()
             try:
-                rows = await driver.fetch(compiled.text, *compiled.bind(parameters))
+                rows = await _fetch_rows(driver, compiled, parameters)
             except BaseException:
                 await self._drop(connection)
                 raise

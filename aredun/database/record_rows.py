@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from aredun.column_types import JSON, DateTimeUTC, in_array, in_list
+from aredun.column_types import JSON, DateTimeUTC, TextList, in_list
+from aredun.database.fetch import PLANNED_ANEW
 from aredun.database.retry import is_outage, walk_causes
-from aredun.database.turns import TimedTurns, iter_parts
+from aredun.database.turns import iter_parts, take_turn
 from aredun.errors import RedunDatabaseError
 from aredun.models import Base
 from aredun.record_fields import COLUMNS
@@ -115,7 +116,7 @@ class _Statements:
                 f" FROM unnest({arrays}) AS r({names}) ON CONFLICT {_ON_CONFLICT.get(table, 'DO NOTHING')}"
             )
             self._arrays[table] = statement.bindparams(
-                *(sa.bindparam(f"a{i}", type_=postgresql.ARRAY(kind.type)) for i, kind in enumerate(types))
+                *(sa.bindparam(f"a{i}", type_=kind.type) for i, kind in enumerate(types))
             )
         return self._arrays[table]
 
@@ -124,7 +125,7 @@ class _WireType:
     """What a column's cells travel as in an array, and how the server makes the column's type of it."""
 
     def __init__(self, column_type: sa.types.TypeEngine[Any]) -> None:
-        self.type: sa.types.TypeEngine[Any] = sa.String()
+        self.type: sa.types.TypeEngine[Any] = TextList()
         self.name = "text"
         self._cast = ""
         if isinstance(column_type, DateTimeUTC):
@@ -134,11 +135,11 @@ class _WireType:
         elif isinstance(column_type, sa.Enum):
             self._cast = str(column_type.name)
         elif isinstance(column_type, sa.LargeBinary):
-            self.type, self.name = sa.LargeBinary(), "bytea"
+            self.type, self.name = postgresql.ARRAY(sa.LargeBinary()), "bytea"
         elif isinstance(column_type, sa.Boolean):
-            self.type, self.name = sa.Boolean(), "boolean"
+            self.type, self.name = postgresql.ARRAY(sa.Boolean()), "boolean"
         elif isinstance(column_type, sa.Integer):
-            self.type, self.name = sa.Integer(), "integer"
+            self.type, self.name = postgresql.ARRAY(sa.Integer()), "integer"
 
     def cell(self, name: str) -> str:
         """Return the expression that gives one cell of the column."""
@@ -251,11 +252,10 @@ async def _iter_copied(table: str, rows: Sequence[Row]) -> AsyncIterator[Row]:
         if isinstance(TABLES[table].c[name].type, DateTimeUTC)
     ]
     more = (True,) * len(_DEFAULTS.get(table, ()))
-    turns = TimedTurns()
     for part in iter_parts(rows):
+        await take_turn()
         for row in _parse_times(part, times) if times else part:
             yield row + more
-        await turns.pause()
 
 
 def _parse_times(rows: Iterable[Row], places: Sequence[int]) -> Iterator[Row]:
@@ -263,8 +263,17 @@ def _parse_times(rows: Iterable[Row], places: Sequence[int]) -> Iterator[Row]:
         cells = list(row)
         for place in places:
             if cells[place] is not None:
-                cells[place] = datetime.fromisoformat(cells[place]).replace(tzinfo=UTC)
+                cells[place] = _parse_time(cells[place])
         yield tuple(cells)
+
+
+def _parse_time(text: str) -> datetime:
+    """Return the time that a neutral row holds."""
+    try:
+        # A sixth of what it takes to give a datetime another zone.
+        return datetime.fromisoformat(f"{text}+00:00")
+    except ValueError:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def _insert_values(rows: Mapping[str, Sequence[Row]], raw: sqlite3.Connection) -> dict[str, int]:
@@ -304,14 +313,14 @@ async def get_existing(session: AsyncSession, column: Any, keys: Collection[str]
     for start in range(0, len(ordered), ROWS_PER_STATEMENT):
         part = ordered[start : start + ROWS_PER_STATEMENT]
         connection = await session.connection()
-        result = await connection.execute(sa.select(column).where(in_array(column, part)))
+        result = await connection.execute(sa.select(column).where(in_list(column, part, sparse=True)))
         found.update(result.scalars())
     return found
 
 
 async def find_existing(database: Database, table: str, key: str, keys: Collection[str]) -> set[str]:
     """Return those of `keys` that a text column holds, read outside of any transaction."""
-    statement = select_column(table, key, key)
+    statement = _select_present(table, key)
     found: set[str] = set()
     ordered = sorted(list_storable(keys))
     for start in range(0, len(ordered), KEYS_PER_READ):
@@ -332,7 +341,8 @@ def list_storable(keys: Iterable[str]) -> list[str]:
 
 def plain(column: Any) -> Any:
     """Return a column whose cells arrive as the driver gives them: neutral, but for timestamps."""
-    if isinstance(column.type, JSON):
+    if isinstance(column.type, JSON | sa.Enum):
+        # The driver would ask each connection for what an enum is.
         return sa.cast(column, sa.Text).label(column.key)
     if isinstance(column.type, sa.LargeBinary):
         return column.label(column.key)
@@ -349,6 +359,14 @@ def select_rows(table: str, key: str, order: tuple[str, ...] = ()) -> sa.Select[
     wanted = [plain(columns[name]) for name in _ALL_COLUMNS[table]]
     statement = sa.select(*wanted).where(_is_among(columns[key]))
     return statement.order_by(*(columns[name] for name in order))
+
+
+@cache
+def _select_present(table: str, key: str) -> sa.Select[Any]:
+    """Return the statement for those of `ids` that a column holds; the table may grow meanwhile."""
+    column = TABLES[table].c[key]
+    present = sa.select(plain(column)).where(in_list(column, "ids", sparse=True))
+    return present.execution_options(**PLANNED_ANEW)
 
 
 @cache

@@ -18,8 +18,7 @@ ANSWERS_AT_ONCE = 10
 # Rows that are put together in one turn, and calls whose rows are worked out.
 ROWS_AT_ONCE = 500
 DRAFTS_AT_ONCE = 50
-# Seconds after which a turn ends whose work is not counted, and rows or records of which the clock is looked
-# at once.
+# Seconds of long work in one turn of the loop, and rows or records after which the clock is looked at.
 TURN_SECONDS = 0.001
 ITEMS_PER_LOOK = 250
 # Seconds between turns in which the interpreter's lock is free. The loop lets go of it when it looks for
@@ -78,52 +77,58 @@ class _Threads:
 working_threads = _Threads()
 
 
-_Waiting = deque["asyncio.Future[None]"]
+class _Gate:
+    """Where the long work of one event loop waits for its turns.
 
-# Who waits for a turn, by event loop.
-_waiting: WeakKeyDictionary[asyncio.AbstractEventLoop, _Waiting] = WeakKeyDictionary()
-
-
-async def _wait_turn() -> None:
-    """Wait until it is the caller's turn."""
-    loop = asyncio.get_running_loop()
-    waiting = _waiting.setdefault(loop, deque())
-    future = loop.create_future()
-    waiting.append(future)
-    if len(waiting) == 1:
-        loop.call_soon(_wake_next, loop, waiting)
-    await future
-
-
-def _wake_next(loop: asyncio.AbstractEventLoop, waiting: _Waiting) -> None:
-    while waiting:
-        future = waiting.popleft()
-        # One that was cancelled takes no turn.
-        if not future.done():
-            future.set_result(None)
-            break
-    if waiting:
-        loop.call_soon(_wake_next, loop, waiting)
-
-
-class TimedTurns:
-    """Lets the loop run on whenever the time of one turn is over.
-
-    However many tasks work so, one of them goes on in each turn of the loop, in the order in which they
-    paused: turns that are short each would be a long one together.
+    Attributes
+    ----------
+    end : float
+        When the share of such work in the present turn of the loop is over.
     """
 
-    __slots__ = ("_end",)
+    __slots__ = ("_loop", "_waiting", "end")
 
-    def __init__(self) -> None:
-        self._end = monotonic() + TURN_SECONDS
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.end = 0.0
+        self._loop = loop
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def pause(self) -> None:
-        """Go on at once, or in the next turn if this one has taken long enough."""
-        if monotonic() >= self._end:
-            working_threads.leave_lock()
-            await _wait_turn()
-            self._end = monotonic() + TURN_SECONDS
+    async def wait(self) -> None:
+        """Wait until it is the caller's turn."""
+        future = self._loop.create_future()
+        self._waiting.append(future)
+        if len(self._waiting) == 1:
+            self._loop.call_soon(self._wake_next)
+        await future
+        self.end = monotonic() + TURN_SECONDS
+
+    def _wake_next(self) -> None:
+        while self._waiting:
+            future = self._waiting.popleft()
+            # One that was cancelled takes no turn.
+            if not future.done():
+                future.set_result(None)
+                break
+        if self._waiting:
+            self._loop.call_soon(self._wake_next)
+
+
+_gates: WeakKeyDictionary[asyncio.AbstractEventLoop, _Gate] = WeakKeyDictionary()
+
+
+async def take_turn() -> None:
+    """Let the loop run on before the next piece of long work, if this turn has seen enough of it.
+
+    However many tasks work so, they share the time of one turn, in the order in which they came: turns that
+    are short each would be a long one together.
+    """
+    loop = asyncio.get_running_loop()
+    gate = _gates.get(loop)
+    if gate is None:
+        gate = _gates[loop] = _Gate(loop)
+    if monotonic() >= gate.end:
+        working_threads.leave_lock()
+        await gate.wait()
 
 
 async def run_in_turns(steps: Generator[None, None, T]) -> T:
@@ -131,14 +136,13 @@ async def run_in_turns(steps: Generator[None, None, T]) -> T:
 
     In a thread the work would not go any faster, and the loop would have to wait for the interpreter's lock.
     """
-    turns = TimedTurns()
     while True:
+        await take_turn()
         try:
             next(steps)
         except StopIteration as end:
             result: T = end.value
             return result
-        await turns.pause()
 
 
 def iter_parts(items: Sequence[T], size: int = ITEMS_PER_LOOK) -> Iterator[Sequence[T]]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from aredun.column_types import in_array
+from aredun.column_types import in_list
 from aredun.database.record_rows import get_existing
-from aredun.database.turns import TimedTurns, iter_parts
+from aredun.database.turns import iter_parts, take_turn
 from aredun.hashing import HASH_LEN
 from aredun.models import CallSubtreeTask, Tag, TagEdit, Value
 from aredun.statuses import ERROR_TYPE_NAME
@@ -138,13 +138,12 @@ async def derive_unknown_subtrees(session: AsyncSession, derived: Derived) -> li
     outside = {child for call in calls for child in call.children} - own - subtrees.keys()
     subtrees |= await _get_subtrees(session, outside)
     rows: list[Row] = []
-    turns = TimedTurns()
     for part in iter_parts(calls):
+        await take_turn()
         for call in part:
             subtree = _join_subtrees(call, subtrees)
             subtrees[call.row[0]] = subtree
             rows.extend((call.row[0], task) for task in subtree)
-        await turns.pause()
     return sorted(rows)
 
 
@@ -165,7 +164,7 @@ async def _get_subtrees(session: AsyncSession, calls: Iterable[str]) -> dict[str
         statement = sa.select(CallSubtreeTask.call_hash, CallSubtreeTask.task_hash)
         connection = await session.connection()
         for call_hash, task_hash in await connection.execute(
-            statement.where(in_array(CallSubtreeTask.call_hash, part))
+            statement.where(in_list(CallSubtreeTask.call_hash, part, sparse=True))
         ):
             found.setdefault(call_hash, set()).add(task_hash)
     return {call_hash: frozenset(tasks) for call_hash, tasks in found.items()}
@@ -189,7 +188,7 @@ async def drop_errors(
     unknown = sorted({row[3] for row in evaluations if row[3] not in types})
     if unknown:
         statement = sa.select(Value.value_hash).where(
-            in_array(Value.value_hash, unknown), Value.type == ERROR_TYPE_NAME
+            in_list(Value.value_hash, unknown, sparse=True), Value.type == ERROR_TYPE_NAME
         )
         errors.update((await session.execute(statement)).scalars())
     kept: dict[str, Row] = {}
@@ -219,7 +218,7 @@ async def update_current(session: AsyncSession, tags: Iterable[str]) -> int:
         replaced = await get_existing(session, TagEdit.parent_id, part)
         statement = (
             sa.select(Tag.tag_hash)
-            .where(in_array(Tag.tag_hash, sorted(replaced)), Tag.is_current)
+            .where(in_list(Tag.tag_hash, sorted(replaced), sparse=True), Tag.is_current)
             .order_by(Tag.tag_hash)
             .with_for_update(key_share=True)
         )
@@ -228,7 +227,7 @@ async def update_current(session: AsyncSession, tags: Iterable[str]) -> int:
             changed += len(current)
             await session.execute(
                 sa.update(Tag)
-                .where(in_array(Tag.tag_hash, current))
+                .where(in_list(Tag.tag_hash, current, sparse=True))
                 .values(is_current=False)
                 .execution_options(synchronize_session=False)
             )

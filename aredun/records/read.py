@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import sqlalchemy as sa
 
 from aredun.column_types import ShortBinary, in_list
+from aredun.database.fetch import PLANNED_ANEW
 from aredun.database.record_rows import TABLES, find_existing, list_storable, plain, select_rows
-from aredun.database.turns import TimedTurns
+from aredun.database.turns import take_turn
 from aredun.models import (
     Argument,
     ArgumentResult,
@@ -133,10 +134,11 @@ async def list_in_turns(items: Iterable[T]) -> list[T]:
     """Return items that take work to make, in turns of the event loop (see `run_in_turns`)."""
     made: list[T] = []
     rest = iter(items)
-    turns = TimedTurns()
-    while part := list(islice(rest, RECORDS_AT_ONCE)):
-        made += part
-        await turns.pause()
+    size = -1
+    while size < len(made):
+        size = len(made)
+        await take_turn()
+        made += islice(rest, RECORDS_AT_ONCE)
     return made
 
 
@@ -326,7 +328,11 @@ async def has_records(database: Database, ids: Iterable[str] | AsyncIterable[str
 
 
 # Which of some jobs have ended: a job that was under way when it was written is to be written again.
-FINISHED_JOBS: Final = sa.select(Job.id).where(in_list(Job.id, "ids"), Job.end_time.is_not(None))
+FINISHED_JOBS: Final = (
+    sa.select(Job.id)
+    .where(in_list(Job.id, "ids", sparse=True), Job.end_time.is_not(None))
+    .execution_options(**PLANNED_ANEW)
+)
 
 
 async def find_present(database: Database, ids: Collection[str]) -> set[str]:

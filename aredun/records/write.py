@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from aredun.database.record_rows import find_existing, is_refusal
-from aredun.database.turns import TimedTurns, iter_parts, run_in_turns
+from aredun.database.turns import iter_parts, run_in_turns, take_turn
 from aredun.errors import InvalidRecordError, RedunDatabaseError
 from aredun.record_checks import find_alteration
 from aredun.record_fields import KEYS, ParsedRecord, shorten
@@ -167,14 +167,13 @@ class RecordWriter:
 
     async def add(self, records: Sequence[Any], *, verify: bool) -> None:
         """Take some records; they may not be written before `finish`."""
-        turns = TimedTurns()
         for part in iter_parts(records, PARSE_SIZE):
             if any(map(_is_large, part)):
                 # Hashing many bytes leaves the interpreter's lock alone.
                 items, suspects, errors = await asyncio.to_thread(parse_items, part, verify)
             else:
+                await take_turn()
                 items, suspects, errors = parse_items(part, verify)
-                await turns.pause()
             for error in errors:
                 self._refuse(error)
             self._suspects.extend(suspects)

@@ -17,7 +17,7 @@ from aredun.database.record_rows import (
     select_column,
     write_new,
 )
-from aredun.database.turns import TimedTurns, iter_parts, run_in_turns
+from aredun.database.turns import iter_parts, run_in_turns, take_turn
 from aredun.errors import InvalidRecordError, RedunDatabaseError
 from aredun.models import Job
 from aredun.record_checks import Verdict, check_record
@@ -27,6 +27,7 @@ from aredun.records.read import RECORDS_AT_ONCE
 from aredun.records.transaction import draft, write_draft
 from aredun.records.window import Window
 from aredun.records.write import LARGE_DATA
+from aredun.sync.pace import Writes
 from aredun.sync.report import SyncReport
 
 if TYPE_CHECKING:
@@ -92,10 +93,17 @@ class Copier:
         self._destination = destination
         self._report = report
         self._workers = workers
+        # Batches that may be begun.
+        self.slots = asyncio.Semaphore(workers)
         self._batch_size = batch_size
         self._tell = tell
         # What was refused: nothing that needs it may go in.
         self._absent: dict[str, set[str]] = {}
+        # What is not there yet: to be read, waiting for others, or being written.
+        self._pending: dict[str, set[Key]] = {"CallNode": set(), "Value": set(), "Tag": set()}
+        # Set once the calls of the plan that was begun last are there.
+        self._calls_copied = asyncio.Event()
+        self._calls_copied.set()
 
     async def copy_values(self, missing: Missing) -> Missing:
         """Copy tags and values; this may go on beside `copy_calls` of the plan before."""
@@ -113,14 +121,17 @@ class Copier:
         await self._copy_in_order("Value", [key for key in keys if key in parents])
 
     async def copy_calls(self, missing: Missing) -> Missing:
-        """Copy calls, whose values are there; this may go on beside the other steps."""
-        await self._copy_in_order("CallNode", missing.records["CallNode"])
+        """Copy calls, whose values are there; this may go on beside the same for the next plan."""
+        before, self._calls_copied = self._calls_copied, asyncio.Event()
+        copied = self._calls_copied
+        await self._copy_in_order("CallNode", missing.records["CallNode"], before)
+        copied.set()
         return missing
 
     async def copy_executions(self, missing: Missing) -> Missing:
         """Copy the rest; when this returns, the executions are there with all that they own."""
         await self._copy_executions(missing.records["Execution"], missing.records["Job"])
-        self._end(missing.plan)
+        await self._end(missing.plan)
         return missing
 
     async def count(self, missing: Missing) -> Missing:
@@ -128,11 +139,11 @@ class Copier:
         for kind, keys in missing.records.items():
             self._report.count(kind, len(keys))
             self._step(len(keys))
-        self._end(missing.plan)
+        await self._end(missing.plan)
         return missing
 
-    def _end(self, plan: Plan) -> None:
-        self._source.forget(unpack_all([*plan.calls, *plan.jobs]))
+    async def _end(self, plan: Plan) -> None:
+        await self._source.forget(unpack_all([*plan.calls, *plan.jobs]))
         self._report.roots_done += plan.roots
         self._step(0)
 
@@ -147,10 +158,9 @@ class Copier:
 
     async def _copy_leaves(self, keys: Sequence[Key]) -> None:
         """Copy values that need nothing, several batches at a time."""
-        limit = asyncio.Semaphore(self._workers)
 
         async def run(part: list[Key]) -> None:
-            async with limit:
+            async with self.slots:
                 unread = set(part)
                 async for items in self._source.iter_leaves(unpack_all(part)):
                     unread.difference_update(pack_all([item.id for item in items]))
@@ -162,37 +172,53 @@ class Copier:
             for part in self._cut(keys):
                 group.create_task(run(part))
 
-    async def _copy_in_order(self, kind: str, keys: Sequence[Key]) -> None:
-        """Copy records that need others of their kind: each goes in once those are there."""
-        # What is not there yet: to be read, waiting for others, or being written.
-        pending = set(keys)
+    async def _copy_in_order(
+        self, kind: str, keys: Sequence[Key], before: asyncio.Event | None = None
+    ) -> None:
+        """Copy records that need others of their kind: each goes in once those are there.
+
+        Some may need what is being copied until `before` is set.
+        """
+        pending = self._pending[kind]
+        pending.update(keys)
         unread = set(keys)
         waiting: list[ParsedRecord] = []
-        # Values may be large, and tags are few: one batch of them at a time.
-        workers = self._workers if kind == "CallNode" else 1
-        writes: set[asyncio.Task[None]] = set()
         async with asyncio.TaskGroup() as group:
+            # Values may be large, and tags are few: one batch of them at a time.
+            writes = Writes(group, self.slots, self._workers if kind == "CallNode" else 1)
             async for items in self._read_ahead(kind, keys):
-                verified = await self._verify(items)
+                await writes.wait_for_slot()
+                waiting += await self._verify(items)
                 unread.difference_update(pack_all([item.id for item in items]))
                 absent = self._absent.get(kind, set())
                 pending.difference_update(pack(item.id) for item in items if item.id in absent)
-                while len(writes) >= workers or (writes and len(waiting) >= workers * self._batch_size):
-                    _, writes = await asyncio.wait(writes, return_when=asyncio.FIRST_COMPLETED)
-                ready, waiting = await self._split_ready(kind, [*waiting, *verified], pending)
-                if ready:
-                    writes.add(group.create_task(self._write_ready(kind, ready, pending)))
+                waiting = await self._begin_write(kind, waiting, writes)
+                while writes and len(waiting) >= self._workers * self._batch_size:
+                    await writes.wait()
+                    await writes.wait_for_slot()
+                    waiting = await self._begin_write(kind, waiting, writes)
             self._refuse_unread(kind, unread)
             pending -= unread
             while writes:
-                _, writes = await asyncio.wait(writes, return_when=asyncio.FIRST_COMPLETED)
-                ready, waiting = await self._split_ready(kind, waiting, pending)
-                if ready:
-                    writes.add(group.create_task(self._write_ready(kind, ready, pending)))
+                await writes.wait()
+                await writes.wait_for_slot()
+                waiting = await self._begin_write(kind, waiting, writes)
+        if waiting and before is not None:
+            await before.wait()
         if waiting:
             ready, waiting = await self._split_ready(kind, waiting, set())
-            await self._write_ready(kind, ready, pending)
+            await self._write_ready(kind, ready)
             self._refuse_waiting(waiting)
+            pending.difference_update(pack_all([item.id for item in waiting]))
+
+    async def _begin_write(self, kind: str, items: list[ParsedRecord], writes: Writes) -> list[ParsedRecord]:
+        """Begin to write those of the items that need nothing that is still to come; return the others."""
+        ready, items = await self._split_ready(kind, items, self._pending[kind])
+        if ready:
+            writes.begin(self._write_ready(kind, ready))
+        else:
+            writes.leave_slot()
+        return items
 
     async def _get_evaluations(self, calls: Sequence[ParsedRecord]) -> list[Row]:
         """Return what single steps of calls are cached, without what was refused."""
@@ -208,11 +234,12 @@ class Copier:
         window.add(items)
         return await run_in_turns(window.split(await self._find_lacking(window, kind, pending)))
 
-    async def _write_ready(self, kind: str, items: list[ParsedRecord], pending: set[Key]) -> None:
+    async def _write_ready(self, kind: str, items: list[ParsedRecord]) -> None:
         """Write records that need nothing that is still to come; they are no longer pending then."""
         evaluations = await self._get_evaluations(items) if kind == "CallNode" else []
         await self._write(kind, items, evaluations)
-        pending.difference_update(pack_all([item.id for item in items]))
+        await take_turn()
+        self._pending[kind].difference_update(pack_all([item.id for item in items]))
         self._step(len(items))
 
     async def _find_lacking(self, window: Window, kind: str, pending: set[Key]) -> dict[str, set[str]]:
@@ -233,6 +260,7 @@ class Copier:
         reads: deque[asyncio.Task[list[list[ParsedRecord]]]] = deque()
 
         async def read(part: list[Key]) -> list[list[ParsedRecord]]:
+            await take_turn()
             ids = unpack_all(part)
             return [items async for items in self._source.iter_items(kind, ids)]
 
@@ -251,14 +279,13 @@ class Copier:
 
     async def _verify(self, items: list[ParsedRecord]) -> list[ParsedRecord]:
         good: list[ParsedRecord] = []
-        turns = TimedTurns()
         for part in iter_parts(items, RECORDS_AT_ONCE):
             if sum(item.size for item in part) > LARGE_DATA:
                 # Hashing many bytes leaves the interpreter's lock alone.
                 right, errors, unverified = await asyncio.to_thread(_verify_items, part)
             else:
+                await take_turn()
                 right, errors, unverified = _verify_items(part)
-                await turns.pause()
             good += right
             self._report.unverified += unverified
             for item, error in errors:
@@ -330,7 +357,8 @@ class Copier:
             return counts[0], counts[1]
 
         try:
-            new_jobs, new_executions = await write_new(self._destination.database, operation)
+            async with self.slots:
+                new_jobs, new_executions = await write_new(self._destination.database, operation)
         except (RedunDatabaseError, ValueError, OverflowError) as error:
             if not is_refusal(error):
                 raise

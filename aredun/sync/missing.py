@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from aredun.column_types import in_list
 from aredun.database.record_rows import find_existing, list_storable
-from aredun.database.turns import TimedTurns
+from aredun.database.turns import take_turn
 from aredun.models import Subvalue
 from aredun.record_fields import KINDS
 from aredun.records.keys import unpack_all
@@ -93,10 +93,10 @@ class Comparison:
 
     async def _find_part(self, kind: str, keys: Sequence[Key], parents: Collection[Key]) -> list[Key]:
         async with self._limit:
-            turns = TimedTurns()
+            await take_turn()
             ids = unpack_all(keys)
             present = await self._find_present(kind, ids)
-            await turns.pause()
+            await take_turn()
             if not present:
                 return list(keys)
             pairs = list(zip(ids, keys, strict=True))

@@ -12,7 +12,7 @@ from sqlalchemy.orm import aliased
 
 from aredun.column_types import in_list
 from aredun.database.record_rows import plain, select_column
-from aredun.database.turns import TimedTurns, iter_parts
+from aredun.database.turns import iter_parts, take_turn
 from aredun.models import (
     CallNode,
     Execution,
@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
 # Ids that one statement asks for.
 STEP: Final = 2000
-# Jobs of executions that are walked and copied together; a larger execution goes alone.
-GROUP_JOBS: Final = 4000
+# Jobs of executions that are walked and copied together; a larger execution goes alone. The first groups are
+# smaller, so that there is soon something to write.
+GROUP_JOBS: Final = 1000
+FIRST_JOBS: Final = 500
 
 
 @dataclass
@@ -74,7 +76,6 @@ class Walker:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._database = source.database
-        self._turns = TimedTurns()
         self._seen = {kind: KeySet() for kind in ("Execution", "CallNode", "Value", "Tag", "Evaluation")}
 
     async def iter_groups(
@@ -101,11 +102,12 @@ class Walker:
         for start in range(0, len(others), STEP):
             yield total, [], others[start : start + STEP]
         group: list[str] = []
-        jobs = 0
+        jobs, limit = 0, FIRST_JOBS
         for execution_id, size in sizes:
-            if group and jobs + size > GROUP_JOBS:
+            if group and jobs + size > limit:
                 yield total, group, []
                 group, jobs = [], 0
+                limit = min(2 * limit, GROUP_JOBS)
             group.append(execution_id)
             jobs += size
         if group:
@@ -167,7 +169,7 @@ class Walker:
             new = self._seen["Execution"].add_all(new)
             plan.executions += pack_all(new)
             for part in iter_parts(await self._source.read_jobs(new)):
-                await self._turns.pause()
+                await take_turn()
                 # Each job is of one execution: they need no remembering.
                 for item, key in zip(part, pack_all([item.id for item in part]), strict=True):
                     _, start_time, _, task_hash, _, call_hash, _, _ = item.row
@@ -200,7 +202,7 @@ class Walker:
             items, steps = await self._source.read_calls(new)
             cached.update(row[3] for row in steps)
             for part in iter_parts(items):
-                await self._turns.pause()
+                await take_turn()
                 keys = pack_all([item.id for item in part])
                 found += zip((item.row[5] for item in part), keys, strict=True)
                 rows = collect_rows(part)
@@ -227,7 +229,7 @@ class Walker:
         waiting = deque(values)
         while waiting:
             new = [waiting.popleft() for _ in range(min(len(waiting), STEP))]
-            await self._turns.pause()
+            await take_turn()
             new = self._seen[kind].add_all(new)
             plan.values += pack_all(new)
             for parent, child in await self._read(_SUBVALUES, new):
@@ -257,7 +259,7 @@ class Walker:
             return await self._database.fetch(statement, {})
         rows: list[Row] = []
         for start in range(0, len(ids), STEP):
-            await self._turns.pause()
+            await take_turn()
             rows += await self._database.fetch(statement, {"ids": ids[start : start + STEP]})
         return rows
 

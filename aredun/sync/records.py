@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aredun.errors import UsageError
 from aredun.sync.copy import Copier, Destination
 from aredun.sync.missing import Comparison
+from aredun.sync.pace import keep_pace
 from aredun.sync.plan import Walker
 from aredun.sync.report import SyncReport
 from aredun.sync.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 
     from aredun.database import Database
     from aredun.sync.missing import Missing
@@ -115,9 +116,13 @@ async def sync_records(
         return missing
 
     # One group is walked while the one before it is compared with the destination, and of those before that
-    # the values, the calls and the executions are copied. Each step hands on what the next one takes.
-    steps: list[Callable[[Any], Awaitable[Any]]] = [compare]
-    steps += [copier.count] if dry_run else [copier.copy_values, copier.copy_calls, copier.copy_executions]
+    # the values, the calls and the executions are copied. Each step hands on what the next one takes, and may
+    # have so many under way.
+    steps: list[tuple[Callable[[Any], Coroutine[Any, Any, Any]], int]] = [(compare, 1)]
+    if dry_run:
+        steps += [(copier.count, 1)]
+    else:
+        steps += [(copier.copy_values, 1), (copier.copy_calls, 2), (copier.copy_executions, 1)]
     queues: list[asyncio.Queue[Any]] = [asyncio.Queue(maxsize=1) for _ in steps]
 
     async def walk() -> None:
@@ -128,21 +133,39 @@ async def sync_records(
             await queues[0].put(plan)
         await queues[0].put(None)
 
-    async def take(number: int) -> None:
+    async def run(number: int, group: asyncio.TaskGroup) -> None:
+        step, width = steps[number]
+        slots = asyncio.Semaphore(width)
+        begun: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue()
+        group.create_task(hand_on(number, begun, slots))
         while (item := await queues[number].get()) is not None:
-            result = await steps[number](item)
-            if number + 1 < len(steps):
+            await slots.acquire()
+            begun.put_nowait(group.create_task(step(item)))
+        begun.put_nowait(None)
+
+    async def hand_on(
+        number: int, begun: asyncio.Queue[asyncio.Task[Any] | None], slots: asyncio.Semaphore
+    ) -> None:
+        last = number + 1 == len(steps)
+        while (task := await begun.get()) is not None:
+            result = await task
+            if not last:
                 await queues[number + 1].put(result)
-        if number + 1 < len(steps):
+            slots.release()
+        if not last:
             await queues[number + 1].put(None)
 
+    pace = asyncio.create_task(keep_pace(copier.slots, workers))
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(walk())
             for number in range(len(steps)):
-                group.create_task(take(number))
+                group.create_task(run(number, group))
     except ExceptionGroup as error:
         raise _get_first(error) from error
+    finally:
+        pace.cancel()
+        await asyncio.gather(pace, return_exceptions=True)
     report.tick()
     return report
 

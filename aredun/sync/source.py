@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from aredun.column_types import in_list
 from aredun.database.record_rows import list_storable, select_rows
+from aredun.database.turns import iter_parts, run_in_turns, take_turn
 from aredun.models import Argument, ArgumentResult
 from aredun.record_checks import normalize_json
 from aredun.record_fields import COLUMNS, ParsedRecord
@@ -18,7 +19,7 @@ from aredun.records.derive import hash_evaluation
 from aredun.records.read import SELECT_VALUES, list_in_turns, read_data
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 
     from aredun.database import Database
     from aredun.record_fields import Row
@@ -62,12 +63,16 @@ class Source:
 
     async def read_calls(self, ids: Sequence[str]) -> tuple[list[ParsedRecord], list[Row]]:
         """Return calls and what single steps of them are cached as (rows of `evaluation`), and keep both."""
-        make, statements = _MAKERS["CallNode"]
-        items = await list_in_turns(make(*await self._read(ids, *statements)))
+        items = await self._read_calls(ids)
         steps = await self._read_steps(items)
         for item in self._keep(items):
             self._steps[item.id] = steps[item.id]
         return items, [row for row in steps.values() if row is not None]
+
+    async def _read_calls(self, ids: Sequence[str]) -> list[ParsedRecord]:
+        rows, arguments, edges = await self._read(ids, *_CALLS)
+        parts = await run_in_turns(_group_parts(rows, arguments, edges))
+        return await list_in_turns(_make_calls(rows, parts))
 
     def _keep(self, items: list[ParsedRecord]) -> list[ParsedRecord]:
         """Keep items as far as there is room, and return those.
@@ -80,11 +85,13 @@ class Source:
         self._kept.update((item.id, item) for item in kept)
         return kept
 
-    def forget(self, ids: Iterable[str]) -> None:
+    async def forget(self, ids: Sequence[str]) -> None:
         """Make room: those records will not be asked for again."""
-        for record_id in ids:
-            self._kept.pop(record_id, None)
-            self._steps.pop(record_id, None)
+        for part in iter_parts(ids):
+            await take_turn()
+            for record_id in part:
+                self._kept.pop(record_id, None)
+                self._steps.pop(record_id, None)
 
     async def iter_items(self, kind: str, ids: list[str]) -> AsyncIterator[list[ParsedRecord]]:
         """Yield the records of one kind with the given ids, ready to be written.
@@ -98,9 +105,12 @@ class Source:
             return
         items = [self._kept[each] for each in ids if each in self._kept]
         if len(items) < len(ids):
-            make, statements = _MAKERS[kind]
             others = [each for each in ids if each not in self._kept]
-            items += await list_in_turns(make(*await self._read(others, *statements)))
+            if kind == "CallNode":
+                items += await self._read_calls(others)
+            else:
+                make, statements = _MAKERS[kind]
+                items += await list_in_turns(make(*await self._read(others, *statements)))
         yield items
 
     async def get_evaluations(self, calls: Sequence[ParsedRecord]) -> list[Row]:
@@ -184,22 +194,31 @@ def _make_values(rows: Iterable[Row], children: dict[str, list[Row]]) -> Iterato
         yield ParsedRecord("Value", row[:4], parts)
 
 
-def _make_calls(
-    rows: Iterable[Row], arguments: Iterable[Row], edges: Iterable[Row]
-) -> Iterator[ParsedRecord]:
+def _group_parts(
+    rows: Iterable[Row], arguments: Sequence[Row], edges: Sequence[Row]
+) -> Generator[None, None, dict[str, list[Any]]]:
+    """Return, in steps, what belongs to each call of some rows."""
     parts: dict[str, list[Any]] = {row[0]: [] for row in rows}
     seen: set[str] = set()
-    for *cells, result in arguments:
-        arg_hash, call_hash = cells[:2]
-        # What belongs to a call that is not there is nobody's.
-        own = parts.get(call_hash, [])
-        if result is None or arg_hash not in seen:
-            own += ("argument", tuple(cells))
-        if result is not None:
-            seen.add(arg_hash)
-            own += ("argument_result", (arg_hash, result))
-    for row in edges:
-        parts.get(row[0], []).extend(("call_edge", row))
+    for some in iter_parts(arguments):
+        yield
+        for row in some:
+            arg_hash, call_hash, _, _, _, result = row
+            # What belongs to a call that is not there is nobody's.
+            own = parts.get(call_hash, [])
+            if result is None or arg_hash not in seen:
+                own += ("argument", row[:5])
+            if result is not None:
+                seen.add(arg_hash)
+                own += ("argument_result", (arg_hash, result))
+    for some in iter_parts(edges):
+        yield
+        for row in some:
+            parts.get(row[0], []).extend(("call_edge", row))
+    return parts
+
+
+def _make_calls(rows: Iterable[Row], parts: dict[str, list[Any]]) -> Iterator[ParsedRecord]:
     for *cells, timestamp in rows:
         yield ParsedRecord("CallNode", (*cells, _to_text(timestamp)), parts[cells[0]])
 
@@ -212,17 +231,14 @@ def _make_tags(rows: Iterable[Row], edits: Iterable[Row]) -> Iterator[ParsedReco
         yield ParsedRecord("Tag", (*cells, normalize_json(value)), parents.get(cells[0], ()))
 
 
-# Per kind of record: what makes the records of the rows of the statements.
+_CALLS: Final = (
+    select_rows("call_node", "call_hash"),
+    _ARGUMENTS,
+    select_rows("call_edge", "parent_id", ("parent_id", "call_order")),
+)
+# Per kind of other record: what makes the records of the rows of the statements.
 _MAKERS: Final[dict[str, tuple[Callable[..., Iterator[ParsedRecord]], tuple[sa.SelectBase, ...]]]] = {
     "Tag": (_make_tags, (select_rows("tag", "tag_hash"), select_rows("tag_edit", "child_id"))),
-    "CallNode": (
-        _make_calls,
-        (
-            select_rows("call_node", "call_hash"),
-            _ARGUMENTS,
-            select_rows("call_edge", "parent_id", ("parent_id", "call_order")),
-        ),
-    ),
     "Job": (_make_jobs, (select_rows("job", "id"),)),
     "Execution": (_make_executions, (select_rows("execution", "id"),)),
 }
