@@ -65,7 +65,7 @@ async def sync_records(
         Ids of executions, jobs, call nodes, values, tasks or tags; by default all executions. A job stands
         for its execution, without which it cannot be recorded.
     workers : int
-        Batches that are read and written at a time.
+        Batches that are read and written at a time; fewer, down to two, while the event loop is late.
     batch_size : int
         Records in one batch.
     on_progress : callable, optional

@@ -1,0 +1,207 @@
+"""The parts of a sync: ids in short, lists of ids as one text, what is kept from the walk, and its pace."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aredun.backend import RedunBackendDb
+from aredun.database.record_rows import find_existing, select_rows
+from aredun.records.keys import KeySet, pack, pack_all, unpack_all
+from aredun.sync import pace, plan, source, sync_records
+from aredun.sync.pace import LEAST, Writes, keep_pace
+from tests.support.record_shapes import get_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+_DIGITS = st.text("0123456789abcdef", min_size=40, max_size=40)
+_IDS = st.one_of(_DIGITS, _DIGITS.map(str.upper), st.uuids().map(str), st.text(max_size=41))
+
+
+@given(st.lists(_IDS) | st.lists(_DIGITS))
+def test_ids_in_short(ids: list[str]) -> None:
+    keys = pack_all(ids)
+    assert keys == list(map(pack, ids))
+    assert unpack_all(keys) == ids
+
+
+@given(st.lists(_IDS), st.lists(_IDS))
+def test_sets_of_ids(first: list[str], second: list[str]) -> None:
+    keys = KeySet(first)
+    new = [each for each in dict.fromkeys(second) if each not in set(first)]
+    assert keys.find_new(dict.fromkeys(second)) == new
+    assert keys.add_all(second) == new
+    assert keys.add_all(second) == []
+    assert len(keys) == len({*first, *second})
+
+
+_TEXTS = [
+    "",
+    " ",
+    "NULL",
+    "null",
+    "{",
+    "}",
+    ",",
+    '"',
+    '""',
+    "\\",
+    '\\"',
+    "a\nb",
+    "\t",
+    "'",
+    "ä",
+    "🐍",
+    "{a,b}",
+]
+
+
+def _make_value(value_hash: str) -> dict[str, Any]:
+    return {
+        "_version": 1,
+        "_type": "Value",
+        "value_hash": value_hash,
+        "type": "builtins.int",
+        "format": "application/python-pickle",
+        "data": "gANLAS4=",
+        "subvalues": [],
+        "subtype": None,
+    }
+
+
+async def test_lists_of_any_texts(backend: RedunBackendDb) -> None:
+    """Whatever is in an id, it is found, and nothing else is."""
+    there = _TEXTS[::2]
+    await backend.put_records(map(_make_value, there), verify=False)
+    statement = select_rows("value", "value_hash")
+    for asked in (_TEXTS, _TEXTS[:1], _TEXTS[1:2], []):
+        expected = set(asked) & set(there)
+        assert await find_existing(backend.database, "value", "value_hash", asked) == expected
+        rows = await backend.database.fetch(statement, {"ids": asked})
+        assert {row[0] for row in rows} == expected
+        # Those that are there already go in by arrays, and change nothing.
+        assert await backend.put_records(map(_make_value, asked), verify=False) == len(
+            set(asked) - set(there) if asked is _TEXTS else ()
+        )
+        there = [*there, *asked]
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+async def test_plans_of_growing_tables_are_not_kept(backend: RedunBackendDb) -> None:
+    """PostgreSQL would go on reading all of a table that was small when it was first asked."""
+    kept = sa.select(sa.column("statement", sa.String)).select_from(sa.table("pg_prepared_statements"))
+    for _ in range(2):
+        await backend.database.fetch(select_rows("job", "id"), {"ids": ["a"]})
+        await find_existing(backend.database, "call_node", "call_hash", ["a"])
+    statements = [row[0] for row in await backend.database.fetch(kept, {})]
+    assert any("FROM job" in statement for statement in statements)
+    assert not any("FROM call_node" in statement for statement in statements)
+
+
+@pytest.fixture
+async def shapes(shapes_path: Path) -> AsyncIterator[RedunBackendDb]:
+    """aredun's backend on a repository of every shape."""
+    async with RedunBackendDb(f"sqlite:///{shapes_path}") as opened:
+        yield opened
+
+
+async def _get_records(backend: RedunBackendDb) -> dict[str, dict[str, Any]]:
+    ids = [record_id async for record_id in backend.iter_record_ids(await _get_executions(backend))]
+    return {get_id(record): record async for record in backend.get_records(ids)}
+
+
+async def _get_executions(backend: RedunBackendDb) -> list[str]:
+    async with backend.session() as session:
+        return list(await session.scalars(sa.text("SELECT id FROM execution")))
+
+
+@pytest.mark.parametrize("kept", [0, 3, 24_000])
+@pytest.mark.parametrize("workers", [1, 2, 4])
+async def test_small_groups(
+    shapes: RedunBackendDb,
+    backend: RedunBackendDb,
+    monkeypatch: pytest.MonkeyPatch,
+    kept: int,
+    workers: int,
+) -> None:
+    """One execution at a time, which needs calls of those before it, whatever was kept of the walk."""
+    monkeypatch.setattr(plan, "GROUP_JOBS", 1)
+    monkeypatch.setattr(plan, "FIRST_JOBS", 1)
+    monkeypatch.setattr(plan, "STEP", 3)
+    monkeypatch.setattr(source, "KEPT_RECORDS", kept)
+    expected = await _get_records(shapes)
+    report = await sync_records(shapes, backend, workers=workers, batch_size=4)
+    assert (report.seen, report.written, report.refused) == (len(expected), len(expected), [])
+    assert await _get_records(backend) == expected
+
+
+async def _count_free(slots: asyncio.Semaphore) -> int:
+    """Return how many slots can be had at once, and give them back."""
+    taken = 0
+    while not slots.locked():
+        await slots.acquire()
+        taken += 1
+    for _ in range(taken):
+        slots.release()
+    return taken
+
+
+async def test_a_late_loop_holds_batches_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "INTERVAL", 0.001)
+    slots = asyncio.Semaphore(5)
+    task = asyncio.create_task(keep_pace(slots, 5))
+    try:
+        await asyncio.sleep(0)
+        assert await _count_free(slots) == LEAST
+        deadline = time.monotonic() + 20
+        while await _count_free(slots) < 5 and time.monotonic() < deadline:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.002)
+        assert await _count_free(slots) == 5
+        while await _count_free(slots) > LEAST and time.monotonic() < deadline:
+            time.sleep(0.01)  # noqa: ASYNC251  # what others on the loop should not do
+            await asyncio.sleep(0)
+        assert await _count_free(slots) == LEAST
+    finally:
+        task.cancel()
+
+
+async def test_one_worker_is_never_held_back() -> None:
+    slots = asyncio.Semaphore(1)
+    task = asyncio.create_task(keep_pace(slots, 1))
+    await asyncio.sleep(0.02)
+    assert await _count_free(slots) == 1
+    task.cancel()
+
+
+async def test_writes_share_slots() -> None:
+    slots = asyncio.Semaphore(3)
+    running: list[str] = []
+    most = 0
+
+    async def write() -> None:
+        nonlocal most
+        running.append(str(uuid.uuid4()))
+        most = max(most, len(running))
+        await asyncio.sleep(0.001)
+        running.pop()
+
+    async with asyncio.TaskGroup() as group:
+        for writes in (Writes(group, slots, 2), Writes(group, slots, 5)):
+            before = most
+            for _ in range(8):
+                await writes.wait_for_slot()
+                writes.begin(write())
+            assert most > before
+            assert writes
+    assert most == 3
+    await slots.acquire()
+    assert not slots.locked()
