@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,9 +15,12 @@ from hypothesis import strategies as st
 
 from aredun.backend import RedunBackendDb
 from aredun.database.record_rows import find_existing, select_rows
+from aredun.hashing import hash_argument, hash_call_node, hash_struct, hash_tag_bytes
 from aredun.records.keys import KeySet, pack, pack_all, unpack_all
 from aredun.sync import pace, plan, source, sync_records
 from aredun.sync.pace import LEAST, Writes, keep_pace
+from aredun.sync.pipeline import Step, run_steps
+from aredun.values import pickle_dumps
 from tests.support.record_shapes import get_id
 
 if TYPE_CHECKING:
@@ -205,3 +209,131 @@ async def test_writes_share_slots() -> None:
     assert most == 3
     await slots.acquire()
     assert not slots.locked()
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+async def test_steps_work_side_by_side_and_hand_on_in_order(width: int) -> None:
+    events: list[tuple[str, int]] = []
+    working: list[int] = []
+    most = 0
+
+    async def count() -> AsyncIterator[int]:
+        for number in range(12):
+            yield number
+
+    async def double(number: int) -> int:
+        nonlocal most
+        working.append(number)
+        most = max(most, len(working))
+        # The later ones are faster.
+        await asyncio.sleep(0.003 - number / 10_000)
+        working.remove(number)
+        events.append(("double", number))
+        return 2 * number
+
+    async def note(number: int) -> None:
+        events.append(("note", number))
+        await asyncio.sleep(0.004)
+
+    await run_steps(count(), Step(double, width), Step(note))
+    assert [number for name, number in events if name == "note"] == list(range(0, 24, 2))
+    assert most == width
+    # An item is doubled while the one before it is noted.
+    assert events.index(("double", 4)) < events.index(("note", 6))
+    assert events.index(("note", 2)) < events.index(("double", 11))
+
+
+async def test_a_step_that_fails_ends_the_others() -> None:
+    noted: list[int] = []
+
+    async def count() -> AsyncIterator[int]:
+        for number in range(100):
+            yield number
+
+    async def fail(number: int) -> int:
+        if number == 3:
+            raise ValueError("no 3")
+        return number
+
+    async def note(number: int) -> int:
+        noted.append(number)
+        return number
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await run_steps(count(), Step(fail), Step(note))
+    assert {str(error) for error in caught.value.exceptions} == {"no 3"}
+    assert noted in ([0, 1], [0, 1, 2])
+
+
+def _make_execution(number: int, task: str, argument: str, result: str) -> tuple[str, list[dict[str, Any]]]:
+    """Return the hash of the arguments and the records of an execution of one call."""
+    args_hash = hash_struct(["TaskArguments", [argument], {}])
+    call_hash = hash_call_node(task, args_hash, result, [])
+    execution, job = str(uuid.uuid4()), str(uuid.uuid4())
+    start = f"2024-01-0{number} 00:00:00.000000"
+    call = {
+        "_version": 1,
+        "_type": "CallNode",
+        "call_hash": call_hash,
+        "task_name": "steps.task",
+        "task_hash": task,
+        "args_hash": args_hash,
+        "value_hash": result,
+        "timestamp": start,
+        "args": {
+            "0": {
+                "arg_hash": hash_argument(call_hash, 0, None, argument),
+                "value_hash": argument,
+                "upstream": [],
+            }
+        },
+        "children": [],
+    }
+    record = {
+        "_version": 1,
+        "_type": "Job",
+        "id": job,
+        "start_time": start,
+        "end_time": start,
+        "task_hash": task,
+        "cached": False,
+        "status": "DONE",
+        "call_hash": call_hash,
+        "parent_id": None,
+        "children": [],
+        "execution_id": execution,
+    }
+    owner = {"_version": 1, "_type": "Execution", "id": execution, "args": "[]", "job_id": job}
+    return args_hash, [call, owner, record]
+
+
+async def test_a_cached_step_that_is_a_record_of_a_later_group_counts(
+    backend: RedunBackendDb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newer execution's step is cached as what the older one returned: it goes in with the newer one."""
+    monkeypatch.setattr(plan, "GROUP_JOBS", 1)
+    monkeypatch.setattr(plan, "FIRST_JOBS", 1)
+    task = _make_value(hash_struct(["Task", "steps.task", "source", "def task(): ..."]))
+    task["type"] = "redun.Task"
+    task["subtype"] = {"_type": "Task", "name": "task", "namespace": "steps", "source": "def task(): ..."}
+    values = []
+    for value in ("a", "b", "newer", "older"):
+        data = pickle_dumps(value)
+        record = {**_make_value(hash_tag_bytes("Value", data)), "type": "builtins.str"}
+        values.append({**record, "data": b64encode(data).decode()})
+    first, second, newer, older = (value["value_hash"] for value in values)
+    args_hash, records = _make_execution(2, task["value_hash"], first, newer)
+    _, more = _make_execution(1, task["value_hash"], second, older)
+    async with RedunBackendDb(f"sqlite:///{tmp_path / 'source.db'}", {"automigrate": "true"}) as origin:
+        await origin.put_records([task, *values, *records, *more])
+        async with origin.session() as session:
+            step = {"result": older, "args": args_hash}
+            await session.execute(
+                sa.text("UPDATE evaluation SET value_hash = :result WHERE args_hash = :args"), step
+            )
+            await session.commit()
+        report = await sync_records(origin, backend)
+    assert (report.seen, report.written, report.refused) == (11, 11, [])
+    assert report.by_type == {"Value": 5, "CallNode": 2, "Job": 2, "Execution": 2}
+    assert report.bytes == sum(len(b64decode(value["data"])) for value in [task, *values])
+    assert report.done == report.seen

@@ -89,10 +89,13 @@ class Copier:
         batch_size: int,
         tell: Callable[[], None],
     ) -> None:
-        self._source = source
+        self.source = source
         self._destination = destination
         self._report = report
         self._workers = workers
+        # Sizes of new values that only the cache of single steps holds so far, and where those are noted.
+        self._cached: dict[Key, int] = {}
+        self._uncounted: dict[Key, int] | None = None
         # Batches that may be begun.
         self.slots = asyncio.Semaphore(workers)
         self._batch_size = batch_size
@@ -108,13 +111,24 @@ class Copier:
     async def copy_values(self, missing: Missing) -> Missing:
         """Copy tags and values; this may go on beside `copy_calls` of the plan before."""
         parents = missing.plan.parents
-        await self._copy_in_order("Tag", missing.records["Tag"])
-        await self._copy_values(missing.records["Value"], parents)
-        # Values of single steps are no records: they count for nothing.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._copy_in_order("Tag", missing.records["Tag"]))
+            group.create_task(self._copy_values(self._pass_over_cached(missing), parents))
+        # Values of single steps are no records: they count for nothing, until a later plan owns them.
         silent = copy.copy(self)
-        silent._report, silent._tell = SyncReport(), lambda: None
+        silent._report, silent._tell, silent._uncounted = SyncReport(), lambda: None, self._cached
         await silent._copy_values(missing.cached, parents)
         return missing
+
+    def _pass_over_cached(self, missing: Missing) -> list[Key]:
+        """Count values that went in as what single steps are cached as; return those still to be copied."""
+        known = self._cached.keys() & set(missing.plan.values)
+        for key in known:
+            self._report.count("Value", 1)
+            self._report.bytes += self._cached.pop(key)
+        values = [key for key in missing.records["Value"] if key not in known]
+        self._step(len(missing.records["Value"]) - len(values))
+        return values
 
     async def _copy_values(self, keys: Sequence[Key], parents: Collection[Key]) -> None:
         await self._copy_leaves([key for key in keys if key not in parents])
@@ -143,7 +157,7 @@ class Copier:
         return missing
 
     async def _end(self, plan: Plan) -> None:
-        await self._source.forget(unpack_all([*plan.calls, *plan.jobs]))
+        await self.source.forget(unpack_all([*plan.calls, *plan.jobs]))
         self._report.roots_done += plan.roots
         self._step(0)
 
@@ -162,7 +176,7 @@ class Copier:
         async def run(part: list[Key]) -> None:
             async with self.slots:
                 unread = set(part)
-                async for items in self._source.iter_leaves(unpack_all(part)):
+                async for items in self.source.iter_leaves(unpack_all(part)):
                     unread.difference_update(pack_all([item.id for item in items]))
                     await self._write("Value", await self._verify(items))
                 self._refuse_unread("Value", unread)
@@ -223,7 +237,7 @@ class Copier:
     async def _get_evaluations(self, calls: Sequence[ParsedRecord]) -> list[Row]:
         """Return what single steps of calls are cached, without what was refused."""
         absent = self._absent.get("Value", ())
-        rows = await self._source.get_evaluations(calls)
+        rows = await self.source.get_evaluations(calls)
         return [row for row in rows if row[1] not in absent and row[3] not in absent]
 
     async def _split_ready(
@@ -262,7 +276,7 @@ class Copier:
         async def read(part: list[Key]) -> list[list[ParsedRecord]]:
             await take_turn()
             ids = unpack_all(part)
-            return [items async for items in self._source.iter_items(kind, ids)]
+            return [items async for items in self.source.iter_items(kind, ids)]
 
         # Values may be large: one batch of them at a time.
         ahead = 1 if kind == "Value" else self._workers
@@ -336,6 +350,8 @@ class Copier:
             return
         self._report.count(kind, new)
         self._report.bytes += sum(item.size for item in items)
+        if self._uncounted is not None and new == len(items):
+            self._uncounted.update((pack(item.id), item.size) for item in items)
 
     async def _copy_executions(self, executions: Sequence[Key], jobs: Sequence[Key]) -> None:
         """Copy executions and all of their jobs in one transaction."""
@@ -381,10 +397,10 @@ class Copier:
         """Return the ids of executions with the jobs of each, oldest first: jobs may hang on older ones."""
         groups: dict[str, list[Key]] = {each: [] for each in reversed(unpack_all(executions))}
         for part in self._cut(jobs):
-            for row in await self._source.database.fetch(_EXECUTIONS, {"ids": unpack_all(part)}):
+            for row in await self.source.database.fetch(_EXECUTIONS, {"ids": unpack_all(part)}):
                 groups.setdefault(row[0], [])
         wanted = set(jobs)
-        for execution_id, job_id in await self._source.database.fetch(_JOBS, {"ids": sorted(groups)}):
+        for execution_id, job_id in await self.source.database.fetch(_JOBS, {"ids": sorted(groups)}):
             if pack(job_id) in wanted:
                 groups[execution_id].append(pack(job_id))
         return list(groups.items())

@@ -70,6 +70,26 @@ class Plan:
         return sum(map(len, kinds))
 
 
+@dataclass
+class Group:
+    """Roots that are walked and copied together.
+
+    Attributes
+    ----------
+    total : int
+        The number of all roots.
+    executions, others : list of str
+        Ids of executions and of other records.
+    jobs : int
+        The number of jobs of the executions.
+    """
+
+    total: int
+    executions: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    jobs: int = 0
+
+
 class Walker:
     """Walks a source, group of roots by group of roots, and remembers what it has seen."""
 
@@ -78,9 +98,7 @@ class Walker:
         self._database = source.database
         self._seen = {kind: KeySet() for kind in ("Execution", "CallNode", "Value", "Tag", "Evaluation")}
 
-    async def iter_groups(
-        self, root_ids: Sequence[str] | None
-    ) -> AsyncIterator[tuple[int, list[str], list[str]]]:
+    async def iter_groups(self, root_ids: Sequence[str] | None) -> AsyncIterator[Group]:
         """Yield groups of roots, newest executions first.
 
         Parameters
@@ -90,8 +108,7 @@ class Walker:
 
         Yields
         ------
-        tuple of (total, executions, others)
-            The number of all roots, and the ids of one group: of executions, or of other records.
+        Group
         """
         others: list[str] = []
         executions: list[str] | None = None
@@ -100,18 +117,18 @@ class Walker:
         sizes = await self._get_executions(executions)
         total = len(sizes) + len(others)
         for start in range(0, len(others), STEP):
-            yield total, [], others[start : start + STEP]
-        group: list[str] = []
-        jobs, limit = 0, FIRST_JOBS
+            yield Group(total, others=others[start : start + STEP])
+        group = Group(total)
+        limit = FIRST_JOBS
         for execution_id, size in sizes:
-            if group and jobs + size > limit:
-                yield total, group, []
-                group, jobs = [], 0
+            if group.executions and group.jobs + size > limit:
+                yield group
+                group = Group(total)
                 limit = min(2 * limit, GROUP_JOBS)
-            group.append(execution_id)
-            jobs += size
-        if group:
-            yield total, group, []
+            group.executions.append(execution_id)
+            group.jobs += size
+        if group.executions:
+            yield group
 
     async def _sort_roots(self, ids: list[str]) -> tuple[list[str], list[str]]:
         executions: dict[str, None] = {}
@@ -141,16 +158,16 @@ class Walker:
         starts.sort(key=lambda row: (row[1] is not None, row[1]), reverse=True)
         return [(execution_id, of_execution.get(execution_id, 0)) for execution_id, _ in starts]
 
-    async def walk(self, executions: Sequence[str], others: Sequence[str]) -> Plan:
-        """Return what some roots own and no earlier group did."""
-        plan = Plan(roots=len(executions) + len(others))
-        models = await find_models(self._database, others) if others else {}
+    async def walk(self, group: Group) -> Plan:
+        """Return what a group owns and no earlier one did."""
+        plan = Plan(roots=len(group.executions) + len(group.others))
+        models = await find_models(self._database, group.others) if group.others else {}
         of_kind: dict[Any, list[str]] = {CallNode: [], Value: [], Tag: []}
-        for record_id in others:
+        for record_id in group.others:
             for model in models.get(record_id, ()):
                 if model in of_kind:
                     of_kind[model].append(record_id)
-        calls, values = await self._walk_jobs(plan, executions)
+        calls, values = await self._walk_jobs(plan, group)
         calls.extend(of_kind[CallNode])
         of_calls, cached = await self._walk_calls(plan, calls)
         await self._walk_values(plan, values | of_calls | set(of_kind[Value]))
@@ -158,21 +175,21 @@ class Walker:
         await self._walk_tags(plan, of_kind[Tag])
         return plan
 
-    async def _walk_jobs(self, plan: Plan, executions: Iterable[str]) -> tuple[list[str], set[str]]:
+    async def _walk_jobs(self, plan: Plan, group: Group) -> tuple[list[str], set[str]]:
         """Walk executions and all of their jobs; return their calls and tasks."""
         calls: dict[str, None] = {}
         tasks: set[str] = set()
         found: list[tuple[Any, Key]] = []
-        waiting = deque(executions)
+        waiting = deque(group.executions)
         while waiting:
             new = [waiting.popleft() for _ in range(min(len(waiting), STEP))]
             new = self._seen["Execution"].add_all(new)
             plan.executions += pack_all(new)
-            for part in iter_parts(await self._source.read_jobs(new)):
+            for part in iter_parts(await self._source.read_job_links(new, group.jobs)):
                 await take_turn()
                 # Each job is of one execution: they need no remembering.
-                for item, key in zip(part, pack_all([item.id for item in part]), strict=True):
-                    _, start_time, _, task_hash, _, call_hash, _, _ = item.row
+                for row, key in zip(part, pack_all([row[0] for row in part]), strict=True):
+                    _, start_time, task_hash, call_hash = row
                     found.append((start_time, key))
                     tasks.add(task_hash)
                     if call_hash is not None:

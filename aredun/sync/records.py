@@ -9,12 +9,13 @@ from aredun.errors import UsageError
 from aredun.sync.copy import Copier, Destination
 from aredun.sync.missing import Comparison
 from aredun.sync.pace import keep_pace
+from aredun.sync.pipeline import Step, run_steps
 from aredun.sync.plan import Walker
 from aredun.sync.report import SyncReport
 from aredun.sync.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 
     from aredun.database import Database
     from aredun.sync.missing import Missing
@@ -93,74 +94,18 @@ async def sync_records(
     if root_ids is not None:
         roots = [each async for each in root_ids] if hasattr(root_ids, "__aiter__") else list(root_ids)
     report = SyncReport()
-
-    def tell() -> None:
-        if on_progress is not None:
-            on_progress(report)
-
-    source = Source(src.database, src.value_store)
-    walker = Walker(source)
-    comparison = Comparison(src.database, dst.database, workers, batch_size)
     copier = Copier(
-        source,
+        Source(src.database, src.value_store),
         Destination(dst.database, dst.value_store, dst.config.value_store_min_size),
         report,
         workers=workers,
         batch_size=batch_size,
-        tell=tell,
+        tell=lambda: on_progress(report) if on_progress is not None else None,
     )
-
-    async def compare(plan: Plan) -> Missing:
-        missing = await comparison.find_missing(plan)
-        report.done += len(plan) - len(missing)
-        return missing
-
-    # One group is walked while the one before it is compared with the destination, and of those before that
-    # the values, the calls and the executions are copied. Each step hands on what the next one takes, and may
-    # have so many under way.
-    steps: list[tuple[Callable[[Any], Coroutine[Any, Any, Any]], int]] = [(compare, 1)]
-    if dry_run:
-        steps += [(copier.count, 1)]
-    else:
-        steps += [(copier.copy_values, 1), (copier.copy_calls, 2), (copier.copy_executions, 1)]
-    queues: list[asyncio.Queue[Any]] = [asyncio.Queue(maxsize=1) for _ in steps]
-
-    async def walk() -> None:
-        async for total, executions, others in walker.iter_groups(roots):
-            report.roots = total
-            plan = await walker.walk(executions, others)
-            report.seen += len(plan)
-            await queues[0].put(plan)
-        await queues[0].put(None)
-
-    async def run(number: int, group: asyncio.TaskGroup) -> None:
-        step, width = steps[number]
-        slots = asyncio.Semaphore(width)
-        begun: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue()
-        group.create_task(hand_on(number, begun, slots))
-        while (item := await queues[number].get()) is not None:
-            await slots.acquire()
-            begun.put_nowait(group.create_task(step(item)))
-        begun.put_nowait(None)
-
-    async def hand_on(
-        number: int, begun: asyncio.Queue[asyncio.Task[Any] | None], slots: asyncio.Semaphore
-    ) -> None:
-        last = number + 1 == len(steps)
-        while (task := await begun.get()) is not None:
-            result = await task
-            if not last:
-                await queues[number + 1].put(result)
-            slots.release()
-        if not last:
-            await queues[number + 1].put(None)
-
+    comparison = Comparison(src.database, dst.database, workers, batch_size)
     pace = asyncio.create_task(keep_pace(copier.slots, workers))
     try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(walk())
-            for number in range(len(steps)):
-                group.create_task(run(number, group))
+        await _copy_groups(copier, comparison, report, roots, dry_run=dry_run)
     except ExceptionGroup as error:
         raise _get_first(error) from error
     finally:
@@ -168,6 +113,33 @@ async def sync_records(
         await asyncio.gather(pace, return_exceptions=True)
     report.tick()
     return report
+
+
+async def _copy_groups(
+    copier: Copier, comparison: Comparison, report: SyncReport, roots: list[str] | None, *, dry_run: bool
+) -> None:
+    """Copy group after group of roots, or count what that would write."""
+    walker = Walker(copier.source)
+
+    async def walk() -> AsyncIterator[Plan]:
+        async for group in walker.iter_groups(roots):
+            report.roots = group.total
+            plan = await walker.walk(group)
+            report.seen += len(plan)
+            yield plan
+
+    async def compare(plan: Plan) -> Missing:
+        missing = await comparison.find_missing(plan)
+        report.done += len(plan) - len(missing)
+        return missing
+
+    # One group is walked while the one before it is compared with the destination, and of those before that
+    # the values, the calls and the executions are copied.
+    if dry_run:
+        await run_steps(walk(), Step(compare), Step(copier.count))
+    else:
+        copying = (Step(copier.copy_values), Step(copier.copy_calls, 2), Step(copier.copy_executions))
+        await run_steps(walk(), Step(compare), *copying)
 
 
 def _get_first(error: BaseException) -> BaseException:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from aredun.column_types import in_list
-from aredun.database.record_rows import list_storable, select_rows
+from aredun.database.record_rows import list_storable, plain, select_rows
 from aredun.database.turns import iter_parts, run_in_turns, take_turn
-from aredun.models import Argument, ArgumentResult
+from aredun.models import Argument, ArgumentResult, Job
 from aredun.record_checks import normalize_json
 from aredun.record_fields import COLUMNS, ParsedRecord
 from aredun.records.derive import hash_evaluation
@@ -55,11 +55,17 @@ class Source:
     async def _read(self, ids: Sequence[str], *statements: sa.SelectBase) -> list[list[Row]]:
         return [await self.database.fetch(statement, {"ids": ids}) for statement in statements]
 
-    async def read_jobs(self, executions: Sequence[str]) -> list[ParsedRecord]:
-        """Return the jobs of executions, and keep them."""
+    async def read_job_links(self, executions: Sequence[str], count: int) -> list[Row]:
+        """Return the jobs of executions: id, start, task and call.
+
+        If there is room for `count` of them they are kept; otherwise no more of them is read.
+        """
+        if count > KEPT_RECORDS:
+            (rows,) = await self._read(executions, _JOB_LINKS)
+            return rows
         items = await list_in_turns(_make_jobs(*await self._read(executions, _JOBS_OF_EXECUTIONS)))
         self._keep(items)
-        return items
+        return [(row[0], row[1], row[3], row[5]) for row in (item.row for item in items)]
 
     async def read_calls(self, ids: Sequence[str]) -> tuple[list[ParsedRecord], list[Row]]:
         """Return calls and what single steps of them are cached as (rows of `evaluation`), and keep both."""
@@ -162,6 +168,9 @@ _ARGUMENTS: Final = (
     .where(in_list(Argument.call_hash, "ids"))
 )
 _JOBS_OF_EXECUTIONS: Final = select_rows("job", "execution_id")
+_JOB_LINKS: Final = sa.select(Job.id, plain(Job.start_time), Job.task_hash, Job.call_hash).where(
+    in_list(Job.execution_id, "ids")
+)
 
 
 def _to_text(cell: Any) -> Any:

@@ -1,0 +1,77 @@
+"""Steps that work side by side, each on another item."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Coroutine
+
+
+class Step(NamedTuple):
+    """One step of the way that items take.
+
+    Attributes
+    ----------
+    work : callable
+        Takes an item and returns what the next step takes.
+    width : int
+        Items that may be worked on at a time.
+    """
+
+    work: Callable[[Any], Coroutine[Any, Any, Any]]
+    width: int = 1
+
+
+_Queue = asyncio.Queue[Any]
+
+# Follows the last item.
+_END: Final = object()
+
+
+async def run_steps(items: AsyncIterable[Any], *steps: Step) -> None:
+    """Take each item through all steps; they are begun and handed on in order.
+
+    Parameters
+    ----------
+    items : async iterable
+        What the first step takes.
+    steps : Step
+        The steps.
+
+    Raises
+    ------
+    BaseExceptionGroup
+        Making an item or a step failed; the others were cancelled.
+    """
+    queues: list[_Queue] = [asyncio.Queue(maxsize=1) for _ in range(len(steps) + 1)]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_feed(items, queues[0]))
+        for step, taken, given in zip(steps, queues[:-1], queues[1:], strict=True):
+            group.create_task(_run(step, taken, given, group))
+        while await queues[-1].get() is not _END:
+            pass
+
+
+async def _feed(items: AsyncIterable[Any], queue: _Queue) -> None:
+    async for item in items:
+        await queue.put(item)
+    await queue.put(_END)
+
+
+async def _run(step: Step, taken: _Queue, given: _Queue, group: asyncio.TaskGroup) -> None:
+    begun: _Queue = asyncio.Queue()
+    slots = asyncio.Semaphore(step.width)
+    group.create_task(_hand_on(begun, given, slots))
+    while (item := await taken.get()) is not _END:
+        await slots.acquire()
+        begun.put_nowait(group.create_task(step.work(item)))
+    begun.put_nowait(_END)
+
+
+async def _hand_on(begun: _Queue, given: _Queue, slots: asyncio.Semaphore) -> None:
+    while (task := await begun.get()) is not _END:
+        await given.put(await task)
+        slots.release()
+    await given.put(_END)
