@@ -54,7 +54,10 @@ class Turns:
 
 
 class _Threads:
-    """Counts the threads that are at work for the event loops, and want the interpreter's lock."""
+    """Counts the threads that are at work for the event loops, and want the interpreter's lock.
+
+    Loops in several threads may miscount: that costs a moment in which the lock is left to nobody.
+    """
 
     __slots__ = ("_count",)
 

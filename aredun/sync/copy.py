@@ -111,9 +111,9 @@ class Copier:
     async def copy_values(self, missing: Missing) -> Missing:
         """Copy tags and values; this may go on beside `copy_calls` of the plan before."""
         parents = missing.plan.parents
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._copy_in_order("Tag", missing.records["Tag"]))
-            group.create_task(self._copy_values(self._pass_over_cached(missing), parents))
+        # Values own the tags that hang on them.
+        await self._copy_in_order("Tag", missing.records["Tag"])
+        await self._copy_values(self._pass_over_cached(missing), parents)
         # Values of single steps are no records: they count for nothing, until a later plan owns them.
         silent = copy.copy(self)
         silent._report, silent._tell, silent._uncounted = SyncReport(), lambda: None, self._cached
