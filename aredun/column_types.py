@@ -157,20 +157,19 @@ class TextList(_TextArray):
         return _write_array(value)
 
 
-def _write_array(cells: Sequence[str | None]) -> str:
-    """Return the literal of an array of texts, as PostgreSQL reads it."""
-    if not cells:
-        return "{}"
-    if None in cells:
-        return f"{{{','.join('NULL' if each is None else _quote(each) for each in cells)}}}"
-    text = '","'.join(cells)  # type: ignore[arg-type]  # no None among them
-    if "\\" in text or text.count('"') != 2 * (len(cells) - 1):
-        return f"{{{','.join(map(_quote, cells))}}}"  # type: ignore[arg-type]
-    return f'{{"{text}"}}'
+def _write_array(cells: Sequence[Any]) -> str:
+    """Return the literal of an array of texts and Nones, as PostgreSQL reads it."""
+    if None not in cells:
+        text = '","'.join(cells)
+        if "\\" not in text and text.count('"') == 2 * (len(cells) - 1):
+            return f'{{"{text}"}}'
+    return f"{{{','.join(map(_write_cell, cells))}}}"
 
 
-def _quote(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+def _write_cell(cell: str | None) -> str:
+    if cell is None:
+        return "NULL"
+    escaped = cell.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
@@ -193,12 +192,13 @@ class _InArray(_Condition):
 
     name = "in_array"
     inherit_cache = True
+    postgresql = "({column} = ANY ({values}))"
 
 
 @compiles(_InArray, "postgresql")
 def _in_array_postgresql(element: _InArray, compiler: SQLCompiler, **kwargs: Any) -> str:
     column, values = (compiler.process(clause, **kwargs) for clause in element.clauses)
-    return f"({column} = ANY ({values}))"
+    return element.postgresql.format(column=column, values=values)
 
 
 @compiles(_InArray, "sqlite")
@@ -241,13 +241,8 @@ class _InList(_InArray):
 
     name = "in_list"
     inherit_cache = True
-
-
-@compiles(_InList, "postgresql")
-def _in_list_postgresql(element: _InList, compiler: SQLCompiler, **kwargs: Any) -> str:
-    column, values = (compiler.process(clause, **kwargs) for clause in element.clauses)
     # A subquery is worked out once; the same as a plain expression may be for every row.
-    return f"({column} = ANY (CAST((SELECT CAST({values} AS VARCHAR[])) AS VARCHAR[])))"
+    postgresql = "({column} = ANY (CAST((SELECT CAST({values} AS VARCHAR[])) AS VARCHAR[])))"
 
 
 class _InSparseList(_InArray):
@@ -255,12 +250,7 @@ class _InSparseList(_InArray):
 
     name = "in_sparse_list"
     inherit_cache = True
-
-
-@compiles(_InSparseList, "postgresql")
-def _in_sparse_list_postgresql(element: _InSparseList, compiler: SQLCompiler, **kwargs: Any) -> str:
-    column, values = (compiler.process(clause, **kwargs) for clause in element.clauses)
-    return f"({column} IN (SELECT unnest(CAST({values} AS VARCHAR[]))))"
+    postgresql = "({column} IN (SELECT unnest(CAST({values} AS VARCHAR[]))))"
 
 
 def in_list(column: Any, strings: str | Sequence[str], *, sparse: bool = False) -> sa.ColumnElement[bool]:

@@ -153,7 +153,6 @@ class SqliteReadLane:
     def __init__(self, file: SqliteFile) -> None:
         self.held = 0
         self._file = file
-        self._compiled: dict[sa.SelectBase, tuple[_Compiled, _CompiledText | None]] = {}
         self._opening: asyncio.Task[HopConnection] | None = None
 
     async def _connect(self) -> HopConnection:
@@ -168,10 +167,7 @@ class SqliteReadLane:
 
     async def fetch(self, statement: sa.SelectBase, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """See `ReadLane.fetch`."""
-        compiled = self._compiled.get(statement)
-        if compiled is None:
-            compiled = self._compiled[statement] = _compile_sqlite(statement)
-        in_rows, in_text = compiled
+        in_rows, in_text = _compile_sqlite(statement)
         bound = in_rows.bind(parameters)
         # A text longer than a gigabyte is refused: rows have no such bound.
         with suppress(sqlite3.DataError):
@@ -227,16 +223,13 @@ class PostgresReadLane:
     def __init__(self, engine: AsyncEngine) -> None:
         self.held = 0
         self._engine = engine
-        self._compiled: dict[sa.SelectBase, _Compiled] = {}
         self._idle: list[tuple[AsyncConnection, Any]] = []
         self._slots = asyncio.Semaphore(READ_CONNECTIONS)
         self._generation = 0
 
     async def fetch(self, statement: sa.SelectBase, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """See `ReadLane.fetch`."""
-        compiled = self._compiled.get(statement)
-        if compiled is None:
-            compiled = self._compiled[statement] = _compile_postgresql(statement)
+        compiled = _compile_postgresql(statement)
         async with self._slots:
             generation = self._generation
             connection, driver = self._idle.pop() if self._idle else await self._open()

@@ -208,15 +208,11 @@ class Copier:
                 pending.difference_update(pack(item.id) for item in items if item.id in absent)
                 waiting = await self._begin_write(kind, waiting, writes)
                 while writes and len(waiting) >= self._workers * self._batch_size:
-                    await writes.wait()
-                    await writes.wait_for_slot()
-                    waiting = await self._begin_write(kind, waiting, writes)
+                    waiting = await self._go_on(kind, waiting, writes)
             self._refuse_unread(kind, unread)
             pending -= unread
             while writes:
-                await writes.wait()
-                await writes.wait_for_slot()
-                waiting = await self._begin_write(kind, waiting, writes)
+                waiting = await self._go_on(kind, waiting, writes)
         if waiting and before is not None:
             await before.wait()
         if waiting:
@@ -233,6 +229,14 @@ class Copier:
         else:
             writes.leave_slot()
         return items
+
+    async def _go_on(self, kind: str, items: list[ParsedRecord], writes: Writes) -> list[ParsedRecord]:
+        """Wait until a write has ended, and begin to write those of the items that waited for it."""
+        await writes.wait()
+        if not items:
+            return items
+        await writes.wait_for_slot()
+        return await self._begin_write(kind, items, writes)
 
     async def _get_evaluations(self, calls: Sequence[ParsedRecord]) -> list[Row]:
         """Return what single steps of calls are cached, without what was refused."""
