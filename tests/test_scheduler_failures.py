@@ -214,7 +214,7 @@ async def test_stop_iteration_fails_the_job(scheduler: Scheduler) -> None:
     def take_first(items: list[int]) -> int:
         return next(iter(items))
 
-    with pytest.raises(RuntimeError, match="task take_first raised StopIteration"):
+    with pytest.raises(RuntimeError, match=r"task sched\.take_first raised StopIteration"):
         await scheduler.run(take_first([]))
 
 

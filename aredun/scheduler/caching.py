@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import CancelledError as JobCancelled
 from typing import TYPE_CHECKING, Any
 
 from aredun.errors import InvalidValueError
@@ -10,12 +11,25 @@ from aredun.nested import iter_nested_value
 from aredun.tasks import CacheCheckValid, CacheResult, CacheScope, get_task_registry
 from aredun.values import ErrorValue, is_file, is_handle
 from aredun.values.expressions import ApplyExpression
+from aredun.values.task_value import TaskValue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aredun.backend import RedunBackendDb
     from aredun.scheduler.jobs import Job
+
+
+def _mark() -> None:
+    """Stands among the tasks of a result that was made although a call below it had none.
+
+    An awaited call may fail, be cancelled, or not end in time, and its task return all the same. Such a
+    result is not used by later executions: this task is never defined, so no cache takes its tasks for the
+    ones of today.
+    """
+
+
+CALL_WITHOUT_RESULT = TaskValue(_mark, name="call_without_result", namespace="aredun", version="1")
 
 
 def get_check_valid(job: Job) -> CacheCheckValid:
@@ -76,7 +90,7 @@ async def find_cached(backend: RedunBackendDb, job: Job) -> Any:
     except InvalidValueError:
         # Written by code that is gone: there is nothing to use.
         return None
-    if kind is CacheResult.MISS:
+    if kind is CacheResult.MISS or _is_cancellation(result):
         return None
     if kind is not CacheResult.CSE and (
         isinstance(result, ErrorValue) or not await is_usable(backend, result)
@@ -85,6 +99,11 @@ async def find_cached(backend: RedunBackendDb, job: Job) -> Any:
     job.was_cached = True
     job.call_hash = call_hash
     return result
+
+
+def _is_cancellation(result: Any) -> bool:
+    """Tell whether a call came to no end: its waiter gave up, which is no answer for another one."""
+    return isinstance(result, ErrorValue) and isinstance(result.error, JobCancelled)
 
 
 async def is_usable(backend: RedunBackendDb, result: Any) -> bool:

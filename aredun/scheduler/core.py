@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aredun.backend import RedunBackendDb
 from aredun.column_types import TagEntity
 from aredun.errors import AredunError, UsageError
+from aredun.scheduler.ending import finish
 from aredun.scheduler.evaluation import Evaluator
 from aredun.scheduler.jobs import Execution, Job, JobStatus, Scope
 from aredun.scheduler.lifecycle import JobRunner
@@ -90,6 +92,10 @@ class Scheduler:
         self._limits = LimitPool(limits)
         self._slots: asyncio.Semaphore | None = None
         self._threads: ThreadPoolExecutor | None = None
+        # The workflows under way, each with what is done when it has ended.
+        self._runs: dict[Evaluator, asyncio.Future[None]] = {}
+        self._end: asyncio.Task[None] | None = None
+        self._is_hurried: asyncio.Event | None = None
 
     async def __aenter__(self) -> Scheduler:
         if self._threads is not None:
@@ -97,6 +103,8 @@ class Scheduler:
         if self._owns_backend:
             await self.backend.load(migrate=True)
         self._slots = asyncio.Semaphore(self.max_concurrency)
+        self._is_hurried = asyncio.Event()
+        self._end = None
         self._threads = ThreadPoolExecutor(self.max_workers, thread_name_prefix="aredun-task")
         return self
 
@@ -106,11 +114,28 @@ class Scheduler:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        threads, self._threads = self._threads, None
-        if threads is not None:
+        if self._is_hurried is None:
+            return
+        if error_type is not None and not issubclass(error_type, Exception):
             # A function in a thread cannot be interrupted: whoever cancels the run need not wait for it.
-            is_patient = error_type is None or issubclass(error_type, Exception)
-            await asyncio.to_thread(threads.shutdown, wait=is_patient, cancel_futures=True)
+            self._is_hurried.set()
+        if self._end is None:
+            self._end = asyncio.create_task(self._close(self._is_hurried))
+        cancelled = await finish(self._end, self._is_hurried.set)
+        if cancelled is not None:
+            raise cancelled
+
+    async def _close(self, is_hurried: asyncio.Event) -> None:
+        threads, self._threads = self._threads, None
+        for evaluator in list(self._runs):
+            await evaluator.stop(finish_threads=False)
+        if self._runs:
+            await asyncio.wait(self._runs.values())
+        if threads is not None:
+            threads.shutdown(wait=False, cancel_futures=True)
+            joined, hurried = _join(threads), asyncio.ensure_future(is_hurried.wait())
+            await asyncio.wait((joined, hurried), return_when=asyncio.FIRST_COMPLETED)
+            hurried.cancel()
         if self._owns_backend:
             await self.backend.close()
 
@@ -166,9 +191,14 @@ class Scheduler:
             self.backend, recorder, self._limits, self._slots, self._threads, self._count_status
         )
         evaluator = Evaluator(execution, runner, use_cache=cache)
-        async with self._heartbeat(execution.id):
-            result: T = await self._evaluate_root(root, execution, runner, evaluator)
-            return result
+        ended = self._runs[evaluator] = asyncio.get_running_loop().create_future()
+        try:
+            async with self._heartbeat(execution.id):
+                result: T = await self._evaluate_root(root, execution, runner, evaluator)
+                return result
+        finally:
+            del self._runs[evaluator]
+            ended.set_result(None)
 
     async def _evaluate_root(
         self, root: Any, execution: Execution, runner: JobRunner, evaluator: Evaluator
@@ -179,12 +209,16 @@ class Scheduler:
             return await evaluator.evaluate(root, Scope(None, execution.context))
         except asyncio.CancelledError:
             finish_threads = False
+            if self._end is not None and not evaluator.is_caller_cancelled():
+                raise UsageError("the scheduler was closed while the workflow was running") from None
             raise
         except Exception as error:
             self.traceback = runner.get_traceback(error)
             raise
         finally:
-            await evaluator.stop(finish_threads=finish_threads)
+            cancelled = await finish(evaluator.stop(finish_threads=finish_threads), evaluator.leave_threads)
+            if cancelled is not None and finish_threads:
+                raise cancelled
 
     @asynccontextmanager
     async def _heartbeat(self, execution_id: str) -> AsyncIterator[None]:
@@ -202,7 +236,9 @@ class Scheduler:
             yield
         finally:
             heart.cancel()
-            await asyncio.wait([heart])
+            cancelled = await finish(asyncio.wait([heart]))
+            if cancelled is not None:
+                raise cancelled
 
     def _count_status(self, job: Job, previous: JobStatus | None) -> None:
         name = job.task.fullname
@@ -216,3 +252,18 @@ class Scheduler:
         """Return how many jobs of each task have each status, tasks in order of their names."""
         names = sorted({name for name, _ in self.status_counts})
         return {name: {status: self.status_counts[name, status] for status in JobStatus} for name in names}
+
+
+def _join(threads: ThreadPoolExecutor) -> asyncio.Future[None]:
+    """Return what is done when all threads have ended; nothing waits for them where nobody waits for it."""
+    loop = asyncio.get_running_loop()
+    joined: asyncio.Future[None] = loop.create_future()
+
+    def join() -> None:
+        threads.shutdown()
+        # The loop may be closed by now.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(joined.set_result, None)
+
+    threading.Thread(target=join, name="aredun-join", daemon=True).start()
+    return joined

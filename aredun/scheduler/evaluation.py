@@ -60,7 +60,8 @@ class Evaluator:
         self.use_cache = use_cache
         self._runner = runner
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._job_by_task: dict[asyncio.Task[Any], Job] = {}
+        self._job_by_task: dict[asyncio.Future[Any], Job] = {}
+        self._caller = asyncio.current_task()
         self._is_stopping = False
 
     def evaluate(self, value: Any, scope: Scope) -> asyncio.Future[Any]:
@@ -113,19 +114,50 @@ class Evaluator:
             Whose function awaits it.
         """
         assert job.slot is not None
+        job.unanswered_calls += 1
         async with job.slot.lend():
-            if not isinstance(expression, ApplyExpression):
-                return await self.evaluate(expression, job.scope)
-            pending = self._start(expression, job.scope)
-            pending.waiters += 1
-            try:
-                return await asyncio.shield(pending.future)
-            except asyncio.CancelledError:
-                if pending.waiters == 1 and not pending.is_kept:
-                    pending.future.cancel()
-                raise
-            finally:
-                pending.waiters -= 1
+            if isinstance(expression, ApplyExpression):
+                result = await self._await_pending(self._start(expression, job.scope))
+            else:
+                result = await self.evaluate(expression, job.scope)
+        job.unanswered_calls -= 1
+        return result
+
+    async def _await_pending(self, pending: PendingExpression) -> Any:
+        pending.waiters += 1
+        try:
+            return await asyncio.shield(pending.future)
+        except asyncio.CancelledError:
+            if pending.waiters == 1 and not pending.is_kept:
+                self.abandon(pending)
+            raise
+        finally:
+            pending.waiters -= 1
+
+    def abandon(self, pending: PendingExpression) -> None:
+        """Cancel what nobody awaits any more; jobs elsewhere that wait for its result keep it going."""
+        job = self._job_by_task.get(pending.future)
+        if job is not None and job.followers:
+            job.abandoned = pending
+            return
+        # Whoever asks for an equal expression from now on gets a new evaluation.
+        if pending.scope.pending.get(pending.key) is pending:
+            del pending.scope.pending[pending.key]
+        self._cancel(pending.future)
+
+    def is_cancelled(self, job: Job) -> bool:
+        """Tell whether a job was cancelled from outside of its own function."""
+        return job.is_cancelled or self._is_stopping or self.is_caller_cancelled()
+
+    def is_caller_cancelled(self) -> bool:
+        """Tell whether whoever runs the workflow is being cancelled."""
+        return self._caller is not None and self._caller.cancelling() > 0
+
+    def _cancel(self, future: asyncio.Future[Any]) -> None:
+        job = self._job_by_task.get(future)
+        if job is not None:
+            job.is_cancelled = True
+        future.cancel()
 
     async def stop(self, *, finish_threads: bool) -> None:
         """Start nothing more, cancel what runs, and wait until all has ended and is recorded.
@@ -139,9 +171,14 @@ class Evaluator:
         for task in self._tasks:
             job = self._job_by_task.get(task)
             if not (finish_threads and job is not None and job.is_in_thread):
-                task.cancel()
+                self._cancel(task)
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+    def leave_threads(self) -> None:
+        """Wait no longer, in `stop`, for plain functions to finish."""
+        for task in self._tasks:
+            self._cancel(task)
 
     def _start(self, expression: ApplyExpression, scope: Scope) -> PendingExpression:
         # Hashing takes as long as pickling all arguments; large ones are told apart by identity instead,
@@ -150,9 +187,12 @@ class Evaluator:
         known = scope.pending.get(key)
         if known is None:
             start = self._get_start(expression)
-            pending = PendingExpression(expression, start(expression, scope))
+            pending = PendingExpression(expression, key, scope, start(expression, scope))
             scope.pending[key] = pending
             return pending
+        job = self._job_by_task.get(known.future)
+        if job is not None:
+            job.abandoned = None
         if known.expression is not expression:
             known.future.add_done_callback(lambda _: _copy_lineage(known.expression, expression))
         return known

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+from concurrent.futures import CancelledError as JobCancelled
 from typing import TYPE_CHECKING, Any
 
 from aredun.values import Frame, Traceback
 
 if TYPE_CHECKING:
     from aredun.scheduler.jobs import Job
+
+
+def make_task_error(task_name: str, raised: BaseException) -> Exception:
+    """Return the error that a job fails with: what its function raised, if that fails nothing but the job.
+
+    Anything else would end the event loop and every other job with it, or be taken for the cancellation of
+    whoever waits: it becomes the cause of a RuntimeError.
+
+    Parameters
+    ----------
+    task_name : str
+        The task's full name.
+    raised : BaseException
+        What its function raised.
+    """
+    if isinstance(raised, Exception) and not isinstance(raised, StopIteration | JobCancelled):
+        return raised
+    if isinstance(raised, SystemExit):
+        text = f"task {task_name} called sys.exit({raised.code!r})"
+    elif isinstance(raised, asyncio.CancelledError | JobCancelled):
+        text = f"task {task_name} raised CancelledError though nobody cancelled it: what it waited for was"
+    else:
+        text = f"task {task_name} raised {type(raised).__name__}" + (f": {raised}" if str(raised) else "")
+    error = RuntimeError(text).with_traceback(raised.__traceback__)
+    error.__cause__ = raised
+    return error
 
 
 def make_task_traceback(job: Job, raised: Traceback) -> Traceback:

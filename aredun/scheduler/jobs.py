@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -57,6 +57,8 @@ class PendingExpression:
     """An expression under evaluation, shared by everyone who asks for an equal one in the same job."""
 
     expression: ApplyExpression
+    key: object
+    scope: Scope
     future: asyncio.Future[Any]
     # Those who only await it may be cancelled; arguments and results want it to the end.
     waiters: int = 0
@@ -146,6 +148,15 @@ class Job:
         self.is_single_step = False
         # A function in a thread cannot be interrupted.
         self.is_in_thread = False
+        # Awaited calls of the function that have not come to a result: unfinished, failed or cancelled.
+        self.unanswered_calls = 0
+        # Equal jobs that wait for this one's result, and the one whose result this one waits for.
+        self.followers: set[Job] = set()
+        self.leader: Job | None = None
+        # What nobody but the followers waits for any more.
+        self.abandoned: PendingExpression | None = None
+        self.is_cancelled = False
+        self.held_limits: Mapping[str, int] = {}
         self.runner: asyncio.Task[Any] | None = None
         self.slot: Slot | None = None
         self.evaluator: Evaluator | None = None
@@ -200,27 +211,32 @@ class Job:
             self._scope = Scope(self, merge_contexts([self._parent_context, override]))
         return self._scope
 
-    def add_subtree(self, children: Iterable[Job]) -> None:
-        """Add the tasks that children depend on; failed and unfinished ones have no call and do not count."""
-        for child in children:
-            if child.call_hash:
-                self.subtree_tasks.update(child.subtree_tasks)
+    @property
+    def is_over(self) -> bool:
+        """Whether the job has ended, and what is known of it is recorded."""
+        return self.status in (JobStatus.FAILED, JobStatus.CACHED, JobStatus.DONE)
 
-    def has_ancestor(self, other: Job) -> bool:
-        """Tell whether another job is this one or above it."""
-        job: Job | None = self
-        while job is not None:
-            if job is other:
-                return True
-            job = job.parent_job
-        return False
+    def get_child_calls(self) -> list[str]:
+        """Return the calls of the children that are recorded, in order."""
+        return [child.call_hash for child in self.child_jobs if child.call_hash and child.is_over]
+
+    def add_subtree(self) -> None:
+        """Add the tasks of all jobs below, those too that have not ended; one that never began has no say."""
+        seen: set[Job] = set()
+        below = list(self.child_jobs)
+        while below:
+            job = below.pop()
+            if job not in seen and (job.args_hash or not job.is_over):
+                seen.add(job)
+                self.subtree_tasks.update(job.subtree_tasks)
+                below += job.child_jobs if job.leader is None else [*job.child_jobs, job.leader]
 
     def release(self) -> None:
         """Drop what only a running job needs, so that values and child jobs can be freed."""
         self.eval_args = self.args = ((), {})
         self._scope = None
         self.child_jobs = []
-        self.slot = self.runner = self.evaluator = None
+        self.slot = self.runner = self.evaluator = self.leader = self.abandoned = None
 
 
 current_job: ContextVar[Job] = ContextVar("aredun_current_job")

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.errors import UsageError
 from aredun.nested import iter_nested_value, map_nested_value
-from aredun.scheduler.caching import find_cached, is_shared
+from aredun.scheduler.caching import CALL_WITHOUT_RESULT, find_cached, is_shared
+from aredun.scheduler.deadlocks import check_recursion
+from aredun.scheduler.ending import finish
 from aredun.scheduler.evaluation import is_successful
-from aredun.scheduler.failures import make_task_traceback
+from aredun.scheduler.failures import make_task_error, make_task_traceback
 from aredun.scheduler.jobs import JobStatus, current_job
 from aredun.scheduler.limits import LimitPool, Slot
 from aredun.scheduler.sizes import is_light
@@ -20,13 +22,14 @@ from aredun.tasks import JobInfo, hash_args_eval
 from aredun.values import ErrorValue, Traceback, is_handle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from concurrent.futures import Executor
 
     from aredun.backend import RedunBackendDb
     from aredun.scheduler.evaluation import Evaluator
     from aredun.scheduler.jobs import Arguments, Job
     from aredun.scheduler.records import JobRecorder
+    from aredun.values.task_value import TaskValue
 
 
 class JobRunner:
@@ -95,28 +98,38 @@ class JobRunner:
         try:
             await self._prepare(job)
             result = await self._get_result(job, evaluator)
-            await _finish(self._recorder.record_result(job, result))
-        except asyncio.CancelledError:
-            if job.is_recorded:
-                await _finish(self._record_cancellation(job))
+            await finish(self._recorder.record_result(job, result))
+        except BaseException as raised:
+            if isinstance(raised, GeneratorExit) and not _is_running(job):
+                # The loop is gone, and the coroutine is being closed.
+                raise
+            if isinstance(raised, asyncio.CancelledError) and evaluator.is_cancelled(job):
+                if job.is_recorded:
+                    await finish(self._record_cancellation(job))
+                self._set_status(job, JobStatus.FAILED)
+                raise
+            error = make_task_error(job.task.fullname, raised)
+            await finish(self._record_error(job, error))
             self._set_status(job, JobStatus.FAILED)
-            raise
-        except Exception as error:
-            _mark_failure(error, job.stored_traceback)
-            # The first job to fail of an error is the one that raised it; it fails its parents in turn.
-            # A future that is asked for its error once more strips that of its frames, so they are kept.
-            origin = self._origins.setdefault(id(error), Traceback.from_error(error))
-            raised = job.stored_traceback or origin
-            self._tracebacks.setdefault(id(error), make_task_traceback(job, raised))
-            await self._recorder.record_failure(job, error, raised)
-            self._set_status(job, JobStatus.FAILED)
-            raise
+            if error is raised or isinstance(raised, KeyboardInterrupt):
+                # Ctrl-C may hit any function on the loop, and ends more than the workflow.
+                raise
+            raise error from raised
         else:
             self._set_status(job, JobStatus.CACHED if job.was_cached else JobStatus.DONE)
             return result
         finally:
             self._end_lead(job)
             job.release()
+
+    async def _record_error(self, job: Job, error: Exception) -> None:
+        _mark_failure(error, job.stored_traceback)
+        # The first job to fail of an error is the one that raised it; it fails its parents in turn.
+        # A future that is asked for its error once more strips that of its frames, so they are kept.
+        origin = self._origins.setdefault(id(error), Traceback.from_error(error))
+        raised = job.stored_traceback or origin
+        self._tracebacks.setdefault(id(error), make_task_traceback(job, raised))
+        await self._recorder.record_failure(job, error, raised)
 
     async def _record_cancellation(self, job: Job) -> None:
         error = JobCancelled("the job was cancelled")
@@ -159,10 +172,7 @@ class JobRunner:
     async def _get_result(self, job: Job, evaluator: Evaluator) -> Any:
         leader = self._leaders.get((job.eval_hash, job.context_hash)) if is_shared(job) else None
         if leader is not None and leader.runner is not None:
-            if job.has_ancestor(leader):
-                raise RecursionError(
-                    f"{job.task.fullname} calls itself with equal arguments, so it never ends"
-                )
+            check_recursion(job, leader, self._limits)
             return await self._follow(job, leader, leader.runner, evaluator)
         if job.is_recording():
             self._leaders[job.eval_hash, job.context_hash] = job
@@ -176,9 +186,17 @@ class JobRunner:
         return await result
 
     async def _follow(self, job: Job, leader: Job, runner: asyncio.Task[Any], evaluator: Evaluator) -> Any:
-        await self._recorder.record_start(job)
-        await asyncio.wait([runner])
+        job.leader = leader
+        leader.followers.add(job)
+        try:
+            await self._recorder.record_start(job)
+            await asyncio.wait([runner])
+        finally:
+            leader.followers.discard(job)
+            if leader.abandoned is not None and not leader.followers:
+                evaluator.abandon(leader.abandoned)
         if runner.cancelled():
+            job.leader = None
             return await self._get_result(job, evaluator)
         if job.parent_job:
             # The parent depends on the call that was made, as redun has it.
@@ -209,7 +227,7 @@ class JobRunner:
         for value in iter_nested_value(job.args):
             if is_handle(value):
                 await self.backend.rollback_handle(value)
-        async with self._limits.hold(job.get_limits()):
+        async with self._limits.hold(job, job.get_limits()):
             async with Slot(self._slots) as job.slot:
                 await self._recorder.record_start(job)
                 self._set_status(job, JobStatus.RUNNING)
@@ -220,17 +238,16 @@ class JobRunner:
         if job.task.script:
             raise UsageError(f"{job.task.fullname} is a script task, which aredun does not run: use redun")
         args, kwargs = job.args
-        try:
-            if job.task.is_async():
-                return await job.task.func(*args, **kwargs)
-            job.is_in_thread = True
-            call = contextvars.copy_context().run
-            return await asyncio.get_running_loop().run_in_executor(
-                self._threads, call, _call_function, job.task.func, args, kwargs
-            )
-        except SystemExit as error:
-            # Left alone it would stop the event loop, and every other job with it.
-            raise RuntimeError(f"task {job.task.fullname} called sys.exit({error.code!r})") from error
+        if job.task.is_async():
+            result = await job.task.func(*args, **kwargs)
+            if job.unanswered_calls:
+                job.subtree_tasks[CALL_WITHOUT_RESULT.hash] = CALL_WITHOUT_RESULT
+            return result
+        job.is_in_thread = True
+        call = contextvars.copy_context().run
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, call, _call_function, job.task, args, kwargs
+        )
 
     async def _postprocess(self, job: Job, result: Any) -> Any:
         advances: list[tuple[Any, Any]] = []
@@ -251,15 +268,11 @@ class JobRunner:
         self._on_status(job, previous)
 
 
-async def _finish(recording: Coroutine[Any, Any, None]) -> None:
-    """Wait for a recording to its end, however often the waiter is cancelled: what is known is not lost."""
-    task = asyncio.create_task(recording)
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            continue
-    task.result()
+def _is_running(job: Job) -> bool:
+    try:
+        return asyncio.current_task() is job.runner
+    except RuntimeError:
+        return False
 
 
 def _mark_failure(error: Exception, stored: Traceback | None) -> None:
@@ -269,13 +282,18 @@ def _mark_failure(error: Exception, stored: Traceback | None) -> None:
         setattr(error, "redun_traceback", stored)  # noqa: B010
 
 
-def _call_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _call_function(task: TaskValue, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     # A frame of this file marks where a traceback enters the user's code.
     try:
-        return function(*args, **kwargs)
-    except StopIteration as error:
-        # A future refuses this one, and whoever waits for it would wait for ever.
-        raise RuntimeError(f"task {function.__name__} raised StopIteration") from error
+        return task.func(*args, **kwargs)
+    except (StopIteration, JobCancelled) as error:
+        # A future refuses the one, and whoever waits for it would wait for ever; the other one it takes for
+        # its own cancellation.
+        raise make_task_error(task.fullname, error) from error
+    except Exception:
+        raise
+    except BaseException as error:
+        raise make_task_error(task.fullname, error) from error
 
 
 def _fill_job_info(job: Job, arguments: Arguments) -> Arguments:

@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from aredun.errors import UsageError
+from aredun.scheduler.deadlocks import check_limits, sum_held
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Collection, Mapping
+
+    from aredun.scheduler.jobs import Job
 
 DEFAULT_LIMIT = 1
 
@@ -27,21 +30,23 @@ class LimitPool:
     def __init__(self, limits: Mapping[str, int] | None = None) -> None:
         self._limits = dict(limits or {})
         self._used: dict[str, int] = {}
-        self._waiting: deque[tuple[Mapping[str, int], asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[Job, Mapping[str, int], asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
-    async def hold(self, wanted: Mapping[str, int]) -> AsyncIterator[None]:
+    async def hold(self, job: Job, wanted: Mapping[str, int]) -> AsyncIterator[None]:
         """Hold resources for the length of the block; waits until there are enough, first come first served.
 
         Parameters
         ----------
+        job : Job
+            Who holds them.
         wanted : Mapping[str, int]
             Count of each resource.
 
         Raises
         ------
         UsageError
-            More is wanted than there will ever be.
+            More is wanted than there will ever be, or than there can be before the job ends.
         """
         if not wanted:
             yield
@@ -52,10 +57,12 @@ class LimitPool:
                     f"a task needs {count} of the limit {name!r}, which is {self._get_limit(name)}: "
                     f"raise it with {name} = {count} in section [limits] of redun.ini"
                 )
-        await self._acquire(wanted)
+        await self._acquire(job, wanted)
+        job.held_limits = wanted
         try:
             yield
         finally:
+            job.held_limits = {}
             self._release(wanted)
 
     def _get_limit(self, name: str) -> int:
@@ -68,12 +75,30 @@ class LimitPool:
         for name, count in wanted.items():
             self._used[name] = self._used.get(name, 0) + count
 
-    async def _acquire(self, wanted: Mapping[str, int]) -> None:
+    def find_lack(self, wanted: Mapping[str, int], held: Mapping[str, int]) -> str | None:
+        """Return the limit of which there is not enough as long as some jobs hold what they hold."""
+        for name, count in wanted.items():
+            if held.get(name) and held[name] + count > self._get_limit(name):
+                return name
+        return None
+
+    def find_blocked(self, holders: Collection[Job]) -> list[tuple[Job, Job]]:
+        """Return the jobs that wait for what some jobs hold, each with one of those."""
+        held = sum_held(holders)
+        blocked = []
+        for job, wanted, _ in self._waiting if held else ():
+            lack = self.find_lack(wanted, held)
+            if lack is not None:
+                blocked.append((job, next(one for one in holders if one.held_limits.get(lack))))
+        return blocked
+
+    async def _acquire(self, job: Job, wanted: Mapping[str, int]) -> None:
         if self._fits(wanted):
             self._take(wanted)
             return
+        check_limits(job, wanted, self)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((wanted, turn))
+        self._waiting.append((job, wanted, turn))
         try:
             await turn
         except asyncio.CancelledError:
@@ -84,9 +109,9 @@ class LimitPool:
     def _release(self, wanted: Mapping[str, int]) -> None:
         for name, count in wanted.items():
             self._used[name] -= count
-        still_waiting: deque[tuple[Mapping[str, int], asyncio.Future[None]]] = deque()
+        still_waiting: deque[tuple[Job, Mapping[str, int], asyncio.Future[None]]] = deque()
         for waiter in self._waiting:
-            needed, turn = waiter
+            _, needed, turn = waiter
             if turn.done():
                 continue
             if self._fits(needed):
@@ -106,6 +131,7 @@ class Slot:
     def __init__(self, slots: asyncio.Semaphore) -> None:
         self._slots = slots
         self._held = False
+        self._is_over = False
         self._waits = 0
 
     async def __aenter__(self) -> Slot:
@@ -114,6 +140,8 @@ class Slot:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        # What the function left running may go on waiting for other jobs; it takes no slot for it.
+        self._is_over = True
         self._give_back()
 
     @asynccontextmanager
@@ -125,9 +153,13 @@ class Slot:
             yield
         finally:
             self._waits -= 1
-            if self._waits == 0:
+            if self._waits == 0 and not self._is_over:
                 await self._slots.acquire()
-                self._held = True
+                # Meanwhile the function may have ended, or begun to wait for another job.
+                if self._held or self._waits or self._is_over:
+                    self._slots.release()
+                else:
+                    self._held = True
 
     def _give_back(self) -> None:
         if self._held:

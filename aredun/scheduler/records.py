@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.column_types import TagEntity
 from aredun.hashing import hash_call_node
-from aredun.scheduler.caching import get_check_valid
 from aredun.scheduler.sizes import is_light
-from aredun.tasks import CacheCheckValid
 from aredun.values import ErrorValue, Traceback, pickle_dumps
 
 if TYPE_CHECKING:
@@ -44,7 +42,9 @@ class JobRecorder:
 
     async def record_result(self, job: Job, result: Any) -> None:
         """Record the call of a job that has its final result, and the job's end; sets `job.call_hash`."""
-        children = [child.call_hash for child in job.child_jobs if child.call_hash]
+        children = job.get_child_calls()
+        if not job.call_hash:
+            job.add_subtree()
         if not job.is_recording():
             result_hash = await self._hash(result)
             job.call_hash = hash_call_node(job.task.hash, job.args_hash, result_hash, children)
@@ -54,7 +54,6 @@ class JobRecorder:
             async with self._backend.batch():
                 await self._record_end(job)
         else:
-            job.add_subtree(job.child_jobs)
             await self._record_new_result(job, result, children)
         job.expression.call_hash = job.call_hash
 
@@ -79,10 +78,11 @@ class JobRecorder:
 
     async def record_failure(self, job: Job, error: Exception, raised: Traceback) -> None:
         """Record the call of a job that failed, with the error as its result, and the job's end."""
+        job.add_subtree()
         if not job.is_recording() or not job.args_hash:
             return
-        children = [child.call_hash for child in job.child_jobs if child.call_hash]
-        job.add_subtree(job.child_jobs)
+        await self._add_cached_subtree(job)
+        children = job.get_child_calls()
         async with self._backend.batch():
             error_hash = await self._backend.record_value(make_error_value(error, raised))
             await self._record_call(job, error_hash, children)
@@ -90,7 +90,7 @@ class JobRecorder:
         job.expression.call_hash = job.call_hash
 
     async def _add_cached_subtree(self, job: Job) -> None:
-        if get_check_valid(job) is CacheCheckValid.SHALLOW and job.call_hash:
+        if job.was_cached and job.call_hash:
             recorded = await self._backend.get_subtree_tasks(job.call_hash)
             job.subtree_tasks.update((task_hash, task_hash) for task_hash in recorded)
 
