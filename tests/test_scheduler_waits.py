@@ -382,7 +382,7 @@ async def test_wait_that_outlives_its_task_takes_no_slot(backend: RedunBackendDb
     @task()
     async def twice() -> list[int]:
         async def one_after_the_other(first: int) -> int:
-            return await leaf(first) + await leaf(first + 1)
+            return int(await leaf(first)) + int(await leaf(first + 1))
 
         return await asyncio.gather(*(one_after_the_other(10 * i) for i in range(5)))
 

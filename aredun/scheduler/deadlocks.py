@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aredun.errors import UsageError
 
@@ -15,8 +15,15 @@ if TYPE_CHECKING:
 
 _SHOWN_ENDS = 4
 
-# Jobs that cannot end before another one does, each with the one that it waits for.
-Dependents = dict["Job", "Job | None"]
+
+class Reason(NamedTuple):
+    """Why a job cannot end before another one does: it waits for its result, or for a limit that it holds."""
+
+    awaited: Job | None
+    limit: str | None = None
+
+
+Dependents = dict["Job", Reason]
 
 
 def find_dependents(job: Job, limits: LimitPool) -> Dependents:
@@ -30,32 +37,45 @@ def find_dependents(job: Job, limits: LimitPool) -> Dependents:
         Who holds and who waits for limits.
     """
     dependents: Dependents = {}
-    found: list[tuple[Job, Job | None]] = [(job, None)]
+    found = [(job, Reason(None))]
     while found:
         while found:
-            waiting, awaited = found.pop()
+            waiting, reason = found.pop()
             if waiting not in dependents:
-                dependents[waiting] = awaited
+                dependents[waiting] = reason
                 above = [waiting.parent_job] if waiting.parent_job else []
-                found += [(other, waiting) for other in (*above, *waiting.followers)]
-        found = [pair for pair in limits.find_blocked(dependents) if pair[0] not in dependents]
+                found += [(other, Reason(waiting)) for other in (*above, *waiting.followers)]
+        blocked = limits.find_blocked(dependents)
+        found = [
+            (other, Reason(_find_holder(dependents, name), name))
+            for other, name in blocked
+            if other not in dependents
+        ]
     return dependents
 
 
-def check_recursion(job: Job, leader: Job, limits: LimitPool) -> None:
+def check_result(job: Job, leader: Job, limits: LimitPool) -> None:
     """Refuse to let a job wait for the result of an equal one that waits for the job in turn.
 
     Raises
     ------
     RecursionError
-        They would wait for ever.
+        They would wait for ever, since tasks call each other.
+    UsageError
+        They would, since one holds a limit that another one needs.
     """
     dependents = find_dependents(job, limits)
-    if leader in dependents:
-        raise RecursionError(
-            f"{job.task.fullname} calls itself with equal arguments, so it never ends: "
-            f"{_show_chain(dependents, leader)}"
-        )
+    if leader not in dependents:
+        return
+    chain = _get_chain(dependents, leader)
+    for waiting in chain:
+        awaited, name = dependents[waiting]
+        if awaited is not None and name is not None:
+            needed = awaited.held_limits[name] + waiting.get_limits()[name]
+            raise _make_limit_error(waiting, awaited, name, needed, chain)
+    raise RecursionError(
+        f"{job.task.fullname} calls itself with equal arguments, so it never ends: {_show(chain)}"
+    )
 
 
 def check_limits(job: Job, wanted: Mapping[str, int], limits: LimitPool) -> None:
@@ -69,15 +89,22 @@ def check_limits(job: Job, wanted: Mapping[str, int], limits: LimitPool) -> None
     dependents = find_dependents(job, limits)
     held = sum_held(dependents)
     name = limits.find_lack(wanted, held)
-    if name is None:
-        return
-    holder = next(other for other in dependents if other.held_limits.get(name))
-    raise UsageError(
+    if name is not None:
+        holder = _find_holder(dependents, name)
+        chain = _get_chain(dependents, holder)
+        raise _make_limit_error(job, holder, name, held[name] + wanted[name], chain)
+
+
+def _make_limit_error(job: Job, holder: Job, name: str, needed: int, chain: list[Job]) -> UsageError:
+    return UsageError(
         f"task {job.task.fullname} needs limit {name!r}, which {holder.task.fullname} holds while it waits: "
-        f"{_show_chain(dependents, holder)}; "
-        f"give {name} = {held[name] + wanted[name]} in section [limits] of redun.ini, or take the limit off "
-        f"one of the tasks"
+        f"{_show(chain)}; give {name} = {needed} in section [limits] of redun.ini, or take the limit off one "
+        f"of the tasks"
     )
+
+
+def _find_holder(jobs: Iterable[Job], name: str) -> Job:
+    return next(job for job in jobs if job.held_limits.get(name))
 
 
 def sum_held(jobs: Iterable[Job]) -> Counter[str]:
@@ -88,15 +115,18 @@ def sum_held(jobs: Iterable[Job]) -> Counter[str]:
     return held
 
 
-def _show_chain(dependents: Dependents, first: Job) -> str:
-    names: list[str] = []
+def _get_chain(dependents: Dependents, first: Job) -> list[Job]:
+    """Return the jobs from one that waits to the one that all wait for."""
+    chain = []
     job: Job | None = first
     while job is not None:
-        if names[-1:] != [job.task.fullname]:
-            names.append(job.task.fullname)
-        job = dependents[job]
-    if len(names) == 1:
-        names *= 2
+        chain.append(job)
+        job = dependents[job].awaited
+    return chain
+
+
+def _show(chain: list[Job]) -> str:
+    names = [job.task.fullname for job in chain]
     if len(names) > 2 * _SHOWN_ENDS:
         names[_SHOWN_ENDS:-_SHOWN_ENDS] = [f"({len(names) - 2 * _SHOWN_ENDS} more)"]
     return " -> ".join(names)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aredun.errors import UsageError
 from aredun.nested import iter_nested_value, map_nested_value
 from aredun.scheduler.caching import CALL_WITHOUT_RESULT, find_cached, is_shared
-from aredun.scheduler.deadlocks import check_recursion
+from aredun.scheduler.deadlocks import check_result
 from aredun.scheduler.ending import finish
 from aredun.scheduler.evaluation import is_successful
 from aredun.scheduler.failures import make_task_error, make_task_traceback
@@ -172,7 +172,7 @@ class JobRunner:
     async def _get_result(self, job: Job, evaluator: Evaluator) -> Any:
         leader = self._leaders.get((job.eval_hash, job.context_hash)) if is_shared(job) else None
         if leader is not None and leader.runner is not None:
-            check_recursion(job, leader, self._limits)
+            check_result(job, leader, self._limits)
             return await self._follow(job, leader, leader.runner, evaluator)
         if job.is_recording():
             self._leaders[job.eval_hash, job.context_hash] = job

@@ -82,15 +82,12 @@ class LimitPool:
                 return name
         return None
 
-    def find_blocked(self, holders: Collection[Job]) -> list[tuple[Job, Job]]:
-        """Return the jobs that wait for what some jobs hold, each with one of those."""
+    def find_blocked(self, holders: Collection[Job]) -> list[tuple[Job, str]]:
+        """Return the jobs that wait for what some jobs hold, each with a limit that these have to release."""
         held = sum_held(holders)
-        blocked = []
-        for job, wanted, _ in self._waiting if held else ():
-            lack = self.find_lack(wanted, held)
-            if lack is not None:
-                blocked.append((job, next(one for one in holders if one.held_limits.get(lack))))
-        return blocked
+        waiting = self._waiting if held else ()
+        lacks = ((job, self.find_lack(wanted, held)) for job, wanted, _ in waiting)
+        return [(job, name) for job, name in lacks if name is not None]
 
     async def _acquire(self, job: Job, wanted: Mapping[str, int]) -> None:
         if self._fits(wanted):
