@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -367,13 +368,13 @@ async def find_repository(args: argparse.Namespace, text: str) -> BackendConfig:
     UsageError
         It is none of these.
     """
-    from aredun.config import BackendConfig, load_config
+    from aredun.config import BackendConfig, load_config, make_file_uri
 
     ini = await asyncio.to_thread(get_ini, args)
     names = {"default", *ini.subsections("repos")}
     if text in names:
         return await asyncio.to_thread(lambda: ini.repository(text).backend())
-    if ":/" in text:
+    if re.match(r"[a-z][a-z0-9+]*:/", text) and not Path(text).exists():
         # The value store of a repository that is only named by its URI cannot be known.
         return BackendConfig.parse({}, text)
 
@@ -385,7 +386,7 @@ async def find_repository(args: argparse.Namespace, text: str) -> BackendConfig:
         if path.is_dir():
             path = path / "redun.db" if (path / "redun.db").exists() else path / ".redun" / "redun.db"
         if path.exists() or path.suffix in (".db", ".sqlite"):
-            return BackendConfig.parse({}, f"sqlite:///{path.absolute()}")
+            return BackendConfig.parse({}, make_file_uri(path.absolute()))
         return None
 
     config = await asyncio.to_thread(look)

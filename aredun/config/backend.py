@@ -192,7 +192,8 @@ class BackendConfig:
     def _with_db_uri(self, db_uri: str, environ: Mapping[str, str]) -> BackendConfig:
         username, password = environ.get(self.db_username_env), environ.get(self.db_password_env)
         url = parse_db_uri(db_uri, username=username, password=password)
-        return replace(self, db_uri=db_uri, db_aws_secret_name="", url=url)
+        waits = url.connect_args.get("timeout", self.busy_timeout) if url.is_file else self.busy_timeout
+        return replace(self, db_uri=db_uri, db_aws_secret_name="", url=url, busy_timeout=waits)
 
     @property
     def display_uri(self) -> str:

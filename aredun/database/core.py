@@ -167,7 +167,7 @@ class Database:
 
     def create_folder(self) -> None:
         """Create the folder that the file of the database is to be in (blocks: call it in a thread)."""
-        if self._file is not None and self._file.path is not None:
+        if self._file is not None:
             self._file.path.parent.mkdir(parents=True, exist_ok=True)
 
     @property

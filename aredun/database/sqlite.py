@@ -11,7 +11,7 @@ import weakref
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import aiosqlite
 from sqlalchemy import event
@@ -140,24 +140,19 @@ class SqliteFile:
         assert config.url is not None
         self._config = config
         self._memory = config.url.is_memory
-        self._uri = None
+        self._options = {name: value for name, value in config.url.query.items() if name != "mode"}
         if self._memory:
             folder = _memory_folder()
             self._finalizer = weakref.finalize(self, _remove_folder, folder, os.getpid())
-            self.path: Path | None = Path(folder) / "redun.db"
+            self.path = Path(folder) / "redun.db"
         else:
-            self.path = config.url.file_path
-            if self.path is None:
-                options = {name: value for name, value in config.url.query.items() if name != "uri"}
-                self._uri = f"{config.url.database}?{urlencode(options, doseq=True)}"
-            else:
-                # The program may change its folder before another connection is opened.
-                self.path = self.path.absolute()
+            # The program may change its folder before another connection is opened.
+            self.path = Path(config.url.database or "").absolute()
 
     @property
     def exists(self) -> bool:
-        """Whether there is a file with something in it (a `file:` URI is taken to name one)."""
-        return self.path is None or (self.path.exists() and self.path.stat().st_size > 0)
+        """Whether there is a file with something in it."""
+        return self.path.exists() and self.path.stat().st_size > 0
 
     def discard(self) -> None:
         """Delete what stands for `:memory:`; a file proper stays."""
@@ -187,9 +182,11 @@ class SqliteFile:
 
     def _open(self, isolation_level: str | None) -> sqlite3.Connection:
         created = not self.exists
+        mode = self._config.url.query.get("mode", "rwc") if self._config.url and not self._memory else "rwc"
+        options = urlencode({"mode": mode, **self._options}, doseq=True)
         raw = sqlite3.connect(
-            self._uri or str(self.path),
-            uri=self._uri is not None,
+            f"file://{quote(os.fsencode(self.path))}?{options}",
+            uri=True,
             timeout=self._config.busy_timeout,
             isolation_level=isolation_level,  # type: ignore[arg-type]  # a literal that the callers guarantee
             check_same_thread=False,
