@@ -241,7 +241,9 @@ def watch_engine(
         # Whoever has changed something holds locks that the queue would wait for.
         if not connection.info.get("aredun_changed"):
             with translate():
-                core.get_usable().queue.flush()
+                usable = core.get_usable()
+                usable.queue.flush()
+                usable.backend.database.require_same_file()
             if not statement.lstrip()[:6].upper().startswith(("SELECT", "PRAGMA")):
                 connection.info["aredun_changed"] = True
         switch = _FOREIGN_KEYS.match(statement)

@@ -165,6 +165,11 @@ class Database:
         identities = [await each.fetch(postgresql.IDENTITY, {}) for each in (self, other)]
         return identities[0] == identities[1]
 
+    def require_same_file(self) -> None:
+        """Raise `DatabaseMovedError` if another file, or none, is where the open one was."""
+        if self._file is not None:
+            self._file.require_same()
+
     def create_folder(self) -> None:
         """Create the folder that the file of the database is to be in (blocks: call it in a thread)."""
         if self._file is not None:
@@ -329,7 +334,7 @@ class Database:
         engine = self.engine
         if self._file is not None:
             # Not the queue's connection, which may be in the middle of something else.
-            engine = self._file.create_writer(partial(self._file.connect, None))
+            engine = self._file.create_writer(partial(self._file.connect, None, create=True))
         try:
             async with engine.connect() as connection:
                 return await operation(connection)

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 import weakref
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -19,6 +20,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
 
 from aredun.database.turns import working_threads
+from aredun.errors import DatabaseMovedError, RedunDatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -40,7 +42,15 @@ CHECKPOINT_PAGES = 16_000
 
 
 class HopConnection(aiosqlite.Connection):
-    """An aiosqlite connection that runs any function on the driver's connection in one hop to its thread."""
+    """An aiosqlite connection that runs any function on the driver's connection in one hop to its thread.
+
+    Attributes
+    ----------
+    file : SqliteFile
+        What it is a connection to.
+    """
+
+    file: SqliteFile
 
     @property
     def is_open(self) -> bool:
@@ -48,9 +58,24 @@ class HopConnection(aiosqlite.Connection):
         return self._running and self._connection is not None
 
     async def hop(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `function(connection)` in the driver's thread and return what it returns."""
+        """Run `function(connection)` in the driver's thread and return what it returns.
+
+        Raises
+        ------
+        DatabaseMovedError
+            The file is no longer where it was: what is written would go nowhere.
+        """
         with working_threads:
-            return cast("T", await self._execute(function, self._conn))  # type: ignore[no-untyped-call]  # aiosqlite's
+            return cast("T", await self._execute(self._run, function, self._conn))  # type: ignore[no-untyped-call]  # aiosqlite's
+
+    def _run(self, function: Callable[[sqlite3.Connection], T], raw: sqlite3.Connection) -> T:
+        self.file.require_same(raw)
+        before = raw.in_transaction, raw.total_changes
+        result = function(raw)
+        if (raw.in_transaction, raw.total_changes) != before:
+            # What was committed to a file that went away meanwhile is not kept.
+            self.file.require_same(raw)
+        return result
 
     def cursor(self) -> HopCursor:  # type: ignore[override]  # aiosqlite's hops to make one
         """Return a cursor whose `execute` also fetches: one hop instead of four."""
@@ -59,12 +84,18 @@ class HopConnection(aiosqlite.Connection):
     async def commit(self) -> None:
         """Commit; no hop where nothing has begun."""
         if self._conn.in_transaction:
-            await super().commit()
+            await self.hop(lambda raw: raw.commit())
 
     async def rollback(self) -> None:
         """Roll back; no hop where nothing has begun."""
         if self._conn.in_transaction:
             await super().rollback()
+
+    async def close(self) -> None:
+        """Close, leaving no log beside a file that has come into the place of this one."""
+        if self.is_open:
+            await self._execute(self.file.leave, self._conn)  # type: ignore[no-untyped-call]  # aiosqlite's
+        await super().close()
 
 
 class HopCursor:
@@ -140,7 +171,10 @@ class SqliteFile:
         assert config.url is not None
         self._config = config
         self._memory = config.url.is_memory
-        self._options = {name: value for name, value in config.url.query.items() if name != "mode"}
+        # Device and inode of the file that the first connection was opened to.
+        self._identity: tuple[int, int] | None = None
+        self._options = {} if self._memory else dict(config.url.query)
+        self._mode = self._options.pop("mode", None)
         if self._memory:
             folder = _memory_folder()
             self._finalizer = weakref.finalize(self, _remove_folder, folder, os.getpid())
@@ -152,14 +186,54 @@ class SqliteFile:
     @property
     def exists(self) -> bool:
         """Whether there is a file with something in it."""
-        return self.path.exists() and self.path.stat().st_size > 0
+        return self._identity is not None or (self.path.exists() and self.path.stat().st_size > 0)
+
+    def require_same(self, raw: sqlite3.Connection | None = None) -> None:
+        """Check that the path still leads to the file that was opened (blocks for a microsecond).
+
+        Parameters
+        ----------
+        raw : sqlite3.Connection, optional
+            A connection to that file, whose log is put away if it is another one by now.
+
+        Raises
+        ------
+        DatabaseMovedError
+            It was replaced or removed.
+        """
+        if self._identity is None:
+            return
+        found = _identify(self.path)
+        if found == self._identity:
+            return
+        if raw is not None:
+            self._put_log_away(raw)
+        what = "removed" if found is None else "replaced by another one"
+        raise DatabaseMovedError(
+            f"the file {self.path} was {what} while it was open: put the first one back,"
+            " or close what uses it and open it again"
+        )
+
+    def leave(self, raw: sqlite3.Connection) -> None:
+        """Do what has to be done before a connection is closed (in the driver's thread)."""
+        with suppress(DatabaseMovedError):
+            self.require_same(raw)
+
+    def _put_log_away(self, raw: sqlite3.Connection) -> None:
+        # The log lies beside the path. Whoever opened the file that is there now would have the old pages
+        # written over it; so they go where they belong, into the file that was moved.
+        if not raw.in_transaction:
+            with suppress(sqlite3.Error):
+                raw.execute("PRAGMA busy_timeout=0")
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                raw.execute(f"PRAGMA busy_timeout={round(self._config.busy_timeout * 1000)}")
 
     def discard(self) -> None:
         """Delete what stands for `:memory:`; a file proper stays."""
         if self._memory:
             self._finalizer()
 
-    async def connect(self, isolation_level: str | None) -> HopConnection:
+    async def connect(self, isolation_level: str | None, *, create: bool = False) -> HopConnection:
         """Open a connection in a thread of its own.
 
         Parameters
@@ -167,8 +241,11 @@ class SqliteFile:
         isolation_level : str | None
             `None` leaves transactions to explicit BEGINs; "IMMEDIATE" begins one before the first change
             only, so that a reader holds none.
+        create : bool
+            Make the file if it is missing; without it that is an error.
         """
-        connection = HopConnection(partial(self._open, isolation_level), iter_chunk_size=64)
+        connection = HopConnection(partial(self._open, isolation_level, create), iter_chunk_size=64)
+        connection.file = self
         # A program that forgets to close the backend must still be able to exit.
         connection._thread.daemon = True
         try:
@@ -180,11 +257,24 @@ class SqliteFile:
             raise
         return connection
 
-    def _open(self, isolation_level: str | None) -> sqlite3.Connection:
+    def _open(self, isolation_level: str | None, create: bool) -> sqlite3.Connection:
+        # Not after: to open it is to have an old log written over another file.
+        self.require_same()
         created = not self.exists
-        mode = self._config.url.query.get("mode", "rwc") if self._config.url and not self._memory else "rwc"
+        if not create and not self.path.exists():
+            raise RedunDatabaseError(f"there is no database at {self.path}: load(migrate=True) makes one")
+        raw = self._connect(isolation_level, self._mode or ("rwc" if create else "rw"))
+        try:
+            self._configure(raw, isolation_level, created)
+            self._identity = self._identity or _identify(self.path)
+        except BaseException:
+            raw.close()
+            raise
+        return raw
+
+    def _connect(self, isolation_level: str | None, mode: str) -> sqlite3.Connection:
         options = urlencode({"mode": mode, **self._options}, doseq=True)
-        raw = sqlite3.connect(
+        return sqlite3.connect(
             f"file://{quote(os.fsencode(self.path))}?{options}",
             uri=True,
             timeout=self._config.busy_timeout,
@@ -192,12 +282,6 @@ class SqliteFile:
             check_same_thread=False,
             cached_statements=CACHED_STATEMENTS,
         )
-        try:
-            self._configure(raw, isolation_level, created)
-        except BaseException:
-            raw.close()
-            raise
-        return raw
 
     def _configure(self, raw: sqlite3.Connection, isolation_level: str | None, created: bool) -> None:
         raw.execute("PRAGMA foreign_keys=ON")
@@ -247,6 +331,15 @@ class SqliteFile:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
         return engine
+
+
+def _identify(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from any other, None where there is none."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _remove_folder(folder: str, pid: int) -> None:
