@@ -45,7 +45,9 @@ def read_values(path: Path) -> set[bytes]:
 def holds(path: Path, *texts: str) -> bool:
     """Tell whether these texts, and nothing else, are the values of a file."""
     values = read_values(path)
-    return len(values) == len(texts) and all(any(text.encode() in value for value in values) for text in texts)
+    return len(values) == len(texts) and all(
+        any(text.encode() in value for value in values) for text in texts
+    )
 
 
 async def assert_refused(backend: RedunBackendDb, what: str) -> None:
@@ -163,7 +165,9 @@ async def test_a_server_notices(path: Path, replaced: bool, caplog: pytest.LogCa
             else:
                 path.unlink()
             messages = await receive_until(websocket, "error:None")
-        expected = "the file of the database was replaced or removed: the server has to be started again"
+        expected = (
+            "the file of the database was replaced, removed or rewritten: the server has to be started again"
+        )
         assert messages[-1]["message"] == expected
         answer = await served.http.get("/readyz")
         assert (answer.status_code, answer.json()["error"]) == (503, "not_ready")

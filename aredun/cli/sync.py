@@ -16,7 +16,16 @@ import sqlalchemy as sa
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from aredun.cli.common import get_ini, make_console, one_line, open_backend, quiet_retries, require_database
+from aredun.cli.common import (
+    apply_read_only,
+    get_ini,
+    make_console,
+    one_line,
+    open_backend,
+    quiet_retries,
+    refuse_read_only,
+    require_database,
+)
 from aredun.errors import InvalidRecordError, UsageError
 
 if TYPE_CHECKING:
@@ -417,7 +426,7 @@ async def run_sync(args: argparse.Namespace, console: Console) -> int:
     """Copy records between repositories."""
     from aredun.sync import sync_records
 
-    source = await find_repository(args, args.source)
+    source = apply_read_only(args, await find_repository(args, args.source))
     destination = await find_repository(args, args.destination)
     meter = _Meter("sync")
 
@@ -455,6 +464,8 @@ async def run_verify(args: argparse.Namespace, console: Console) -> int:
     """Check a repository, and mend what can be."""
     from aredun.verify import VerifyReport, verify_repository
 
+    if args.repair:
+        refuse_read_only(args)
     meter = _Meter("verify")
 
     def on_progress(report: VerifyReport) -> None:

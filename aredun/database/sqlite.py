@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 import weakref
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -23,7 +23,7 @@ from aredun.database.turns import working_threads
 from aredun.errors import DatabaseMovedError, RedunDatabaseError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -72,7 +72,7 @@ class HopConnection(aiosqlite.Connection):
         self.file.require_same(raw)
         before = raw.in_transaction, raw.total_changes
         result = function(raw)
-        if (raw.in_transaction, raw.total_changes) != before:
+        if self.file.is_immutable or (raw.in_transaction, raw.total_changes) != before:
             # What was committed to a file that went away meanwhile is not kept.
             self.file.require_same(raw)
         return result
@@ -171,8 +171,10 @@ class SqliteFile:
         assert config.url is not None
         self._config = config
         self._memory = config.url.is_memory
-        # Device and inode of the file that the first connection was opened to.
-        self._identity: tuple[int, int] | None = None
+        # What tells the file that the first connection was opened to from any other.
+        self._identity: tuple[int, ...] | None = None
+        # Whether sqlite was told that nobody writes, because it could not take part in the locking.
+        self.is_immutable = config.url.query.get("immutable") == "1"
         self._options = {} if self._memory else dict(config.url.query)
         self._mode = self._options.pop("mode", None)
         if self._memory:
@@ -203,16 +205,68 @@ class SqliteFile:
         """
         if self._identity is None:
             return
-        found = _identify(self.path)
+        found = self._identify()
         if found == self._identity:
             return
         if raw is not None:
             self._put_log_away(raw)
         what = "removed" if found is None else "replaced by another one"
+        if found is not None and found[:2] == self._identity[:2]:
+            raise DatabaseMovedError(
+                f"somebody has written to {self.path}, which is read without permission to take part:"
+                " close what uses it and open it again"
+            )
         raise DatabaseMovedError(
             f"the file {self.path} was {what} while it was open: put the first one back,"
             " or close what uses it and open it again"
         )
+
+    def _identify(self) -> tuple[int, ...] | None:
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        if not self.is_immutable:
+            return status.st_dev, status.st_ino
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, self._measure_log()
+
+    def _measure_log(self) -> int:
+        """Return how many bytes lie in logs beside the file, of either kind."""
+        logs = (Path(f"{self.path}-{kind}") for kind in ("wal", "journal"))
+        return sum(log.stat().st_size for log in logs if log.exists())
+
+    def find_reading_options(self) -> dict[str, str] | None:
+        """Return how a file is opened that can only be read, as options of its URI; None for any other.
+
+        Blocks: it opens the file.
+
+        Raises
+        ------
+        RedunDatabaseError
+            The file cannot be read without writing.
+        """
+        folder = self.path.parent
+        if not self._config.read_only and (not self.path.exists() or _may_write(self.path, folder)):
+            return None
+        options = {"mode": "ro"}
+        if self.is_immutable:
+            return {**options, "immutable": "1"}
+        try:
+            with closing(self._connect(None, options)) as raw:
+                raw.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.OperationalError as error:
+            # With WAL sqlite wants to make two files in the folder, to read as to write.
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                raise
+            if self._measure_log():
+                raise RedunDatabaseError(
+                    f"{self.path} cannot be read without permission to write in {folder}: commits in the log"
+                    " beside it are not in the file yet; run 'aredun db info' where it may write, once nobody"
+                    " uses the file, or copy the file and its log elsewhere"
+                ) from error
+            self.is_immutable, self._identity = True, None
+            options["immutable"] = "1"
+        return options
 
     def leave(self, raw: sqlite3.Connection) -> None:
         """Do what has to be done before a connection is closed (in the driver's thread)."""
@@ -263,19 +317,29 @@ class SqliteFile:
         created = not self.exists
         if not create and not self.path.exists():
             raise RedunDatabaseError(f"there is no database at {self.path}: load(migrate=True) makes one")
-        raw = self._connect(isolation_level, self._mode or ("rwc" if create else "rw"))
+        reading = self.find_reading_options()
+        if reading is not None and isolation_level is None:
+            raise RedunDatabaseError(
+                f"{self.path} cannot be written to: there is no permission to write to it and its folder"
+            )
+        raw = self._connect(isolation_level, reading or {"mode": self._mode or ("rwc" if create else "rw")})
         try:
-            self._configure(raw, isolation_level, created)
-            self._identity = self._identity or _identify(self.path)
+            self._configure(raw, isolation_level)
+            if reading is None:
+                self._set_journal(raw, created)
+            self._identity = self._identity or self._identify()
         except BaseException:
             raw.close()
             raise
         return raw
 
-    def _connect(self, isolation_level: str | None, mode: str) -> sqlite3.Connection:
-        options = urlencode({"mode": mode, **self._options}, doseq=True)
+    def get_uri(self, options: Mapping[str, str]) -> str:
+        """Return sqlite's own URI of the file, which is not that of a database URL."""
+        return f"file://{quote(os.fsencode(self.path))}?{urlencode({**self._options, **options})}"
+
+    def _connect(self, isolation_level: str | None, options: Mapping[str, str]) -> sqlite3.Connection:
         return sqlite3.connect(
-            f"file://{quote(os.fsencode(self.path))}?{options}",
+            self.get_uri(options),
             uri=True,
             timeout=self._config.busy_timeout,
             isolation_level=isolation_level,  # type: ignore[arg-type]  # a literal that the callers guarantee
@@ -283,14 +347,13 @@ class SqliteFile:
             cached_statements=CACHED_STATEMENTS,
         )
 
-    def _configure(self, raw: sqlite3.Connection, isolation_level: str | None, created: bool) -> None:
+    def _configure(self, raw: sqlite3.Connection, isolation_level: str | None) -> None:
         raw.execute("PRAGMA foreign_keys=ON")
         # Hash keys scatter over all pages: the more of them stay in memory, and the more commits a checkpoint
         # takes together, the less is written.
         cache = CACHE_KIBIBYTES if isolation_level is None else READER_CACHE_KIBIBYTES
         raw.execute(f"PRAGMA cache_size=-{cache}")
         raw.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
-        self._set_journal(raw, created)
 
     def _set_journal(self, raw: sqlite3.Connection, created: bool) -> None:
         wanted = self._config.journal_mode
@@ -333,13 +396,9 @@ class SqliteFile:
         return engine
 
 
-def _identify(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from any other, None where there is none."""
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
+def _may_write(*paths: Path) -> bool:
+    effective = os.access in os.supports_effective_ids
+    return all(os.access(path, os.W_OK, effective_ids=effective) for path in paths)
 
 
 def _remove_folder(folder: str, pid: int) -> None:
