@@ -190,21 +190,21 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
         ----------
         migrate : bool, optional
             True upgrades the schema, False never does; by default as `automigrate` says, which is on for
-            sqlite. A database is never downgraded here.
+            sqlite, but where nothing can be written. A database is never downgraded here.
 
         Raises
         ------
         RedunVersionError
             If the database is too new, too old, or not redun's.
         RedunDatabaseError
-            If it cannot be reached.
+            If it cannot be reached, or cannot be read for want of permission.
         """
         if self.config.db_aws_secret_name:
             self.config = await asyncio.to_thread(resolve_secret, self.config)
         self.create_engine()
-        if migrate is None:
-            migrate = self.config.automigrate
         try:
+            if migrate is None:
+                migrate = self.config.automigrate and not await self.database.is_read_only()
             if migrate:
                 await self._create_folder()
                 await self.migrate(upgrade_only=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 
 from aredun.backend import RedunBackendDb
-from aredun.config import resolve_secret
+from aredun.config import make_file_uri, resolve_secret
 from aredun.errors import AredunError
 from aredun.loop_thread import get_loop_thread
 from aredun.recording import Recorder, ValueRecorder
@@ -165,7 +165,7 @@ class BridgeCore:
             path = self.backend.database.file_path
             if path is not None:
                 # That which stands for `:memory:`, too.
-                self._db_uri = f"sqlite:///{path}"
+                self._db_uri = make_file_uri(path)
             self._open()
         return self
 
@@ -241,7 +241,9 @@ def watch_engine(
         # Whoever has changed something holds locks that the queue would wait for.
         if not connection.info.get("aredun_changed"):
             with translate():
-                core.get_usable().queue.flush()
+                usable = core.get_usable()
+                usable.queue.flush()
+                usable.backend.database.require_same_file()
             if not statement.lstrip()[:6].upper().startswith(("SELECT", "PRAGMA")):
                 connection.info["aredun_changed"] = True
         switch = _FOREIGN_KEYS.match(statement)

@@ -11,6 +11,10 @@ class RedunDatabaseError(AredunError):
     """The database cannot be used as asked (mirrors redun's `RedunDatabaseError`)."""
 
 
+class DatabaseMovedError(RedunDatabaseError):
+    """The file of the database was replaced or removed while it was open."""
+
+
 class RedunVersionError(RedunDatabaseError):
     """The database is too new, too old without automigration, or not redun's (as redun's own)."""
 

@@ -5,11 +5,13 @@ The only module that imports redun; `aredun[redun]` installs what it needs.
 
 from __future__ import annotations
 
+import os
 import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import redun.backends.db as redun_db
+import sqlalchemy as sa
 from redun.backends.db import RedunBackendDb as OriginalBackend
 from redun.config import create_config_section
 from redun.scheduler import JobInfo
@@ -21,7 +23,7 @@ from redun.value import InvalidValueError
 from aredun import errors, models
 from aredun.bridge_calls import BridgeCalls
 from aredun.bridge_core import BridgeCore, watch_engine
-from aredun.config import get_sync_uri
+from aredun.config import get_sync_uri, quote_config_dir
 from aredun.loop_thread import complete
 from aredun.recording import make_tags
 
@@ -56,6 +58,12 @@ def _knows_itself(job: Any) -> bool:
     return any(isinstance(value, JobInfo) for value in (*positional, *keywords.values()))
 
 
+def _read_uri(section: Any) -> str | None:
+    """Return the URI of a section of redun's, which joins the path of its folder to it as it is."""
+    db_uri, config_dir = section.get("db_uri"), section.get("config_dir")
+    return quote_config_dir(db_uri, config_dir) if db_uri and config_dir else db_uri
+
+
 class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # redun is not typed
     """redun's backend, its work on the database done by aredun (a `redun.backends.db.RedunBackendDb`).
 
@@ -83,7 +91,7 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
         self, db_uri: str | None = None, config: Any = None, logger: Any = None, *args: Any, **kwargs: Any
     ) -> None:
         section = config or create_config_section()
-        self._base_uri = db_uri or section.get("db_uri") or redun_db.DEFAULT_DB_URI
+        self._base_uri = db_uri or _read_uri(section) or redun_db.DEFAULT_DB_URI
         self._section = section
         self._core: BridgeCore | None = None
         super().__init__(get_sync_uri(self._base_uri), section, logger, *args, **kwargs)
@@ -96,12 +104,15 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
         with self._db_lock, _redun_errors():
             core = BridgeCore(self._base_uri, self._section, self.logger, self.type_registry)
             config = core.backend.config
-            engine_uri = get_sync_uri(self.db_uri)
+            engine_uri: Any = get_sync_uri(self.db_uri)
             path = core.backend.database.file_path
             if path is not None:
                 self.connect_args = {**self.connect_args, "timeout": config.busy_timeout}
-                if self.db_uri == MEMORY_URI:
-                    engine_uri = f"sqlite:///{path}"
+                # Versions of SQLAlchemy differ in how they read a quoted path.
+                engine_uri = sa.URL.create("sqlite", database=os.fspath(path))
+                reading = core.backend.database.get_reading_uri()
+                if reading is not None:
+                    engine_uri = engine_uri.set(database=reading, query={"uri": "true"})
             db_uri, self.db_uri = self.db_uri, engine_uri
             try:
                 engine = super().create_engine()

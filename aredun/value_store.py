@@ -327,6 +327,9 @@ class _StoreErrors:
 
 def _open_location(root_path: str) -> _Location:
     """Find out what kind of location a path is; imports the file system that it needs."""
+    if "://" not in root_path:
+        # To fsspec some characters of a path are not what they are to the shell.
+        return _LocalFolder(os.path.abspath(os.path.expanduser(root_path)))
     try:
         # Listings must not be cached: other processes add values.
         filesystem, root = fsspec.url_to_fs(root_path, use_listings_cache=False)

@@ -190,7 +190,7 @@ async def test_a_file_uri_is_opened(tmp_path: Path) -> None:
         await backend.record_value(1)
     read_only = RedunBackendDb(f"sqlite:///file:{tmp_path / 'redun.db'}?mode=ro&uri=true")
     await read_only.load(migrate=False)
-    with pytest.raises(RedunDatabaseError, match="readonly"):
+    with pytest.raises(RedunDatabaseError, match="read-only"):
         await read_only.record_value(2)
     await read_only.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
@@ -39,7 +40,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def add_repository_options(parser: argparse.ArgumentParser, taken: Container[str] = ()) -> None:
-    """Add `--db URI` and `-c/--config DIR`; absent ones leave no attribute.
+    """Add `--db URI`, `-c/--config DIR` and `--read-only`; absent ones leave no attribute.
 
     Parameters
     ----------
@@ -54,6 +55,13 @@ def add_repository_options(parser: argparse.ArgumentParser, taken: Container[str
         if names[-1] not in taken:
             options.add_argument(*names, metavar=metavar, default=argparse.SUPPRESS, help=text)
 
+    if "--read-only" not in taken:
+        options.add_argument(
+            "--read-only",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="refuse whatever would write to the database",
+        )
     add("--db", metavar="URI", text="database to use, instead of redun.ini's")
     add(
         "-c",
@@ -101,9 +109,20 @@ def get_backend_config(args: argparse.Namespace) -> BackendConfig:
     Parameters
     ----------
     args : argparse.Namespace
-        Parsed arguments, with `db` and `config` where given.
+        Parsed arguments, with `db`, `config` and `read_only` where given.
     """
-    return get_ini(args).backend(getattr(args, "db", None))
+    return apply_read_only(args, get_ini(args).backend(getattr(args, "db", None)))
+
+
+def apply_read_only(args: argparse.Namespace, config: BackendConfig) -> BackendConfig:
+    """Return the settings of a database with what `--read-only` says of it."""
+    return replace(config, read_only=True) if getattr(args, "read_only", False) else config
+
+
+def refuse_read_only(args: argparse.Namespace) -> None:
+    """Raise `UsageError` where a command that always writes is told not to."""
+    if getattr(args, "read_only", False):
+        raise UsageError("this command writes to the database: leave --read-only out")
 
 
 def require_database(config: BackendConfig) -> None:
@@ -151,6 +170,8 @@ async def open_backend(args: argparse.Namespace, *, create: bool = False) -> Asy
     """
     from aredun.backend import RedunBackendDb
 
+    if create:
+        refuse_read_only(args)
     config = get_backend_config(args)
     if not create:
         require_database(config)

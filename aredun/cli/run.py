@@ -10,7 +10,14 @@ from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
-from aredun.cli.common import add_repository_options, get_ini, make_console, one_line, open_backend
+from aredun.cli.common import (
+    add_repository_options,
+    get_ini,
+    make_console,
+    one_line,
+    open_backend,
+    refuse_read_only,
+)
 from aredun.cli.execution_tags import get_execution_tags
 from aredun.cli.signals import cancel_on_sigterm
 from aredun.cli.task_arguments import get_option_name, get_task_arguments, make_task_parser
@@ -98,6 +105,7 @@ async def _run(args: argparse.Namespace, console: Console, module: ModuleType) -
     )
     tags += map(parse_tag_key_value, options.get("tag", []))
     execution_id = _get_execution_id(options)
+    refuse_read_only(args)
     if "db" not in options:
         await asyncio.to_thread(write_default_config, get_config_dir(options.get("config")))
     async with open_backend(args, create=True) as backend:

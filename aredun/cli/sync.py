@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,16 @@ import sqlalchemy as sa
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from aredun.cli.common import get_ini, make_console, one_line, open_backend, quiet_retries, require_database
+from aredun.cli.common import (
+    apply_read_only,
+    get_ini,
+    make_console,
+    one_line,
+    open_backend,
+    quiet_retries,
+    refuse_read_only,
+    require_database,
+)
 from aredun.errors import InvalidRecordError, UsageError
 
 if TYPE_CHECKING:
@@ -367,13 +377,13 @@ async def find_repository(args: argparse.Namespace, text: str) -> BackendConfig:
     UsageError
         It is none of these.
     """
-    from aredun.config import BackendConfig, load_config
+    from aredun.config import BackendConfig, load_config, make_file_uri
 
     ini = await asyncio.to_thread(get_ini, args)
     names = {"default", *ini.subsections("repos")}
     if text in names:
         return await asyncio.to_thread(lambda: ini.repository(text).backend())
-    if ":/" in text:
+    if re.match(r"[a-z][a-z0-9+]*:/", text) and not Path(text).exists():
         # The value store of a repository that is only named by its URI cannot be known.
         return BackendConfig.parse({}, text)
 
@@ -385,7 +395,7 @@ async def find_repository(args: argparse.Namespace, text: str) -> BackendConfig:
         if path.is_dir():
             path = path / "redun.db" if (path / "redun.db").exists() else path / ".redun" / "redun.db"
         if path.exists() or path.suffix in (".db", ".sqlite"):
-            return BackendConfig.parse({}, f"sqlite:///{path.absolute()}")
+            return BackendConfig.parse({}, make_file_uri(path.absolute()))
         return None
 
     config = await asyncio.to_thread(look)
@@ -416,7 +426,7 @@ async def run_sync(args: argparse.Namespace, console: Console) -> int:
     """Copy records between repositories."""
     from aredun.sync import sync_records
 
-    source = await find_repository(args, args.source)
+    source = apply_read_only(args, await find_repository(args, args.source))
     destination = await find_repository(args, args.destination)
     meter = _Meter("sync")
 
@@ -454,6 +464,8 @@ async def run_verify(args: argparse.Namespace, console: Console) -> int:
     """Check a repository, and mend what can be."""
     from aredun.verify import VerifyReport, verify_repository
 
+    if args.repair:
+        refuse_read_only(args)
     meter = _Meter("verify")
 
     def on_progress(report: VerifyReport) -> None:

@@ -93,6 +93,8 @@ class BackendConfig:
         sqlite's journal mode: "auto" (WAL for a file that aredun creates, else as found), "keep" or a mode.
     synchronous : str
         sqlite's `synchronous`: "auto" ("normal" with WAL, else sqlite's own default) or a mode.
+    read_only : bool
+        Refuse whatever would write; `mode=ro` in a sqlite URI says the same.
     echo : bool
         Log every statement (environment variable `REDUN_DB_ECHO`).
     """
@@ -123,6 +125,7 @@ class BackendConfig:
     abandoned_after: float = 600.0
     journal_mode: str = "auto"
     synchronous: str = "auto"
+    read_only: bool = False
     echo: bool = False
 
     @classmethod
@@ -192,7 +195,11 @@ class BackendConfig:
     def _with_db_uri(self, db_uri: str, environ: Mapping[str, str]) -> BackendConfig:
         username, password = environ.get(self.db_username_env), environ.get(self.db_password_env)
         url = parse_db_uri(db_uri, username=username, password=password)
-        return replace(self, db_uri=db_uri, db_aws_secret_name="", url=url)
+        waits = url.connect_args.get("timeout", self.busy_timeout) if url.is_file else self.busy_timeout
+        read_only = self.read_only or url.is_read_only
+        return replace(
+            self, db_uri=db_uri, db_aws_secret_name="", url=url, busy_timeout=waits, read_only=read_only
+        )
 
     @property
     def display_uri(self) -> str:
@@ -278,6 +285,7 @@ class _Options:
             "retry_deadline": self.seconds("retry_deadline", defaults.retry_deadline),
             "abandoned_after": self.seconds("abandoned_after", defaults.abandoned_after),
             "journal_mode": self.choice("journal_mode", defaults.journal_mode, JOURNAL_MODES),
+            "read_only": self.flag("read_only", defaults.read_only),
             "synchronous": self.choice("synchronous", defaults.synchronous, SYNCHRONOUS_MODES),
         }
 

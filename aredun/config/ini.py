@@ -12,6 +12,7 @@ from typing import Any
 import fsspec
 
 from aredun.config.backend import DEFAULT_CONFIG_DIR, BackendConfig
+from aredun.config.uri import quote_path
 from aredun.errors import UsageError
 
 CONFIG_DIR_ENV = "REDUN_CONFIG"
@@ -222,12 +223,17 @@ def load_config(config_dir: str | os.PathLike[str] | None = None, *, required: b
     UsageError
         If the file is required and missing, or cannot be read or parsed.
     """
-    folder = get_config_dir(config_dir).removesuffix(INI_FILE).rstrip("/") or "."
+    folder = get_config_dir(config_dir)
+    if os.path.basename(folder) == INI_FILE:
+        folder = os.path.dirname(folder)
+    folder = folder.rstrip("/") or ("/" if folder else ".")
     if "://" not in folder:
         folder = os.path.normpath(os.path.join(os.getcwd(), folder))
     ini = RedunIni(folder, _CaseSensitiveParser(interpolation=_EnvironmentInterpolation()))
     try:
-        with fsspec.open(ini.path, "r", encoding="utf-8") as file:
+        # To fsspec some characters of a path are not what they are to the shell.
+        opener = fsspec.open if "://" in folder else open
+        with opener(ini.path, "r", encoding="utf-8") as file:
             ini.parser.read_string(file.read(), ini.path)
     except FileNotFoundError:
         if required:
@@ -278,11 +284,32 @@ def absolute_db_uri(db_uri: str, config_dir: str) -> str:
     -------
     str
     """
-    relative = re.match(r"^(sqlite(?:\+\w+)?):///(?!/)(.+)$", db_uri)
-    if not relative or relative[2].startswith((":memory:", "file:")):
+    relative = re.fullmatch(r"(sqlite(?:\+\w+)?):///(?!/)(.+)", db_uri, re.DOTALL)
+    if not relative or relative[2].partition("?")[0] == ":memory:" or relative[2].startswith("file:"):
         return db_uri
     scheme, path = relative.groups()
-    return f"{scheme}:///{os.path.normpath(os.path.join(os.getcwd(), config_dir))}/{path}"
+    return f"{scheme}:///{quote_path(os.path.normpath(os.path.join(os.getcwd(), config_dir)))}/{path}"
+
+
+def quote_config_dir(db_uri: str, config_dir: str) -> str:
+    """
+    Quote the folder in a URI that redun has made absolute: redun joins the path as it is to the URI's.
+
+    Parameters
+    ----------
+    db_uri : str
+        Any URI, as it is in the `[backend]` section of redun's `Config`.
+    config_dir : str
+        The folder of the `redun.ini`, which may be relative.
+
+    Returns
+    -------
+    str
+        A URI of a file in that folder, with all characters of its path; any other URI as it is.
+    """
+    folder = os.path.normpath(os.path.join(os.getcwd(), config_dir))
+    joined = re.match(rf"(sqlite(?:\+\w+)?:///){re.escape(folder)}/", db_uri)
+    return f"{joined[1]}{quote_path(folder)}/{db_uri[joined.end() :]}" if joined else db_uri
 
 
 def _one_line(error: Exception) -> str:

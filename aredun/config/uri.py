@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote, urlencode
+from urllib.parse import parse_qs, quote, unquote, urlencode
 
 from aredun.errors import RedunDatabaseError, UsageError
 
@@ -23,6 +24,18 @@ DRIVERS = {
     "postgresql+psycopg": "postgresql+asyncpg",
 }
 _RIGHT_URI = "give sqlite:///relative/path.db, sqlite:////absolute/path.db or postgresql://host/database"
+_RIGHT_FILE_OPTIONS = "give mode=ro or timeout=SECONDS, and write a question mark in a file's name as %3F"
+# sqlite's own options of a file, and what SQLAlchemy reads for redun that does not change what is read.
+_FILE_OPTIONS = {
+    "mode": {"ro", "rw", "rwc", "memory"},
+    "immutable": {"0", "1"},
+    "nolock": {"0", "1"},
+    "psow": {"0", "1"},
+    "cache": {"shared", "private"},
+}
+_IGNORED_FILE_OPTIONS = {"uri", "check_same_thread", "cached_statements"}
+# What a URI cannot hold as it is; bytes that are no UTF-8 are half characters in Python.
+_QUOTED = re.compile("[%?\x00-\x1f\x7f\udc80-\udcff]")
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 # SQLAlchemy itself understands these two in the query of a PostgreSQL URL (unix sockets, several hosts).
@@ -104,12 +117,17 @@ class DatabaseUrl:
         """True if the database lives in memory and goes with its connection."""
         if not self.is_file:
             return False
-        return not self.database or ":memory:" in self.database or self.query.get("mode") == "memory"
+        return self.database in (None, ":memory:") or self.query.get("mode") == "memory"
+
+    @property
+    def is_read_only(self) -> bool:
+        """True if the URI says that the file is only to be read."""
+        return self.is_file and (self.query.get("mode") == "ro" or self.query.get("immutable") == "1")
 
     @property
     def file_path(self) -> Path | None:
-        """The file of the database; None for a server, for a database in memory, and for a `file:` URI."""
-        if not self.is_file or self.is_memory or not self.database or self.database.startswith("file:"):
+        """The file of the database; None for a server, and for a database in memory."""
+        if not self.is_file or self.is_memory or not self.database:
             return None
         return Path(self.database)
 
@@ -153,8 +171,18 @@ def parse_db_uri(db_uri: str, *, username: str | None = None, password: str | No
     if given.is_file:
         if given.host or given.username:
             raise UsageError(f"{mask_db_uri(db_uri)!r} names a host, which a file has not: {_RIGHT_URI}")
-        return given
+        return _with_file_options(given, db_uri)
     return _with_server_options(given, username, password)
+
+
+def quote_path(path: str | os.PathLike[str]) -> str:
+    """Quote a path for a database URI; what needs no quoting stays readable."""
+    return _QUOTED.sub(lambda found: quote(os.fsencode(found[0]), safe=""), os.fspath(path))
+
+
+def make_file_uri(path: str | os.PathLike[str]) -> str:
+    """Return the URI of a sqlite file, whatever characters its path has."""
+    return f"sqlite:///{quote_path(path)}"
 
 
 def mask_db_uri(db_uri: str) -> str:
@@ -184,7 +212,7 @@ def _split(db_uri: str) -> DatabaseUrl:
         unquote(password) or None,
         host.strip("[]") or None,
         int(port) if port else None,
-        unquote(database) or None,
+        unquote(database, errors="surrogateescape") or None,
         _parse_query(query),
     )
 
@@ -195,6 +223,27 @@ def _parse_query(query: str) -> dict[str, str | tuple[str, ...]]:
         name: values[0] if len(values) == 1 else tuple(values)
         for name, values in parse_qs(query, keep_blank_values=True).items()
     }
+
+
+def _with_file_options(url: DatabaseUrl, db_uri: str) -> DatabaseUrl:
+    """Turn a `file:` URI into its path, and check the options: one that is dropped would go unnoticed."""
+    database = url.database
+    if database is not None and database.startswith("file:"):
+        path = re.sub(r"^//(localhost)?(?=/)", "", database.removeprefix("file:"))
+        database = unquote(path, errors="surrogateescape")
+    query: dict[str, str | tuple[str, ...]] = {}
+    connect_args: dict[str, Any] = {}
+    for name in url.query:
+        value = _last(url.query, name)
+        if name == "timeout":
+            connect_args[name] = _number(name, value)
+        elif name == "vfs" or value in _FILE_OPTIONS.get(name, ()):
+            query[name] = value
+        elif name not in _IGNORED_FILE_OPTIONS:
+            raise UsageError(f"option {name}={value!r} of {db_uri!r} is not known: {_RIGHT_FILE_OPTIONS}")
+    if "?" in db_uri and not url.query:
+        raise UsageError(f"{db_uri!r} has no options after its question mark: {_RIGHT_FILE_OPTIONS}")
+    return replace(url, database=database, query=query, connect_args=connect_args)
 
 
 def _with_server_options(url: DatabaseUrl, username: str | None, password: str | None) -> DatabaseUrl:

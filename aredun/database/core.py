@@ -114,6 +114,8 @@ class Database:
             self._count(self._lane.engine)
         else:
             self.engine = postgresql.create_engine(config)
+            if config.read_only:
+                self.engine = self.engine.execution_options(postgresql_readonly=True)
             # A single statement needs no transaction around it: one round trip instead of three.
             self._read_engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
             self._lane = PostgresLane(self.engine, self.counts, backend)
@@ -165,9 +167,14 @@ class Database:
         identities = [await each.fetch(postgresql.IDENTITY, {}) for each in (self, other)]
         return identities[0] == identities[1]
 
+    def require_same_file(self) -> None:
+        """Raise `DatabaseMovedError` if another file, or none, is where the open one was."""
+        if self._file is not None:
+            self._file.require_same()
+
     def create_folder(self) -> None:
         """Create the folder that the file of the database is to be in (blocks: call it in a thread)."""
-        if self._file is not None and self._file.path is not None:
+        if self._file is not None:
             self._file.path.parent.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -186,6 +193,22 @@ class Database:
                 self._loop = loop
             elif loop is not self._loop:
                 raise RedunDatabaseError("the backend belongs to another event loop: open one for each loop")
+
+    def _require_writable(self) -> None:
+        self._require_open()
+        if self.config.read_only:
+            raise RedunDatabaseError(f"{self.config.display_uri} is open read-only: nothing can be written")
+
+    async def is_read_only(self) -> bool:
+        """Tell whether nothing can be written, by the settings or for want of permission."""
+        if self._file is None or self.config.read_only:
+            return self.config.read_only
+        return await asyncio.to_thread(self._file.find_reading_options) is not None
+
+    def get_reading_uri(self) -> str | None:
+        """Return sqlite's own URI of a file that can only be read, None for anything else (blocks)."""
+        reading = self._file.find_reading_options() if self._file is not None else None
+        return self._file.get_uri(reading) if self._file is not None and reading is not None else None
 
     def _require_not_closed(self) -> None:
         if self._closed:
@@ -299,7 +322,7 @@ class Database:
         RedunDatabaseError
             The database cannot be reached, or refused.
         """
-        self._require_open()
+        self._require_writable()
         if apart and self._file is None and not self.writer.in_batch:
             return await self._write_apart(operation)
         result: T = await self.writer.write(Unit(operation=operation))
@@ -325,11 +348,11 @@ class Database:
 
     async def migrate(self, operation: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run an operation on a connection of its own, for it to begin and commit transactions on."""
-        self._require_open()
+        self._require_writable()
         engine = self.engine
         if self._file is not None:
             # Not the queue's connection, which may be in the middle of something else.
-            engine = self._file.create_writer(partial(self._file.connect, None))
+            engine = self._file.create_writer(partial(self._file.connect, None, create=True))
         try:
             async with engine.connect() as connection:
                 return await operation(connection)
@@ -346,13 +369,13 @@ class Database:
 
     async def write_unit(self, unit: Unit) -> Any:
         """Write rows; when this returns they are durable, all of them (inside a batch: at its end)."""
-        self._require_open()
+        self._require_writable()
         return await self.writer.write(unit)
 
     @asynccontextmanager
     async def batch(self) -> AsyncIterator[Batch | InnerBatch]:
         """Collect what is written inside the block into one transaction."""
-        self._require_open()
+        self._require_writable()
         async with self.writer.batch() as batch:
             yield batch
 

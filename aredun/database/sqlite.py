@@ -8,10 +8,11 @@ import shutil
 import sqlite3
 import tempfile
 import weakref
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import aiosqlite
 from sqlalchemy import event
@@ -19,9 +20,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
 
 from aredun.database.turns import working_threads
+from aredun.errors import DatabaseMovedError, RedunDatabaseError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -40,7 +42,15 @@ CHECKPOINT_PAGES = 16_000
 
 
 class HopConnection(aiosqlite.Connection):
-    """An aiosqlite connection that runs any function on the driver's connection in one hop to its thread."""
+    """An aiosqlite connection that runs any function on the driver's connection in one hop to its thread.
+
+    Attributes
+    ----------
+    file : SqliteFile
+        What it is a connection to.
+    """
+
+    file: SqliteFile
 
     @property
     def is_open(self) -> bool:
@@ -48,9 +58,24 @@ class HopConnection(aiosqlite.Connection):
         return self._running and self._connection is not None
 
     async def hop(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `function(connection)` in the driver's thread and return what it returns."""
+        """Run `function(connection)` in the driver's thread and return what it returns.
+
+        Raises
+        ------
+        DatabaseMovedError
+            The file is no longer where it was: what is written would go nowhere.
+        """
         with working_threads:
-            return cast("T", await self._execute(function, self._conn))  # type: ignore[no-untyped-call]  # aiosqlite's
+            return cast("T", await self._execute(self._run, function, self._conn))  # type: ignore[no-untyped-call]  # aiosqlite's
+
+    def _run(self, function: Callable[[sqlite3.Connection], T], raw: sqlite3.Connection) -> T:
+        self.file.require_same(raw)
+        before = raw.in_transaction, raw.total_changes
+        result = function(raw)
+        if self.file.is_immutable or (raw.in_transaction, raw.total_changes) != before:
+            # What was committed to a file that went away meanwhile is not kept.
+            self.file.require_same(raw)
+        return result
 
     def cursor(self) -> HopCursor:  # type: ignore[override]  # aiosqlite's hops to make one
         """Return a cursor whose `execute` also fetches: one hop instead of four."""
@@ -59,12 +84,18 @@ class HopConnection(aiosqlite.Connection):
     async def commit(self) -> None:
         """Commit; no hop where nothing has begun."""
         if self._conn.in_transaction:
-            await super().commit()
+            await self.hop(lambda raw: raw.commit())
 
     async def rollback(self) -> None:
         """Roll back; no hop where nothing has begun."""
         if self._conn.in_transaction:
             await super().rollback()
+
+    async def close(self) -> None:
+        """Close, leaving no log beside a file that has come into the place of this one."""
+        if self.is_open:
+            await self._execute(self.file.leave, self._conn)  # type: ignore[no-untyped-call]  # aiosqlite's
+        await super().close()
 
 
 class HopCursor:
@@ -140,31 +171,123 @@ class SqliteFile:
         assert config.url is not None
         self._config = config
         self._memory = config.url.is_memory
-        self._uri = None
+        # What tells the file that the first connection was opened to from any other.
+        self._identity: tuple[int, ...] | None = None
+        # Whether sqlite was told that nobody writes, because it could not take part in the locking.
+        self.is_immutable = config.url.query.get("immutable") == "1"
+        self._options = {} if self._memory else dict(config.url.query)
+        self._mode = self._options.pop("mode", None)
         if self._memory:
             folder = _memory_folder()
             self._finalizer = weakref.finalize(self, _remove_folder, folder, os.getpid())
-            self.path: Path | None = Path(folder) / "redun.db"
+            self.path = Path(folder) / "redun.db"
         else:
-            self.path = config.url.file_path
-            if self.path is None:
-                options = {name: value for name, value in config.url.query.items() if name != "uri"}
-                self._uri = f"{config.url.database}?{urlencode(options, doseq=True)}"
-            else:
-                # The program may change its folder before another connection is opened.
-                self.path = self.path.absolute()
+            # The program may change its folder before another connection is opened.
+            self.path = Path(config.url.database or "").absolute()
 
     @property
     def exists(self) -> bool:
-        """Whether there is a file with something in it (a `file:` URI is taken to name one)."""
-        return self.path is None or (self.path.exists() and self.path.stat().st_size > 0)
+        """Whether there is a file with something in it."""
+        return self._identity is not None or (self.path.exists() and self.path.stat().st_size > 0)
+
+    def require_same(self, raw: sqlite3.Connection | None = None) -> None:
+        """Check that the path still leads to the file that was opened (blocks for a microsecond).
+
+        Parameters
+        ----------
+        raw : sqlite3.Connection, optional
+            A connection to that file, whose log is put away if it is another one by now.
+
+        Raises
+        ------
+        DatabaseMovedError
+            It was replaced or removed.
+        """
+        if self._identity is None:
+            return
+        found = self._identify()
+        if found == self._identity:
+            return
+        if raw is not None:
+            self._put_log_away(raw)
+        what = "removed" if found is None else "replaced by another one"
+        if found is not None and found[:2] == self._identity[:2]:
+            raise DatabaseMovedError(
+                f"somebody has written to {self.path}, which is read without permission to take part:"
+                " close what uses it and open it again"
+            )
+        raise DatabaseMovedError(
+            f"the file {self.path} was {what} while it was open: put the first one back,"
+            " or close what uses it and open it again"
+        )
+
+    def _identify(self) -> tuple[int, ...] | None:
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        if not self.is_immutable:
+            return status.st_dev, status.st_ino
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, self._measure_log()
+
+    def _measure_log(self) -> int:
+        """Return how many bytes lie in logs beside the file, of either kind."""
+        logs = (Path(f"{self.path}-{kind}") for kind in ("wal", "journal"))
+        return sum(log.stat().st_size for log in logs if log.exists())
+
+    def find_reading_options(self) -> dict[str, str] | None:
+        """Return how a file is opened that can only be read, as options of its URI; None for any other.
+
+        Blocks: it opens the file.
+
+        Raises
+        ------
+        RedunDatabaseError
+            The file cannot be read without writing.
+        """
+        folder = self.path.parent
+        if not self._config.read_only and (not self.path.exists() or _may_write(self.path, folder)):
+            return None
+        options = {"mode": "ro"}
+        if self.is_immutable:
+            return {**options, "immutable": "1"}
+        try:
+            with closing(self._connect(None, options)) as raw:
+                raw.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.OperationalError as error:
+            # With WAL sqlite wants to make two files in the folder, to read as to write.
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                raise
+            if self._measure_log():
+                raise RedunDatabaseError(
+                    f"{self.path} cannot be read without permission to write in {folder}: commits in the log"
+                    " beside it are not in the file yet; run 'aredun db info' where it may write, once nobody"
+                    " uses the file, or copy the file and its log elsewhere"
+                ) from error
+            self.is_immutable, self._identity = True, None
+            options["immutable"] = "1"
+        return options
+
+    def leave(self, raw: sqlite3.Connection) -> None:
+        """Do what has to be done before a connection is closed (in the driver's thread)."""
+        with suppress(DatabaseMovedError):
+            self.require_same(raw)
+
+    def _put_log_away(self, raw: sqlite3.Connection) -> None:
+        # The log lies beside the path. Whoever opened the file that is there now would have the old pages
+        # written over it; so they go where they belong, into the file that was moved.
+        if not raw.in_transaction:
+            with suppress(sqlite3.Error):
+                raw.execute("PRAGMA busy_timeout=0")
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                raw.execute(f"PRAGMA busy_timeout={round(self._config.busy_timeout * 1000)}")
 
     def discard(self) -> None:
         """Delete what stands for `:memory:`; a file proper stays."""
         if self._memory:
             self._finalizer()
 
-    async def connect(self, isolation_level: str | None) -> HopConnection:
+    async def connect(self, isolation_level: str | None, *, create: bool = False) -> HopConnection:
         """Open a connection in a thread of its own.
 
         Parameters
@@ -172,8 +295,11 @@ class SqliteFile:
         isolation_level : str | None
             `None` leaves transactions to explicit BEGINs; "IMMEDIATE" begins one before the first change
             only, so that a reader holds none.
+        create : bool
+            Make the file if it is missing; without it that is an error.
         """
-        connection = HopConnection(partial(self._open, isolation_level), iter_chunk_size=64)
+        connection = HopConnection(partial(self._open, isolation_level, create), iter_chunk_size=64)
+        connection.file = self
         # A program that forgets to close the backend must still be able to exit.
         connection._thread.daemon = True
         try:
@@ -185,31 +311,49 @@ class SqliteFile:
             raise
         return connection
 
-    def _open(self, isolation_level: str | None) -> sqlite3.Connection:
+    def _open(self, isolation_level: str | None, create: bool) -> sqlite3.Connection:
+        # Not after: to open it is to have an old log written over another file.
+        self.require_same()
         created = not self.exists
-        raw = sqlite3.connect(
-            self._uri or str(self.path),
-            uri=self._uri is not None,
-            timeout=self._config.busy_timeout,
-            isolation_level=isolation_level,  # type: ignore[arg-type]  # a literal that the callers guarantee
-            check_same_thread=False,
-            cached_statements=CACHED_STATEMENTS,
-        )
+        if not create and not self.path.exists():
+            raise RedunDatabaseError(f"there is no database at {self.path}: load(migrate=True) makes one")
+        reading = self.find_reading_options()
+        if reading is not None and isolation_level is None:
+            raise RedunDatabaseError(
+                f"{self.path} cannot be written to: there is no permission to write to it and its folder"
+            )
+        raw = self._connect(isolation_level, reading or {"mode": self._mode or ("rwc" if create else "rw")})
         try:
-            self._configure(raw, isolation_level, created)
+            self._configure(raw, isolation_level)
+            if reading is None:
+                self._set_journal(raw, created)
+            self._identity = self._identity or self._identify()
         except BaseException:
             raw.close()
             raise
         return raw
 
-    def _configure(self, raw: sqlite3.Connection, isolation_level: str | None, created: bool) -> None:
+    def get_uri(self, options: Mapping[str, str]) -> str:
+        """Return sqlite's own URI of the file, which is not that of a database URL."""
+        return f"file://{quote(os.fsencode(self.path))}?{urlencode({**self._options, **options})}"
+
+    def _connect(self, isolation_level: str | None, options: Mapping[str, str]) -> sqlite3.Connection:
+        return sqlite3.connect(
+            self.get_uri(options),
+            uri=True,
+            timeout=self._config.busy_timeout,
+            isolation_level=isolation_level,  # type: ignore[arg-type]  # a literal that the callers guarantee
+            check_same_thread=False,
+            cached_statements=CACHED_STATEMENTS,
+        )
+
+    def _configure(self, raw: sqlite3.Connection, isolation_level: str | None) -> None:
         raw.execute("PRAGMA foreign_keys=ON")
         # Hash keys scatter over all pages: the more of them stay in memory, and the more commits a checkpoint
         # takes together, the less is written.
         cache = CACHE_KIBIBYTES if isolation_level is None else READER_CACHE_KIBIBYTES
         raw.execute(f"PRAGMA cache_size=-{cache}")
         raw.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
-        self._set_journal(raw, created)
 
     def _set_journal(self, raw: sqlite3.Connection, created: bool) -> None:
         wanted = self._config.journal_mode
@@ -250,6 +394,11 @@ class SqliteFile:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
         return engine
+
+
+def _may_write(*paths: Path) -> bool:
+    effective = os.access in os.supports_effective_ids
+    return all(os.access(path, os.W_OK, effective_ids=effective) for path in paths)
 
 
 def _remove_folder(folder: str, pid: int) -> None:

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from aredun.database.retry import is_outage
-from aredun.errors import AredunError, RedunDatabaseError, UsageError
+from aredun.errors import AredunError, DatabaseMovedError, RedunDatabaseError, UsageError
 from aredun.server.schemas import cut_text
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _CODES = {
 }
 INTERNAL = "something went wrong on the server; its log says what"
 UNAVAILABLE = "the database does not answer: try again soon"
+MOVED = "the file of the database was replaced, removed or rewritten: the server has to be started again"
 # In seconds; a server that restarts takes longer, but clients need not all come at its end.
 _RETRY_AFTER = "2"
 
@@ -85,6 +86,8 @@ def get_problem(error: Exception) -> tuple[int, str, str]:
         return 409, "ambiguous", str(error)
     if is_unreachable(error):
         return 503, "unavailable", UNAVAILABLE
+    if isinstance(error, DatabaseMovedError):
+        return 503, "unavailable", MOVED
     if isinstance(error, AredunError) and not isinstance(error, RedunDatabaseError):
         return 400, "bad_request", str(error)
     return 500, "internal", INTERNAL

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from aredun.database.retry import hurry
 from aredun.database.watch import is_announced, open_watch
+from aredun.errors import DatabaseMovedError
 from aredun.server.answers import dump, is_unreachable
 from aredun.server.change_poll import ChangePoll
 
@@ -60,6 +61,7 @@ class Subscription:
         self._max_backlog = max_backlog
         self._changes: deque[Change] = deque()
         self._arrived = asyncio.Event()
+        self._failure: Exception | None = None
         self.lost = False
 
     def put(self, change: Change) -> None:
@@ -73,9 +75,16 @@ class Subscription:
             self._changes.append(change)
         self._arrived.set()
 
+    def fail(self, error: Exception) -> None:
+        """Let the subscriber have an error: there will be no more changes."""
+        self._failure = error
+        self._arrived.set()
+
     async def take(self, most: int) -> list[Change]:
         """Wait for changes and return the next of them; none if some were lost."""
         while not self._changes and not self.lost:
+            if self._failure is not None:
+                raise self._failure
             self._arrived.clear()
             await self._arrived.wait()
         return [self._changes.popleft() for _ in range(min(most, len(self._changes)))]
@@ -200,6 +209,14 @@ class ChangeFeed:
                         if await watch.wait(interval):
                             await self._look(poll)
                         is_told = False
+            except DatabaseMovedError as error:
+                # Another file is another repository: what was told of this one does not go on there.
+                logger.warning("cannot look for changes any more: %s", error)
+                for subscription in self._subscriptions:
+                    subscription.fail(error)
+                if self._poll is poll:
+                    self._task = self._poll = None
+                return
             except Exception as error:
                 # A database that is away comes back; until then there is nothing to tell.
                 if not is_told:
