@@ -12,7 +12,7 @@ from aredun.database.turns import iter_parts, run_in_turns, take_turn
 from aredun.errors import InvalidRecordError, RedunDatabaseError
 from aredun.record_checks import find_alteration
 from aredun.record_fields import KEYS, ParsedRecord, shorten
-from aredun.records.read import iter_batches
+from aredun.records.read import iter_batches, read_stored
 from aredun.records.spool import Spool
 from aredun.records.transaction import draft, write_draft
 from aredun.records.window import Window, parse_items
@@ -118,6 +118,27 @@ def join_errors(errors: Sequence[InvalidRecordError]) -> InvalidRecordError:
     error = InvalidRecordError(f"{len(errors)} {noun} refused: {shown}{more}")
     error.refused = list(errors)  # type: ignore[attr-defined]  # for those who want them one by one
     return error
+
+
+async def find_lost(
+    items: Iterable[ParsedRecord], database: Database, value_store: ValueStore | None
+) -> dict[str, str]:
+    """Return which of some values that come without bytes are nowhere here, and why, by hash."""
+    values = {item.id: item.row for item in items}
+    lost = {}
+    for value_hash in values.keys() - await find_existing(database, "value", "value_hash", values.keys()):
+        _, problem = await read_stored(value_store, *values[value_hash][:3])
+        if problem:
+            lost[value_hash] = problem
+    return lost
+
+
+def describe_lost(value_hash: str, reason: str) -> InvalidRecordError:
+    """Return the error of a value that comes without bytes which are nowhere here."""
+    return InvalidRecordError(
+        f"Value {value_hash} comes without its bytes, and here {reason}: they are in the value store of the"
+        " repository that it was exported from (export it with aredun)"
+    )
 
 
 _Ids = dict[str, set[str]]
@@ -331,23 +352,13 @@ class RecordWriter:
 
     async def _refuse_empty(self, items: list[ParsedRecord], empty: set[str]) -> list[ParsedRecord]:
         """Refuse values without bytes that are neither in the database nor in the value store."""
-        found = await find_existing(self._database, "value", "value_hash", empty)
-        if self._store is not None:
-            for value_hash in empty - found:
-                if await self._store.has(value_hash):
-                    found.add(value_hash)
-        lost = empty - found
+        lost = await find_lost([item for item in items if item.id in empty], self._database, self._store)
         if not lost:
             return items
-        for value_hash in sorted(lost):
-            self._refuse(
-                InvalidRecordError(
-                    f"Value {value_hash} comes without its bytes: they are in the value store of the"
-                    " repository that it was exported from (export it with aredun)"
-                )
-            )
+        for value_hash, reason in sorted(lost.items()):
+            self._refuse(describe_lost(value_hash, reason))
         kept = [item for item in items if item.id not in lost]
-        ready, waiting = await _split(kept, {"Value": lost, "Task": lost})
+        ready, waiting = await _split(kept, {"Value": {*lost}, "Task": {*lost}})
         self._refuse_waiting(waiting)
         return ready
 

@@ -23,7 +23,7 @@ from aredun.models import Job
 from aredun.record_checks import Verdict, check_record
 from aredun.record_fields import shorten
 from aredun.records.keys import pack, pack_all, unpack_all
-from aredun.records.read import RECORDS_AT_ONCE
+from aredun.records.read import NOT_STORED, RECORDS_AT_ONCE
 from aredun.records.transaction import draft, write_draft
 from aredun.records.window import Window
 from aredun.records.write import LARGE_DATA
@@ -31,7 +31,7 @@ from aredun.sync.pace import Writes
 from aredun.sync.report import SyncReport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -149,7 +149,13 @@ class Copier:
         return missing
 
     async def count(self, missing: Missing) -> Missing:
-        """Count what copying would write, and write nothing."""
+        """Count what copying would write, and write nothing; values without their bytes are refused."""
+        for part in self._cut(missing.records["Value"]):
+            lost = await self.source.find_lost(unpack_all(part))
+            for value_hash in lost:
+                self._refuse_id("Value", value_hash, _describe_loss(self.source.lost[value_hash]))
+            kept = set(pack_all(lost))
+            missing.records["Value"] = [key for key in missing.records["Value"] if key not in kept]
         for kind, keys in missing.records.items():
             self._report.count(kind, len(keys))
             self._step(len(keys))
@@ -300,10 +306,10 @@ class Copier:
         for part in iter_parts(items, RECORDS_AT_ONCE):
             if sum(item.size for item in part) > LARGE_DATA:
                 # Hashing many bytes leaves the interpreter's lock alone.
-                right, errors, unverified = await asyncio.to_thread(_verify_items, part)
+                right, errors, unverified = await asyncio.to_thread(_verify_items, part, self.source.lost)
             else:
                 await take_turn()
-                right, errors, unverified = _verify_items(part)
+                right, errors, unverified = _verify_items(part, self.source.lost)
             good += right
             self._report.unverified += unverified
             for item, error in errors:
@@ -468,8 +474,12 @@ class Copier:
         return set(refused)
 
 
+def _describe_loss(reason: str) -> str:
+    return f"has lost its bytes at the source: {reason}"
+
+
 def _verify_items(
-    items: Sequence[ParsedRecord],
+    items: Sequence[ParsedRecord], lost: Mapping[str, str]
 ) -> tuple[list[ParsedRecord], list[tuple[ParsedRecord, InvalidRecordError]], int]:
     """Check hashes; return the good records, those to refuse and why, and how many cannot be checked."""
     good = []
@@ -477,7 +487,8 @@ def _verify_items(
     unverified = 0
     for item in items:
         if item.kind == "Value" and not item.size:
-            errors.append((item, InvalidRecordError(f"Value {item.id} has lost its bytes at the source")))
+            reason = _describe_loss(lost.get(item.id, NOT_STORED))
+            errors.append((item, InvalidRecordError(f"Value {item.id} {reason}")))
             continue
         try:
             verdict = check_record(item)
