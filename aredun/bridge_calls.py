@@ -79,8 +79,8 @@ class BridgeCalls(ABC):
             self._settle()
             yield core.recorder
 
-    def _put(self, unit: Unit, *subjects: Hashable, is_complete: bool = True) -> None:
-        self._open_core.queue.put(unit, subjects, is_complete=is_complete)
+    def _put(self, unit: Unit, *subjects: Hashable, is_complete: bool = True, is_spare: bool = False) -> None:
+        self._open_core.queue.put(unit, subjects, is_complete=is_complete, is_spare=is_spare)
 
     # Calls and jobs
 
