@@ -374,12 +374,20 @@ class RecordWriter:
 
     async def _write(self, items: Sequence[ParsedRecord], made: Draft) -> None:
         """Write records in one transaction; if it fails, find those at fault and write the others."""
+        if self._lost and (orphans := self._find_orphans(items)):
+            self._refuse_waiting(orphans)
+            self._lose(orphans)
+            items = [item for item in items if item not in orphans]
+            made = await draft(items, self._store, self._min_size)
         try:
-            new = await write_draft(self._database, made)
+            new = (await write_draft(self._database, made)).total()
         except (RedunDatabaseError, ValueError, OverflowError) as error:
             if not is_refusal(error):
                 raise
             groups = cut(items, 1)
+            if len(groups) == 1 and len({item.kind == "Tag" for item in items}) > 1:
+                # What owns tags goes in without those at fault; without it they are refused, too.
+                groups = [[item for item in items if (item.kind == "Tag") is kind] for kind in (False, True)]
             if len(groups) == 1:
                 self._lose(items)
                 for item in items:
@@ -398,6 +406,11 @@ class RecordWriter:
         self.new += new
         if self._tell is not None:
             self._tell(len(items), new)
+
+    def _find_orphans(self, items: Sequence[ParsedRecord]) -> list[ParsedRecord]:
+        """Return the tags whose owner was refused, or a tag that they replace: no foreign key tells."""
+        lost = {(kind, record_id) for kind, ids in self._lost.items() for record_id in ids}
+        return [item for item in items if item.kind == "Tag" and not lost.isdisjoint(item.needs)]
 
 
 @dataclass(slots=True)
@@ -442,14 +455,19 @@ def _is_large(record: Any) -> bool:
 
 
 def cut(items: Sequence[ParsedRecord], size: int) -> list[Sequence[ParsedRecord]]:
-    """Cut arranged records into transactions, an execution never apart from its jobs."""
+    """Cut arranged records into transactions: an execution with its jobs, what is tagged with its tags."""
     chunks = []
     start = 0
     execution_id = None
+    has_owner = False
     for position, item in enumerate(items):
         if item.kind == "Execution":
             execution_id = item.id
         elif item.kind == "Job" and item.row[7] == execution_id:
+            continue
+        if item.kind != "Tag":
+            has_owner = True
+        elif has_owner:
             continue
         if position - start >= size:
             chunks.append(items[start:position])
