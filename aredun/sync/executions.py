@@ -64,7 +64,7 @@ class Copier(RecordCopier):
                 provided = {(kind, each) for each in ids for kind in ("Job", "Execution")}
                 items = await self._tags.read(pack_all(ids), provided)
                 rows = collect_rows(items)
-                sorted_rows = {table: sorted(rows[table]) for table in ("tag", "tag_edit") if table in rows}
+                sorted_rows = {table: sorted(cells) for table, cells in rows.items()}
                 new_tags += (await insert_rows(session, sorted_rows, all_new=all_new)).get("tag", 0)
                 tags.extend(item.id for item in items)
             counts = []
