@@ -372,8 +372,10 @@ class RecordCopier:
             return
         tags: list[ParsedRecord] = []
         if with_tags and kind != "Tag":
-            provided = {need for item in items for need in item.provides()}
-            tags = await self._tags.read(pack_all([item.id for item in items]), provided)
+            owners = self._tags.find_owners(pack_all([item.id for item in items]))
+            if owners:
+                provided = {need for item in items for need in item.provides()}
+                tags = await self._tags.read(owners, provided)
         try:
             new = await self._destination.write([*tags, *items], evaluations)
         except (RedunDatabaseError, ValueError, OverflowError) as error:
