@@ -29,7 +29,11 @@ class RecordsMixin:
         raise AttributeError("database")
 
     def get_records(
-        self, ids: Iterable[str] | AsyncIterable[str], sorted: bool = True
+        self,
+        ids: Iterable[str] | AsyncIterable[str],
+        sorted: bool = True,
+        *,
+        on_incomplete: Callable[[InvalidRecordError], None] | None = None,
     ) -> AsyncIterator[Record]:
         """Yield the records of the given ids; unknown ids are passed over (mirrors redun's method).
 
@@ -39,14 +43,24 @@ class RecordsMixin:
             Record ids, of any kinds; they are read as they are needed.
         sorted : bool
             Keep the order of the ids. Otherwise the records of each batch come kind by kind.
+        on_incomplete : callable, optional
+            Is given the error of every value that is left out because its bytes are missing.
 
         Yields
         ------
         dict
             One record at a time; no connection is held meanwhile. The bytes of values come from the value
-            store where they are in one; a value whose bytes are missing there has empty `data`.
+            store where they are in one.
+
+        Raises
+        ------
+        InvalidRecordError
+            Without `on_incomplete`, at the end, when values were left out: the value store that holds their
+            bytes is not configured, or holds them no more, or holds something else.
         """
-        return operations.get_records(self.database, ids, self.value_store, in_order=sorted)
+        return operations.get_records(
+            self.database, ids, self.value_store, in_order=sorted, on_incomplete=on_incomplete
+        )
 
     async def put_records(
         self,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from aredun import handles, tags
 from aredun.database import Unit
+from aredun.database.record_rows import is_refusal
+from aredun.database.refusals import describe_limit
+from aredun.errors import RedunDatabaseError, UsageError
+from aredun.record_fields import shorten
 from aredun.recording import make_tags
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from aredun.database import Database
     from aredun.multimap import MultiMap
@@ -89,17 +94,21 @@ class TagsMixin:
         Raises
         ------
         UsageError
-            If a tag, the entity type or a parent is malformed or missing.
+            If a tag, the entity type or a parent is malformed or missing, or the database does not take the
+            tags: PostgreSQL bounds the size of keys and values. Inside a batch its end raises that.
         """
         pairs, parent_hashes = list(tags), list(parents)
-        if not (update or new or parent_hashes):
-            results, unit = make_tags(entity_type, entity_id, pairs)
-            if results:
-                await self.database.write_unit(unit)
-            return results
-        return await self.database.write(
-            lambda session: _record_tags(session, entity_type, entity_id, pairs, parent_hashes, update, new)
-        )
+        with _naming(entity_id, pairs):
+            if not (update or new or parent_hashes):
+                results, unit = make_tags(entity_type, entity_id, pairs)
+                if results:
+                    await self.database.write_unit(unit)
+                return results
+            return await self.database.write(
+                lambda session: _record_tags(
+                    session, entity_type, entity_id, pairs, parent_hashes, update, new
+                )
+            )
 
     async def update_tags(
         self,
@@ -116,9 +125,10 @@ class TagsMixin:
             The new tags.
         """
         keys, pairs = list(old_keys), list(new_tags)
-        return await self.database.write(
-            lambda session: tags.update_tags(session, entity_type, entity_id, keys, pairs)
-        )
+        with _naming(entity_id, pairs):
+            return await self.database.write(
+                lambda session: tags.update_tags(session, entity_type, entity_id, keys, pairs)
+            )
 
     async def delete_tags(
         self, entity_id: str, tags: Iterable[tuple[str, Any]], keys: Iterable[str] = ()
@@ -145,6 +155,20 @@ class TagsMixin:
         """Get the current tags of entities, by id."""
         ids = list(entity_ids)
         return await self.database.read(lambda session: tags.get_tags(session, ids))
+
+
+@contextmanager
+def _naming(entity_id: str, pairs: Sequence[tuple[str, Any]]) -> Iterator[None]:
+    """Raise a `UsageError` with the name of the largest tag where the database refuses tags."""
+    try:
+        yield
+    except RedunDatabaseError as error:
+        if not is_refusal(error) or not pairs:
+            raise
+        key = max(pairs, key=lambda pair: len(repr(pair)))[0]
+        reason = describe_limit(error) or str(error)
+        name = f"tag {shorten(repr(key), 60)} of {shorten(repr(entity_id), 60)}"
+        raise UsageError(f"{name} cannot be recorded: {reason}") from error
 
 
 # The parameter `tags` of the reference hides the module of that name inside those methods.

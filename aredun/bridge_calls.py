@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aredun.errors import RedunDatabaseError
+from aredun.records.read import join_incomplete
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Hashable, Iterable, Iterator
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from aredun.backend import RedunBackendDb as AsyncBackend
     from aredun.bridge_core import BridgeCore
     from aredun.database import Unit
+    from aredun.errors import InvalidRecordError
     from aredun.recording import Recorder
 
     Record = dict[str, Any]
@@ -77,8 +79,8 @@ class BridgeCalls(ABC):
             self._settle()
             yield core.recorder
 
-    def _put(self, unit: Unit, *subjects: Hashable, is_complete: bool = True) -> None:
-        self._open_core.queue.put(unit, subjects, is_complete=is_complete)
+    def _put(self, unit: Unit, *subjects: Hashable, is_complete: bool = True, is_spare: bool = False) -> None:
+        self._open_core.queue.put(unit, subjects, is_complete=is_complete, is_spare=is_spare)
 
     # Calls and jobs
 
@@ -139,12 +141,19 @@ class BridgeCalls(ABC):
     # Records and walks
 
     def get_records(self, ids: Iterable[str], sorted: bool = True) -> Iterator[Record]:
-        """Yield the records of the given ids, in their order if `sorted`."""
+        """Yield the records of the given ids, in their order if `sorted`.
+
+        Values whose bytes are lost are left out, and named by a RedunDatabaseError at the end.
+        """
         # Taken here, not on the loop: they may come from another backend of this kind.
         wanted = list(ids)
         with self._written() as backend:
             pass
-        yield from self._iterate(backend.get_records(wanted, sorted=sorted))
+        lost: list[InvalidRecordError] = []
+        yield from self._iterate(backend.get_records(wanted, sorted=sorted, on_incomplete=lost.append))
+        if lost:
+            with self._redun_errors():
+                raise join_incomplete(lost)
 
     def has_records(self, record_ids: Iterable[str]) -> list[str]:
         """Return those of the ids that are in the database, in their order."""

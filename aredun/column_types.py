@@ -372,6 +372,32 @@ def transaction_lock(name: str) -> sa.Select[Any]:
     return sa.select(_TransactionLock(sa.bindparam(None, name, type_=_TEXT, unique=True)))
 
 
+class _TableLock(sa.Executable, sa.ClauseElement):
+    """Keeps others from writing to a table until the transaction's end; built by `lock_table`."""
+
+    inherit_cache = False
+
+    def __init__(self, table: sa.Table) -> None:
+        self.table = table
+
+
+@compiles(_TableLock, "postgresql")
+def _table_lock_postgresql(element: _TableLock, compiler: SQLCompiler, **kwargs: Any) -> str:
+    name = compiler.preparer.format_table(element.table)
+    return f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE"
+
+
+@compiles(_TableLock, "sqlite")
+def _table_lock_sqlite(element: _TableLock, compiler: SQLCompiler, **kwargs: Any) -> str:
+    # Whoever writes to sqlite is alone already: write transactions begin IMMEDIATE.
+    return "SELECT 1"
+
+
+def lock_table(table: sa.Table) -> sa.Executable:
+    """Return the statement that waits for all who write to a table, and keeps others from it meanwhile."""
+    return _TableLock(table)
+
+
 class _WildcardPattern(TypeDecorator[str]):
     """A pattern of literal text and `*`, bound as LIKE (PostgreSQL) or GLOB (sqlite) understands it."""
 

@@ -52,7 +52,8 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "execution": ("id", "args", "job_id"),
 }
 
-TAG_ENTITIES: Final = frozenset({"Execution", "Job", "CallNode", "Task", "Value", "Null"})
+_TAGGED: Final = frozenset({"Execution", "Job", "CallNode", "Task", "Value"})
+TAG_ENTITIES: Final = _TAGGED | {"Null"}
 
 
 Need = tuple[str, str]
@@ -107,14 +108,28 @@ class ParsedRecord:
         return self.kind == "Value" and "task" in self.parts[:1]
 
     @property
+    def owner(self) -> Need | None:
+        """What a tag hangs on; None for other records, and for the tags that mark deletions."""
+        if self.kind != "Tag" or self.row[1] not in _TAGGED:
+            return None
+        return self.row[1], self.row[2]
+
+    @property
     def needs(self) -> list[Need]:
-        """What must be in the database for its rows to go in: kinds and ids."""
+        """What must be in the database for its rows to go in, or goes in along with them: kinds and ids."""
+        owner = self.owner
         return [
+            *((owner,) if owner is not None else ()),
+            *self._iter_references(),
+        ]
+
+    def _iter_references(self) -> Iterator[Need]:
+        return (
             (kind, row[place])
             for table, row in self.iter_rows()
             for place, kind in REFERENCES.get(table, ())
             if row[place] is not None
-        ]
+        )
 
     def iter_rows(self) -> Iterator[tuple[str, Row]]:
         """Yield tables and rows, the record's own first."""

@@ -328,6 +328,11 @@ class Recorder:
     _executions: dict[str, _Pending] = field(default_factory=dict)
     _current_execution: str | None = None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether an execution has been recorded here."""
+        return self._current_execution is not None
+
     async def make_value(self, value: Any, data: bytes | None) -> tuple[str, Unit]:
         """Return a value's hash and the unit that records it."""
         rows = await self.values.prepare(value, data)

@@ -26,6 +26,7 @@ from aredun.bridge_core import BridgeCore, watch_engine
 from aredun.config import get_sync_uri, quote_config_dir
 from aredun.loop_thread import complete
 from aredun.recording import make_tags
+from aredun.tags import is_sound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -343,14 +344,20 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
         update: bool = False,
         new: bool = False,
     ) -> list[TagResult]:
-        """Record tags of an entity: queued, unless they supersede others."""
+        """Record tags of an entity: queued, unless they supersede others.
+
+        During a run a tag that cannot be recorded is named on the log, and the run goes on.
+        """
         pairs, parent_hashes = list(tags), list(parents)
         if not (update or new or parent_hashes):
-            with self._recording():
-                results, unit = make_tags(entity_type, entity_id, pairs)
-                if results:
-                    self._put(unit)
-                return results
+            with self._recording() as recorder:
+                groups = [pairs]
+                if recorder.is_running:
+                    groups = [[pair] for pair in pairs if is_sound(pair, self.logger)]
+                made = [make_tags(entity_type, entity_id, group) for group in groups if group]
+                for _, unit in made:
+                    self._put(unit, is_spare=recorder.is_running)
+                return [result for results, _ in made for result in results]
         with self._written() as backend:
             return self._run(
                 backend.record_tags(entity_type, entity_id, pairs, parent_hashes, update=update, new=new)

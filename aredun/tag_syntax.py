@@ -152,12 +152,12 @@ def check_tag_value(value: Any) -> Any:
         normalised = json.loads(json_dumps(value))
     except (TypeError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise UsageError(
-            f"tag value {_trim(repr(value), 80)} is not JSON ({reason}): give a JSON value"
-        ) from None
+        # NumPy's scalars have `item`, its arrays `tolist`.
+        hint = "its .tolist()" if hasattr(value, "tolist") else "a JSON value"
+        raise UsageError(f"tag value {_describe(value)} is not JSON ({reason}): give {hint}") from None
     # Both escapes are rare, so the whole value is seldom looked through.
     if ("\\u0000" in text or "\\ud" in text) and not _is_storable(normalised):
-        raise UsageError(f"tag value {_trim(repr(value), 80)} holds a NUL or half a character: leave it out")
+        raise UsageError(f"tag value {_describe(value)} holds a NUL or half a character: leave it out")
     return normalised
 
 
@@ -181,6 +181,15 @@ def _reads_back(word: str) -> bool:
         return isinstance(parse_tag_value(word), str)
     except UsageError:
         return False
+
+
+def _describe(value: Any) -> str:
+    """Return the beginning of a value's `repr`, or its type if it has none."""
+    try:
+        text = repr(value)
+    except Exception:
+        return f"of type {type(value).__name__}"
+    return _trim(" ".join(text.split()), 80)
 
 
 def _trim(text: str, max_length: int) -> str:

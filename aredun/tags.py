@@ -16,6 +16,7 @@ from aredun.multimap import MultiMap
 from aredun.tag_syntax import check_tag_value, is_storable_text
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Iterable
 
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -75,7 +76,7 @@ def build_tag_row(
         If the key, the value or the type is not a tag's.
     """
     entity = _Entity(parse_tag_entity(entity_type), entity_id)
-    (pair,) = _check_pairs([(key, value)])
+    (pair,) = check_tags([(key, value)])
     return entity.tag_row(*pair, sorted(set(parents)))
 
 
@@ -144,7 +145,7 @@ async def record_tags(
     UsageError
         If a tag or the entity type is malformed, or a parent does not exist.
     """
-    pairs = _check_pairs(tags)
+    pairs = check_tags(tags)
     if not pairs:
         return []
     entity = _Entity(parse_tag_entity(entity_type), entity_id)
@@ -190,7 +191,7 @@ async def update_tags(
     UsageError
         If a tag or the entity type is malformed.
     """
-    pairs = _check_pairs(new_tags)
+    pairs = check_tags(new_tags)
     entity = _Entity(parse_tag_entity(entity_type), entity_id)
     if not pairs:
         return []
@@ -227,7 +228,7 @@ async def delete_tags(
         If a tag is malformed, or neither `tags` nor `keys` names anything.
     """
     conditions: list[sa.ColumnElement[bool]] = [
-        sa.and_(Tag.key == key, Tag.value == sa.literal(value, JSON())) for key, value in _check_pairs(tags)
+        sa.and_(Tag.key == key, Tag.value == sa.literal(value, JSON())) for key, value in check_tags(tags)
     ]
     key_set = set(keys)
     if key_set:
@@ -373,7 +374,17 @@ async def _supersede(session: AsyncSession, parents: list[str]) -> None:
         )
 
 
-def _check_pairs(tags: Iterable[KeyValue]) -> list[KeyValue]:
+def is_sound(pair: Any, logger: logging.Logger) -> bool:
+    """Tell whether a key and a value can be a tag; the log says why one that cannot is left out."""
+    try:
+        check_tags([pair])
+    except UsageError as error:
+        logger.warning("%s; it is left out", error)
+        return False
+    return True
+
+
+def check_tags(tags: Iterable[KeyValue]) -> list[KeyValue]:
     """Check keys and values, and give values the form in which the database returns them."""
     pairs: list[KeyValue] = []
     for tag in tags:
@@ -383,5 +394,8 @@ def _check_pairs(tags: Iterable[KeyValue]) -> list[KeyValue]:
             raise UsageError(f"tag {tag!r} is not a pair: give (key, value)") from None
         if not isinstance(key, str) or not is_storable_text(key):
             raise UsageError(f"tag key {key!r} is not valid: give a string without NUL characters")
-        pairs.append((key, check_tag_value(value)))
+        try:
+            pairs.append((key, check_tag_value(value)))
+        except UsageError as error:
+            raise UsageError(f"tag {key!r} cannot be recorded: {error}") from None
     return pairs

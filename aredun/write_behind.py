@@ -29,6 +29,7 @@ class _Queued(NamedTuple):
     is_complete: bool
     rows: int
     size: int
+    is_spare: bool = False
 
 
 class WriteBehind:
@@ -64,7 +65,14 @@ class WriteBehind:
         # The loop itself holds them weakly.
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def put(self, unit: Unit, subjects: Iterable[Hashable] = (), *, is_complete: bool = True) -> None:
+    def put(
+        self,
+        unit: Unit,
+        subjects: Iterable[Hashable] = (),
+        *,
+        is_complete: bool = True,
+        is_spare: bool = False,
+    ) -> None:
         """Queue a unit (any thread).
 
         Parameters
@@ -75,6 +83,8 @@ class WriteBehind:
             What `concerns` is asked about.
         is_complete : bool
             False for a part of something whose rest follows at once: they are written together if possible.
+        is_spare : bool
+            True for what a workflow can do without: where it is refused, the log tells, and no call raises.
 
         Raises
         ------
@@ -83,7 +93,7 @@ class WriteBehind:
         """
         rows, size = unit.measure()
         with self._lock:
-            self._queued.append(_Queued(unit, is_complete, rows, size))
+            self._queued.append(_Queued(unit, is_complete, rows, size, is_spare))
             self._subjects.update(subjects)
             self._rows += rows
             self._bytes += size
@@ -156,7 +166,7 @@ class WriteBehind:
             while group := self._take():
                 await self._write(group)
 
-    def _take(self, *, only_complete: bool = False) -> list[Unit]:
+    def _take(self, *, only_complete: bool = False) -> list[_Queued]:
         with self._lock:
             end = len(self._queued)
             if only_complete:
@@ -170,24 +180,27 @@ class WriteBehind:
             self._writing = self._subjects
             # Those of what stays in the queue are not told apart: they count for both.
             self._subjects = set(self._writing) if self._queued else set()
-            return [queued.unit for queued in group]
+            return group
 
-    async def _write(self, group: Sequence[Unit]) -> None:
+    async def _write(self, group: Sequence[_Queued]) -> None:
         try:
             await self._write_group(group)
         finally:
             with self._lock:
                 self._writing = None
 
-    async def _write_group(self, group: Sequence[Unit]) -> None:
+    async def _write_group(self, group: Sequence[_Queued]) -> None:
         together = Unit()
-        for unit in group:
-            together.extend(unit)
+        for queued in group:
+            together.extend(queued.unit)
         try:
             await self._database.write_unit(together)
         except Exception as error:
             if len(group) == 1 or _is_outage(error):
-                self._note(error, len(group))
+                if len(group) == 1 and group[0].is_spare and not _is_outage(error):
+                    self._logger.warning("a tag was left out: %s", error)
+                else:
+                    self._note(error, len(group))
                 return
             # One of them is at fault: find out which, and keep the others.
             middle = len(group) // 2

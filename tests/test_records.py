@@ -200,14 +200,16 @@ async def test_current_tags(backend: RedunBackendDb, shapes_path: Path, shapes: 
 async def test_edit_that_comes_later(backend: RedunBackendDb) -> None:
     from aredun.hashing import hash_tag
 
+    entity = await backend.record_value("tagged")
+
     def tag(value: str, parents: list[str]) -> Record:
-        tag_hash = hash_tag("e", "k", value, parents)
+        tag_hash = hash_tag(entity, "k", value, parents)
         return {
             "_version": 1,
             "_type": "Tag",
             "tag_hash": tag_hash,
-            "entity_type": "Execution",
-            "entity_id": "e",
+            "entity_type": "Value",
+            "entity_id": entity,
             "key": "k",
             "value": value,
             "parents": parents,

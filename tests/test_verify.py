@@ -149,7 +149,7 @@ async def test_value_store(tmp_path: Path) -> None:
         )
         without = await verify_repository(backend.database, None)
         assert {problem.detail for problem in without.problems} == {
-            "they are in a value store, and value_store_path is not set"
+            "its bytes are in a value store, and value_store_path is not set"
         }
 
 

@@ -240,7 +240,8 @@ async def run_export(args: argparse.Namespace, console: Console) -> int:
     """Write records as JSON lines."""
     async with open_backend(args) as backend:
         roots = await resolve_ids(backend, args.ids) if args.ids else await get_all_roots(backend)
-        records = backend.get_records(backend.iter_record_ids(roots))
+        errors = _Errors("left out")
+        records = backend.get_records(backend.iter_record_ids(roots), on_incomplete=errors.add)
         meter = _Meter("export")
         if args.dry_run:
             with meter.shown():
@@ -250,11 +251,11 @@ async def run_export(args: argparse.Namespace, console: Console) -> int:
                     if counts.total() % 1000 == 0:
                         meter.update(counts.total())
             console.print(f"would export {describe_counts(counts)}")
-            return 0
+            return errors.show()
         async with _open_output(args.file) as out:
             with meter.shown():
                 await _write_lines(records, out, meter)
-    return 0
+    return errors.show()
 
 
 async def _write_lines(records: AsyncIterator[dict[str, Any]], out: IO[bytes], meter: _Meter) -> None:
@@ -334,14 +335,15 @@ async def _count_import(
 ) -> str:
     from aredun.records.count import count_records
 
-    new, known = await count_records(backend.database, records, refuse)
+    new, known = await count_records(backend.database, records, refuse, backend.value_store)
     return f"would import {describe_counts(new)}; {known:,} are there already"
 
 
 class _Errors:
-    """Refused records: the first ones are kept to be shown, all are counted."""
+    """Records that do not travel: the first ones are kept to be shown, all are counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, title: str = "refused") -> None:
+        self._title = title
         self._shown: list[str] = []
         self._count = 0
 
@@ -356,9 +358,9 @@ class _Errors:
         if not self._count:
             return 0
         for message in self._shown:
-            sys.stderr.write(f"aredun: refused: {message}\n")
+            sys.stderr.write(f"aredun: {self._title}: {message}\n")
         if self._count > len(self._shown):
-            sys.stderr.write(f"aredun: refused: {self._count - len(self._shown):,} more records\n")
+            sys.stderr.write(f"aredun: {self._title}: {self._count - len(self._shown):,} more records\n")
         return EXIT_REFUSED
 
 

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aredun.database.batch import Batch, InnerBatch
+from aredun.database.refusals import name_cause
 from aredun.database.retry import is_passing, retry
 from aredun.database.rows import RowSet
 from aredun.database.turns import ANSWERS_AT_ONCE, Gathering, Turns
@@ -185,8 +186,11 @@ class Writer:
                     self._known.clear()
                     await self._write_group(group)
                     return
+                translated = self._translate(error)
+                if len(group) == 1:
+                    translated = await name_cause(translated, units[0])
                 for _, future, _, _ in group:
-                    _fail(future, self._translate(error))
+                    _fail(future, translated)
                 return
             self._known.clear()
             middle = len(group) // 2

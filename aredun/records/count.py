@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 from aredun.records.keys import KeySet
 from aredun.records.read import FINISHED_JOBS, find_present, iter_batches
 from aredun.records.window import parse_items
-from aredun.records.write import READ_SIZE
+from aredun.records.write import READ_SIZE, describe_lost, find_lost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable
 
     from aredun.database import Database
     from aredun.errors import InvalidRecordError
+    from aredun.value_store import ValueStore
 
 
 async def count_records(
     database: Database,
     records: Iterable[Any] | AsyncIterable[Any],
     on_refused: Callable[[InvalidRecordError], None],
+    value_store: ValueStore | None = None,
 ) -> tuple[Counter[str], int]:
     """Check records and count those that would be new; nothing is written.
 
@@ -32,8 +34,10 @@ async def count_records(
     records : iterable or async iterable of dict
         The records.
     on_refused : callable
-        Is given the error of every record that is malformed, forged or damaged. What refers to records that
-        are nowhere is not found out.
+        Is given the error of every record that is malformed, forged or damaged, or a value without its bytes.
+        What refers to records that are nowhere is not found out.
+    value_store : ValueStore, optional
+        May hold the bytes of values that come without.
 
     Returns
     -------
@@ -48,6 +52,11 @@ async def count_records(
         for error in errors:
             on_refused(error)
         fresh = [item for item in (*items, *suspects) if seen.add(item.id)]
+        empty = [item for item in fresh if item.kind == "Value" and not item.size]
+        lost = await find_lost(empty, database, value_store) if empty else {}
+        for value_hash, reason in sorted(lost.items()):
+            on_refused(describe_lost(value_hash, reason))
+        fresh = [item for item in fresh if item.id not in lost]
         present = await find_present(database, [item.id for item in fresh])
         ended = [item.id for item in fresh if item.kind == "Job" and item.row[2] and item.id in present]
         if ended:

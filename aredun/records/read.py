@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from binascii import b2a_base64
 from collections import defaultdict, deque
-from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -15,6 +14,7 @@ from aredun.column_types import ShortBinary, in_list
 from aredun.database.fetch import PLANNED_ANEW
 from aredun.database.record_rows import TABLES, find_existing, list_storable, plain, select_rows
 from aredun.database.turns import take_turn
+from aredun.errors import InvalidRecordError
 from aredun.models import (
     Argument,
     ArgumentResult,
@@ -26,6 +26,7 @@ from aredun.models import (
     Task,
     Value,
 )
+from aredun.record_checks import Verdict, check_value
 from aredun.record_fields import CALL_NODE, COLUMNS, EXECUTION, JOB, TAG, VALUE, Record
 from aredun.record_parsing import build_args, build_subtype
 from aredun.statuses import get_job_status
@@ -102,8 +103,11 @@ async def get_records(
     *,
     in_order: bool = True,
     batch_size: int = BATCH_SIZE,
+    on_incomplete: Callable[[InvalidRecordError], None] | None = None,
 ) -> AsyncIterator[Record]:
     """Yield the records of the given ids; ids that no record has are passed over.
+
+    A value whose bytes cannot be found, or are not the value's, is left out.
 
     Parameters
     ----------
@@ -112,12 +116,21 @@ async def get_records(
     ids : iterable or async iterable of str
         Record ids, of any kinds.
     value_store : ValueStore, optional
-        Holds the bytes of values that are not in the database; what it does not hold stays empty.
+        Holds the bytes of values that are not in the database.
     in_order : bool
         Keep the order of the ids; without it records of one batch come kind by kind.
     batch_size : int
         Number of ids that are looked up at a time.
+    on_incomplete : callable, optional
+        Is given the error of every value that is left out; without it they are raised at the end.
+
+    Raises
+    ------
+    InvalidRecordError
+        Some values are incomplete; the message names them. All other records have been yielded by then.
     """
+    lost: list[InvalidRecordError] = []
+    report = on_incomplete or lost.append
 
     async def read(batch: list[str]) -> tuple[RecordReader, list[str], dict[str, Record]]:
         reader = RecordReader(database, value_store)
@@ -126,8 +139,26 @@ async def get_records(
     async for reader, batch, records in iter_ahead(read, iter_batches(ids, batch_size)):
         for record_id in batch if in_order else list(records):
             record = records.get(record_id)
-            if record is not None:
-                yield await reader.fill(record) if record_id in reader.large else record
+            if record is None:
+                continue
+            if record_id not in reader.large:
+                yield record
+                continue
+            filled, problem = await reader.fill(record)
+            if problem:
+                report(InvalidRecordError(f"Value {record_id} is incomplete: {problem}"))
+            else:
+                yield filled
+    if lost:
+        raise join_incomplete(lost)
+
+
+def join_incomplete(errors: Sequence[InvalidRecordError]) -> InvalidRecordError:
+    """Return one error, of one line, for values that were left out."""
+    shown = "; ".join(str(error) for error in errors[:5])
+    more = f"; and {len(errors) - 5} more" if len(errors) > 5 else ""
+    noun = "value was" if len(errors) == 1 else "values were"
+    return InvalidRecordError(f"{len(errors)} {noun} left out: {shown}{more}")
 
 
 async def list_in_turns(items: Iterable[T]) -> list[T]:
@@ -166,8 +197,8 @@ class RecordReader:
     def __init__(self, database: Database, value_store: ValueStore | None) -> None:
         self._database = database
         self._value_store = value_store
-        # Types of the values whose bytes are fetched one by one, by hash.
-        self.large: dict[str, str] = {}
+        # Types and formats of the values whose bytes are fetched one by one, by hash.
+        self.large: dict[str, tuple[str, str]] = {}
 
     async def read(self, ids: Sequence[str]) -> dict[str, Record]:
         """Return the records by id."""
@@ -200,14 +231,17 @@ class RecordReader:
         rows, pairs = await self._fetch(
             ids, SELECT_VALUES, select_rows("subvalue", "parent_value_hash", ("value_hash",))
         )
-        self.large.update((row[0], row[1]) for row in rows if row[3] is None or not row[4])
+        self.large.update((row[0], row[1:3]) for row in rows if row[3] is None or not row[4])
         return _build_values(rows, pairs)
 
-    async def fill(self, record: Record) -> Record:
-        """Give the record of a large or stored value its bytes."""
+    async def fill(self, record: Record) -> tuple[Record, str]:
+        """Give the record of a large or stored value its bytes, or say what is the matter with those."""
         value_hash = record["value_hash"]
-        data = await read_data(self._database, self._value_store, value_hash, self.large[value_hash])
-        return {**record, "data": b2a_base64(data, newline=False).decode("ascii")}
+        type_name, value_format = self.large[value_hash]
+        data, problem = await read_data(
+            self._database, self._value_store, value_hash, type_name, value_format
+        )
+        return {**record, "data": b2a_base64(data, newline=False).decode("ascii")}, problem
 
     async def _call_nodes(self, ids: list[str]) -> Iterator[Built]:
         rows = await self._fetch(
@@ -267,16 +301,42 @@ _RESULTS: Final = (
 )
 
 
+# What can be the matter with a value whose row holds no bytes.
+NO_STORE: Final = "its bytes are in a value store, and value_store_path is not set"
+NOT_STORED: Final = "its bytes are not in the value store"
+NOT_ITS_OWN: Final = "its file in the value store holds something else"
+
+
 async def read_data(
-    database: Database, value_store: ValueStore | None, value_hash: str, type_name: str
-) -> bytes:
-    """Return the bytes of one value, from the database or else the value store; none if neither has them."""
+    database: Database, value_store: ValueStore | None, value_hash: str, type_name: str, value_format: str
+) -> tuple[bytes, str]:
+    """Return the bytes of one value, from the database or else the value store.
+
+    Returns
+    -------
+    tuple of (bytes, str)
+        The bytes and "", or no bytes and what is the matter.
+    """
     rows = await database.fetch(_SELECT_DATA, {"ids": [value_hash]})
-    data: bytes | None = rows[0][0] if rows else None
-    if not data and value_store is not None:
-        with suppress(CorruptValueError):
-            data, _ = await value_store.get(value_hash, type_name)
-    return data or b""
+    if rows and rows[0][0]:
+        return rows[0][0], ""
+    return await read_stored(value_store, value_hash, type_name, value_format)
+
+
+async def read_stored(
+    value_store: ValueStore | None, value_hash: str, type_name: str, value_format: str
+) -> tuple[bytes, str]:
+    """Return the bytes that the value store holds of a value like `read_data`, checked by their hash."""
+    if value_store is None:
+        return b"", NO_STORE
+    try:
+        data, found = await value_store.get(value_hash, type_name)
+    except CorruptValueError:
+        return b"", NOT_ITS_OWN
+    if not found:
+        return b"", NOT_STORED
+    verdict = await asyncio.to_thread(check_value, value_hash, type_name, value_format, data)
+    return (b"", NOT_ITS_OWN) if verdict is Verdict.WRONG else (data, "")
 
 
 def group_pairs(pairs: Iterable[Sequence[Any]]) -> dict[Any, list[Any]]:
@@ -347,6 +407,8 @@ async def find_present(database: Database, ids: Collection[str]) -> set[str]:
 __all__ = [
     "BATCH_SIZE",
     "FINISHED_JOBS",
+    "NOT_ITS_OWN",
+    "NOT_STORED",
     "RECORD_KEYS",
     "SELECT_VALUES",
     "RecordReader",
@@ -356,5 +418,7 @@ __all__ = [
     "group_pairs",
     "has_records",
     "iter_batches",
+    "join_incomplete",
     "read_data",
+    "read_stored",
 ]

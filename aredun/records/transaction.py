@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
@@ -39,7 +40,6 @@ _KEY_SIZES: Final = {
 }
 # The tables of what belongs to a call node.
 _CALL_TABLES: Final[tuple[str, ...]] = ("argument", "argument_result", "call_edge")
-_MAIN_TABLES: Final = tuple(kind.table for kind in KINDS.values())
 
 
 @dataclass(slots=True)
@@ -97,8 +97,8 @@ def _draft(items: Sequence[ParsedRecord]) -> Generator[None, None, Draft]:
     return Draft(rows, parts, len(calls), (yield from derive(calls)))
 
 
-async def write_draft(database: Database, made: Draft, evaluations: Iterable[Row] = ()) -> int:
-    """Write what was prepared in one transaction, with what follows from it; return how many were new.
+async def write_draft(database: Database, made: Draft, evaluations: Iterable[Row] = ()) -> Counter[str]:
+    """Write what was prepared in one transaction, with what follows from it; count the new ones by kind.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ async def write_draft(database: Database, made: Draft, evaluations: Iterable[Row
     types = {row[0]: row[1] for row in rows.get("value", ())}
     tags = [row[0] for row in rows.get("tag", ())] + [row[0] for row in rows.get("tag_edit", ())]
 
-    async def operation(session: AsyncSession, all_new: bool) -> int:
+    async def operation(session: AsyncSession, all_new: bool) -> Counter[str]:
         new = await insert_rows(session, rows, all_new=all_new)
         if made.calls:
             known = new.get("call_node", 0) < made.calls
@@ -127,7 +127,7 @@ async def write_draft(database: Database, made: Draft, evaluations: Iterable[Row
             await insert_rows(session, {"call_subtree_task": tasks}, all_new=all_new)
         if tags:
             await update_current(session, tags)
-        return sum(new.get(table, 0) for table in _MAIN_TABLES)
+        return Counter({kind.name: new.get(kind.table, 0) for kind in KINDS.values()})
 
     return await write_new(database, operation)
 

@@ -103,6 +103,11 @@ class Window:
                     for place, kind in REFERENCES.get(table, ()):
                         missing[kind].update(map(itemgetter(place), rows))
                 yield
+        for tags in iter_parts(list(self._items["Tag"].values())):
+            for tag in tags:
+                if tag.owner is not None:
+                    missing[tag.owner[0]].add(tag.owner[1])
+            yield
         for kind, ids in missing.items():
             ids.discard(None)
             ids.difference_update(self._tasks if kind == "Task" else self._items[kind])
@@ -194,7 +199,7 @@ def arrange(
 ) -> Generator[None, None, tuple[list[ParsedRecord], dict[str, set[str]]]]:
     """Return, in steps, records in an order in which each comes after its needs, and where that cannot be.
 
-    Tags come first, because what they hang on owns them; an execution comes right before its jobs.
+    A tag comes right after what it hangs on, an execution right before its jobs.
 
     Returns
     -------
@@ -207,11 +212,48 @@ def arrange(
             by_kind[item.kind].append(item)
         yield
     ordered: list[ParsedRecord] = []
+    tags: list[ParsedRecord] = []
     cycles: dict[str, set[str]] = {}
     for kind, key in _ORDER.items():
         part = yield from _order_kind(kind, sorted(by_kind[kind], key=key), cycles)
-        ordered.extend(_put_executions(part, by_kind["Execution"]) if kind == "Job" else part)
-    return ordered, cycles
+        if kind == "Tag":
+            tags = part
+        else:
+            ordered.extend(_put_executions(part, by_kind["Execution"]) if kind == "Job" else part)
+    return (yield from _put_tags(ordered, tags)), cycles
+
+
+def _put_tags(
+    ordered: list[ParsedRecord], tags: list[ParsedRecord]
+) -> Generator[None, None, list[ParsedRecord]]:
+    """Put each tag right after what it hangs on, and after the tags that it replaces, if those are here."""
+    if not tags:
+        return ordered
+    owners = {tag.owner for tag in tags}
+    places: dict[Need | None, int] = {}
+    for part in iter_parts(list(enumerate(ordered))):
+        for place, item in part:
+            places.update((need, place) for need in item.provides() if need in owners)
+        yield
+    place_of: dict[str, int] = {}
+    following: dict[int, list[ParsedRecord]] = defaultdict(list)
+    for part_of_tags in iter_parts(tags):
+        for tag in part_of_tags:
+            place = max(
+                places.get(tag.owner, -1) if tag.owner else -1,
+                *(place_of.get(parent, -1) for parent in _get_own_needs("Tag", tag)),
+                -1,
+            )
+            place_of[tag.id] = place
+            following[place].append(tag)
+        yield
+    placed = following[-1]
+    for part in iter_parts(list(enumerate(ordered))):
+        for place, item in part:
+            placed.append(item)
+            placed += following.get(place, ())
+        yield
+    return placed
 
 
 def _put_executions(jobs: list[ParsedRecord], executions: list[ParsedRecord]) -> list[ParsedRecord]:

@@ -12,7 +12,7 @@ from aredun.database.turns import iter_parts, run_in_turns, take_turn
 from aredun.errors import InvalidRecordError, RedunDatabaseError
 from aredun.record_checks import find_alteration
 from aredun.record_fields import KEYS, ParsedRecord, shorten
-from aredun.records.read import iter_batches
+from aredun.records.read import iter_batches, read_stored
 from aredun.records.spool import Spool
 from aredun.records.transaction import draft, write_draft
 from aredun.records.window import Window, parse_items
@@ -118,6 +118,27 @@ def join_errors(errors: Sequence[InvalidRecordError]) -> InvalidRecordError:
     error = InvalidRecordError(f"{len(errors)} {noun} refused: {shown}{more}")
     error.refused = list(errors)  # type: ignore[attr-defined]  # for those who want them one by one
     return error
+
+
+async def find_lost(
+    items: Iterable[ParsedRecord], database: Database, value_store: ValueStore | None
+) -> dict[str, str]:
+    """Return which of some values that come without bytes are nowhere here, and why, by hash."""
+    values = {item.id: item.row for item in items}
+    lost = {}
+    for value_hash in values.keys() - await find_existing(database, "value", "value_hash", values.keys()):
+        _, problem = await read_stored(value_store, *values[value_hash][:3])
+        if problem:
+            lost[value_hash] = problem
+    return lost
+
+
+def describe_lost(value_hash: str, reason: str) -> InvalidRecordError:
+    """Return the error of a value that comes without bytes which are nowhere here."""
+    return InvalidRecordError(
+        f"Value {value_hash} comes without its bytes, and here {reason}: they are in the value store of the"
+        " repository that it was exported from (export it with aredun)"
+    )
 
 
 _Ids = dict[str, set[str]]
@@ -331,23 +352,13 @@ class RecordWriter:
 
     async def _refuse_empty(self, items: list[ParsedRecord], empty: set[str]) -> list[ParsedRecord]:
         """Refuse values without bytes that are neither in the database nor in the value store."""
-        found = await find_existing(self._database, "value", "value_hash", empty)
-        if self._store is not None:
-            for value_hash in empty - found:
-                if await self._store.has(value_hash):
-                    found.add(value_hash)
-        lost = empty - found
+        lost = await find_lost([item for item in items if item.id in empty], self._database, self._store)
         if not lost:
             return items
-        for value_hash in sorted(lost):
-            self._refuse(
-                InvalidRecordError(
-                    f"Value {value_hash} comes without its bytes: they are in the value store of the"
-                    " repository that it was exported from (export it with aredun)"
-                )
-            )
+        for value_hash, reason in sorted(lost.items()):
+            self._refuse(describe_lost(value_hash, reason))
         kept = [item for item in items if item.id not in lost]
-        ready, waiting = await _split(kept, {"Value": lost, "Task": lost})
+        ready, waiting = await _split(kept, {"Value": {*lost}, "Task": {*lost}})
         self._refuse_waiting(waiting)
         return ready
 
@@ -363,12 +374,20 @@ class RecordWriter:
 
     async def _write(self, items: Sequence[ParsedRecord], made: Draft) -> None:
         """Write records in one transaction; if it fails, find those at fault and write the others."""
+        if self._lost and (orphans := self._find_orphans(items)):
+            self._refuse_waiting(orphans)
+            self._lose(orphans)
+            items = [item for item in items if item not in orphans]
+            made = await draft(items, self._store, self._min_size)
         try:
-            new = await write_draft(self._database, made)
+            new = (await write_draft(self._database, made)).total()
         except (RedunDatabaseError, ValueError, OverflowError) as error:
             if not is_refusal(error):
                 raise
             groups = cut(items, 1)
+            if len(groups) == 1 and len({item.kind == "Tag" for item in items}) > 1:
+                # What owns tags goes in without those at fault; without it they are refused, too.
+                groups = [[item for item in items if (item.kind == "Tag") is kind] for kind in (False, True)]
             if len(groups) == 1:
                 self._lose(items)
                 for item in items:
@@ -387,6 +406,11 @@ class RecordWriter:
         self.new += new
         if self._tell is not None:
             self._tell(len(items), new)
+
+    def _find_orphans(self, items: Sequence[ParsedRecord]) -> list[ParsedRecord]:
+        """Return the tags whose owner was refused, or a tag that they replace: no foreign key tells."""
+        lost = {(kind, record_id) for kind, ids in self._lost.items() for record_id in ids}
+        return [item for item in items if item.kind == "Tag" and not lost.isdisjoint(item.needs)]
 
 
 @dataclass(slots=True)
@@ -431,14 +455,19 @@ def _is_large(record: Any) -> bool:
 
 
 def cut(items: Sequence[ParsedRecord], size: int) -> list[Sequence[ParsedRecord]]:
-    """Cut arranged records into transactions, an execution never apart from its jobs."""
+    """Cut arranged records into transactions: an execution with its jobs, what is tagged with its tags."""
     chunks = []
     start = 0
     execution_id = None
+    has_owner = False
     for position, item in enumerate(items):
         if item.kind == "Execution":
             execution_id = item.id
         elif item.kind == "Job" and item.row[7] == execution_id:
+            continue
+        if item.kind != "Tag":
+            has_owner = True
+        elif has_owner:
             continue
         if position - start >= size:
             chunks.append(items[start:position])

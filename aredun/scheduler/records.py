@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 from aredun.column_types import TagEntity
+from aredun.database.record_rows import is_refusal
+from aredun.errors import RedunDatabaseError, UsageError
 from aredun.hashing import hash_call_node
 from aredun.scheduler.sizes import is_light
+from aredun.tags import is_sound
 from aredun.values import ErrorValue, Traceback, pickle_dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from aredun.backend import RedunBackendDb
     from aredun.scheduler.jobs import Job
+
+logger = logging.getLogger("aredun")
 
 
 class JobRecorder:
@@ -51,22 +57,23 @@ class JobRecorder:
             return
         if job.call_hash:
             await self._add_cached_subtree(job)
-            async with self._backend.batch():
-                await self._record_end(job)
+            await self._write(job, lambda: self._record_end(job))
         else:
             await self._record_new_result(job, result, children)
         job.expression.call_hash = job.call_hash
 
     async def _record_new_result(self, job: Job, result: Any, children: list[str]) -> None:
+        async def record() -> None:
+            result_hash = await self._backend.record_value(result)
+            if job.is_single_step:
+                await self._backend.set_eval_cache(
+                    job.eval_hash, job.task.hash, job.args_hash, result, value_hash=result_hash
+                )
+            await self._record_call(job, result_hash, children)
+            await self._record_end(job)
+
         try:
-            async with self._backend.batch():
-                result_hash = await self._backend.record_value(result)
-                if job.is_single_step:
-                    await self._backend.set_eval_cache(
-                        job.eval_hash, job.task.hash, job.args_hash, result, value_hash=result_hash
-                    )
-                await self._record_call(job, result_hash, children)
-                await self._record_end(job)
+            await self._write(job, record)
         except BaseException:
             # Nothing is there of what the hash stands for.
             job.call_hash = None
@@ -83,10 +90,13 @@ class JobRecorder:
             return
         await self._add_cached_subtree(job)
         children = job.get_child_calls()
-        async with self._backend.batch():
+
+        async def record() -> None:
             error_hash = await self._backend.record_value(make_error_value(error, raised))
             await self._record_call(job, error_hash, children)
             await self._record_end(job, status="FAILED")
+
+        await self._write(job, record)
         job.expression.call_hash = job.call_hash
 
     async def _add_cached_subtree(self, job: Job) -> None:
@@ -110,17 +120,40 @@ class JobRecorder:
         context = job.get_context()
         if context and job.call_hash:
             await self._backend.record_call_node_context(job.call_hash, job.context_hash, context)
-        for value_hash, tags in job.value_tags:
-            await self._backend.record_tags(TagEntity.Value, value_hash, tags)
-        job_tags = [*job.eval_options.get("tags", []), *job.job_tags]
         await self._backend.record_job_end(job, status=status)
-        if job_tags:
-            await self._backend.record_tags(TagEntity.Job, job.id, job_tags)
-        if job.execution_tags:
-            await self._backend.record_tags(TagEntity.Execution, job.execution.id, job.execution_tags)
-        task_tags = job.task.get_task_option("tags")
-        if task_tags:
-            await self._backend.record_tags(TagEntity.Task, job.task.hash, task_tags)
+
+    async def _write(self, job: Job, record: Callable[[], Awaitable[None]]) -> None:
+        """Record in one transaction, with the tags of a job; those that are refused cost nothing else."""
+        tags = [each for each in _get_tags(job) if is_sound(each[2], logger)]
+        try:
+            async with self._backend.batch():
+                await record()
+                for kind, entity_id, pair in tags:
+                    await self._backend.record_tags(kind, entity_id, [pair])
+        except RedunDatabaseError as error:
+            if not tags or not is_refusal(error):
+                raise
+        else:
+            return
+        async with self._backend.batch():
+            await record()
+        for kind, entity_id, pair in tags:
+            try:
+                await self._backend.record_tags(kind, entity_id, [pair])
+            except UsageError as error:
+                logger.warning("%s", error)
+
+
+def _get_tags(job: Job) -> Iterator[tuple[TagEntity, str, Any]]:
+    """Yield the tags that a job leaves: what they hang on, and key and value."""
+    for value_hash, pairs in job.value_tags:
+        yield from ((TagEntity.Value, value_hash, pair) for pair in pairs)
+    for pair in (*job.eval_options.get("tags", ()), *job.job_tags):
+        yield TagEntity.Job, job.id, pair
+    for pair in job.execution_tags:
+        yield TagEntity.Execution, job.execution.id, pair
+    for pair in job.task.get_task_option("tags") or ():
+        yield TagEntity.Task, job.task.hash, pair
 
 
 def make_error_value(error: Exception, raised: Traceback) -> ErrorValue:

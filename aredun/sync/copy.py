@@ -5,35 +5,28 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-
-from aredun.column_types import in_list
 from aredun.database.record_rows import (
-    insert_rows,
+    find_existing,
     is_refusal,
-    list_storable,
-    select_column,
-    write_new,
 )
 from aredun.database.turns import iter_parts, run_in_turns, take_turn
 from aredun.errors import InvalidRecordError, RedunDatabaseError
-from aredun.models import Job
-from aredun.record_checks import Verdict, check_record
-from aredun.record_fields import shorten
+from aredun.record_fields import KEYS, shorten
 from aredun.records.keys import pack, pack_all, unpack_all
 from aredun.records.read import RECORDS_AT_ONCE
 from aredun.records.transaction import draft, write_draft
 from aredun.records.window import Window
 from aredun.records.write import LARGE_DATA
+from aredun.sync.check import describe_loss, verify_items
 from aredun.sync.pace import Writes
 from aredun.sync.report import SyncReport
+from aredun.sync.tags import PendingTags
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.database import Database
     from aredun.record_fields import ParsedRecord, Row
@@ -52,18 +45,14 @@ class Destination:
         self._value_store = value_store
         self._min_size = min_size
 
-    async def write(self, items: Sequence[ParsedRecord], evaluations: Sequence[Row]) -> int:
-        """Write records in one transaction; return how many were new."""
+    async def write(self, items: Sequence[ParsedRecord], evaluations: Sequence[Row]) -> Counter[str]:
+        """Write records in one transaction; return how many were new by kind."""
         made = await draft(items, self._value_store, self._min_size)
         return await write_draft(self.database, made, evaluations)
 
 
-_EXECUTIONS: Final = select_column("job", "execution_id", "id")
-_JOBS: Final = sa.select(Job.execution_id, Job.id).where(in_list(Job.execution_id, "ids"))
-
-
-class Copier:
-    """Copies plans from a source to a destination.
+class RecordCopier:
+    """Copies values, calls and tags of plans from a source to a destination.
 
     Parameters
     ----------
@@ -103,16 +92,16 @@ class Copier:
         # What was refused: nothing that needs it may go in.
         self._absent: dict[str, set[str]] = {}
         # What is not there yet: to be read, waiting for others, or being written.
-        self._pending: dict[str, set[Key]] = {"CallNode": set(), "Value": set(), "Tag": set()}
+        self._pending: dict[str, set[Key]] = {"CallNode": set(), "Value": set()}
+        self._tags = PendingTags(source, self._verify)
         # Set once the calls of the plan that was begun last are there.
         self._calls_copied = asyncio.Event()
         self._calls_copied.set()
 
     async def copy_values(self, missing: Missing) -> Missing:
-        """Copy tags and values; this may go on beside `copy_calls` of the plan before."""
+        """Copy values; this may go on beside `copy_calls` of the plan before."""
         parents = missing.plan.parents
-        # Values own the tags that hang on them.
-        await self._copy_in_order("Tag", missing.records["Tag"])
+        self._tags.begin(missing)
         await self._copy_values(self._pass_over_cached(missing), parents)
         # Values of single steps are no records: they count for nothing, until a later plan owns them.
         silent = copy.copy(self)
@@ -142,14 +131,55 @@ class Copier:
         copied.set()
         return missing
 
-    async def copy_executions(self, missing: Missing) -> Missing:
-        """Copy the rest; when this returns, the executions are there with all that they own."""
-        await self._copy_executions(missing.records["Execution"], missing.records["Job"])
-        await self._end(missing.plan)
-        return missing
+    async def finish(self) -> None:
+        """Refuse the tags whose owner did not come."""
+        for part in self._cut(await self._copy_tags(self._tags.late)):
+            for tag_hash in unpack_all(part):
+                self._refuse_id("Tag", tag_hash, "hangs on, or replaces, what is not at the destination")
+
+    async def _copy_tags(self, keys: Sequence[Key]) -> list[Key]:
+        """Copy tags of what is there already; return those that need what is not."""
+        count = -1
+        waiting = list(keys)
+        while waiting and len(waiting) != count:
+            count = len(waiting)
+            parts, waiting = self._cut(waiting), []
+            for part in parts:
+                waiting += await self._copy_some_tags(part)
+        return waiting
+
+    async def _copy_some_tags(self, keys: list[Key]) -> list[Key]:
+        unread = set(keys)
+        window = Window()
+        async for items in self.source.iter_items("Tag", unpack_all(keys)):
+            unread.difference_update(pack_all([item.id for item in items]))
+            window.add(await self._verify(items))
+        self._refuse_unread("Tag", unread)
+        lacking = await run_in_turns(window.find_missing())
+        refused: dict[str, set[str]] = {}
+        for kind, ids in lacking.items():
+            refused[kind] = ids & self._absent.get("Value" if kind == "Task" else kind, set())
+            ids -= refused[kind]
+            ids -= await find_existing(self._destination.database, *KEYS[kind], ids)
+        ready, blocked = await run_in_turns(window.split(refused))
+        self._refuse_waiting(blocked)
+        window.add(ready)
+        ready, waiting = await run_in_turns(window.split(lacking))
+        async with self.slots:
+            await self._write("Tag", ready)
+        kept = pack_all([item.id for item in waiting])
+        self._tags.discard(set(keys).difference(kept))
+        self._step(len(keys) - len(kept))
+        return kept
 
     async def count(self, missing: Missing) -> Missing:
-        """Count what copying would write, and write nothing."""
+        """Count what copying would write, and write nothing; values without their bytes are refused."""
+        for part in self._cut(missing.records["Value"]):
+            lost = await self.source.find_lost(unpack_all(part))
+            for value_hash in lost:
+                self._refuse_id("Value", value_hash, describe_loss(self.source.lost[value_hash]))
+            kept = set(pack_all(lost))
+            missing.records["Value"] = [key for key in missing.records["Value"] if key not in kept]
         for kind, keys in missing.records.items():
             self._report.count(kind, len(keys))
             self._step(len(keys))
@@ -300,10 +330,10 @@ class Copier:
         for part in iter_parts(items, RECORDS_AT_ONCE):
             if sum(item.size for item in part) > LARGE_DATA:
                 # Hashing many bytes leaves the interpreter's lock alone.
-                right, errors, unverified = await asyncio.to_thread(_verify_items, part)
+                right, errors, unverified = await asyncio.to_thread(verify_items, part, self.source.lost)
             else:
                 await take_turn()
-                right, errors, unverified = _verify_items(part)
+                right, errors, unverified = verify_items(part, self.source.lost)
             good += right
             self._report.unverified += unverified
             for item, error in errors:
@@ -329,15 +359,32 @@ class Copier:
                 item, InvalidRecordError(f"{item.kind} {item.id} refers to records that were refused")
             )
 
-    async def _write(self, kind: str, items: Sequence[ParsedRecord], evaluations: Sequence[Row] = ()) -> None:
+    async def _write(
+        self,
+        kind: str,
+        items: Sequence[ParsedRecord],
+        evaluations: Sequence[Row] = (),
+        *,
+        with_tags: bool = True,
+    ) -> None:
         """Write records in one transaction; if that is refused, find those at fault and write the others."""
         if not items:
             return
+        tags: list[ParsedRecord] = []
+        if with_tags and kind != "Tag":
+            owners = self._tags.find_owners(pack_all([item.id for item in items]))
+            if owners:
+                provided = {need for item in items for need in item.provides()}
+                tags = await self._tags.read(owners, provided)
         try:
-            new = await self._destination.write(items, evaluations)
+            new = await self._destination.write([*tags, *items], evaluations)
         except (RedunDatabaseError, ValueError, OverflowError) as error:
             if not is_refusal(error):
                 raise
+            if len(items) == 1 and tags:
+                # It does not need its tags: those follow, as far as they can.
+                await self._write(kind, items, evaluations, with_tags=False)
+                return
             if len(items) == 1 and evaluations:
                 # A cached step may refer to what is lost; a call does not need it.
                 await self._write(kind, items)
@@ -352,140 +399,15 @@ class Copier:
                 steps = await self._get_evaluations(half) if evaluations else ()
                 await self._write(kind, half, steps)
             return
-        self._report.count(kind, new)
+        self._report.count(kind, new[kind])
         self._report.bytes += sum(item.size for item in items)
-        if self._uncounted is not None and new == len(items):
+        self._count_tags([item.id for item in tags], new["Tag"])
+        if self._uncounted is not None and new[kind] == len(items):
             self._uncounted.update((pack(item.id), item.size) for item in items)
 
-    async def _copy_executions(self, executions: Sequence[Key], jobs: Sequence[Key]) -> None:
-        """Copy executions and all of their jobs in one transaction."""
-        if not jobs and not executions:
-            return
-        refused = await self._find_refused_executions(jobs) if self._absent else set()
-        await self._write_executions(executions, jobs, refused)
-        self._step(len(jobs) + len(executions))
-
-    async def _write_executions(
-        self, executions: Sequence[Key], jobs: Sequence[Key], refused: set[str]
-    ) -> None:
-        """Write executions and jobs in one transaction; if that is refused, find out which are at fault."""
-
-        async def operation(session: AsyncSession, all_new: bool) -> tuple[int, int]:
-            counts = []
-            for kind, keys in (("Job", jobs), ("Execution", executions)):
-                counts.append(await self._insert(session, kind, keys, refused, all_new=all_new))
-            return counts[0], counts[1]
-
-        try:
-            async with self.slots:
-                new_jobs, new_executions = await write_new(self._destination.database, operation)
-        except (RedunDatabaseError, ValueError, OverflowError) as error:
-            if not is_refusal(error):
-                raise
-            groups = await self._group_jobs(executions, jobs)
-            if len(groups) == 1:
-                await self._refuse_execution(*groups[0], error)
-                return
-            middle = len(groups) // 2
-            for half in (groups[:middle], groups[middle:]):
-                ids = set(pack_all([execution_id for execution_id, _ in half]))
-                own = [job for _, group in half for job in group]
-                await self._write_executions([key for key in executions if key in ids], own, refused)
-            return
-        self._report.count("Job", new_jobs)
-        self._report.count("Execution", new_executions)
-
-    async def _group_jobs(
-        self, executions: Sequence[Key], jobs: Sequence[Key]
-    ) -> list[tuple[str, list[Key]]]:
-        """Return the ids of executions with the jobs of each, oldest first: jobs may hang on older ones."""
-        groups: dict[str, list[Key]] = {each: [] for each in reversed(unpack_all(executions))}
-        for part in self._cut(jobs):
-            for row in await self.source.database.fetch(_EXECUTIONS, {"ids": unpack_all(part)}):
-                groups.setdefault(row[0], [])
-        wanted = set(jobs)
-        for execution_id, job_id in await self.source.database.fetch(_JOBS, {"ids": sorted(groups)}):
-            if pack(job_id) in wanted:
-                groups[execution_id].append(pack(job_id))
-        return list(groups.items())
-
-    async def _refuse_execution(self, execution_id: str, jobs: Sequence[Key], error: Exception) -> None:
-        """Refuse an execution that the destination does not take, and name its jobs that no text can be."""
-        reason = f"was refused by the destination: {shorten(str(error))}"
-        self._refuse_id("Execution", execution_id, reason)
-        unread = set(jobs)
-        async for items in self._read_ahead("Job", jobs):
-            unread.difference_update(pack_all([item.id for item in items]))
-            for item in items:
-                texts = [cell for cell in item.row if isinstance(cell, str)]
-                if list_storable(texts) != texts:
-                    self._refuse_id("Job", item.id, "holds text that not every database can hold")
-        for record_id in unpack_all(sorted(unread, key=str)):
-            self._refuse_id("Job", record_id, "is not at the source, or has an id that cannot be asked for")
-
-    async def _insert(
-        self, session: AsyncSession, kind: str, keys: Sequence[Key], refused: set[str], *, all_new: bool
-    ) -> int:
-        pending = set(keys)
-        waiting: list[ParsedRecord] = []
-        table = "job" if kind == "Job" else "execution"
-        new = 0
-        place = 7 if kind == "Job" else 0
-        async for items in self._read_ahead(kind, keys):
-            window = Window()
-            window.add(item for item in [*waiting, *items] if item.row[place] not in refused)
-            needed = (await run_in_turns(window.find_missing())).get("Job", set()) if kind == "Job" else set()
-            lacking = {"Job": {each for each in needed if pack(each) in pending}}
-            ready, waiting = await run_in_turns(window.split(lacking))
-            counts = await insert_rows(session, {table: [item.row for item in ready]}, all_new=all_new)
-            new += counts.get(table, 0)
-            pending.difference_update(pack_all([item.id for item in items]))
-        lost = [*unpack_all(sorted(pending, key=str)), *(item.id for item in waiting)]
-        if lost:
-            # The execution would not be whole.
-            name = f"{kind} {shorten(lost[0], 80)}"
-            raise ValueError(f"{name} is not at the source, or what it needs is not, or needs it in turn")
-        return new
-
-    async def _find_refused_executions(self, jobs: Sequence[Key]) -> set[str]:
-        """Return the executions with a job whose task or call was refused; refuse them by name."""
-        refused: dict[str, ParsedRecord] = {}
-        async for items in self._read_ahead("Job", jobs):
-            for item in items:
-                # Jobs below it are left out with the execution.
-                absent = any(
-                    needed in self._absent.get("Value" if kind == "Task" else kind, ())
-                    for kind, needed in item.needs
-                    if kind not in ("Job", "Execution")
-                )
-                if absent:
-                    self._refuse_waiting([item])
-                    refused.setdefault(item.row[7], item)
-        for execution_id, item in refused.items():
-            self._report.refused.append(
-                InvalidRecordError(f"Execution {execution_id} refers to Job {item.id}, which was refused")
-            )
-        return set(refused)
-
-
-def _verify_items(
-    items: Sequence[ParsedRecord],
-) -> tuple[list[ParsedRecord], list[tuple[ParsedRecord, InvalidRecordError]], int]:
-    """Check hashes; return the good records, those to refuse and why, and how many cannot be checked."""
-    good = []
-    errors = []
-    unverified = 0
-    for item in items:
-        if item.kind == "Value" and not item.size:
-            errors.append((item, InvalidRecordError(f"Value {item.id} has lost its bytes at the source")))
-            continue
-        try:
-            verdict = check_record(item)
-        except InvalidRecordError as error:
-            errors.append((item, error))
-            continue
-        if verdict is not Verdict.RIGHT:
-            unverified += 1
-        item.is_whole = verdict is Verdict.RIGHT
-        good.append(item)
-    return good, errors, unverified
+    def _count_tags(self, ids: Sequence[str], new: int) -> None:
+        """Take note of tags that went in with what they hang on."""
+        if ids:
+            self._tags.discard(pack_all(ids))
+            self._report.count("Tag", new)
+            self._step(len(ids))

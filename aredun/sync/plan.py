@@ -19,11 +19,13 @@ from aredun.models import (
     Job,
     Subvalue,
     Tag,
+    TagEdit,
     Value,
 )
 from aredun.records.keys import KeySet, pack, pack_all, unpack, unpack_all
 from aredun.records.walk import find_models
 from aredun.records.window import collect_rows
+from aredun.sync.tags import note_owners
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -52,6 +54,8 @@ class Plan:
         Further values, which only the cache of single steps holds.
     parents : set of Key
         The values among `values` that have subvalues.
+    tags_of : dict
+        Those of the tags that go in with another record, by that.
     roots : int
         Number of executions that were asked for.
     """
@@ -63,6 +67,7 @@ class Plan:
     tags: list[Key] = field(default_factory=list)
     cached: list[Key] = field(default_factory=list)
     parents: set[Key] = field(default_factory=set)
+    tags_of: dict[Key, list[Key]] = field(default_factory=dict)
     roots: int = 0
 
     def __len__(self) -> int:
@@ -257,10 +262,13 @@ class Walker:
     async def _walk_tags(self, plan: Plan, tags: Iterable[str]) -> None:
         """Walk the tags of all entities of the plan, and those that they replaced or that replaced them."""
         waiting = deque(tags)
+        owners: dict[str, str] = {}
         for keys in (plan.executions, plan.jobs, plan.calls, plan.values):
             for start in range(0, len(keys), STEP):
                 part = unpack_all(keys[start : start + STEP])
-                waiting.extend(row[0] for row in await self._read(_TAGS, part))
+                rows = await self._read(_TAGS, part)
+                note_owners(plan, owners, rows)
+                waiting.extend(row[0] for row in rows)
         while waiting:
             new = [waiting.popleft() for _ in range(min(len(waiting), STEP))]
             new = self._seen["Tag"].add_all(new)
@@ -268,7 +276,10 @@ class Walker:
                 continue
             plan.tags += pack_all(new)
             for statement in (_TAGS, _REPLACED_TAGS, _NEWER_TAGS):
-                waiting.extend(row[0] for row in await self._read(statement, new))
+                rows = await self._read(statement, new)
+                # What an edit leads to goes in with what it came from, unless it hangs on something itself.
+                note_owners(plan, owners, [(row[0], owners[row[1]]) for row in rows if row[1] in owners])
+                waiting.extend(row[0] for row in rows)
 
     async def _read(self, statement: sa.SelectBase, ids: Sequence[str] | None = None) -> list[Row]:
         """Return the rows of a statement, for `ids` step by step if there are any."""
@@ -307,6 +318,11 @@ _RELATED: Final = _select_related()
 _SUBVALUES: Final = sa.select(Subvalue.parent_value_hash, Subvalue.value_hash).where(
     in_list(Subvalue.parent_value_hash, "ids", sparse=True)
 )
-_TAGS: Final = select_column("tag", "tag_hash", "entity_id")
-_REPLACED_TAGS: Final = select_column("tag_edit", "parent_id", "child_id")
-_NEWER_TAGS: Final = select_column("tag_edit", "child_id", "parent_id")
+# Tags, each with that of the ids by which it was found.
+_TAGS: Final = sa.select(plain(Tag.tag_hash), Tag.entity_id).where(in_list(Tag.entity_id, "ids", sparse=True))
+_REPLACED_TAGS: Final = sa.select(TagEdit.parent_id, TagEdit.child_id).where(
+    in_list(TagEdit.child_id, "ids", sparse=True)
+)
+_NEWER_TAGS: Final = sa.select(TagEdit.child_id, TagEdit.parent_id).where(
+    in_list(TagEdit.parent_id, "ids", sparse=True)
+)

@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aredun.errors import UsageError
-from aredun.sync.copy import Copier, Destination
+from aredun.sync.copy import Destination
+from aredun.sync.executions import Copier
 from aredun.sync.missing import Comparison
 from aredun.sync.pace import keep_pace
 from aredun.sync.pipeline import Step, run_steps
@@ -140,6 +141,7 @@ async def _copy_groups(
     else:
         copying = (Step(copier.copy_values), Step(copier.copy_calls, 2), Step(copier.copy_executions))
         await run_steps(walk(), Step(compare), *copying)
+        await copier.finish()
 
 
 def _get_first(error: BaseException) -> BaseException:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from aredun.column_types import in_list
 from aredun.database.record_rows import list_storable, plain, select_rows
 from aredun.database.turns import iter_parts, run_in_turns, take_turn
-from aredun.models import Argument, ArgumentResult, Job
+from aredun.models import Argument, ArgumentResult, Job, Value
 from aredun.record_checks import normalize_json
 from aredun.record_fields import COLUMNS, ParsedRecord
 from aredun.records.derive import hash_evaluation
@@ -51,6 +51,8 @@ class Source:
         self._kept: dict[str, ParsedRecord] = {}
         # Rows of `evaluation` by the call hashes of the kept calls, None for those that have none.
         self._steps: dict[str, Row | None] = {}
+        # What is the matter with the bytes of values, by hash.
+        self.lost: dict[str, str] = {}
 
     async def _read(self, ids: Sequence[str], *statements: sa.SelectBase) -> list[list[Row]]:
         return [await self.database.fetch(statement, {"ids": ids}) for statement in statements]
@@ -133,6 +135,15 @@ class Source:
         by_key = {row[0]: row for row in rows}
         return {item.id: by_key.get(key) for item, key in zip(calls, keys, strict=True)}
 
+    async def find_lost(self, ids: Sequence[str]) -> list[str]:
+        """Return those of some values whose bytes are lost, and take note of what is the matter."""
+        (rows,) = await self._read(ids, _STORED_VALUES)
+        for row in rows:
+            _, problem = await read_data(self.database, self._value_store, *row)
+            if problem:
+                self.lost[row[0]] = problem
+        return [row[0] for row in rows if row[0] in self.lost]
+
     async def iter_leaves(self, ids: list[str]) -> AsyncIterator[list[ParsedRecord]]:
         """Yield the values of the given ids like `iter_items`, as if none had subvalues."""
         (rows,) = await self._read(ids, SELECT_VALUES)
@@ -151,7 +162,9 @@ class Source:
         size = 0
         for row in rows:
             if not row[3]:
-                data = await read_data(self.database, self._value_store, row[0], row[1])
+                data, problem = await read_data(self.database, self._value_store, *row[:3])
+                if problem:
+                    self.lost[row[0]] = problem
                 batch.append((*row[:3], data, *row[4:]))
                 size += len(data)
                 if size >= LARGE_BATCH:
@@ -166,6 +179,9 @@ _ARGUMENTS: Final = (
     sa.select(*(Argument.__table__.c[name] for name in COLUMNS["argument"]), ArgumentResult.result_call_hash)
     .outerjoin_from(Argument, ArgumentResult, ArgumentResult.arg_hash == Argument.arg_hash)
     .where(in_list(Argument.call_hash, "ids"))
+)
+_STORED_VALUES: Final = sa.select(*map(plain, (Value.value_hash, Value.type, Value.format))).where(
+    in_list(Value.value_hash, "ids"), sa.func.length(Value.value) == 0
 )
 _JOBS_OF_EXECUTIONS: Final = select_rows("job", "execution_id")
 _JOB_LINKS: Final = sa.select(Job.id, plain(Job.start_time), Job.task_hash, Job.call_hash).where(

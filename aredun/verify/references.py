@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
-from sqlalchemy.orm import aliased
 
 from aredun.database.record_rows import TABLES, select_column
-from aredun.models import Tag
-from aredun.record_fields import KEYS
 
 if TYPE_CHECKING:
     from aredun.verify.context import Context
@@ -22,7 +19,6 @@ _REFERENCES: Final = tuple(
     for element in constraint.elements
 )
 _LOOSE_REFERENCES: Final = (("task", "hash", "value", "value_hash"),)
-_TAGGED: Final = ("Execution", "Job", "CallNode", "Task", "Value")
 # Whose fault a bad row of a table is: what that record is called, and the column with its id.
 _OWNERS: Final = {
     "argument": ("CallNode", "call_hash"),
@@ -76,7 +72,6 @@ async def check_references(context: Context) -> None:
             context.found("dangling reference", f"{name} {owner}", detail, repaired=repaired)
         if repaired:
             await _delete(context, table, owner_column, {row[0] for row in rows})
-    await _check_tagged(context)
 
 
 async def _delete(context: Context, table: str, column: str, owners: set[str]) -> None:
@@ -85,18 +80,3 @@ async def _delete(context: Context, table: str, column: str, owners: set[str]) -
         (rows,) = await context.fetch(sorted(owners), arguments)
         await _delete(context, "argument_result", "arg_hash", {row[0] for row in rows})
     await context.delete(TABLES[table].c[column], owners)
-
-
-async def _check_tagged(context: Context) -> None:
-    for kind in _TAGGED:
-        target, key = KEYS[kind]
-        goal = TABLES[target].alias("goal")
-        tag = aliased(Tag)
-        statement = (
-            sa.select(tag.tag_hash, tag.entity_id)
-            .outerjoin(goal, goal.c[key] == tag.entity_id)
-            .where(tag.entity_type == kind, goal.c[key].is_(None))
-        )
-        for tag_hash, entity_id in await context.read(statement):
-            detail = f"the {kind} {entity_id} that it hangs on is missing"
-            context.found("dangling reference", f"Tag {tag_hash}", detail)

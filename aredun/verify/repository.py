@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aredun.verify.calls import check_calls
 from aredun.verify.context import Context
 from aredun.verify.evaluations import check_evaluations
+from aredun.verify.owners import check_owners
 from aredun.verify.references import check_references
 from aredun.verify.tags import check_tags
 from aredun.verify.values import check_values
@@ -37,9 +38,10 @@ async def verify_repository(
     value_store : ValueStore, optional
         Where values whose rows are empty have their bytes.
     repair : bool
-        Delete rows whose owner is missing, take the bytes of a value from the value store where the row's are
-        wrong, set `is_current` of tags to what their edits say, and rebuild subtree tasks, evaluations and
-        the paths of files. What is wrong in itself (hashes, lost bytes, lost records) is left as it is.
+        Delete rows and tags whose owner is missing, take the bytes of a value from the value store where the
+        row's are wrong, set `is_current` of tags to what their edits say, and rebuild subtree tasks,
+        evaluations and the paths of files. What is wrong in itself (hashes, lost bytes, lost records) is left
+        as it is.
     on_progress : callable, optional
         Is given the report after each batch.
 
@@ -54,5 +56,6 @@ async def verify_repository(
     # Before the calls, from which evaluations that are deleted here are rebuilt.
     deleted = await check_evaluations(context)
     await check_calls(context, deleted)
+    await check_owners(context)
     await check_tags(context)
     return context.report

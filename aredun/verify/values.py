@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.models import Value
 from aredun.record_checks import Verdict, check_value
-from aredun.records.read import LARGE_VALUE, SELECT_VALUES, read_data
+from aredun.records.read import LARGE_VALUE, NOT_ITS_OWN, SELECT_VALUES, read_data, read_stored
 from aredun.value_store import CorruptValueError
 from aredun.values.preview import preview_value
 
@@ -75,18 +75,11 @@ async def _check_apart(
     """Check a value that is large, or in the value store."""
     name = f"Value {value_hash}"
     if size > LARGE_VALUE:
-        data = await read_data(context.database, None, value_hash, type_name)
-    elif context.value_store is None:
-        context.found("missing bytes", name, "they are in a value store, and value_store_path is not set")
-        return
+        data, problem = await read_data(context.database, None, value_hash, type_name, value_format)
     else:
-        try:
-            data, found = await context.value_store.get(value_hash, type_name)
-        except CorruptValueError:
-            context.found("wrong hash", name, "its file in the value store holds something else")
-            return
-        if not found:
-            context.found("missing bytes", name, "it is not in the value store")
-            return
+        data, problem = await read_stored(context.value_store, value_hash, type_name, value_format)
+    if problem:
+        context.found("wrong hash" if problem == NOT_ITS_OWN else "missing bytes", name, problem)
+        return
     verdict = await asyncio.to_thread(check_value, value_hash, type_name, value_format, data)
     await _judge(context, value_hash, type_name, verdict)

@@ -1,0 +1,177 @@
+"""Copying executions: each in one transaction with all of its jobs, and the tags of both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+
+from aredun.column_types import in_list
+from aredun.database.record_rows import insert_rows, is_refusal, list_storable, select_column, write_new
+from aredun.database.turns import run_in_turns
+from aredun.errors import RedunDatabaseError
+from aredun.models import Job
+from aredun.record_fields import shorten
+from aredun.records.derive import update_current
+from aredun.records.keys import pack, pack_all, unpack_all
+from aredun.records.window import Window, collect_rows
+from aredun.sync.copy import RecordCopier
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.record_fields import ParsedRecord
+    from aredun.records.keys import Key
+    from aredun.sync.missing import Missing
+
+_EXECUTIONS: Final = select_column("job", "execution_id", "id")
+_JOBS: Final = sa.select(Job.execution_id, Job.id).where(in_list(Job.execution_id, "ids"))
+
+
+class Copier(RecordCopier):
+    """Copies plans from a source to a destination; takes what `RecordCopier` takes."""
+
+    async def copy_executions(self, missing: Missing) -> Missing:
+        """Copy the rest; when this returns, the executions are there with all that they own."""
+        await self._copy_executions(missing.records["Execution"], missing.records["Job"])
+        self._tags.late = await self._copy_tags(self._tags.end(missing))
+        await self._end(missing.plan)
+        return missing
+
+    async def _copy_executions(self, executions: Sequence[Key], jobs: Sequence[Key]) -> None:
+        """Copy executions and all of their jobs in one transaction."""
+        if not jobs and not executions:
+            return
+        refused = await self._find_refused_executions(jobs) if self._absent else set()
+        await self._write_executions(executions, jobs, refused)
+        self._step(len(jobs) + len(executions))
+
+    async def _write_executions(
+        self, executions: Sequence[Key], jobs: Sequence[Key], refused: set[str], *, with_tags: bool = True
+    ) -> None:
+        """Write executions and jobs in one transaction; if that is refused, find out which are at fault."""
+        owners = self._tags.find_owners([*executions, *jobs]) if with_tags else []
+        tags: list[str] = []
+
+        async def operation(session: AsyncSession, all_new: bool) -> tuple[int, int, int]:
+            tags.clear()
+            # First, as all writers of tags do, who would form a deadlock otherwise.
+            new_tags = 0
+            for part in self._cut(owners):
+                ids = [each for each in unpack_all(part) if each not in refused]
+                provided = {(kind, each) for each in ids for kind in ("Job", "Execution")}
+                items = await self._tags.read(pack_all(ids), provided)
+                rows = collect_rows(items)
+                sorted_rows = {table: sorted(cells) for table, cells in rows.items()}
+                new_tags += (await insert_rows(session, sorted_rows, all_new=all_new)).get("tag", 0)
+                tags.extend(item.id for item in items)
+            counts = []
+            for kind, keys in (("Job", jobs), ("Execution", executions)):
+                counts.append(await self._insert(session, kind, keys, refused, all_new=all_new))
+            if tags:
+                await update_current(session, tags)
+            return counts[0], counts[1], new_tags
+
+        try:
+            async with self.slots:
+                new_jobs, new_executions, new_tags = await write_new(self._destination.database, operation)
+        except (RedunDatabaseError, ValueError, OverflowError) as error:
+            if not is_refusal(error):
+                raise
+            groups = await self._group_jobs(executions, jobs)
+            if len(groups) == 1 and owners:
+                # It does not need its tags: those follow, as far as they can.
+                await self._write_executions(executions, jobs, refused, with_tags=False)
+                return
+            if len(groups) == 1:
+                await self._refuse_execution(*groups[0], error)
+                return
+            middle = len(groups) // 2
+            for half in (groups[:middle], groups[middle:]):
+                ids = set(pack_all([execution_id for execution_id, _ in half]))
+                own = [job for _, group in half for job in group]
+                await self._write_executions([key for key in executions if key in ids], own, refused)
+            return
+        self._report.count("Job", new_jobs)
+        self._report.count("Execution", new_executions)
+        self._count_tags(tags, new_tags)
+
+    async def _group_jobs(
+        self, executions: Sequence[Key], jobs: Sequence[Key]
+    ) -> list[tuple[str, list[Key]]]:
+        """Return the ids of executions with the jobs of each, oldest first: jobs may hang on older ones."""
+        groups: dict[str, list[Key]] = {each: [] for each in reversed(unpack_all(executions))}
+        for part in self._cut(jobs):
+            for row in await self.source.database.fetch(_EXECUTIONS, {"ids": unpack_all(part)}):
+                groups.setdefault(row[0], [])
+        wanted = set(jobs)
+        for execution_id, job_id in await self.source.database.fetch(_JOBS, {"ids": sorted(groups)}):
+            if pack(job_id) in wanted:
+                groups[execution_id].append(pack(job_id))
+        return list(groups.items())
+
+    async def _refuse_execution(self, execution_id: str, jobs: Sequence[Key], error: Exception) -> None:
+        """Refuse an execution that the destination does not take, and name its jobs that no text can be."""
+        reason = f"was refused by the destination: {shorten(str(error))}"
+        self._refuse_id("Execution", execution_id, reason)
+        # Its tags are not to wait for them.
+        self._absent.setdefault("Job", set()).update(unpack_all(jobs))
+        unread = set(jobs)
+        async for items in self._read_ahead("Job", jobs):
+            unread.difference_update(pack_all([item.id for item in items]))
+            for item in items:
+                texts = [cell for cell in item.row if isinstance(cell, str)]
+                if list_storable(texts) != texts:
+                    self._refuse_id("Job", item.id, "holds text that not every database can hold")
+        for record_id in unpack_all(sorted(unread, key=str)):
+            self._refuse_id("Job", record_id, "is not at the source, or has an id that cannot be asked for")
+
+    async def _insert(
+        self, session: AsyncSession, kind: str, keys: Sequence[Key], refused: set[str], *, all_new: bool
+    ) -> int:
+        pending = set(keys)
+        waiting: list[ParsedRecord] = []
+        table = "job" if kind == "Job" else "execution"
+        new = 0
+        place = 7 if kind == "Job" else 0
+        async for items in self._read_ahead(kind, keys):
+            window = Window()
+            window.add(item for item in [*waiting, *items] if item.row[place] not in refused)
+            needed = (await run_in_turns(window.find_missing())).get("Job", set()) if kind == "Job" else set()
+            lacking = {"Job": {each for each in needed if pack(each) in pending}}
+            ready, waiting = await run_in_turns(window.split(lacking))
+            counts = await insert_rows(session, {table: [item.row for item in ready]}, all_new=all_new)
+            new += counts.get(table, 0)
+            pending.difference_update(pack_all([item.id for item in items]))
+        lost = [*unpack_all(sorted(pending, key=str)), *(item.id for item in waiting)]
+        if lost:
+            # The execution would not be whole.
+            name = f"{kind} {shorten(lost[0], 80)}"
+            raise ValueError(f"{name} is not at the source, or what it needs is not, or needs it in turn")
+        return new
+
+    async def _find_refused_executions(self, jobs: Sequence[Key]) -> set[str]:
+        """Refuse the executions with a job whose task or call was refused; return them and their jobs."""
+        refused: dict[str, ParsedRecord] = {}
+        async for items in self._read_ahead("Job", jobs):
+            for item in items:
+                # Jobs below it are left out with the execution.
+                absent = any(
+                    needed in self._absent.get("Value" if kind == "Task" else kind, ())
+                    for kind, needed in item.needs
+                    if kind not in ("Job", "Execution")
+                )
+                if absent:
+                    self._refuse_waiting([item])
+                    refused.setdefault(item.row[7], item)
+        for execution_id, item in refused.items():
+            self._refuse_id("Execution", execution_id, f"refers to Job {item.id}, which was refused")
+        left_out = set(refused)
+        if refused and self._tags.find_owners(jobs):
+            # Tags of those jobs must not go in.
+            async for items in self._read_ahead("Job", jobs):
+                left_out.update(item.id for item in items if item.row[7] in refused)
+            self._absent.setdefault("Job", set()).update(left_out)
+        return left_out
