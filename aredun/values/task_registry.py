@@ -104,7 +104,7 @@ class TaskRegistry:
 
 
 def _refuse_other_file(task: Any, other: Any) -> None:
-    """Raise if two tasks of one name come from different files; one file or notebook may define a task anew."""
+    """Raise if two tasks of one name come from different files; one file may define a task anew."""
     places = _find_place(other.func), _find_place(task.func)
     # What a notebook runs, files too, is one program after the other: the later one counts.
     programs = other.func.__module__ == task.func.__module__ == "__main__"
