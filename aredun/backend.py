@@ -170,7 +170,7 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
     @property
     def entities(self) -> Entities:
         """What models ask about themselves."""
-        assert self.database
+        _ = self.database  # raises if the backend is not loaded
         return self._open_entities
 
     def create_engine(self) -> AsyncEngine:
@@ -261,7 +261,7 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
         RedunDatabaseError
             If the backend is not loaded.
         """
-        assert self.database
+        _ = self.database  # raises if the backend is not loaded
         clone = copy.copy(self)
         clone._is_clone = True
         return clone

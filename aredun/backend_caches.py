@@ -31,7 +31,7 @@ class CachesMixin:
 
     @property
     def _caches(self) -> caches.Caches:
-        assert self.database
+        _ = self.database  # raises if the backend is not loaded
         return self._open_caches
 
     async def check_cache(

@@ -136,12 +136,14 @@ def task(
     Returns
     -------
     Task
-        The task, which is registered under its full name; a later one of that name replaces it.
+        The task, which is registered under its full name; a later one of that name in the same file, or
+        notebook, replaces it.
 
     Raises
     ------
     UsageError
-        The function was typed in, or comes from a file that is gone, and no `source` is given.
+        The function was typed in, or comes from a file that is gone, and no `source` is given; or another
+        file has a task of that full name.
     ValueError
         A name or an option cannot be used.
     """

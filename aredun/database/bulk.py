@@ -247,7 +247,8 @@ class _SqliteInsert:
     def __init__(self, table: RowTable, dialect: Any) -> None:
         compiled = table.insert().compile(dialect=dialect, column_keys=list(table.columns))
         self.statement = str(compiled)
-        assert tuple(compiled.positiontup or ()) == table.columns, compiled.positiontup
+        if tuple(compiled.positiontup or ()) != table.columns:
+            raise RuntimeError(f"SQLAlchemy orders columns otherwise than expected: {compiled.positiontup}")
         self._processors = []
         for index, name in enumerate(table.columns):
             column_type = table.table.c[name].type

@@ -144,5 +144,8 @@ class BulkStatements:
         announced = any(table.table.name in ("job", "execution") for table in tables)
         last: sa.ColumnElement[Any] = sa.literal_column(f"pg_notify('{CHANNEL}', '')" if announced else "1")
         compiled = sa.select(last).add_cte(*parts).compile(dialect=self._dialect)
-        assert list(compiled.positiontup or []) == order, compiled.positiontup
+        if list(compiled.positiontup or []) != order:
+            raise RuntimeError(
+                f"SQLAlchemy orders parameters otherwise than expected: {compiled.positiontup}"
+            )
         return str(compiled)

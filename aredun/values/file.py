@@ -249,7 +249,8 @@ class FileSet(Value):
     Parameters
     ----------
     pattern : str
-        A local pattern or a URL, where `*`, `?`, `[]` and `**` match as in `glob`.
+        A local pattern or a URL, where `*`, `?`, `[]` and `**` match as in `glob`. What matches nothing is
+        read again with its leading folders taken literally, as far as they exist; `glob.escape` makes sure.
     """
 
     type_basename = "FileSet"
@@ -337,6 +338,10 @@ class Dir(FileSet):
     def __init__(self, path: str) -> None:
         self.path: str = os.fspath(path).rstrip("/")
         super().__init__(os.path.join(self.path, "**"))
+
+    def __iter__(self) -> Iterator[File]:
+        # The path is taken literally: it may have characters that mean something in a pattern.
+        return (self.classes.File(path) for path in self.filesystem.find(self.path))
 
     def __repr__(self) -> str:
         return f"{self.type_basename}(path={self.path}, hash={self.hash[:8]})"

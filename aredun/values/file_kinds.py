@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from typing import TYPE_CHECKING, Any
 
 from aredun.hashing import hash_stream, hash_struct
@@ -177,9 +178,10 @@ class ShardedS3Dataset(Value):
 
     def _gather_files(self) -> list[str]:
         filesystem = get_filesystem(self.path)
-        paths = set(filesystem.glob(f"{self.path}/*.{self.format}"))
+        folder = glob.escape(self.path)
+        paths = set(filesystem.glob(f"{folder}/*.{self.format}"))
         if self.recurse:
-            paths.update(filesystem.glob(f"{self.path}/**/*.{self.format}"))
+            paths.update(filesystem.glob(f"{folder}/**/*.{self.format}"))
         return sorted(paths)
 
     @property

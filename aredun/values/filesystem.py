@@ -20,8 +20,18 @@ if TYPE_CHECKING:
 
 
 def get_proto(url: str) -> str:
-    """Return the protocol of a URL, `"local"` for a plain path (mirrors `redun.file.get_proto`)."""
-    return urlparse(url).scheme or "local"
+    """
+    Return the protocol of a URL, `"local"` for a plain path (mirrors `redun.file.get_proto`).
+
+    Only what stands before `://` is a protocol: `chr1:100-200.bed` is the name of a file.
+    """
+    proto, separator, _ = url.partition("://")
+    return proto.lower() if proto and separator and "/" not in proto else "local"
+
+
+def has_magic(path: str) -> bool:
+    """Tell whether a path has characters that mean something in a pattern."""
+    return glob.escape(path) != path
 
 
 class FileSystem:
@@ -82,7 +92,7 @@ class FileSystem:
     def remove(self, path: str) -> None:
         """Remove a file; one that is not there is no error."""
         try:
-            self.get_fs(path).rm(path)
+            self.get_fs(path).rm_file(path)
         except FileNotFoundError:
             return
 
@@ -98,8 +108,15 @@ class FileSystem:
 
     def rmdir(self, path: str, recursive: bool = False) -> None:
         """Remove a directory, with all that is in it if `recursive`."""
+        fs = self.get_fs(path)
         try:
-            self.get_fs(path).rm(path, recursive=recursive)
+            if not has_magic(path):
+                fs.rm(path, recursive=recursive)
+                return
+            # fsspec's `rm` would read the path as a pattern, and remove what matches it.
+            for name in sorted(fs.find(path, withdirs=True), reverse=True) if recursive else ():
+                remove_entry(fs, name)
+            remove_entry(fs, path)
         except FileNotFoundError:
             return
 
@@ -110,22 +127,44 @@ class FileSystem:
 
     def iter_file_hashes(self, path: str) -> Iterator[str]:
         """Yield the hashes of the files below a directory."""
-        for file_path in self.glob(os.path.join(path, "**")):
-            if self.isfile(file_path):
-                yield self.get_hash(file_path)
+        for file_path in self.find(path):
+            yield self.get_hash(file_path)
 
     def copy(self, src_path: str, dest_path: str) -> None:
         """Copy a file from or to this file system."""
         if get_proto(src_path) == get_proto(dest_path):
-            self.get_fs(src_path).copy(src_path, dest_path)
+            self.get_fs(src_path).cp_file(src_path, dest_path)
         else:
             copy_stream(src_path, dest_path)
 
     def glob(self, pattern: str) -> list[str]:
-        """List the paths that match a pattern, as URLs that `File` takes."""
+        """
+        List the paths that match a pattern, as URLs that `File` takes.
+
+        A pattern that nothing matches is read again with its leading folders taken literally, as far as they
+        exist: a folder may well be called `run[2024]`.
+        """
+        paths = self._glob(pattern)
+        if paths:
+            return paths
+        folder = os.path.dirname(pattern)
+        while has_magic(folder) and not self.isdir(folder):
+            folder = os.path.dirname(folder)
+        return self._glob(glob.escape(folder) + pattern[len(folder) :]) if has_magic(folder) else []
+
+    def _glob(self, pattern: str) -> list[str]:
+        return [self._url(pattern, name) for name in self.get_fs(pattern).glob(pattern)]
+
+    def find(self, path: str) -> list[str]:
+        """List the files below a directory, whose path is taken literally, as URLs that `File` takes."""
+        fs = self.get_fs(path)
+        itself = fs.unstrip_protocol(path)
+        return [self._url(path, name) for name in fs.find(path) if fs.unstrip_protocol(name) != itself]
+
+    def _url(self, path: str, name: str) -> str:
+        """Return the URL of what fsspec names, on the file system of a path."""
         prefix = f"{self.name}://"
-        paths = self.get_fs(pattern).glob(pattern)
-        return [path if path.startswith(prefix) else prefix + path for path in paths]
+        return name if name.startswith(prefix) else prefix + name
 
     def isfile(self, path: str) -> bool:
         """Tell whether a path is a file."""
@@ -199,8 +238,12 @@ class LocalFileSystem(FileSystem):
         else:
             copy_stream(src_path, dest_path)
 
-    def glob(self, pattern: str) -> list[str]:
+    def _glob(self, pattern: str) -> list[str]:
         return glob.glob(pattern, recursive=True)
+
+    def find(self, path: str) -> list[str]:
+        names = glob.glob("**", root_dir=path, recursive=True)
+        return [found for name in names if os.path.isfile(found := os.path.join(path, name))]
 
     def isfile(self, path: str) -> bool:
         return os.path.isfile(path)
@@ -269,7 +312,7 @@ class S3FileSystem(FileSystem):
         protos = (get_proto(src_path), get_proto(dest_path))
         fs = self.get_fs(src_path)
         if protos == ("s3", "s3"):
-            fs.copy(src_path, dest_path)
+            fs.cp_file(src_path, dest_path)
         elif protos == ("s3", "local"):
             get_filesystem(dest_path).make_parent(dest_path)
             fs.get_file(src_path, dest_path)
@@ -303,10 +346,9 @@ class AzureBlobFileSystem(FileSystem):
         etag = self.get_fs(path).stat(path)["etag"] if self.exists(path) else ""
         return hash_struct(["File", "az", path, etag])
 
-    def glob(self, pattern: str) -> list[str]:
-        host = f"{self.get_account(pattern)}.blob.core.windows.net"
-        parts = (path.partition("/") for path in self.get_fs(pattern).glob(pattern))
-        return [f"az://{container}@{host}/{key}" for container, _, key in parts]
+    def _url(self, path: str, name: str) -> str:
+        container, _, key = name.partition("/")
+        return f"az://{container}@{self.get_account(path)}.blob.core.windows.net/{key}"
 
 
 _filesystems: dict[str, FileSystem] = {
@@ -343,3 +385,11 @@ def copy_stream(src_path: str, dest_path: str) -> None:
         get_filesystem(dest_path).open(dest_path, "wb") as target,
     ):
         shutil.copyfileobj(source, target)
+
+
+def remove_entry(fs: Any, path: str) -> None:
+    """Remove a file or an empty directory of an fsspec file system, by its literal path."""
+    if fs.isfile(path):
+        fs.rm_file(path)
+    elif fs.isdir(path):
+        fs.rmdir(path)

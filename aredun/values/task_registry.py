@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import os
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+
+from aredun.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,9 +27,20 @@ class TaskRegistry:
         return set(self._hash_counts)
 
     def add(self, task: Any) -> None:
-        """Define a task; one of the same name is replaced."""
-        replaced = self._tasks.pop(task.fullname, None)
+        """
+        Define a task; one of the same name is replaced.
+
+        Raises
+        ------
+        UsageError
+            If the one of the same name is of another file, and both are defined for as long as their modules
+            are: calls are by name, so that each call of one would run the other.
+        """
+        replaced = self._tasks.get(task.fullname)
         if replaced is not None:
+            if _stays_defined(replaced.func) and _stays_defined(task.func):
+                _refuse_other_file(task, replaced)
+            del self._tasks[task.fullname]
             self._forget_hash(replaced.hash)
         self._tasks[task.fullname] = task
         self._hash_counts[task.hash] += 1
@@ -54,6 +70,19 @@ class TaskRegistry:
             return next((task for task in self._tasks.values() if task.hash == hash), None)
         raise ValueError("cannot look up a task without a name or a hash: give one of them")
 
+    def check_current(self, task: Any) -> None:
+        """
+        Check that a call of a task would run that task.
+
+        Raises
+        ------
+        UsageError
+            If a task of another file has its name now.
+        """
+        current = self._tasks.get(task.fullname)
+        if current is not None and current.func is not task.func:
+            _refuse_other_file(task, current)
+
     def rename(self, old_name: str, new_namespace: str, new_name: str) -> Any:
         """
         Define a task under another name; its hash stays.
@@ -72,6 +101,33 @@ class TaskRegistry:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(list(self._tasks.values()))
+
+
+def _refuse_other_file(task: Any, other: Any) -> None:
+    """Raise if two tasks of one name come from different files; one file may define a task anew."""
+    places = _find_place(other.func), _find_place(task.func)
+    # What a notebook runs, files too, is one program after the other: the later one counts.
+    programs = other.func.__module__ == task.func.__module__ == "__main__"
+    if places[0] != places[1] and not programs:
+        raise UsageError(
+            f"two tasks are called {task.fullname!r}, in {places[0]} and in {places[1]}: "
+            "set redun_namespace in one of the files, or give one of them another name"
+        )
+
+
+def _find_place(func: Any) -> str:
+    """Return the file of a function, or the module of what was typed in."""
+    func = inspect.unwrap(func)
+    file = getattr(func, "__globals__", {}).get("__file__")
+    return os.path.realpath(file) if file else f"module {func.__module__}"
+
+
+def _stays_defined(func: Any) -> bool:
+    """Tell whether a function is neither local to another one nor of a module that is no longer imported."""
+    func = inspect.unwrap(func)
+    module = sys.modules.get(func.__module__)
+    alive = module is not None and module.__dict__ is getattr(func, "__globals__", None)
+    return alive and "<locals>" not in func.__qualname__
 
 
 _task_registry = TaskRegistry()

@@ -136,6 +136,8 @@ class TaskValue(Value):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return the lazy call of the task."""
+        if self.source:  # what is stored of a task that is not defined has none
+            get_task_registry().check_current(self)
         return TaskExpression(
             self.fullname,
             args,
