@@ -45,7 +45,7 @@ from aredun.models import (
     Task,
     Value,
 )
-from aredun.recording import Recorder, ValueRecorder
+from aredun.recording import Recorder, ValueRecorder, complete_calls
 from aredun.records import (
     get_call_node_child_edges,
     get_execution_child_edges,
@@ -176,7 +176,7 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
     def create_engine(self) -> AsyncEngine:
         """Set the database up without connecting (mirrors redun's method); returns the sessions' engine."""
         if self._database is None:
-            self._database = Database(self.config, self, self.logger)
+            self._database = Database(self.config, self, self.logger, complete_calls)
             self._open_caches = caches.Caches(
                 self._database, self.type_registry, self.value_store, self.logger
             )

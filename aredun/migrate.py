@@ -157,9 +157,7 @@ class _Migration:
 
         def choose_steps(heads: Any, context: MigrationContext) -> list[Any]:
             # Called once the lock on the database is held: somebody else may have migrated it meanwhile.
-            upward = self.target > self.version
-            choose = self.scripts._upgrade_revs if upward else self.scripts._downgrade_revs
-            steps.extend(choose(self.target.migration_id, heads))
+            steps.extend(self._get_steps(heads))
             return steps
 
         def check_stopped(**step: Any) -> None:
@@ -175,6 +173,17 @@ class _Migration:
             self.config, self.scripts, fn=choose_steps, destination_rev=self.target.migration_id
         ):
             self.scripts.run_env()
+
+    def _get_steps(self, heads: Any) -> list[Any]:
+        """Return alembic's steps from the revisions that are applied to the target."""
+        from alembic.runtime.migration import MigrationStep
+
+        target, revisions = self.target.migration_id, self.scripts.revision_map
+        if self.target > self.version:
+            upward = reversed(list(self.scripts.iterate_revisions(target, heads, implicit_base=True)))
+            return [MigrationStep.upgrade_from_script(revisions, script) for script in upward]
+        downward = self.scripts.iterate_revisions(heads, target, select_for_downgrade=True)
+        return [MigrationStep.downgrade_from_script(revisions, script) for script in downward]
 
     async def run_on(self, connection: AsyncConnection) -> None:
         """Run on `connection` and stay until it is over: a cancelled one stops after the step that it is in.

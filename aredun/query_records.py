@@ -11,6 +11,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import make_transient_to_detached
+from sqlalchemy.orm.attributes import set_committed_value
 
 from aredun import statuses
 from aredun.model_behaviour import set_backend
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Select
-    from sqlalchemy.orm import InstanceState, Mapper
+    from sqlalchemy.orm import Mapper
 
 
 class Detacher:
@@ -40,7 +42,6 @@ class Detacher:
         self._mapper: Mapper[Any] = sa.inspect(model)
         self._names = [item.key for item in self._mapper.column_attrs if item.key not in without]
         self._key = self._names.index(self._mapper.get_property_by_column(self._mapper.primary_key[0]).key)
-        self._missing = without
         self.columns: list[Any] = [getattr(model, name) for name in self._names]
 
     def make(self, values: Sequence[Any], backend: Any, **related: Any) -> Any:
@@ -58,13 +59,12 @@ class Detacher:
         """
         if values[self._key] is None:
             return None
-        record = self._mapper.class_manager.new_instance()
-        record.__dict__.update(zip(self._names, values, strict=True), **related)
+        record = self._mapper.class_(**dict(zip(self._names, values, strict=True)))
+        # As if it had been loaded: what is not here raises, in place of reading as None.
+        make_transient_to_detached(record)
+        for name, value in related.items():
+            set_committed_value(record, name, value)
         set_backend(record, backend)
-        state: InstanceState[Any] = sa.inspect(record)
-        state.key = self._mapper.identity_key_from_primary_key((values[self._key],))
-        # Else they would read as None.
-        state.expired_attributes.update(self._missing)
         return record
 
 

@@ -319,7 +319,7 @@ class Scan:
         parameters = {"keys": batch.rows, "cutoff": self.cutoff}
         rows = await self._fetch(prepare_load(self._get_plan()), parameters, len(batch.rows))
         name = self._primary_key.key
-        records = {record.__dict__[name]: record for record in self._make(rows)}
+        records = {getattr(record, name): record for record in self._make(rows)}
         keys = [key for key in batch.keys if key[-1] in records]
         return Batch([records[key[-1]] for key in keys], keys, batch.resume)
 

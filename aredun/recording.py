@@ -8,9 +8,11 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import sqlalchemy as sa
+
 from aredun.caches import CONTEXT_KEY
-from aredun.column_types import TagEntity, utcnow
-from aredun.database import Unit, ValueRows
+from aredun.column_types import TagEntity, in_parameter, utcnow
+from aredun.database import Unit, ValueRows, fetch_rows
 from aredun.database.rows import (
     ARGUMENT,
     ARGUMENT_RESULT,
@@ -26,9 +28,10 @@ from aredun.database.rows import (
     TASK,
     VALUE,
 )
+from aredun.database.turns import CALLS_AT_ONCE, Turns
 from aredun.errors import RedunDatabaseError, UsageError
 from aredun.hashing import hash_argument, hash_call_node
-from aredun.models import Job
+from aredun.models import CallNode, CallSubtreeTask, Job
 from aredun.nested import get_children
 from aredun.tags import build_tag_row
 from aredun.value_sizes import Weight, weigh
@@ -38,6 +41,8 @@ from aredun.values.task_value import make_recorded_task
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.config import BackendConfig
     from aredun.database import RowSet, RowTable
@@ -187,7 +192,7 @@ def _shorten(value: Any, length: int = 50) -> str:
 
 
 @dataclass(slots=True, eq=False)
-class CallNodeDraft:
+class UnrecordedCall:
     """A call that is recorded unless it is there, with edges to those of its children that are.
 
     Attributes
@@ -211,10 +216,11 @@ class CallNodeDraft:
     tasks: Sequence[ValueRows] = ()
 
     @property
-    def call_hashes(self) -> list[str]:
-        """The calls that the rows depend on."""
-        upstream = (call_hash for _, _, calls in self.arguments for call_hash in calls)
-        return [self.row[0], *self.child_call_hashes, *upstream]
+    def needs(self) -> list[str]:
+        """The calls that the rows depend on; of one that depends on no other all rows are known."""
+        upstream = [call_hash for _, _, calls in self.arguments for call_hash in calls]
+        others = [*self.child_call_hashes, *upstream]
+        return [self.row[0], *others] if others else []
 
     @property
     def with_tasks(self) -> bool:
@@ -226,26 +232,26 @@ class CallNodeDraft:
         """Bytes of the arguments' data."""
         return sum(value.size for _, value, _ in self.arguments)
 
-    def add_rows(self, calls: dict[str, set[str]], rows: RowSet) -> None:
+    def add_rows(self, recorded: dict[str, set[str]], rows: RowSet) -> None:
         """Add the rows, given the recorded calls with their subtrees' tasks; then the call to those."""
         call_hash = self.row[0]
-        if call_hash in calls:
+        if call_hash in recorded:
             return
         added: list[TypedRow] = [(CALL_NODE, self.row)]
         for order, child in enumerate(self.child_call_hashes):
-            if child in calls:
+            if child in recorded:
                 added.append((CALL_EDGE, (call_hash, child, order)))
         for argument, value, upstream in self.arguments:
             rows.add_value(value)
             added.append((ARGUMENT, argument))
-            added += [(ARGUMENT_RESULT, (argument[0], call)) for call in sorted(upstream) if call in calls]
+            added += [(ARGUMENT_RESULT, (argument[0], call)) for call in sorted(upstream) if call in recorded]
         for task in self.tasks:
             # A child that keeps no provenance leaves its task unrecorded too.
             rows.add_value(task)
-        subtree = self.subtree if self.subtree is not None else self._infer_subtree(calls)
+        subtree = self.subtree if self.subtree is not None else self._infer_subtree(recorded)
         added += [(CALL_SUBTREE_TASK, (call_hash, task_hash)) for task_hash in sorted(subtree)]
         rows.add(added)
-        calls[call_hash] = set(subtree)
+        recorded[call_hash] = set(subtree)
 
     def _infer_subtree(self, calls: Mapping[str, set[str]]) -> set[str]:
         subtree = {self.row[2]}
@@ -257,6 +263,42 @@ class CallNodeDraft:
                     return set()
                 subtree |= calls[child]
         return subtree
+
+
+_FIND_CALLS = sa.select(CallNode.call_hash, sa.null().label("task")).where(
+    in_parameter(CallNode.call_hash, "calls")
+)
+_FIND_SUBTREES = (
+    sa.select(CallNode.call_hash, CallSubtreeTask.task_hash)
+    .outerjoin(CallSubtreeTask, CallSubtreeTask.call_hash == CallNode.call_hash)
+    .where(in_parameter(CallNode.call_hash, "calls"))
+)
+
+
+async def complete_calls(session: AsyncSession, calls: Sequence[UnrecordedCall], rows: RowSet) -> None:
+    """Add the rows of calls, given which of those that they refer to are recorded: one question for all.
+
+    Parameters
+    ----------
+    session : AsyncSession
+        Of the transaction that the rows are for. Calls are never deleted: what is found stays there.
+    calls : sequence of UnrecordedCall
+        In the order in which they are recorded: a later one may refer to an earlier one.
+    rows : RowSet
+        What the rows are added to.
+    """
+    needed = list(dict.fromkeys(call_hash for call in calls for call_hash in call.needs))
+    recorded: dict[str, set[str]] = {}
+    if needed:
+        statement = _FIND_SUBTREES if any(call.with_tasks for call in calls) else _FIND_CALLS
+        for call_hash, task_hash in await fetch_rows(session, statement, {"calls": needed}):
+            tasks = recorded.setdefault(call_hash, set())
+            if task_hash is not None:
+                tasks.add(task_hash)
+    turns = Turns(CALLS_AT_ONCE)
+    for call in calls:
+        call.add_rows(recorded, rows)
+        await turns.pause_after()
 
 
 @functools.lru_cache(maxsize=1024)
@@ -421,7 +463,7 @@ class Recorder:
             subtree = frozenset(task if isinstance(task, str) else task.hash for task in given)
             tasks = [await self.values.prepare_task(task) for task in given if not isinstance(task, str)]
         row = (call_hash, task_name, task_hash, args_hash, result_hash, utcnow())
-        return call_hash, Unit(drafts=(CallNodeDraft(row, children, arguments, subtree, tasks),))
+        return call_hash, Unit(calls=(UnrecordedCall(row, children, arguments, subtree, tasks),))
 
     async def make_context(
         self, call_hash: str, context_hash: str | None, context: Mapping[str, Any]
@@ -436,10 +478,8 @@ class Recorder:
 
 
 def _make_job(row: tuple[Any, ...]) -> Job:
-    """Return a job as a query would load it; the constructor takes ten times as long."""
-    job: Job = Job.__mapper__.class_manager.new_instance()
-    job.__dict__.update(zip(JOB.columns, row, strict=True))
-    return job
+    """Return a job as its row describes it."""
+    return Job(**dict(zip(JOB.columns, row, strict=True)))
 
 
 def make_tags(

@@ -199,10 +199,7 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
             if _knows_itself(job):
                 # As `subrun` does, whose scheduler extends this execution through a backend of its own.
                 core.queue.flush()
-            # As a query would load it: the constructor takes ten times as long.
-            started = redun_db.Job.__mapper__.class_manager.new_instance()
-            started.__dict__.update({name: getattr(row, name) for name in _JOB_COLUMNS})
-            return started
+            return redun_db.Job(**{name: getattr(row, name) for name in _JOB_COLUMNS})
 
     def record_job_end(self, job: Any, now: datetime | None = None, status: str | None = None) -> None:
         """Record that a job has ended; with the last one of an execution, all that is queued is written."""

@@ -17,7 +17,7 @@ from aredun.backend import RedunBackendDb
 from aredun.column_types import DateTimeUTC
 from aredun.config import BackendConfig
 from aredun.database import get_file_path, translate_error
-from aredun.database.bulk import format_time
+from aredun.database.inserts import format_time
 from aredun.database.sqlite import SqliteFile
 from aredun.errors import RedunDatabaseError
 from aredun.models import Value
@@ -82,7 +82,7 @@ async def test_memory_is_one_database_for_readers_and_the_writer() -> None:
             assert (await first.get_value(value_hash))[1]
             await asyncio.wait_for(first.record_value("written meanwhile"), 5)
             assert len((await session.scalars(sa.select(Value))).all()) == 2
-        file = first.database._file
+        file = first.database.file
         assert file is not None
         assert file.path is not None
         path = file.path
@@ -181,7 +181,7 @@ async def test_a_connection_that_fails_leaves_no_thread(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     for _ in range(20):
         with pytest.raises(sqlite3.DatabaseError, match="not a database"):
-            await file.connect(None)
+            await file.connect()
         assert not [thread for thread in set(threading.enumerate()) - before if "worker" in thread.name]
 
 

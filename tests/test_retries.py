@@ -258,3 +258,29 @@ async def test_killed_connections_are_replaced(postgres: PostgresCluster, postgr
             assert await backend.get_value(value_hash) == (number, True)
             await asyncio.to_thread(postgres.execute, "postgres", kill)
         assert backend.database.checked_out == 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "cache lookup failed for type 16402",
+        "could not open relation with OID 16402",
+        "cached plan must not change result type",
+    ],
+)
+async def test_what_a_restore_replaced_is_asked_again(
+    postgres: PostgresCluster, postgres_url: str, message: str
+) -> None:
+    """A real server says it, once, and from then on works: as after a restore under open connections."""
+    name = postgres_url.partition("?")[0].rpartition("/")[2]
+    postgres.execute(
+        name,
+        "CREATE SEQUENCE attempts",
+        "CREATE FUNCTION stale() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN "
+        f"IF nextval('attempts') = 1 THEN RAISE EXCEPTION '{message}' USING ERRCODE = 'XX000'; END IF; "
+        "RETURN NEW; END $body$",
+        "CREATE TRIGGER stale BEFORE INSERT ON value FOR EACH ROW EXECUTE FUNCTION stale()",
+    )
+    async with RedunBackendDb(postgres_url, FAST) as backend:
+        value_hash = await backend.record_value(1)
+        assert await backend.get_value(value_hash) == (1, True)

@@ -130,7 +130,7 @@ async def test_roots_of_each_kind(source: RedunBackendDb, backend: RedunBackendD
         assert (alone.written, len(alone.refused), alone.seen) == (0, len(owned), len(owned))
         assert "hangs on, or replaces, what is not at the destination" in str(alone.refused[0])
         async with source.session() as session:
-            root_id = await session.scalar(sa.select(Tag.entity_id).where(Tag.tag_hash == root_id))
+            root_id = (await session.scalars(sa.select(Tag.entity_id).where(Tag.tag_hash == root_id))).one()
             owner = await session.scalar(sa.select(Job.execution_id).where(Job.id == root_id)) or root_id
         owned = {record_id async for record_id in source.iter_record_ids([owner])}
     report = await sync_records(source, backend, [root_id, "nowhere"])

@@ -102,13 +102,17 @@ async def test_lists_of_any_texts(backend: RedunBackendDb) -> None:
 @pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
 async def test_plans_of_growing_tables_are_not_kept(backend: RedunBackendDb) -> None:
     """PostgreSQL would go on reading all of a table that was small when it was first asked."""
-    kept = sa.select(sa.column("statement", sa.String)).select_from(sa.table("pg_prepared_statements"))
-    for _ in range(2):
+    columns = (sa.column("statement", sa.String), sa.column("generic_plans", sa.Integer))
+    kept = sa.select(*columns).select_from(sa.table("pg_prepared_statements"))
+    # After five executions PostgreSQL would settle for a plan for all times.
+    for _ in range(8):
         await backend.database.fetch(select_rows("job", "id"), {"ids": ["a"]})
+    plans = [row[1] for row in await backend.database.fetch(kept, {}) if "FROM job" in row[0]]
+    assert sum(plans) > 0
+    for _ in range(8):
         await find_existing(backend.database, "call_node", "call_hash", ["a"])
-    statements = [row[0] for row in await backend.database.fetch(kept, {})]
-    assert any("FROM job" in statement for statement in statements)
-    assert not any("FROM call_node" in statement for statement in statements)
+    plans = [row[1] for row in await backend.database.fetch(kept, {}) if "FROM call_node" in row[0]]
+    assert sum(plans) == 0
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 """The database: engines, sessions, retried transactions, and the queue that writes."""
 
 from aredun.database.batch import Batch
-from aredun.database.bulk import Counts
 from aredun.database.coalesce import Coalescer
+from aredun.database.connections import Counts
 from aredun.database.core import Database, get_file_path, translate_error
+from aredun.database.fetch import fetch_rows
 from aredun.database.rows import RowSet, RowTable, ValueRows
 from aredun.database.unit import Unit
 
@@ -16,6 +17,7 @@ __all__ = [
     "RowTable",
     "Unit",
     "ValueRows",
+    "fetch_rows",
     "get_file_path",
     "translate_error",
 ]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from aredun.database.unit import Unit, fill
+from aredun.database.unit import Unit
 from aredun.errors import RedunDatabaseError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from aredun.database.bulk import Transaction
-    from aredun.database.rows import RowSet
+    from aredun.database.connections import Transaction
 
 
 class Batch:
@@ -22,9 +21,13 @@ class Batch:
     from then on it is this batch's alone, and whatever else is written waits for its end.
     """
 
-    def __init__(self, enqueue: Callable[[Unit], Awaitable[Any]], make_rows: Callable[[], RowSet]) -> None:
+    def __init__(
+        self,
+        enqueue: Callable[[Unit], Awaitable[Any]],
+        write: Callable[[Transaction, Sequence[Unit]], Awaitable[Any]],
+    ) -> None:
         self._enqueue = enqueue
-        self._make_rows = make_rows
+        self._write = write
         self._unit = Unit()
         self._all_on_commit: list[Callable[[], None]] = []
         self._lock = asyncio.Lock()
@@ -78,10 +81,7 @@ class Batch:
     async def _flush(self, transaction: Transaction) -> None:
         unit, self._unit = self._unit, Unit()
         self._all_on_commit += unit.on_commit
-        rows = self._make_rows()
-        lookup = await fill(rows, [unit])
-        if len(rows) or lookup:
-            await transaction.write(rows, lookup)
+        await self._write(transaction, [unit])
 
     def spoil(self) -> None:
         """Note that a batch inside this one failed and cannot be taken back alone."""

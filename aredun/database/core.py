@@ -6,8 +6,7 @@ import asyncio
 import logging
 import sqlite3
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import asyncpg
 from sqlalchemy import event
@@ -15,24 +14,28 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from aredun.config import BackendConfig
 from aredun.database import postgresql
-from aredun.database.bulk import Counts, PostgresLane, SqliteLane
-from aredun.database.fetch import PostgresReadLane, SqliteReadLane
-from aredun.database.retry import is_outage, retry
-from aredun.database.sqlite import SqliteFile
+from aredun.database.connections import Counts
+from aredun.database.fetch import fetch_rows
+from aredun.database.retry import is_outage, is_stale, retry
+from aredun.database.sqlite import SqliteStorage
 from aredun.database.unit import Unit
 from aredun.database.writer import Writer
 from aredun.errors import RedunDatabaseError
 from aredun.models import RedunSession
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     import sqlalchemy as sa
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
     from aredun.database.batch import Batch, InnerBatch
-    from aredun.database.fetch import ReadLane
+    from aredun.database.connections import WriteConnection
+    from aredun.database.rows import RowSet
+    from aredun.database.sqlite import SqliteFile
+    from aredun.database.unit import Complete
 
 T = TypeVar("T")
 
@@ -66,8 +69,39 @@ def translate_error(error: Exception) -> Exception:
     return translated
 
 
-def _is_same_file(here: Path, there: Path) -> bool:
-    return here.exists() and there.exists() and here.samefile(there)
+class Storage(Protocol):
+    """What differs between the two databases; nothing else asks which one it is."""
+
+    dialect_name: str
+    engine: AsyncEngine
+    reading: AsyncEngine
+    runs_apart: bool
+    belongs_to_loop: bool
+
+    @property
+    def file(self) -> SqliteFile | None:
+        """The file of the database, None on a server."""
+
+    def make_writer(self, counts: Counts, backend: Any) -> WriteConnection:
+        """Return a way for one writer's transactions; nothing is opened yet."""
+
+    async def identify(self) -> object:
+        """Return what is equal for the same database only, however it is spelled."""
+
+    def open_for_migration(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Open a connection whose transactions keep all other writers out."""
+
+    async def set_foreign_keys(self, writer: WriteConnection, enabled: bool) -> None:
+        """Switch the checks of foreign keys on or off for a writer, where that is possible."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+def _open_storage(config: BackendConfig) -> Storage:
+    if config.url is None:
+        raise RedunDatabaseError(f"{config.display_uri} has not been fetched: load the backend first")
+    return SqliteStorage(config) if config.url.is_file else postgresql.PostgresStorage(config)
 
 
 class Database:
@@ -81,47 +115,46 @@ class Database:
         What models that a session loads find as their backend.
     logger : logging.Logger, optional
         Gets the warnings about retries.
+    complete : callable, optional
+        Completes the calls that units hold, on a session of the transaction that they are recorded in.
 
     Attributes
     ----------
     dialect_name : str
         "sqlite" or "postgresql".
     engine : AsyncEngine
-        The engine of the sessions.
+        The engine of all sessions; its events tell of every statement that is sent.
     counts : Counts
         What has been sent so far.
     """
 
     def __init__(
-        self, config: BackendConfig, backend: Any = None, logger: logging.Logger | None = None
+        self,
+        config: BackendConfig,
+        backend: Any = None,
+        logger: logging.Logger | None = None,
+        complete: Complete | None = None,
     ) -> None:
-        if config.url is None:
-            raise RedunDatabaseError(f"{config.display_uri} has not been fetched: load the backend first")
         self.config = config
         self.backend = backend
         self.counts = Counts()
-        self.dialect_name = config.url.dialect_name
+        self._storage = _open_storage(config)
+        self.dialect_name = self._storage.dialect_name
+        self.engine = self._storage.engine
         self._logger = logger or logging.getLogger("aredun")
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._file: SqliteFile | None = None
-        self._lane: SqliteLane | PostgresLane
-        if config.url.is_file:
-            self._file = SqliteFile(config)
-            self.engine = self._read_engine = self._file.create_reader()
-            self._lane = SqliteLane(self._file, self.counts, backend)
-            self._read_lane: ReadLane = SqliteReadLane(self._file)
-            self._count(self._lane.engine)
-        else:
-            self.engine = postgresql.create_engine(config)
-            if config.read_only:
-                self.engine = self.engine.execution_options(postgresql_readonly=True)
-            # A single statement needs no transaction around it: one round trip instead of three.
-            self._read_engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-            self._lane = PostgresLane(self.engine, self.counts, backend)
-            self._read_lane = PostgresReadLane(self.engine)
+        self._writer = self._storage.make_writer(self.counts, backend)
         self._count(self.engine)
-        self.writer = Writer(self._lane, config, self._logger, self.counts, translate_error, self._discard)
+        self.writer = Writer(
+            self._writer,
+            complete or _complete_nothing,
+            config,
+            self._logger,
+            self.counts,
+            translate_error,
+            self._discard,
+        )
 
     def _count(self, engine: AsyncEngine) -> None:
         counts = self.counts
@@ -138,56 +171,54 @@ class Database:
     @property
     def file(self) -> SqliteFile | None:
         """The file of the database, None on a server."""
-        return self._file
+        return self._storage.file
 
     @property
     def exists(self) -> bool:
         """False where the file of the database is missing or empty; opening a session would create it."""
-        return self._file is None or self._file.exists
+        return self.file is None or self.file.exists
 
     @property
     def can_copy(self) -> bool:
         """Whether a transaction that is written `apart` is one of its own, on a server that knows COPY."""
-        return self._file is None and not self.writer.in_batch
+        return self._storage.runs_apart and not self.writer.in_batch
 
     @property
     def file_path(self) -> Path | None:
         """The file of the database (that which stands for `:memory:` too), None for a server."""
-        return self._file.path if self._file is not None else None
+        return self.file.path if self.file is not None else None
 
     async def is_same(self, other: Database) -> bool:
         """Tell whether another one is this database, however either was spelled."""
         if other is self:
             return True
-        here, there = self.file_path, other.file_path
-        if here is not None and there is not None:
-            return await asyncio.to_thread(_is_same_file, here, there)
-        if here is not None or there is not None:
+        if self.dialect_name != other.dialect_name:
             return False
-        identities = [await each.fetch(postgresql.IDENTITY, {}) for each in (self, other)]
-        return identities[0] == identities[1]
+        return await self._identify() == await other._identify()
+
+    async def _identify(self) -> object:
+        return await self._retry(self._storage.identify, "a read")
 
     def require_same_file(self) -> None:
         """Raise `DatabaseMovedError` if another file, or none, is where the open one was."""
-        if self._file is not None:
-            self._file.require_same()
+        if self.file is not None:
+            self.file.require_same()
 
     def create_folder(self) -> None:
         """Create the folder that the file of the database is to be in (blocks: call it in a thread)."""
-        if self._file is not None:
-            self._file.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.file_path is not None:
+            self.file_path.parent.mkdir(parents=True, exist_ok=True)
 
     @property
     def checked_out(self) -> int:
-        """Connections in use right now, without those that the queues of writes and reads keep."""
+        """Connections in use right now, without those that the write queue keeps."""
         lent: int = self.engine.sync_engine.pool.checkedout()  # type: ignore[attr-defined]  # QueuePool's
-        return lent - self._lane.held - self._read_lane.held
+        return lent - self._writer.held
 
     def _require_open(self) -> None:
         """Refuse what would open connections again after `close`, or use those of another event loop."""
         self._require_not_closed()
-        # A file's connections answer to whoever asks; a server's hang on the loop that opened them.
-        if self._file is None:
+        if self._storage.belongs_to_loop:
             loop = asyncio.get_running_loop()
             if self._loop is None:
                 self._loop = loop
@@ -201,14 +232,14 @@ class Database:
 
     async def is_read_only(self) -> bool:
         """Tell whether nothing can be written, by the settings or for want of permission."""
-        if self._file is None or self.config.read_only:
+        if self.file is None or self.config.read_only:
             return self.config.read_only
-        return await asyncio.to_thread(self._file.find_reading_options) is not None
+        return await asyncio.to_thread(self.file.find_reading_options) is not None
 
     def get_reading_uri(self) -> str | None:
         """Return sqlite's own URI of a file that can only be read, None for anything else (blocks)."""
-        reading = self._file.find_reading_options() if self._file is not None else None
-        return self._file.get_uri(reading) if self._file is not None and reading is not None else None
+        reading = self.file.find_reading_options() if self.file is not None else None
+        return self.file.get_uri(reading) if self.file is not None and reading is not None else None
 
     def _require_not_closed(self) -> None:
         if self._closed:
@@ -249,17 +280,25 @@ class Database:
         self._require_open()
 
         async def attempt() -> T:
+            engine = self.engine if transaction else self._storage.reading
+            async with RedunSession(self.backend, engine) as session:
+                return await operation(session)
+
+        self.counts.reads += 1
+        return await self._retry(attempt, "a read")
+
+    async def _retry(self, attempt: Callable[[], Awaitable[T]], what: str) -> T:
+        """Run an attempt, again if it failed for a passing reason; its last error is of one line."""
+
+        async def discard_broken() -> T:
             try:
-                engine = self.engine if transaction else self._read_engine
-                async with RedunSession(self.backend, engine) as session:
-                    return await operation(session)
+                return await attempt()
             except Exception as error:
                 await self._discard(error)
                 raise
 
-        self.counts.reads += 1
         try:
-            return await retry(attempt, self.config, self._logger, "a read")
+            return await retry(discard_broken, self.config, self._logger, what)
         except _DRIVER_ERRORS as error:
             raise translate_error(error) from error
 
@@ -269,7 +308,7 @@ class Database:
         Parameters
         ----------
         statement : SelectBase
-            Always the same object: it is compiled once and sent without a session.
+            Of columns, not of models; always the same object, so that it is compiled once.
         parameters : mapping
             The values of its named parameters.
 
@@ -283,21 +322,7 @@ class Database:
             The database cannot be reached, or refused.
         """
 
-        self._require_open()
-
-        async def attempt() -> list[tuple[Any, ...]]:
-            try:
-                return await self._read_lane.fetch(statement, parameters)
-            except Exception as error:
-                await self._discard(error)
-                raise
-
-        self.counts.reads += 1
-        self.counts.statements += 1
-        try:
-            return await retry(attempt, self.config, self._logger, "a read")
-        except _DRIVER_ERRORS as error:
-            raise translate_error(error) from error
+        return await self.read(lambda session: fetch_rows(session, statement, parameters))
 
     async def write(self, operation: Callable[[AsyncSession], Awaitable[T]], *, apart: bool = False) -> T:
         """Run an operation in a transaction: when this returns, all that it did is durable.
@@ -323,49 +348,35 @@ class Database:
             The database cannot be reached, or refused.
         """
         self._require_writable()
-        if apart and self._file is None and not self.writer.in_batch:
+        if apart and self._storage.runs_apart and not self.writer.in_batch:
             return await self._write_apart(operation)
         result: T = await self.writer.write(Unit(operation=operation))
         return result
 
     async def _write_apart(self, operation: Callable[[AsyncSession], Awaitable[T]]) -> T:
         async def attempt() -> T:
-            lane = PostgresLane(self.engine, self.counts, self.backend)
+            writer = self._storage.make_writer(self.counts, self.backend)
             try:
-                async with lane.transaction() as transaction:
+                async with writer.transaction() as transaction:
                     result: T = await transaction.run(operation, savepoint=False)
                     return result
-            except Exception as error:
-                await self._discard(error)
-                raise
             finally:
-                await lane.close()
+                await writer.close()
 
-        try:
-            return await retry(attempt, self.config, self._logger, "a write transaction")
-        except _DRIVER_ERRORS as error:
-            raise translate_error(error) from error
+        return await self._retry(attempt, "a write transaction")
 
     async def migrate(self, operation: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run an operation on a connection of its own, for it to begin and commit transactions on."""
         self._require_writable()
-        engine = self.engine
-        if self._file is not None:
-            # Not the queue's connection, which may be in the middle of something else.
-            engine = self._file.create_writer(partial(self._file.connect, None, create=True))
         try:
-            async with engine.connect() as connection:
+            async with self._storage.open_for_migration() as connection:
                 return await operation(connection)
         except _DRIVER_ERRORS as error:
             raise translate_error(error) from error
-        finally:
-            if engine is not self.engine:
-                await engine.dispose()
 
     async def set_foreign_keys(self, enabled: bool) -> None:
         """Switch the checks of foreign keys on or off for what is written from now on (only sqlite can)."""
-        if isinstance(self._lane, SqliteLane):
-            await self._lane.set_foreign_keys(enabled)
+        await self._storage.set_foreign_keys(self._writer, enabled)
 
     async def write_unit(self, unit: Unit) -> Any:
         """Write rows; when this returns they are durable, all of them (inside a batch: at its end)."""
@@ -380,18 +391,18 @@ class Database:
             yield batch
 
     async def _discard(self, error: BaseException) -> None:
-        """Throw away connections to a server that is gone, so that the next attempt opens new ones."""
-        if self._file is None and is_outage(error):
-            await self._lane.discard()
-            await self._read_lane.discard()
+        """Throw away connections that lead nowhere or know an old schema; the next attempt opens new ones."""
+        if self._storage.belongs_to_loop and (is_outage(error) or is_stale(error)):
+            await self._writer.discard()
             await self.engine.dispose()
 
     async def close(self) -> None:
         """Write what is queued and close all connections."""
         await self.writer.close()
         self._closed = True
-        await self._lane.close()
-        await self._read_lane.close()
-        await self.engine.dispose()
-        if self._file is not None:
-            await asyncio.to_thread(self._file.discard)
+        await self._writer.close()
+        await self._storage.close()
+
+
+async def _complete_nothing(session: AsyncSession, calls: Sequence[Any], rows: RowSet) -> None:
+    """Record calls as they are."""

@@ -1,266 +1,141 @@
-"""Reads that are asked thousands of times: compiled once, and sent straight through the driver."""
+"""Reads that are asked thousands of times, whose rows keep nobody else on the event loop waiting."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import suppress
 from functools import lru_cache
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, cast
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql.asyncpg import dialect as AsyncpgDialect
 from sqlalchemy.dialects.sqlite.aiosqlite import dialect as AiosqliteDialect
+from sqlalchemy.exc import DBAPIError
 
 from aredun.column_types import ShortBinary
-from aredun.database.text_rows import iter_rows, select_text
-from aredun.database.turns import ROWS_AT_ONCE, iter_parts, take_turn
+from aredun.database.text_rows import iter_rows, pack_rows
+from aredun.database.turns import ROWS_AT_ONCE, take_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-    from aredun.database.sqlite import HopConnection, SqliteFile
+    Rows = list[Any]
 
 # An execution option of statements over tables that grow while they are asked: PostgreSQL keeps the plan that
 # it made when a table was small, which reads all of it, until the statistics are next renewed.
 PLANNED_ANEW = {"aredun_planned_anew": True}
-# Rows that take no turn of their own.
-_FEW_ROWS = 50
-# Makes a tuple of one of asyncpg's records in half the time that `tuple` takes.
-_ALL_CELLS: Callable[[Any], tuple[Any, ...]] = itemgetter(slice(None))
-
-# Connections that a server's read lane keeps; what comes meanwhile is gathered into the next reads.
-READ_CONNECTIONS = 2
-
-
-class _Compiled:
-    """A statement's text, and what its parameters and rows go through."""
-
-    def __init__(
-        self, statement: sa.SelectBase, dialect: Any, to_tuple: Callable[[Any], tuple[Any, ...]] = tuple
-    ) -> None:
-        compiled: Any = statement.compile(dialect=dialect)
-        self._to_tuple = to_tuple
-        self.text = str(compiled)
-        self.is_planned_anew = compiled.execution_options.keys() >= PLANNED_ANEW.keys()
-        self._parameters = [
-            (name, compiled.params.get(name), _bind_processor(compiled.binds[name].type, dialect))
-            for name in compiled.positiontup
-        ]
-        columns = enumerate(statement.selected_columns)
-        processors = ((index, _result_processor(column.type, dialect)) for index, column in columns)
-        self._processors = [(index, process) for index, process in processors if process is not None]
-
-    def bind(self, parameters: Mapping[str, Any]) -> list[Any]:
-        """Return the parameters by position, as the driver takes them."""
-        bound = []
-        for name, default, process in self._parameters:
-            value = parameters.get(name, default)
-            bound.append(value if process is None else process(value))
-        return bound
-
-    async def convert_in_turns(self, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Return rows as SQLAlchemy would, letting the loop run on now and then."""
-        if len(rows) <= _FEW_ROWS:
-            return self.convert(rows)
-        converted: list[tuple[Any, ...]] = []
-        for part in iter_parts(rows, ROWS_AT_ONCE):
-            await take_turn()
-            converted += self.convert(part)
-        return converted
-
-    def convert(self, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Return rows as SQLAlchemy would."""
-        if not self._processors:
-            return list(map(self._to_tuple, rows))
-        converted = []
-        for row in rows:
-            values = list(row)
-            for index, process in self._processors:
-                values[index] = process(values[index])
-            converted.append(tuple(values))
-        return converted
-
-
-class _CompiledText:
-    """A statement for sqlite whose rows come as one text (see `aredun.database.text_rows`)."""
-
-    def __init__(self, rows: _Compiled, types: Sequence[sa.types.TypeEngine[Any]]) -> None:
-        self._rows = rows
-        self._binary = [place for place, kind in enumerate(types) if isinstance(kind, ShortBinary)]
-        self.text = select_text(rows.text, len(types), self._write_cell)
-
-    @staticmethod
-    def can_hold(types: Sequence[sa.types.TypeEngine[Any]]) -> bool:
-        """Tell whether JSON holds such cells as they are: not bytes, and sqlite cuts floats to 15 digits."""
-        return not any(isinstance(kind, sa.LargeBinary | sa.Float) for kind in types)
-
-    def _write_cell(self, place: int, name: str) -> str:
-        return f"iif({name} IS NULL, NULL, hex({name}))" if place in self._binary else name
-
-    def iter_rows(self, text: str | None) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the rows of an answer, so many at a time as one turn of the event loop may take."""
-        for rows in iter_rows(text):
-            for place in self._binary:
-                for row in rows:
-                    if row[place] is not None:
-                        row[place] = bytes.fromhex(row[place])
-            yield self._rows.convert(rows)
-
-
-def _bind_processor(column_type: Any, dialect: Any) -> Callable[[Any], Any] | None:
-    process: Callable[[Any], Any] | None = column_type.dialect_impl(dialect).bind_processor(dialect)
-    return process
-
-
-def _result_processor(column_type: Any, dialect: Any) -> Callable[[Any], Any] | None:
-    process: Callable[[Any], Any] | None = column_type.dialect_impl(dialect).result_processor(dialect, None)
-    return process
-
-
-class ReadLane(Protocol):
-    """The way that small reads take to the database."""
-
-    held: int
-
-    async def fetch(self, statement: sa.SelectBase, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Return all rows of a statement; the same statement object is compiled once."""
-
-    async def discard(self) -> None:
-        """Drop connections that may be broken."""
-
-    async def close(self) -> None:
-        """Close all connections."""
-
+_PLAN_ANEW = "SET plan_cache_mode = force_custom_plan"
 
 _SQLITE = AiosqliteDialect()
 
 
-@lru_cache(maxsize=256)
-def _compile_sqlite(statement: sa.SelectBase) -> tuple[_Compiled, _CompiledText | None]:
-    """Compile a statement, once for all files: that takes milliseconds, on the loop."""
-    in_rows = _Compiled(statement, _SQLITE)
-    types = [column.type for column in statement.selected_columns]
-    return in_rows, _CompiledText(in_rows, types) if _CompiledText.can_hold(types) else None
+async def fetch_rows(session: AsyncSession, statement: sa.SelectBase, parameters: Mapping[str, Any]) -> Rows:
+    """Return all rows of a statement, letting the loop run on now and then.
 
-
-class SqliteReadLane:
-    """`ReadLane` on sqlite: one connection of its own, one hop per read."""
-
-    def __init__(self, file: SqliteFile) -> None:
-        self.held = 0
-        self._file = file
-        self._opening: asyncio.Task[HopConnection] | None = None
-
-    async def _connect(self) -> HopConnection:
-        if self._opening is None:
-            self._opening = asyncio.create_task(self._file.connect("IMMEDIATE"))
-            self._opening.add_done_callback(self._forget_failure)
-        return await asyncio.shield(self._opening)
-
-    def _forget_failure(self, opening: asyncio.Task[HopConnection]) -> None:
-        if opening.cancelled() or opening.exception() is not None:
-            self._opening = None
-
-    async def fetch(self, statement: sa.SelectBase, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """See `ReadLane.fetch`."""
-        in_rows, in_text = _compile_sqlite(statement)
-        bound = in_rows.bind(parameters)
-        # A text longer than a gigabyte is refused: rows have no such bound.
-        with suppress(sqlite3.DataError):
-            if in_text is not None:
-                return await self._fetch_text(in_text, bound)
-        return await in_rows.convert_in_turns(await self._fetch_all(in_rows.text, bound))
-
-    async def _fetch_text(self, statement: _CompiledText, bound: Sequence[Any]) -> list[tuple[Any, ...]]:
-        ((text,),) = await self._fetch_all(statement.text, bound)
-        rows: list[tuple[Any, ...]] = []
-        for part in statement.iter_rows(text):
-            if rows:
-                await asyncio.sleep(0)
-            rows += part
-        return rows
-
-    async def _fetch_all(self, statement: str, bound: Sequence[Any]) -> list[Any]:
-        driver = await self._connect()
-        return await driver.hop(lambda raw: raw.execute(statement, bound).fetchall())
-
-    async def discard(self) -> None:
-        """See `ReadLane.discard`; a file does not go away."""
-
-    async def close(self) -> None:
-        """See `ReadLane.close`."""
-        if self._opening is not None:
-            opening, self._opening = self._opening, None
-            await (await opening).close()
-
-
-_POSTGRESQL = AsyncpgDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-
-
-@lru_cache(maxsize=256)
-def _compile_postgresql(statement: sa.SelectBase) -> _Compiled:
-    """Compile a statement, once for all databases: that takes milliseconds, on the loop."""
-    return _Compiled(statement, _POSTGRESQL, _ALL_CELLS)
-
-
-async def _fetch_rows(driver: Any, compiled: _Compiled, parameters: Mapping[str, Any]) -> list[Any]:
-    bound = compiled.bind(parameters)
-    if compiled.is_planned_anew:
-        # One without a name is not kept, and takes no round trip to close.
-        rows: list[Any] = await (await driver.prepare(compiled.text, name="")).fetch(*bound)
-    else:
-        rows = await driver.fetch(compiled.text, *bound)
+    Parameters
+    ----------
+    session : AsyncSession
+        An open session.
+    statement : SelectBase
+        Of columns, not of models; always the same object, so that it is compiled once.
+    parameters : mapping
+        The values of its named parameters.
+    """
+    connection = await session.connection()
+    if connection.dialect.name == "sqlite":
+        return await _fetch_text(connection, statement, parameters)
+    question = _as_executable(statement)
+    if question.get_execution_options().keys() >= PLANNED_ANEW.keys():
+        await _plan_anew(connection)
+    result = await connection.execute(question, parameters)
+    rows: Rows = []
+    while part := result.fetchmany(ROWS_AT_ONCE):
+        if rows:
+            await take_turn()
+        rows += part
     return rows
 
 
-class PostgresReadLane:
-    """`ReadLane` on PostgreSQL: a few connections of the pool, kept."""
+def _as_executable(statement: sa.SelectBase) -> sa.Executable:
+    """Return the statement as what it is to be executed as; SQLAlchemy types only its subclasses so."""
+    return cast("sa.Executable", statement)
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self.held = 0
-        self._engine = engine
-        self._idle: list[tuple[AsyncConnection, Any]] = []
-        self._slots = asyncio.Semaphore(READ_CONNECTIONS)
-        self._generation = 0
 
-    async def fetch(self, statement: sa.SelectBase, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """See `ReadLane.fetch`."""
-        compiled = _compile_postgresql(statement)
-        async with self._slots:
-            generation = self._generation
-            connection, driver = self._idle.pop() if self._idle else await self._open()
-            try:
-                rows = await _fetch_rows(driver, compiled, parameters)
-            except BaseException:
-                await self._drop(connection)
-                raise
-            if generation == self._generation:
-                self._idle.append((connection, driver))
-            else:
-                await self._drop(connection)
-        return await compiled.convert_in_turns(rows)
+async def _plan_anew(connection: AsyncConnection) -> None:
+    """Have a connection of PostgreSQL's make a plan for each execution, from now on."""
+    info = connection.info
+    if not info.get("aredun_plans_anew"):
+        await connection.exec_driver_sql(_PLAN_ANEW)
+        info["aredun_plans_anew"] = True
 
-    async def _open(self) -> tuple[AsyncConnection, Any]:
-        connection = await self._engine.connect()
-        self.held += 1
-        return connection, (await connection.get_raw_connection()).driver_connection
 
-    async def _drop(self, connection: AsyncConnection) -> None:
-        self.held -= 1
-        await connection.invalidate()
-        await connection.close()
+async def _fetch_text(
+    connection: AsyncConnection, statement: sa.SelectBase, parameters: Mapping[str, Any]
+) -> Rows:
+    """Fetch the rows from sqlite as one text, where that is possible (see `aredun.database.text_rows`)."""
+    packed = _pack(statement)
+    if packed is None:
+        return list((await connection.execute(_as_executable(statement), parameters)).all())
+    try:
+        text: str | None = (await connection.execute(packed.statement, parameters)).scalar_one()
+    except DBAPIError as error:
+        if not isinstance(error.orig, sqlite3.DataError):
+            raise
+        # A text longer than a gigabyte is refused: rows have no such bound.
+        return list((await connection.execute(_as_executable(statement), parameters)).all())
+    rows: Rows = []
+    for part in iter_rows(text):
+        if rows:
+            await asyncio.sleep(0)
+        rows += packed.convert(part)
+    return rows
 
-    async def discard(self) -> None:
-        """See `ReadLane.discard`; connections in use are dropped when they come back."""
-        self._generation += 1
-        idle, self._idle = self._idle, []
-        for connection, _ in idle:
-            await self._drop(connection)
 
-    async def close(self) -> None:
-        """See `ReadLane.close`."""
-        await self.discard()
+class _PackedRows:
+    """The statement for all rows of another one as one text, and what makes rows of it again.
+
+    Parameters
+    ----------
+    statement : SelectBase
+        Has columns that JSON holds as they are, or that are `ShortBinary`.
+    """
+
+    def __init__(self, statement: sa.SelectBase) -> None:
+        types = [column.type for column in statement.selected_columns]
+        self._binary = [place for place, kind in enumerate(types) if isinstance(kind, ShortBinary)]
+        self._processors = [
+            (place, process)
+            for place, process in enumerate(map(_result_processor, types))
+            if process is not None and place not in self._binary
+        ]
+        cells: list[Any] = list(statement.subquery("f").c)
+        for place in self._binary:
+            cells[place] = sa.func.iif(cells[place].is_(None), sa.null(), sa.func.hex(cells[place]))
+        self.statement = pack_rows(cells)
+
+    def convert(self, rows: list[list[Any]]) -> Rows:
+        """Return rows of a text as the statement itself gives them."""
+        for place in self._binary:
+            for row in rows:
+                if row[place] is not None:
+                    row[place] = bytes.fromhex(row[place])
+        for place, process in self._processors:
+            for row in rows:
+                row[place] = process(row[place])
+        return list(map(tuple, rows))
+
+
+@lru_cache(maxsize=256)
+def _pack(statement: sa.SelectBase) -> _PackedRows | None:
+    """Return the packed form of a statement, None if its rows have cells that no text holds."""
+    # JSON holds no bytes, and sqlite cuts floats to 15 digits in it.
+    kinds = [column.type for column in statement.selected_columns if not isinstance(column.type, ShortBinary)]
+    return (
+        None if any(isinstance(kind, sa.LargeBinary | sa.Float) for kind in kinds) else _PackedRows(statement)
+    )
+
+
+def _result_processor(column_type: sa.types.TypeEngine[Any]) -> Callable[[Any], Any] | None:
+    """Return what SQLAlchemy makes of a cell of a type on sqlite, None if it leaves it as it is."""
+    return column_type.dialect_impl(_SQLITE).result_processor(_SQLITE, None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from aredun.database.text_rows import iter_rows, select_text
+from aredun.database.text_rows import iter_rows, pack_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -69,7 +69,7 @@ class GraphDialect:
         """Yield the rows of a statement with `width` columns, so many at a time as one turn of the event loop
         may take.
         """
-        found: str | None = await session.scalar(sa.text(select_text(statement, width)), parameters)
+        found: str | None = await session.scalar(sa.text(pack_text(statement, width)), parameters)
         for rows in iter_rows(found):
             yield rows
             await asyncio.sleep(0)

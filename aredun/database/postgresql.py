@@ -1,29 +1,24 @@
-"""PostgreSQL behind asyncio: all rows of a transaction in one statement, over arrays."""
+"""PostgreSQL behind asyncio: the engine, and what differs from sqlite."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql.asyncpg import dialect as AsyncpgDialect
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from aredun.models import Execution
+from aredun.database.connections import KeptConnection, WriteConnection
+from aredun.database.inserts import PostgresInserts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from aredun.config import BackendConfig
-    from aredun.database.rows import RowSet, RowTable
+    from aredun.database.connections import Counts
 
 APPLICATION_NAME = "aredun"
-# Where writers announce that jobs have changed.
-CHANNEL = "aredun_changes"
 # Which database this is: when the server started, to the microsecond, and the database's number on it.
-IDENTITY = (
+_IDENTITY = (
     sa.select(sa.func.pg_postmaster_start_time(), sa.column("oid"))
     .select_from(sa.table("pg_database"))
     .where(sa.column("datname") == sa.func.current_database())
@@ -64,88 +59,46 @@ def _unique_name() -> Any:
     return lambda: f"aredun_{uuid.uuid4().hex}"
 
 
-def _array_type(column: sa.ColumnElement[Any]) -> postgresql.ARRAY[Any]:
-    # Casting to varchar(n) would cut a long text off; without a length the table itself refuses it.
-    is_text = isinstance(column.type, sa.String) and not isinstance(column.type, sa.Enum)
-    element = sa.String() if is_text else column.type
-    return postgresql.ARRAY(element)
+class PostgresStorage:
+    """`Storage` on PostgreSQL.
 
+    Parameters
+    ----------
+    config : BackendConfig
+        Its URL names the server and the database.
+    """
 
-def _unnest(table: str, columns: Sequence[sa.ColumnElement[Any]]) -> Any:
-    arrays = [
-        sa.bindparam(f"{table}_{column.name}", type_=_array_type(column), value=None) for column in columns
-    ]
-    names = [column.name for column in columns]
-    return sa.func.unnest(*arrays).table_valued(*names, name=f"new_{table}").render_derived()
+    dialect_name = "postgresql"
+    file = None
+    # A statement over all rows of a drain is a transaction by itself; what takes more begins one.
+    runs_apart = True
+    # Connections hang on the loop that opened them.
+    belongs_to_loop = True
 
+    def __init__(self, config: BackendConfig) -> None:
+        self.engine = create_engine(config)
+        if config.read_only:
+            self.engine = self.engine.execution_options(postgresql_readonly=True)
+        # A single statement needs no transaction around it: one round trip instead of three.
+        self.reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
-class BulkStatements:
-    """Compiles one statement per combination of tables, and keeps it."""
+    def make_writer(self, counts: Counts, backend: Any) -> WriteConnection:
+        """See `Storage.make_writer`."""
+        plain, transactional = KeptConnection(self.reading), KeptConnection(self.engine)
+        return WriteConnection(plain, transactional, PostgresInserts(), "", counts, backend)
 
-    def __init__(self) -> None:
-        self._dialect = AsyncpgDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-        self._compiled: dict[tuple[Any, ...], str] = {}
-        self._processors: dict[tuple[RowTable, str], Callable[[Any], Any] | None] = {}
+    async def identify(self) -> object:
+        """See `Storage.identify`."""
+        async with self.reading.connect() as connection:
+            return tuple((await connection.execute(_IDENTITY)).one())
 
-    def build(self, rows: RowSet) -> tuple[str, list[Any]]:
-        """Return one statement that writes all rows, and its array parameters.
+    def open_for_migration(self) -> AsyncConnection:
+        """See `Storage.open_for_migration`."""
+        return self.engine.connect()
 
-        It is a chain of data-modifying CTEs: it happens as a whole or not at all, in one round trip, and
-        foreign keys are checked at its end.
-        """
-        tables = rows.tables()
-        heartbeats = sorted(rows.heartbeats.items())
-        shape = (*(table for table, _ in tables), bool(heartbeats))
-        if shape not in self._compiled:
-            self._compiled[shape] = self._compile([table for table, _ in tables], bool(heartbeats))
-        arrays: list[Any] = []
-        for table, table_rows in tables:
-            for name, values in zip(table.columns, zip(*table_rows, strict=True), strict=True):
-                process = self._processor(table, name)
-                arrays.append(list(values) if process is None else list(map(process, values)))
-        if heartbeats:
-            arrays.extend(map(list, zip(*heartbeats, strict=True)))
-        return self._compiled[shape], arrays
+    async def set_foreign_keys(self, writer: WriteConnection, enabled: bool) -> None:
+        """See `Storage.set_foreign_keys`."""
 
-    def _processor(self, table: RowTable, name: str) -> Callable[[Any], Any] | None:
-        """Return what makes of a column's value what the driver takes, None for nothing."""
-        key = (table, name)
-        if key not in self._processors:
-            kind = table.table.c[name].type.dialect_impl(self._dialect)
-            self._processors[key] = kind.bind_processor(self._dialect)
-        return self._processors[key]
-
-    def compile_one(self, statement: sa.SelectBase) -> str:
-        """Return the text of a statement for the driver."""
-        return str(statement.compile(dialect=self._dialect))
-
-    def _compile(self, tables: list[RowTable], heartbeats: bool) -> str:
-        parts = []
-        order: list[str] = []
-        for table in tables:
-            columns = [table.table.c[name] for name in table.columns]
-            source = _unnest(table.table.name, columns)
-            insert = table.insert().from_select(
-                list(table.columns), sa.select(*(source.c[name] for name in table.columns))
-            )
-            parts.append(insert.cte(f"write_{table.table.name}"))
-            order.extend(f"{table.table.name}_{name}" for name in table.columns)
-        if heartbeats:
-            execution = Execution.__table__
-            source = _unnest("heartbeat", [execution.c["id"], execution.c["updated_time"]])
-            update = (
-                sa.update(Execution)
-                .values(updated_time=source.c.updated_time)
-                .where(execution.c["id"] == source.c.id)
-            )
-            parts.append(update.cte("write_heartbeat"))
-            order.extend(["heartbeat_id", "heartbeat_updated_time"])
-        # One announcement a transaction: whoever watches jobs need not wait for the next look.
-        announced = any(table.table.name in ("job", "execution") for table in tables)
-        last: sa.ColumnElement[Any] = sa.literal_column(f"pg_notify('{CHANNEL}', '')" if announced else "1")
-        compiled = sa.select(last).add_cte(*parts).compile(dialect=self._dialect)
-        if list(compiled.positiontup or []) != order:
-            raise RuntimeError(
-                f"SQLAlchemy orders parameters otherwise than expected: {compiled.positiontup}"
-            )
-        return str(compiled)
+    async def close(self) -> None:
+        """See `Storage.close`."""
+        await self.engine.dispose()

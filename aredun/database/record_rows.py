@@ -9,9 +9,10 @@ interpreter's lock before each of them, and than a JSON list that the database t
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -38,12 +39,15 @@ if TYPE_CHECKING:
         Sequence,
     )
 
-    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
     from aredun.database.core import Database
     from aredun.record_fields import Row
 
 T = TypeVar("T")
+
+# Tells of each COPY, as the echo of an engine tells of each statement.
+logger = logging.getLogger("aredun.sql")
 
 # Rows in one statement over arrays: enough to hide the round trip, few enough not to hold the event loop up.
 ROWS_PER_STATEMENT = 1000
@@ -221,18 +225,15 @@ async def insert_rows(
         Number of rows that were new, by table; a job that was under way and has ended since counts as new.
     """
     connection = await session.connection()
-    driver: Any = (await connection.get_raw_connection()).driver_connection
     if connection.dialect.name == "sqlite":
-        new: dict[str, int] = await driver.hop(partial(_insert_values, rows))
-        return new
-    new = {}
+        return await _insert_values(connection, rows)
+    new: dict[str, int] = {}
     for table in _ALL_COLUMNS:
         cells = rows.get(table)
         if not cells:
             continue
         if all_new and table not in _SHARED:
-            columns = (*_ALL_COLUMNS[table], *_DEFAULTS.get(table, ()))
-            await driver.copy_records_to_table(table, records=_iter_copied(table, cells), columns=columns)
+            await _copy(connection, table, cells)
             new[table] = len(cells)
             continue
         new[table] = 0
@@ -242,6 +243,21 @@ async def insert_rows(
             result = await connection.execute(_statements.get_arrays(table), arrays)
             new[table] += max(result.rowcount, 0)
     return new
+
+
+async def _copy(connection: AsyncConnection, table: str, rows: Sequence[Row]) -> None:
+    """Copy rows into a table of PostgreSQL's, in the transaction that the connection is in.
+
+    COPY is the driver's own: SQLAlchemy has no statement for it, and its events do not tell of it.
+    """
+    raw = await connection.get_raw_connection()
+    driver: Any = raw.driver_connection
+    if not driver.is_in_transaction():
+        # The driver begins one with the first statement that comes through SQLAlchemy.
+        await connection.exec_driver_sql("SELECT 1")
+    columns = (*_ALL_COLUMNS[table], *_DEFAULTS.get(table, ()))
+    logger.debug("COPY %s (%s): %d rows", table, ", ".join(columns), len(rows))
+    await driver.copy_records_to_table(table, records=_iter_copied(table, rows), columns=columns)
 
 
 async def _iter_copied(table: str, rows: Sequence[Row]) -> AsyncIterator[Row]:
@@ -276,17 +292,20 @@ def _parse_time(text: str) -> datetime:
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def _insert_values(rows: Mapping[str, Sequence[Row]], raw: sqlite3.Connection) -> dict[str, int]:
-    """Insert rows on sqlite, in the driver's thread."""
+async def _insert_values(connection: AsyncConnection, rows: Mapping[str, Sequence[Row]]) -> dict[str, int]:
+    """Insert rows on sqlite."""
     new: dict[str, int] = {}
     for table in _ALL_COLUMNS:
         cells = rows.get(table)
         if not cells:
             continue
-        count = sum(_insert_part(table, part, raw) for part in _cut(cells))
+        count = 0
+        for part in _cut(cells):
+            count += await _insert_part(connection, table, part)
         if table == "job" and count < len(cells):
             ended = [(row[0], row[2], row[4], row[5]) for row in cells if row[2] is not None]
-            count += max(raw.executemany(_END_JOB, ended).rowcount, 0)
+            if ended:
+                count += max((await connection.exec_driver_sql(_END_JOB, ended)).rowcount, 0)
         new[table] = count
     return new
 
@@ -299,11 +318,15 @@ def _cut(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         yield part if len(part) == size else [*part, *repeat(part[-1], size - len(part))]
 
 
-def _insert_part(table: str, rows: Sequence[Row], raw: sqlite3.Connection) -> int:
+async def _insert_part(connection: AsyncConnection, table: str, rows: Sequence[Row]) -> int:
+    """Insert some rows of one table on sqlite; returns how many were new."""
     if table == "value" and sum(len(row[3]) for row in rows) > _KEPT_BYTES:
         # A statement that is kept keeps a copy of its last parameters.
-        return raw.executemany(_statements.get_values(table, 1), rows).rowcount
-    return raw.execute(_statements.get_values(table, len(rows)), [*chain.from_iterable(rows)]).rowcount
+        result = await connection.exec_driver_sql(_statements.get_values(table, 1), list(rows))
+    else:
+        cells = tuple(chain.from_iterable(rows))
+        result = await connection.exec_driver_sql(_statements.get_values(table, len(rows)), cells)
+    return result.rowcount
 
 
 async def get_existing(session: AsyncSession, column: Any, keys: Collection[str]) -> set[str]:

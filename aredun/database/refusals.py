@@ -33,8 +33,8 @@ async def name_cause(error: Exception, unit: Unit) -> Exception:
     rows = RowSet()
     try:
         await fill(rows, [unit])
-        for draft in unit.drafts:
-            draft.add_rows({}, rows)
+        for call in unit.calls:
+            call.add_rows({}, rows)
         cause = _find_cause(rows, error)
     except (TypeError, ValueError):
         return error

@@ -1,4 +1,4 @@
-"""sqlite behind asyncio: one hop to the driver's thread per statement, or per whole transaction."""
+"""sqlite behind asyncio: its file, the connections to it, and what differs from PostgreSQL."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import threading
 import weakref
-from contextlib import closing, suppress
-from functools import partial
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import aiosqlite
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from aredun.database.connections import KeptConnection, WriteConnection
+from aredun.database.inserts import SqliteInserts
 from aredun.database.turns import working_threads
 from aredun.errors import DatabaseMovedError, RedunDatabaseError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
     from sqlalchemy.engine import Connection
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from aredun.config import BackendConfig
-
-T = TypeVar("T")
+    from aredun.database.connections import Counts
 
 # Statements that one connection keeps compiled; the package itself uses about a hundred.
 CACHED_STATEMENTS = 512
@@ -39,122 +40,136 @@ CACHE_KIBIBYTES = 32 * 1024
 READER_CACHE_KIBIBYTES = 4 * 1024
 # Pages that the write-ahead log gathers before they go into the file: 64 MB.
 CHECKPOINT_PAGES = 16_000
+_BEGIN = "BEGIN IMMEDIATE"
 
 
-class HopConnection(aiosqlite.Connection):
-    """An aiosqlite connection that runs any function on the driver's connection in one hop to its thread.
+class _Sqlite(sqlite3.Connection):
+    """A connection that looks whether its file is still there, and lets go of its locks when it is closed.
+
+    SQLAlchemy closes a connection that was interrupted; while rows of a cursor are left, sqlite puts the end
+    of its transaction off until somebody collects them.
 
     Attributes
     ----------
     file : SqliteFile
+        What it is a connection to, once it is set up.
+    """
+
+    file: SqliteFile | None = None
+
+    def _require_same(self) -> None:
+        """Raise DatabaseMovedError if the file is no longer where it was: what is written would go nowhere."""
+        if self.file is not None:
+            self.file.require_same(self)
+
+    def execute(self, *args: Any) -> sqlite3.Cursor:
+        """Execute a statement, if the file is still there."""
+        self._require_same()
+        return super().execute(*args)
+
+    def executemany(self, *args: Any) -> sqlite3.Cursor:
+        """Execute a statement for many rows of parameters, if the file is still there."""
+        self._require_same()
+        return super().executemany(*args)
+
+    def commit(self) -> None:
+        """Commit; what was committed to a file that went away meanwhile is not kept."""
+        self._require_same()
+        super().commit()
+        self._require_same()
+
+    def close(self) -> None:
+        """Roll back and close, leaving no log beside a file that has come into the place of this one."""
+        if self.in_transaction:
+            self.rollback()
+        with suppress(DatabaseMovedError):
+            self._require_same()
+        super().close()
+
+
+class FileConnection(aiosqlite.Connection):
+    """An aiosqlite connection whose cursors take one hop to its thread for a statement, and one for its rows.
+
+    aiosqlite's own take a hop to be made and another one to be closed: twice the time of a small transaction
+    (`benchmarks.record`, one caller).
+
+    Parameters
+    ----------
+    raw : _Sqlite
+        Open already, so that aiosqlite's thread has nothing to fail at.
+    file : SqliteFile
         What it is a connection to.
     """
 
-    file: SqliteFile
+    def __init__(self, raw: _Sqlite, file: SqliteFile) -> None:
+        super().__init__(lambda: raw, iter_chunk_size=64)
+        self.file = file
 
-    @property
-    def is_open(self) -> bool:
-        """False once it is closed: SQLAlchemy does that to a connection that was interrupted."""
-        return self._running and self._connection is not None
-
-    async def hop(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `function(connection)` in the driver's thread and return what it returns.
-
-        Raises
-        ------
-        DatabaseMovedError
-            The file is no longer where it was: what is written would go nowhere.
-        """
-        with working_threads:
-            return cast("T", await self._execute(self._run, function, self._conn))  # type: ignore[no-untyped-call]  # aiosqlite's
-
-    def _run(self, function: Callable[[sqlite3.Connection], T], raw: sqlite3.Connection) -> T:
-        self.file.require_same(raw)
-        before = raw.in_transaction, raw.total_changes
-        result = function(raw)
-        if self.file.is_immutable or (raw.in_transaction, raw.total_changes) != before:
-            # What was committed to a file that went away meanwhile is not kept.
-            self.file.require_same(raw)
-        return result
-
-    def cursor(self) -> HopCursor:  # type: ignore[override]  # aiosqlite's hops to make one
-        """Return a cursor whose `execute` also fetches: one hop instead of four."""
-        return HopCursor(self)
+    def cursor(self) -> FileCursor:  # type: ignore[override]  # aiosqlite's is awaited
+        """Return a cursor; no hop to make one."""
+        return FileCursor(self)
 
     async def commit(self) -> None:
         """Commit; no hop where nothing has begun."""
-        if self._conn.in_transaction:
-            await self.hop(lambda raw: raw.commit())
+        if self.in_transaction:
+            await super().commit()
 
     async def rollback(self) -> None:
         """Roll back; no hop where nothing has begun."""
-        if self._conn.in_transaction:
+        if self.in_transaction:
             await super().rollback()
 
-    async def close(self) -> None:
-        """Close, leaving no log beside a file that has come into the place of this one."""
-        if self.is_open:
-            await self._execute(self.file.leave, self._conn)  # type: ignore[no-untyped-call]  # aiosqlite's
-        await super().close()
 
+class FileCursor:
+    """What SQLAlchemy's aiosqlite dialect asks of a cursor, answered by that of the latest statement."""
 
-class HopCursor:
-    """The cursor that SQLAlchemy's aiosqlite dialect drives; rows are fetched along with the execution."""
-
-    def __init__(self, connection: HopConnection) -> None:
+    def __init__(self, connection: FileConnection) -> None:
         self._connection = connection
-        self._rows: list[Any] = []
-        self.description: Any = None
-        self.rowcount = -1
-        self.lastrowid = 0
+        self._latest: aiosqlite.Cursor | None = None
         self.arraysize = 1
 
-    async def __aenter__(self) -> HopCursor:
+    async def __aenter__(self) -> FileCursor:
         return self
 
-    def _run(self, statement: str, parameters: Any, many: bool, raw: sqlite3.Connection) -> None:
-        cursor = raw.cursor()
-        try:
-            if many:
-                cursor.executemany(statement, parameters)
-            else:
-                cursor.execute(statement, parameters)
-            self.description = cursor.description
-            self.rowcount = cursor.rowcount
-            self.lastrowid = cursor.lastrowid or 0
-            self._rows = cursor.fetchall() if cursor.description else []
-        finally:
-            cursor.close()
+    @property
+    def description(self) -> Any:
+        """Names of the columns of the rows; None if the statement has no rows."""
+        return self._latest.description if self._latest is not None else None
 
-    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> HopCursor:
-        """Execute one statement and fetch its rows."""
-        await self._connection.hop(partial(self._run, statement, parameters, False))
-        return self
+    @property
+    def rowcount(self) -> int:
+        """Rows that the statement changed."""
+        return self._latest.rowcount if self._latest is not None else -1
 
-    async def executemany(self, statement: str, parameters: Iterable[Sequence[Any]]) -> HopCursor:
+    @property
+    def lastrowid(self) -> int | None:
+        """Number of the row that was inserted last."""
+        return self._latest.lastrowid if self._latest is not None else None
+
+    async def execute(self, statement: str, parameters: Any = ()) -> None:
+        """Execute one statement."""
+        with working_threads:
+            self._latest = await self._connection.execute(statement, parameters)
+
+    async def executemany(self, statement: str, parameters: Iterable[Any]) -> None:
         """Execute one statement for many rows of parameters."""
-        await self._connection.hop(partial(self._run, statement, parameters, True))
-        return self
+        with working_threads:
+            self._latest = await self._connection.executemany(statement, parameters)
 
-    async def fetchall(self) -> list[Any]:
-        """Return the rows that are left."""
-        rows, self._rows = self._rows, []
+    async def fetchall(self) -> Iterable[Any]:
+        """Return all rows."""
+        if self._latest is None:
+            return []
+        with working_threads:
+            rows = await self._latest.fetchall()
+        if self._connection.file.is_immutable:
+            # sqlite would not notice that somebody wrote while it read.
+            await asyncio.to_thread(self._connection.file.require_same)
         return rows
-
-    async def fetchmany(self, size: int | None = None) -> list[Any]:
-        """Return up to `size` of the rows that are left."""
-        count = self.arraysize if size is None else size
-        rows, self._rows = self._rows[:count], self._rows[count:]
-        return rows
-
-    async def fetchone(self) -> Any:
-        """Return the next row, None at the end."""
-        rows = await self.fetchmany(1)
-        return rows[0] if rows else None
 
     async def close(self) -> None:
-        """Drop the rows; the driver's cursor is closed already."""
-        self._rows = []
+        """Forget the statement, which ended with its last row."""
+        self._latest = None
 
 
 class SqliteFile:
@@ -168,15 +183,17 @@ class SqliteFile:
     """
 
     def __init__(self, config: BackendConfig) -> None:
-        assert config.url is not None
+        if config.url is None:
+            raise RedunDatabaseError(f"{config.display_uri} has not been fetched: load the backend first")
         self._config = config
         self._memory = config.url.is_memory
         # What tells the file that the first connection was opened to from any other.
         self._identity: tuple[int, ...] | None = None
         # Whether sqlite was told that nobody writes, because it could not take part in the locking.
         self.is_immutable = config.url.query.get("immutable") == "1"
-        self._options = {} if self._memory else dict(config.url.query)
+        self._options: dict[str, Any] = {} if self._memory else dict(config.url.query)
         self._mode = self._options.pop("mode", None)
+        self._can_write = True
         if self._memory:
             folder = _memory_folder()
             self._finalizer = weakref.finalize(self, _remove_folder, folder, os.getpid())
@@ -221,6 +238,18 @@ class SqliteFile:
             " or close what uses it and open it again"
         )
 
+    def require_writable(self) -> None:
+        """Refuse to write to a file that was opened without permission to."""
+        if not self._can_write:
+            raise RedunDatabaseError(
+                f"{self.path} cannot be written to: there is no permission to write to it and its folder"
+            )
+
+    def create(self) -> None:
+        """Make the file if it is missing (blocks: call it in a thread)."""
+        if not self.exists:
+            self._open(create=True).close()
+
     def _identify(self) -> tuple[int, ...] | None:
         try:
             status = os.stat(self.path)
@@ -252,7 +281,7 @@ class SqliteFile:
         if self.is_immutable:
             return {**options, "immutable": "1"}
         try:
-            with closing(self._connect(None, options)) as raw:
+            with closing(self._connect(options)) as raw:
                 raw.execute("PRAGMA schema_version").fetchone()
         except sqlite3.OperationalError as error:
             # With WAL sqlite wants to make two files in the folder, to read as to write.
@@ -268,66 +297,61 @@ class SqliteFile:
             options["immutable"] = "1"
         return options
 
-    def leave(self, raw: sqlite3.Connection) -> None:
-        """Do what has to be done before a connection is closed (in the driver's thread)."""
-        with suppress(DatabaseMovedError):
-            self.require_same(raw)
-
     def _put_log_away(self, raw: sqlite3.Connection) -> None:
         # The log lies beside the path. Whoever opened the file that is there now would have the old pages
         # written over it; so they go where they belong, into the file that was moved.
         if not raw.in_transaction:
             with suppress(sqlite3.Error):
-                raw.execute("PRAGMA busy_timeout=0")
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                raw.execute(f"PRAGMA busy_timeout={round(self._config.busy_timeout * 1000)}")
+                cursor = raw.cursor()
+                cursor.execute("PRAGMA busy_timeout=0")
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                cursor.execute(f"PRAGMA busy_timeout={round(self._config.busy_timeout * 1000)}")
+
+    def identify(self) -> object:
+        """Return what only this file is, however it is spelled (blocks: call it in a thread)."""
+        if not self.path.exists():
+            return object()
+        status = self.path.stat()
+        return status.st_dev, status.st_ino
 
     def discard(self) -> None:
         """Delete what stands for `:memory:`; a file proper stays."""
         if self._memory:
             self._finalizer()
 
-    async def connect(self, isolation_level: str | None, *, create: bool = False) -> HopConnection:
+    async def connect(self, *, create: bool = False) -> FileConnection:
         """Open a connection in a thread of its own.
 
         Parameters
         ----------
-        isolation_level : str | None
-            `None` leaves transactions to explicit BEGINs; "IMMEDIATE" begins one before the first change
-            only, so that a reader holds none.
         create : bool
             Make the file if it is missing; without it that is an error.
         """
-        connection = HopConnection(partial(self._open, isolation_level, create), iter_chunk_size=64)
-        connection.file = self
-        # A program that forgets to close the backend must still be able to exit.
-        connection._thread.daemon = True
+        opening = asyncio.ensure_future(asyncio.to_thread(self._open, create))
         try:
-            await connection
-        except BaseException:
-            # aiosqlite tells its thread to stop and does not wait for it; a thread that answers to a loop
-            # that has been closed meanwhile ends with a traceback.
-            await asyncio.to_thread(connection._thread.join)
+            raw = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_unused)
             raise
+        connection = _make_connection(raw, self)
+        await connection
         return connection
 
-    def _open(self, isolation_level: str | None, create: bool) -> sqlite3.Connection:
+    def _open(self, create: bool) -> _Sqlite:
         # Not after: to open it is to have an old log written over another file.
         self.require_same()
         created = not self.exists
         if not create and not self.path.exists():
             raise RedunDatabaseError(f"there is no database at {self.path}: load(migrate=True) makes one")
         reading = self.find_reading_options()
-        if reading is not None and isolation_level is None:
-            raise RedunDatabaseError(
-                f"{self.path} cannot be written to: there is no permission to write to it and its folder"
-            )
-        raw = self._connect(isolation_level, reading or {"mode": self._mode or ("rwc" if create else "rw")})
+        raw = self._connect(reading or {"mode": self._mode or ("rwc" if create else "rw")})
         try:
-            self._configure(raw, isolation_level)
+            self._configure(raw)
             if reading is None:
                 self._set_journal(raw, created)
             self._identity = self._identity or self._identify()
+            self._can_write = reading is None
+            raw.file = self
         except BaseException:
             raw.close()
             raise
@@ -337,22 +361,22 @@ class SqliteFile:
         """Return sqlite's own URI of the file, which is not that of a database URL."""
         return f"file://{quote(os.fsencode(self.path))}?{urlencode({**self._options, **options})}"
 
-    def _connect(self, isolation_level: str | None, options: Mapping[str, str]) -> sqlite3.Connection:
-        return sqlite3.connect(
+    def _connect(self, options: Mapping[str, str]) -> _Sqlite:
+        raw: _Sqlite = sqlite3.connect(
             self.get_uri(options),
             uri=True,
             timeout=self._config.busy_timeout,
-            isolation_level=isolation_level,  # type: ignore[arg-type]  # a literal that the callers guarantee
+            # The driver takes the write lock with the first change, never with a mere question.
+            isolation_level="IMMEDIATE",
             check_same_thread=False,
             cached_statements=CACHED_STATEMENTS,
+            factory=_Sqlite,
         )
+        return raw
 
-    def _configure(self, raw: sqlite3.Connection, isolation_level: str | None) -> None:
+    def _configure(self, raw: sqlite3.Connection) -> None:
         raw.execute("PRAGMA foreign_keys=ON")
-        # Hash keys scatter over all pages: the more of them stay in memory, and the more commits a checkpoint
-        # takes together, the less is written.
-        cache = CACHE_KIBIBYTES if isolation_level is None else READER_CACHE_KIBIBYTES
-        raw.execute(f"PRAGMA cache_size=-{cache}")
+        raw.execute(f"PRAGMA cache_size=-{READER_CACHE_KIBIBYTES}")
         raw.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
 
     def _set_journal(self, raw: sqlite3.Connection, created: bool) -> None:
@@ -371,29 +395,32 @@ class SqliteFile:
             # With WAL a commit survives the process; only a power cut can take the last commits back.
             raw.execute("PRAGMA synchronous=NORMAL")
 
-    def create_reader(self) -> AsyncEngine:
-        """Create the engine that reads: several connections, which hold no transaction to read."""
+    def create_engine(self) -> AsyncEngine:
+        """Create the engine: connections for readers, who hold no transaction, and one for the writer."""
         return create_async_engine(
             "sqlite+aiosqlite://",
-            async_creator=partial(self.connect, "IMMEDIATE"),
+            async_creator=self.connect,
             poolclass=AsyncAdaptedQueuePool,
-            pool_size=self._config.pool_size,
+            pool_size=self._config.pool_size + 1,
             max_overflow=0,
             pool_timeout=self._config.pool_timeout,
             echo=self._config.echo,
         )
 
-    def create_writer(self, connect: Callable[[], Awaitable[HopConnection]]) -> AsyncEngine:
-        """Create an engine on one connection whose transactions take the write lock as they begin."""
-        engine = create_async_engine(
-            "sqlite+aiosqlite://", async_creator=connect, poolclass=StaticPool, echo=self._config.echo
-        )
 
-        @event.listens_for(engine.sync_engine, "begin")
-        def begin_immediate(connection: Connection) -> None:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _make_connection(raw: _Sqlite, file: SqliteFile) -> FileConnection:
+    """Make a connection whose thread does not keep a program that forgets to close it from ending."""
+    made: list[FileConnection] = []
+    # A thread is a daemon if the one that makes it is.
+    maker = threading.Thread(target=lambda: made.append(FileConnection(raw, file)), daemon=True)
+    maker.start()
+    maker.join()
+    return made[0]
 
-        return engine
+
+def _close_unused(opening: asyncio.Future[_Sqlite]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 def _may_write(*paths: Path) -> bool:
@@ -410,3 +437,64 @@ def _remove_folder(folder: str, pid: int) -> None:
 def _memory_folder() -> str:
     shared_memory = Path("/dev/shm")
     return tempfile.mkdtemp(prefix="aredun-", dir=shared_memory if shared_memory.is_dir() else None)
+
+
+class SqliteStorage:
+    """`Storage` on a sqlite file.
+
+    Parameters
+    ----------
+    config : BackendConfig
+        Its URL names the file.
+    """
+
+    dialect_name = "sqlite"
+    # There is one writer at a time.
+    runs_apart = False
+    # A connection answers to whoever asks.
+    belongs_to_loop = False
+
+    def __init__(self, config: BackendConfig) -> None:
+        self.file = SqliteFile(config)
+        self.engine = self.reading = self.file.create_engine()
+
+    def make_writer(self, counts: Counts, backend: Any) -> WriteConnection:
+        """See `Storage.make_writer`."""
+        kept = KeptConnection(self.engine, self._prepare_writer)
+        # Who looks before it writes takes the lock first: nobody else may write in between.
+        return WriteConnection(kept, kept, SqliteInserts(), _BEGIN, counts, backend)
+
+    async def _prepare_writer(self, connection: AsyncConnection) -> None:
+        """Give the connection that writes its own page cache."""
+        self.file.require_writable()
+        await connection.exec_driver_sql(f"PRAGMA cache_size=-{CACHE_KIBIBYTES}")
+        # Setting it is no part of a transaction.
+        await connection.rollback()
+
+    async def identify(self) -> object:
+        """See `Storage.identify`."""
+        return await asyncio.to_thread(self.file.identify)
+
+    @asynccontextmanager
+    async def open_for_migration(self) -> AsyncIterator[AsyncConnection]:
+        """See `Storage.open_for_migration`."""
+        await asyncio.to_thread(self.file.create)
+        async with self.engine.connect() as connection:
+            self.file.require_writable()
+            sync_connection = connection.sync_connection
+            if sync_connection is not None:
+                event.listen(sync_connection, "begin", _begin_immediate)
+            yield connection
+
+    async def set_foreign_keys(self, writer: WriteConnection, enabled: bool) -> None:
+        """See `Storage.set_foreign_keys`; within a transaction that has no effect."""
+        await writer.set_up(f"PRAGMA foreign_keys={'ON' if enabled else 'OFF'}")
+
+    async def close(self) -> None:
+        """See `Storage.close`."""
+        await self.engine.dispose()
+        await asyncio.to_thread(self.file.discard)
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql(_BEGIN)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import sqlalchemy as sa
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
 # Between rows; control characters are escaped within JSON.
 _SEPARATOR = "\x1e"
@@ -19,23 +20,24 @@ _SEPARATOR = "\x1e"
 _CHUNK = 50_000
 
 
-def select_text(statement: str, width: int, write_cell: Callable[[int, str], str] | None = None) -> str:
-    """Return the statement for all rows of another one as one text, in their order.
+def pack_rows(cells: Sequence[sa.ColumnElement[Any]]) -> sa.Select[Any]:
+    """Return the statement for all rows of a subquery as one text, in their order.
 
     Parameters
     ----------
-    statement : str
-        Has columns of texts and integers, which JSON holds as they are.
-    width : int
-        Number of its columns.
-    write_cell : callable, optional
-        `write_cell(place, name)` gives the expression for the cells of a column.
+    cells : sequence of ColumnElement
+        Its columns, or expressions of them: texts and integers, which JSON holds as they are.
     """
-    names = [f"c{place}" for place in range(width)]
-    cells = names if write_cell is None else [write_cell(place, name) for place, name in enumerate(names)]
+    separator: sa.ColumnElement[str] = sa.literal_column(f"char({ord(_SEPARATOR)})")
+    return sa.select(sa.func.group_concat(sa.func.json_array(*cells), separator))
+
+
+def pack_text(statement: str, width: int) -> str:
+    """Return the same for the text of a statement that has `width` columns, named or not."""
+    names = ", ".join(f"c{place}" for place in range(width))
     return (
-        f"WITH f({', '.join(names)}) AS ({statement})"
-        f" SELECT group_concat(json_array({', '.join(cells)}), char({ord(_SEPARATOR)})) FROM f"
+        f"WITH f({names}) AS ({statement})"
+        f" SELECT group_concat(json_array({names}), char({ord(_SEPARATOR)})) FROM f"
     )
 
 

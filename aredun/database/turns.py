@@ -17,7 +17,7 @@ T = TypeVar("T")
 ANSWERS_AT_ONCE = 10
 # Rows that are put together in one turn, and calls whose rows are worked out.
 ROWS_AT_ONCE = 500
-DRAFTS_AT_ONCE = 50
+CALLS_AT_ONCE = 50
 # Seconds of long work in one turn of the loop, and rows or records after which the clock is looked at.
 TURN_SECONDS = 0.001
 ITEMS_PER_LOOK = 250

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import sqlalchemy as sa
 
 from aredun.database import postgresql
+from aredun.database.inserts import CHANNEL
 from aredun.database.retry import is_outage
 from aredun.models import Job
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import AsyncIterator
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from aredun.database.core import Database
-    from aredun.database.sqlite import HopConnection
+    from aredun.database.sqlite import FileConnection
 
 logger = logging.getLogger("aredun.database")
 
@@ -35,24 +35,23 @@ class Watch(Protocol):
 class _SqliteWatch:
     """Asks the file's change counter, which costs one read of a memory page."""
 
-    def __init__(self, connection: HopConnection) -> None:
+    def __init__(self, connection: FileConnection) -> None:
         self._connection = connection
         self._version: int | None = None
 
     async def wait(self, timeout: float) -> bool:
         if self._version is None:
-            self._version = await self._connection.hop(_get_data_version)
+            self._version = await self._read_version()
             return True
         await asyncio.sleep(timeout)
-        version = await self._connection.hop(_get_data_version)
+        version = await self._read_version()
         changed = version != self._version
         self._version = version
         return changed
 
-
-def _get_data_version(raw: sqlite3.Connection) -> int:
-    version: int = raw.execute("PRAGMA data_version").fetchone()[0]
-    return version
+    async def _read_version(self) -> int:
+        ((version,),) = await self._connection.execute_fetchall("PRAGMA data_version")
+        return int(version)
 
 
 class _PostgresWatch:
@@ -78,7 +77,7 @@ class _PostgresWatch:
             connection = await self._engine.connect()
             self._connection = connection
             self._driver = (await connection.get_raw_connection()).driver_connection
-            await self._driver.add_listener(postgresql.CHANNEL, self._hear)
+            await self._driver.add_listener(CHANNEL, self._hear)
         except Exception as error:
             # Without a listener changes are still found, only later; if the server is away, a look tells.
             level = logging.DEBUG if is_outage(error) else logging.WARNING
@@ -110,7 +109,7 @@ async def open_watch(database: Database) -> AsyncIterator[Watch]:
         Its first `wait` returns at once.
     """
     if database.file is not None:
-        connection = await database.file.connect("IMMEDIATE")
+        connection = await database.file.connect()
         try:
             yield _SqliteWatch(connection)
         finally:

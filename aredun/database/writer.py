@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
+    from sqlalchemy.ext.asyncio import AsyncSession
+
     from aredun.config import BackendConfig
-    from aredun.database.bulk import Counts, Lane, Transaction
+    from aredun.database.connections import Counts, Transaction, WriteConnection
+    from aredun.database.unit import Complete
 
 T = TypeVar("T")
 
@@ -44,8 +47,10 @@ class Writer:
 
     Parameters
     ----------
-    lane : Lane
+    connection : WriteConnection
         The way to the database.
+    complete : callable
+        Completes calls on a session of the transaction that they are recorded in.
     config : BackendConfig
         Bounds of the queue and settings of the retries.
     logger : logging.Logger
@@ -60,14 +65,16 @@ class Writer:
 
     def __init__(
         self,
-        lane: Lane,
+        connection: WriteConnection,
+        complete: Complete,
         config: BackendConfig,
         logger: logging.Logger,
         counts: Counts,
         translate: Callable[[Exception], Exception],
         discard: Callable[[BaseException], Awaitable[None]],
     ) -> None:
-        self._lane = lane
+        self._connection = connection
+        self._complete = complete
         self._discard = discard
         self._config = config
         self._logger = logger
@@ -211,25 +218,41 @@ class Writer:
     async def _write_units(self, units: Sequence[Unit]) -> dict[Unit, Exception]:
         """Write units in one transaction; returns those whose operation failed, with its error."""
         failed: dict[Unit, Exception] = {}
-        rows = RowSet(self._known)
-        lookup = await fill(rows, units)
         operations = [unit for unit in units if unit.operation is not None]
         try:
-            if not operations:
-                await self._lane.write(rows, lookup)
-            else:
-                async with self._lane.transaction() as transaction:
-                    if len(rows) or lookup:
-                        await transaction.write(rows, lookup)
+            if operations:
+                async with self._connection.transaction() as transaction:
+                    rows = await self._write_rows(transaction, units)
                     for unit in operations:
                         error = await self._run_operation(transaction, unit, alone=len(units) == 1)
                         if error is not None:
                             failed[unit] = error
+            else:
+                async with self._connection.open_session() as session:
+                    rows = await self._make_rows(session, units)
+                    await self._connection.write_and_commit(session, rows)
         except BaseException as error:
             await self._discard(error)
             raise
         self._remember(rows)
         return failed
+
+    async def _make_rows(self, session: AsyncSession, units: Sequence[Unit]) -> RowSet:
+        """Put the rows of units together; what they have to ask for is asked on the session."""
+        rows = RowSet(self._known)
+        calls = await fill(rows, units)
+        if calls:
+            await self._complete(session, calls, rows)
+        return rows
+
+    async def _write_rows(self, transaction: Transaction, units: Sequence[Unit]) -> RowSet:
+        """Write the rows of units within a transaction; returns them."""
+        if not any(units):
+            return RowSet()
+        async with transaction.open_session(savepoint=False) as session:
+            rows = await self._make_rows(session, units)
+            await transaction.write(session, rows)
+            return rows
 
     async def _run_operation(self, transaction: Transaction, unit: Unit, *, alone: bool) -> Exception | None:
         assert unit.operation is not None
@@ -255,7 +278,7 @@ class Writer:
 
         async def attempt() -> None:
             try:
-                async with self._lane.transaction() as transaction:
+                async with self._connection.transaction() as transaction:
                     await batch.serve(transaction)
             except Exception as error:
                 await self._discard(error)
@@ -282,7 +305,7 @@ class Writer:
         if outer is not None:
             batch = InnerBatch(outer)
         else:
-            batch = Batch(self._enqueue, lambda: RowSet(self._known))
+            batch = Batch(self._enqueue, self._write_rows)
         token = _batches.set({**_batches.get({}), id(self): batch})
         try:
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 import re
+import sys
 import traceback
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -144,11 +145,7 @@ class Traceback(Value):
         return f"Traceback(error={self.error!r}, frames={len(self.frames)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        for frame in self.frames:
-            if hasattr(frame, "_code"):
-                # From Python 3.13 on a frame may hold its code, which cannot be pickled.
-                frame._code = None
-        return {"error": self.error, "frames": self.frames, "logs": self.logs}
+        return {"error": self.error, "frames": list(map(_without_code, self.frames)), "logs": self.logs}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.error = state["error"]
@@ -235,3 +232,20 @@ class ErrorValue(Value):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.error = state["error"]
         self.traceback = state["traceback"]
+
+
+def _without_code(frame: traceback.FrameSummary) -> traceback.FrameSummary:
+    """Return a frame without the code that it may hold from Python 3.13 on, and that cannot be pickled."""
+    if sys.version_info >= (3, 13):
+        return traceback.FrameSummary(
+            frame.filename,
+            frame.lineno,
+            frame.name,
+            lookup_line=False,
+            locals=frame.locals,
+            line=frame.line,
+            end_lineno=frame.end_lineno,
+            colno=frame.colno,
+            end_colno=frame.end_colno,
+        )
+    return frame
