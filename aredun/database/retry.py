@@ -25,6 +25,14 @@ T = TypeVar("T")
 CONFLICTS = {"40001", "40P01", "55P03"}
 # The server goes, is gone, comes, or is full (PostgreSQL's classes 08 and 57P, 53300).
 OUTAGES = {"57P01", "57P02", "57P03", "57P04", "57P05", "53300", "25006"}
+# What a server (whose state is only "internal error") and the driver say of objects that have been replaced.
+STALE_TEXTS = (
+    "cache lookup failed for type",
+    "cache lookup failed for relation",
+    "could not open relation with OID",
+    "cached plan must not change result type",
+)
+STALE_ERRORS = {"InvalidCachedStatementError", "OutdatedSchemaCacheError"}
 # A conflict is over as soon as the other transaction is; only an outage takes the configured delays.
 CONFLICT_DELAY = 0.05
 
@@ -100,9 +108,18 @@ def _is_lost(error: BaseException) -> bool:
     )
 
 
+def is_stale(error: BaseException) -> bool:
+    """Tell whether a connection remembers types or plans that a restore or a migration has replaced."""
+    for each in walk_causes(error):
+        names = {kind.__name__ for kind in type(each).__mro__}
+        if names & STALE_ERRORS or any(text in str(each) for text in STALE_TEXTS):
+            return True
+    return False
+
+
 def is_passing(error: BaseException) -> bool:
     """Tell whether the same transaction may succeed when it is tried again."""
-    return is_conflict(error) or is_outage(error)
+    return is_conflict(error) or is_outage(error) or is_stale(error)
 
 
 async def retry(
@@ -142,7 +159,7 @@ async def retry(
             if number > config.db_retries or not is_passing(error):
                 raise
             delay = config.retry_delay(number)
-            if is_conflict(error) or _is_hurried.get():
+            if is_conflict(error) or is_stale(error) or _is_hurried.get():
                 delay = min(delay, CONFLICT_DELAY * 2**number)
             # Jitter, so that those who failed together do not come back together.
             delay *= random.uniform(0.5, 1.0)
