@@ -20,6 +20,7 @@ from aredun.backend_tags import TagsMixin
 from aredun.column_types import JSON, Column, DateTimeUTC, TagEntity
 from aredun.config import BackendConfig, get_abs_path, resolve_secret
 from aredun.database import Database
+from aredun.ending import finish
 from aredun.entities import Entities
 from aredun.errors import RedunDatabaseError, RedunVersionError
 from aredun.models import (
@@ -149,6 +150,7 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
         self.value_store = ValueStore(self.config.value_store_path) if self.config.value_store_path else None
         self._database: Database | None = None
         self._was_closed = False
+        self._closing: asyncio.Task[None] | None = None
         self._is_clone = False
         self._recorder = Recorder(ValueRecorder(self.type_registry, self.config, self.value_store))
 
@@ -229,12 +231,24 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
             )
 
     async def close(self) -> None:
-        """Write what is queued and close all connections; on a clone, nothing."""
-        if self._database is not None and not self._is_clone:
+        """Write what is queued and close all connections; on a clone, nothing.
+
+        Whoever is cancelled meanwhile waits for the end all the same: nothing is left open. Another call joins it.
+        """
+        if self._is_clone:
+            return
+        if self._database is not None:
             database, self._database = self._database, None
             self._was_closed = True
-            await self._open_caches.close()
-            await database.close()
+            self._closing = asyncio.create_task(self._close(database), name="aredun-close")
+        if self._closing is not None and not self._closing.done():
+            cancelled = await finish(self._closing)
+            if cancelled is not None:
+                raise cancelled
+
+    async def _close(self, database: Database) -> None:
+        await self._open_caches.close()
+        await database.close()
 
     async def __aenter__(self) -> RedunBackendDb:
         await self.load()

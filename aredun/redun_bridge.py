@@ -110,7 +110,7 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
             if path is not None:
                 self.connect_args = {**self.connect_args, "timeout": config.busy_timeout}
                 # Versions of SQLAlchemy differ in how they read a quoted path.
-                engine_uri = sa.URL.create("sqlite", database=os.fspath(path))
+                engine_uri = sa.make_url(MEMORY_URI).set(database=os.fspath(path))
                 reading = core.backend.database.get_reading_uri()
                 if reading is not None:
                     engine_uri = engine_uri.set(database=reading, query={"uri": "true"})

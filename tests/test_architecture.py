@@ -20,6 +20,7 @@ FLOORS = {
     "aredun.bencode": PURE,
     "aredun.hashing": PURE,
     "aredun.nested": PURE,
+    "aredun.ending": PURE,
     "aredun.values": PURE,
     "aredun.config": PURE,
     "aredun.versions": PURE,

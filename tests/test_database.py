@@ -20,11 +20,13 @@ from aredun.database import get_file_path, translate_error
 from aredun.database.inserts import format_time
 from aredun.database.sqlite import SqliteFile
 from aredun.errors import RedunDatabaseError
-from aredun.models import Value
-from tests.support.recording import count_rows
+from aredun.models import Job, Value
+from tests.support.recording import count_rows, start
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
+
+    from tests.support.databases import PostgresCluster
 
 
 async def pragma(backend: RedunBackendDb, name: str) -> object:
@@ -146,6 +148,28 @@ async def test_a_pooler_in_between_is_supported(database_url: str) -> None:
         assert await backend.get_value(hashes[3]) == (3, True)
 
 
+async def test_behind_a_pooler_times_stay_as_they_are(
+    postgres: PostgresCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDUN_LOCALTIMEZONE", "America/New_York")
+    name = postgres.create_database()
+    backend = RedunBackendDb(postgres.url(name), {"prepared_statements": "false"})
+    await backend.load(migrate=True)
+    async with backend:
+        began = datetime.now(UTC)
+        await start(backend)
+        async with backend.batch():
+            # An answer in the middle keeps the transaction open.
+            await backend.get_value(await backend.record_value(1))
+            await start(backend)
+        async with backend.session() as session:
+            times = (await session.execute(sa.select(Job.start_time))).scalars().all()
+    postgres.drop_database(name)
+    assert len(times) == 2
+    for time in times:
+        assert abs(time - began) < timedelta(minutes=30)
+
+
 async def test_a_long_write_runs_apart(backend: RedunBackendDb, database_url: str, dialect: str) -> None:
     inside, leave = asyncio.Event(), asyncio.Event()
 
@@ -228,3 +252,25 @@ def test_times_are_written_as_sqlalchemy_writes_them(time: datetime | None) -> N
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="time zone"):
         format_time(datetime(2024, 5, 1))
+
+
+async def test_a_cancelled_close_goes_on_and_is_joined(database_url: str) -> None:
+    def count_threads() -> int:
+        # Those that lend themselves to `asyncio.to_thread` belong to the loop.
+        return sum(not thread.name.startswith("asyncio_") for thread in threading.enumerate())
+
+    threads = count_threads()
+    backend = RedunBackendDb(database_url)
+    await backend.load()
+    await backend.record_value(1)
+    database = backend.database
+    closing = asyncio.create_task(backend.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await backend.close()
+    assert database.checked_out == 0
+    with pytest.raises(RedunDatabaseError, match="closed"):
+        database.session()
+    assert count_threads() == threads

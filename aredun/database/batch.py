@@ -6,12 +6,74 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aredun.database.unit import Unit
+from aredun.ending import finish
 from aredun.errors import RedunDatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from aredun.database.connections import Transaction
+
+
+class HeldTransaction:
+    """A transaction of the writer's that a batch keeps open until its end.
+
+    Parameters
+    ----------
+    enqueue : callable
+        Puts a unit into the queue.
+    """
+
+    def __init__(self, enqueue: Callable[[Unit], Awaitable[Any]]) -> None:
+        loop = asyncio.get_running_loop()
+        self._transaction: asyncio.Future[Transaction] = loop.create_future()
+        self._is_kept: asyncio.Future[bool] = loop.create_future()
+        self._task = asyncio.ensure_future(enqueue(Unit(held=self)))
+        self._task.add_done_callback(self._pass_failure_on)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the batch has been given the transaction."""
+        return self._transaction.done()
+
+    async def get(self) -> Transaction:
+        """Wait for the transaction."""
+        return await asyncio.shield(self._transaction)
+
+    async def serve(self, transaction: Transaction) -> None:
+        """Lend the transaction to the batch until its end (called by the writer)."""
+        self._transaction.set_result(transaction)
+        if not await self._is_kept:
+            raise _AbortedError
+
+    async def commit(self, on_commit: Sequence[Callable[[], None]]) -> None:
+        """Commit; what is called then is called although whoever waits for it is cancelled meanwhile."""
+
+        def tell(task: asyncio.Future[Any]) -> None:
+            if not task.cancelled() and task.exception() is None:
+                for callback in on_commit:
+                    callback()
+
+        self._task.add_done_callback(tell)
+        self._is_kept.set_result(True)
+        await asyncio.shield(self._task)
+
+    async def abort(self) -> None:
+        """Roll back, and wait for that however often the caller is cancelled."""
+        if not self._is_kept.done():
+            self._is_kept.set_result(False)
+        await finish(asyncio.wait([self._task]))
+
+    def _pass_failure_on(self, task: asyncio.Future[Any]) -> None:
+        # Asked for in any case: the batch may have been given up by then.
+        error = task.exception() if not task.cancelled() else None
+        if self._transaction.done():
+            return
+        if error is None:
+            self._transaction.cancel()
+            return
+        self._transaction.set_exception(error)
+        self._transaction.exception()
 
 
 class Batch:
@@ -31,9 +93,7 @@ class Batch:
         self._unit = Unit()
         self._all_on_commit: list[Callable[[], None]] = []
         self._lock = asyncio.Lock()
-        self._transaction: asyncio.Future[Transaction] | None = None
-        self._end: asyncio.Future[bool] | None = None
-        self._held: asyncio.Future[Any] | None = None
+        self._held: HeldTransaction | None = None
         self._is_spoiled = False
         self.outer = None
         self.closed = False
@@ -48,35 +108,11 @@ class Batch:
         if operation is None:
             return None
         async with self._lock:
-            transaction = await self._open()
+            if self._held is None:
+                self._held = HeldTransaction(self._enqueue)
+            transaction = await self._held.get()
             await self._flush(transaction)
             return await transaction.run(operation)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the batch has a transaction."""
-        return self._transaction is not None and self._transaction.done()
-
-    async def _open(self) -> Transaction:
-        if self._transaction is None:
-            loop = asyncio.get_running_loop()
-            self._transaction, self._end = loop.create_future(), loop.create_future()
-            self._held = asyncio.ensure_future(self._enqueue(Unit(held=self)))
-            self._held.add_done_callback(self._pass_failure_on)
-        return await asyncio.shield(self._transaction)
-
-    def _pass_failure_on(self, held: asyncio.Future[Any]) -> None:
-        assert self._transaction is not None
-        if not self._transaction.done() and not held.cancelled() and held.exception() is not None:
-            self._transaction.set_exception(held.exception())  # type: ignore[arg-type]  # just found not None
-
-    async def serve(self, transaction: Transaction) -> None:
-        """Lend the writer's transaction to the batch until its end (called by the writer)."""
-        assert self._transaction is not None
-        assert self._end is not None
-        self._transaction.set_result(transaction)
-        if not await self._end:
-            raise _AbortedError
 
     async def _flush(self, transaction: Transaction) -> None:
         unit, self._unit = self._unit, Unit()
@@ -98,27 +134,17 @@ class Batch:
             if self._unit:
                 await self._enqueue(self._unit)
             return
-        assert self._end is not None
         try:
-            await self._flush(await self._open())
+            await self._flush(await self._held.get())
         except BaseException:
             await self.abort()
             raise
-        self._end.set_result(True)
-        await asyncio.shield(self._held)
-        for callback in self._all_on_commit:
-            callback()
+        await self._held.commit(self._all_on_commit)
 
     async def abort(self) -> None:
         """Write nothing."""
-        if self._held is None:
-            return
-        assert self._end is not None
-        if not self._end.done():
-            self._end.set_result(False)
-        await asyncio.wait([self._held])
-        if not self._held.cancelled():
-            self._held.exception()
+        if self._held is not None:
+            await self._held.abort()
 
 
 class InnerBatch:

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect as AsyncpgDialect
 from sqlalchemy.dialects.sqlite.aiosqlite import dialect as AiosqliteDialect
 
 from aredun.column_types import DateTimeUTC
-from aredun.database.rows import ROW_TABLES
+from aredun.database.rows import JOB, ROW_TABLES
 from aredun.models import Execution
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 # Where writers on PostgreSQL announce that jobs have changed.
 CHANNEL = "aredun_changes"
+APPLICATION_NAME = "aredun"
+# The trigger on `job` takes whoever does not say it for an old redun, and shifts times from its zone.
+SAY_VERSION = f"set_config('redun.version', '{APPLICATION_NAME}', true)"
 
 _TIME_FORMAT = "%04d-%02d-%02d %02d:%02d:%02d.%06d"
 
@@ -108,9 +111,15 @@ class PostgresInserts:
 
     It is a chain of data-modifying CTEs: it happens as a whole or not at all, in one round trip, and foreign
     keys are checked at its end.
+
+    Parameters
+    ----------
+    says_version : bool
+        The connection does not say `redun.version`: the statement does, for its own transaction.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, says_version: bool = False) -> None:
+        self._says_version = says_version
         self._dialect = AsyncpgDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
         # By the tables that have rows, and whether there are heartbeats.
         self._texts: dict[tuple[tuple[RowTable, ...], bool], str] = {}
@@ -143,9 +152,11 @@ class PostgresInserts:
         for table in tables:
             columns = [table.table.c[name] for name in table.columns]
             source = _unnest(table.table.name, columns)
-            insert = table.insert().from_select(
-                list(table.columns), sa.select(*(source.c[name] for name in table.columns))
-            )
+            new_rows = sa.select(*(source.c[name] for name in table.columns))
+            if self._says_version and table is JOB:
+                # It is evaluated for each row before the table's trigger sees the row.
+                new_rows = new_rows.where(sa.literal_column(SAY_VERSION).is_not(None))
+            insert = table.insert().from_select(list(table.columns), new_rows)
             parts.append(insert.cte(f"write_{table.table.name}"))
         if with_heartbeats:
             execution = Execution.__table__

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from aredun.database.connections import KeptConnection, WriteConnection
-from aredun.database.inserts import PostgresInserts
+from aredun.database.inserts import APPLICATION_NAME, SAY_VERSION, PostgresInserts
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from aredun.config import BackendConfig
     from aredun.database.connections import Counts
 
-APPLICATION_NAME = "aredun"
 # Which database this is: when the server started, to the microsecond, and the database's number on it.
 _IDENTITY = (
     sa.select(sa.func.pg_postmaster_start_time(), sa.column("oid"))
@@ -35,7 +34,7 @@ def create_engine(config: BackendConfig) -> AsyncEngine:
     arguments.setdefault("timeout", config.connect_timeout)
     if config.prepared_statements:
         # Without it the trigger on `job` takes us for an old redun and shifts our times from its zone.
-        # A pooler in between would refuse it; there the role needs it (ALTER ROLE ... SET redun.version).
+        # A pooler in between would refuse it.
         settings["redun.version"] = APPLICATION_NAME
     else:
         # A pooler in between hands every transaction another connection: nothing may be kept on one.
@@ -76,6 +75,8 @@ class PostgresStorage:
     belongs_to_loop = True
 
     def __init__(self, config: BackendConfig) -> None:
+        # Behind a pooler each transaction says it, since no connection is told anything for longer.
+        self._says_version = not config.prepared_statements
         self.engine = create_engine(config)
         if config.read_only:
             self.engine = self.engine.execution_options(postgresql_readonly=True)
@@ -85,7 +86,9 @@ class PostgresStorage:
     def make_writer(self, counts: Counts, backend: Any) -> WriteConnection:
         """See `Storage.make_writer`."""
         plain, transactional = KeptConnection(self.reading), KeptConnection(self.engine)
-        return WriteConnection(plain, transactional, PostgresInserts(), "", counts, backend)
+        inserts = PostgresInserts(says_version=self._says_version)
+        begin = f"SELECT {SAY_VERSION}" if self._says_version else ""
+        return WriteConnection(plain, transactional, inserts, begin, counts, backend)
 
     async def identify(self) -> object:
         """See `Storage.identify`."""

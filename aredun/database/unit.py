@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from aredun.database.batch import Batch
+    from aredun.database.batch import HeldTransaction
     from aredun.database.rows import Row, RowSet, RowTable, ValueRows
 
 T = TypeVar("T")
@@ -56,8 +56,8 @@ class Unit:
         What the operation returned.
     extra_size : int
         Bytes of data in `rows`.
-    held : Batch, optional
-        The batch that keeps the transaction of this unit open.
+    held : HeldTransaction, optional
+        What keeps the transaction of this unit open for a batch.
     """
 
     # Empty tuples, which cost nothing: thousands of units are waiting at a time.
@@ -69,7 +69,7 @@ class Unit:
     on_commit: Sequence[Callable[[], None]] = ()
     result: Any = None
     extra_size: int = 0
-    held: Batch | None = None
+    held: HeldTransaction | None = None
 
     def measure(self) -> tuple[int, int]:
         """Return about how many rows it amounts to, and the bytes of data in them."""

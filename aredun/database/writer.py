@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.config import BackendConfig
+    from aredun.database.batch import HeldTransaction
     from aredun.database.connections import Counts, Transaction, WriteConnection
     from aredun.database.unit import Complete
 
@@ -162,8 +163,9 @@ class Writer:
         taken = self._take()
         self._counts.drains += 1
         try:
-            if taken[0][0].held is not None:
-                await self._hold(*taken[0][:2])
+            held = taken[0][0].held
+            if held is not None:
+                await self._hold(held, taken[0][1])
             else:
                 await self._write_group(taken)
         except BaseException as error:
@@ -255,9 +257,9 @@ class Writer:
             return rows
 
     async def _run_operation(self, transaction: Transaction, unit: Unit, *, alone: bool) -> Exception | None:
-        assert unit.operation is not None
         try:
-            unit.result = await transaction.run(unit.operation, savepoint=not alone)
+            if unit.operation is not None:
+                unit.result = await transaction.run(unit.operation, savepoint=not alone)
         except Exception as error:
             if alone or is_passing(error):
                 raise
@@ -269,33 +271,31 @@ class Writer:
             self._known.clear()
         self._known.update(dict.fromkeys(rows.implied))
 
-    async def _hold(self, unit: Unit, future: asyncio.Future[Any]) -> None:
+    async def _hold(self, held: HeldTransaction, future: asyncio.Future[Any]) -> None:
         """Keep a transaction open for a batch that needs answers before its end."""
-        batch = unit.held
-        assert batch is not None
         if future.cancelled():
             return
 
         async def attempt() -> None:
             try:
                 async with self._connection.transaction() as transaction:
-                    await batch.serve(transaction)
+                    await held.serve(transaction)
             except Exception as error:
                 await self._discard(error)
-                if batch.is_open:
+                if held.is_open:
                     # The caller has had answers from this transaction: another one might give others.
-                    raise _BrokenError from error
+                    raise _BrokenError(error) from error
                 raise
 
         try:
             await retry(attempt, self._config, self._logger, "a batch")
+        except _BrokenError as error:
+            _fail(future, self._translate(error.cause))
         except Exception as error:
-            cause = error.__cause__ if isinstance(error, _BrokenError) else error
-            assert isinstance(cause, Exception)
-            _fail(future, self._translate(cause))
-            return
-        if not future.done():
-            future.set_result(None)
+            _fail(future, self._translate(error))
+        else:
+            if not future.done():
+                future.set_result(None)
 
     @asynccontextmanager
     async def batch(self) -> AsyncIterator[Batch | InnerBatch]:
@@ -327,6 +327,10 @@ class Writer:
 
 class _BrokenError(Exception):
     """A held transaction failed after it had given answers."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aredun.backend import RedunBackendDb
 from aredun.column_types import TagEntity
+from aredun.ending import finish
 from aredun.errors import AredunError, UsageError
-from aredun.scheduler.ending import finish
 from aredun.scheduler.evaluation import Evaluator
 from aredun.scheduler.jobs import Execution, Job, JobStatus, Scope
 from aredun.scheduler.lifecycle import JobRunner

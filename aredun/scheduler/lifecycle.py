@@ -8,11 +8,11 @@ from concurrent.futures import CancelledError as JobCancelled
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from aredun.ending import finish
 from aredun.errors import UsageError
 from aredun.nested import iter_nested_value, map_nested_value
 from aredun.scheduler.caching import CALL_WITHOUT_RESULT, find_cached, is_shared
 from aredun.scheduler.deadlocks import check_result
-from aredun.scheduler.ending import finish
 from aredun.scheduler.evaluation import is_successful
 from aredun.scheduler.failures import make_task_error, make_task_traceback
 from aredun.scheduler.jobs import JobStatus, current_job
