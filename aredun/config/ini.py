@@ -227,7 +227,7 @@ def load_config(config_dir: str | os.PathLike[str] | None = None, *, required: b
         folder = os.path.normpath(os.path.join(os.getcwd(), folder))
     ini = RedunIni(folder, _CaseSensitiveParser(interpolation=_EnvironmentInterpolation()))
     try:
-        with fsspec.open(ini.path, "r", encoding="utf-8") as file:
+        with fsspec.open(ini.path, "r", encoding="utf-8-sig") as file:
             ini.parser.read_string(file.read(), ini.path)
     except FileNotFoundError:
         if required:
