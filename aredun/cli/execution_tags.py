@@ -37,12 +37,20 @@ async def get_execution_tags(
         value = os.environ.get(variable) or await _ask_git(*command)
         if value:
             tags.append((key, value))
-    tags.append((USER_KEY, user or os.environ.get(USER_ENV) or getpass.getuser()))
+    tags.append((USER_KEY, user or os.environ.get(USER_ENV) or _get_login_name()))
     if project:
         tags.append((PROJECT_KEY, project))
     if doc:
         tags.append((DOC_KEY, doc))
     return tags
+
+
+def _get_login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run under a uid that has no name.
+        return str(os.getuid())
 
 
 async def _ask_git(*arguments: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -80,7 +81,14 @@ def show_progress(console: Console) -> Iterator[StatusListener]:
     """
     table = StatusTable()
     if console.is_terminal:
-        with Live(table, console=console, refresh_per_second=REFRESH_PER_SECOND):
+        # What tasks print belongs above the display, but into the file where stdout is redirected.
+        with Live(
+            table,
+            console=console,
+            refresh_per_second=REFRESH_PER_SECOND,
+            redirect_stdout=sys.stdout.isatty(),
+            redirect_stderr=sys.stderr.isatty(),
+        ):
             yield table.count
         return
 

@@ -118,9 +118,13 @@ async def _run(args: argparse.Namespace, console: Console, module: ModuleType) -
         with show_progress(errors) as on_status:
             async with Scheduler(backend, on_status=on_status, **settings) as scheduler:
                 with cancel_on_sigterm():
-                    return await _run_workflow(
-                        scheduler, task(**task_arguments), options, tags, execution_id, console, errors
+                    exit_code, result = await _run_workflow(
+                        scheduler, task(**task_arguments), options, tags, execution_id, errors
                     )
+        # A live display redraws over what is printed below it, so the result waits for its end.
+        if result is not None:
+            console.print(pformat(result))
+        return exit_code
 
 
 def _parse_arguments(args: argparse.Namespace, task: Task[..., Any]) -> dict[str, Any]:
@@ -229,9 +233,9 @@ async def _run_workflow(
     options: dict[str, Any],
     tags: list[tuple[str, Any]],
     execution_id: str,
-    console: Console,
     errors: Console,
-) -> int:
+) -> tuple[int, Any]:
+    """Run it; return the exit code and the result. A failure is told on `errors`."""
     try:
         result = await scheduler.run(
             expression,
@@ -246,7 +250,5 @@ async def _run_workflow(
         errors.print(f"aredun: execution {execution_id} failed: {type(error).__name__}: {one_line(error)}")
         for text in scheduler.traceback.format():
             errors.print(text.rstrip("\n"))
-        return EXIT_WORKFLOW_FAILED
-    if result is not None:
-        console.print(pformat(result))
-    return 0
+        return EXIT_WORKFLOW_FAILED, None
+    return 0, result

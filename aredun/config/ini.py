@@ -233,7 +233,7 @@ def load_config(config_dir: str | os.PathLike[str] | None = None, *, required: b
     try:
         # To fsspec some characters of a path are not what they are to the shell.
         opener = fsspec.open if "://" in folder else open
-        with opener(ini.path, "r", encoding="utf-8") as file:
+        with opener(ini.path, "r", encoding="utf-8-sig") as file:
             ini.parser.read_string(file.read(), ini.path)
     except FileNotFoundError:
         if required:

@@ -1,0 +1,54 @@
+"""A command in a real terminal: the bytes of its pty, rendered as a person sees them."""
+
+from __future__ import annotations
+
+import os
+import pty
+import struct
+import sys
+from fcntl import ioctl
+from pathlib import Path
+from subprocess import Popen
+from termios import TIOCSWINSZ
+
+import pyte
+
+BIN = Path(sys.executable).parent
+
+
+def run_in_terminal(
+    *arguments: str, cwd: Path, columns: int = 80, lines: int = 24, stdout: Path | None = None
+) -> tuple[int, list[str]]:
+    """Run `aredun` on a pty; return its exit code and the lines of the final screen that are not empty.
+
+    Parameters
+    ----------
+    *arguments : str
+        What follows the program's name.
+    cwd : Path
+        The working folder.
+    columns, lines : int
+        Size of the terminal.
+    stdout : Path | None
+        File that stdout is redirected to; stdin and stderr stay on the terminal.
+    """
+    variables = {name: value for name, value in os.environ.items() if name not in ("REDUN_CONFIG", "COLUMNS")}
+    ours, theirs = pty.openpty()
+    ioctl(theirs, TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    output = theirs if stdout is None else os.open(stdout, os.O_WRONLY | os.O_CREAT)
+    command = [str(BIN / "aredun"), *arguments]
+    process = Popen(
+        command, cwd=cwd, env={**variables, "TERM": "xterm"}, stdin=theirs, stdout=output, stderr=theirs
+    )
+    for descriptor in {theirs, output}:
+        os.close(descriptor)
+    screen = pyte.Screen(columns, lines)
+    stream = pyte.ByteStream(screen)
+    try:
+        while data := os.read(ours, 65536):
+            stream.feed(data)
+    except OSError:
+        # Linux answers with EIO once the last process has closed the terminal.
+        pass
+    os.close(ours)
+    return process.wait(), [line.rstrip() for line in screen.display if line.strip()]
