@@ -233,7 +233,8 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
     async def close(self) -> None:
         """Write what is queued and close all connections; on a clone, nothing.
 
-        Whoever is cancelled meanwhile waits for the end all the same: nothing is left open. Another call joins it.
+        Whoever is cancelled meanwhile waits for the end all the same: nothing is left open. Another call
+        waits for the same end.
         """
         if self._is_clone:
             return

@@ -5,13 +5,11 @@ The only module that imports redun; `aredun[redun]` installs what it needs.
 
 from __future__ import annotations
 
-import os
 import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import redun.backends.db as redun_db
-import sqlalchemy as sa
 from redun.backends.db import RedunBackendDb as OriginalBackend
 from redun.config import create_config_section
 from redun.scheduler import JobInfo
@@ -106,14 +104,10 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
             core = BridgeCore(self._base_uri, self._section, self.logger, self.type_registry)
             config = core.backend.config
             engine_uri: Any = get_sync_uri(self.db_uri)
-            path = core.backend.database.file_path
-            if path is not None:
+            file_url = core.backend.database.get_sync_url()
+            if file_url is not None:
                 self.connect_args = {**self.connect_args, "timeout": config.busy_timeout}
-                # Versions of SQLAlchemy differ in how they read a quoted path.
-                engine_uri = sa.make_url(MEMORY_URI).set(database=os.fspath(path))
-                reading = core.backend.database.get_reading_uri()
-                if reading is not None:
-                    engine_uri = engine_uri.set(database=reading, query={"uri": "true"})
+                engine_uri = file_url
             db_uri, self.db_uri = self.db_uri, engine_uri
             try:
                 engine = super().create_engine()

@@ -139,9 +139,9 @@ async def test_readers_create_no_file(tmp_path: Path) -> None:
     path = tmp_path / "none.db"
     backend = RedunBackendDb(f"sqlite:///{path}")
     backend.create_engine()
-    with pytest.raises(RedunDatabaseError, match="there is no database at .*none.db: load"):
+    with pytest.raises(RedunDatabaseError, match=r"there is no database at .*none\.db: load"):
         await backend.get_value("0" * 40)
-    with pytest.raises(RedunDatabaseError, match="there is no database at .*none.db: load"):
+    with pytest.raises(RedunDatabaseError, match=r"there is no database at .*none\.db: load"):
         await backend.record_value(1)
     await backend.close()
     assert not path.exists()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
-from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
@@ -20,6 +19,9 @@ from aredun.config import BackendConfig, make_file_uri
 from aredun.errors import UsageError
 from aredun.redun_bridge import setup_scheduler
 from aredun.value_store import ValueStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # The last two are more than redun itself can live in.
 NAMES = [

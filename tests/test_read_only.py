@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +24,7 @@ from tests.support.recording import FakeJob
 from tests.test_server_changes import TASK, start
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Iterator
 
 # Permissions do not bind root, unless it is started without its capabilities.
@@ -206,7 +206,7 @@ async def test_a_backend_that_is_read_only(database_url: str) -> None:
             async with backend.batch():
                 await backend.record_value("refused")
         async with backend.session() as session:
-            with pytest.raises(DBAPIError, match="read-?only"):
+            with pytest.raises(DBAPIError, match=r"read-?only"):
                 await session.execute(sa.delete(Value))
     async with RedunBackendDb(database_url) as backend:
         assert await backend.get_value(value_hash) == ("there", True)

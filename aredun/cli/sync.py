@@ -385,7 +385,7 @@ async def find_repository(args: argparse.Namespace, text: str) -> BackendConfig:
     names = {"default", *ini.subsections("repos")}
     if text in names:
         return await asyncio.to_thread(lambda: ini.repository(text).backend())
-    if re.match(r"[a-z][a-z0-9+]*:/", text) and not Path(text).exists():
+    if re.match(r"[a-z][a-z0-9+]*:/", text) and not await asyncio.to_thread(Path(text).exists):
         # The value store of a repository that is only named by its URI cannot be known.
         return BackendConfig.parse({}, text)
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import asyncpg
-from sqlalchemy import event
+from sqlalchemy import URL, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from aredun.config import BackendConfig
@@ -236,10 +236,14 @@ class Database:
             return self.config.read_only
         return await asyncio.to_thread(self.file.find_reading_options) is not None
 
-    def get_reading_uri(self) -> str | None:
-        """Return sqlite's own URI of a file that can only be read, None for anything else (blocks)."""
-        reading = self.file.find_reading_options() if self.file is not None else None
-        return self.file.get_uri(reading) if self.file is not None and reading is not None else None
+    def get_sync_url(self) -> URL | None:
+        """Return the file as a synchronous engine opens it, None for a server (blocks)."""
+        if self.file is None:
+            return None
+        reading = self.file.find_reading_options()
+        # Versions of SQLAlchemy differ in how they read a quoted path: here nothing is quoted.
+        url = URL.create("sqlite", database=str(self.file.path))
+        return url if reading is None else url.set(database=self.file.get_uri(reading), query={"uri": "true"})
 
     def _require_not_closed(self) -> None:
         if self._closed:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sqlite3
-import tempfile
 import threading
-import weakref
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +18,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from aredun.database.connections import KeptConnection, WriteConnection
 from aredun.database.inserts import SqliteInserts
+from aredun.database.memory_folders import MemoryFolder
 from aredun.database.turns import working_threads
 from aredun.errors import DatabaseMovedError, RedunDatabaseError
 
@@ -58,7 +56,7 @@ class _Sqlite(sqlite3.Connection):
     file: SqliteFile | None = None
 
     def _require_same(self) -> None:
-        """Raise DatabaseMovedError if the file is no longer where it was: what is written would go nowhere."""
+        """Raise DatabaseMovedError if the file is no longer where it was: writes would go nowhere."""
         if self.file is not None:
             self.file.require_same(self)
 
@@ -186,7 +184,7 @@ class SqliteFile:
         if config.url is None:
             raise RedunDatabaseError(f"{config.display_uri} has not been fetched: load the backend first")
         self._config = config
-        self._memory = config.url.is_memory
+        self._memory = MemoryFolder() if config.url.is_memory else None
         # What tells the file that the first connection was opened to from any other.
         self._identity: tuple[int, ...] | None = None
         # Whether sqlite was told that nobody writes, because it could not take part in the locking.
@@ -194,10 +192,8 @@ class SqliteFile:
         self._options: dict[str, Any] = {} if self._memory else dict(config.url.query)
         self._mode = self._options.pop("mode", None)
         self._can_write = True
-        if self._memory:
-            folder = _memory_folder()
-            self._finalizer = weakref.finalize(self, _remove_folder, folder, os.getpid())
-            self.path = Path(folder) / "redun.db"
+        if self._memory is not None:
+            self.path = self._memory.path / "redun.db"
         else:
             # The program may change its folder before another connection is opened.
             self.path = Path(config.url.database or "").absolute()
@@ -316,8 +312,8 @@ class SqliteFile:
 
     def discard(self) -> None:
         """Delete what stands for `:memory:`; a file proper stays."""
-        if self._memory:
-            self._finalizer()
+        if self._memory is not None:
+            self._memory.remove()
 
     async def connect(self, *, create: bool = False) -> FileConnection:
         """Open a connection in a thread of its own.
@@ -387,7 +383,7 @@ class SqliteFile:
         if wanted != "keep":
             raw.execute(f"PRAGMA journal_mode={wanted}")
         synchronous = self._config.synchronous
-        if self._memory:
+        if self._memory is not None:
             raw.execute("PRAGMA synchronous=OFF")
         elif synchronous != "auto":
             raw.execute(f"PRAGMA synchronous={synchronous}")
@@ -426,17 +422,6 @@ def _close_unused(opening: asyncio.Future[_Sqlite]) -> None:
 def _may_write(*paths: Path) -> bool:
     effective = os.access in os.supports_effective_ids
     return all(os.access(path, os.W_OK, effective_ids=effective) for path in paths)
-
-
-def _remove_folder(folder: str, pid: int) -> None:
-    # A process that was forked from the owner's leaves it alone.
-    if os.getpid() == pid:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _memory_folder() -> str:
-    shared_memory = Path("/dev/shm")
-    return tempfile.mkdtemp(prefix="aredun-", dir=shared_memory if shared_memory.is_dir() else None)
 
 
 class SqliteStorage:
