@@ -9,9 +9,14 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from tests.support.databases import PostgresCluster, redun_uri
 from tests.support.scratch import find_scratch_folder
+
+# How long an example takes says how busy the machine is; what hangs meets the timeout of its test.
+settings.register_profile("aredun", deadline=None)
+settings.load_profile("aredun")
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ import pytest
 from tests.support.commands import run_redun
 
 DEMO = Path(__file__).parent.parent / "examples" / "variants"
-LONGEST = 60.0
 
 
 Done = subprocess.CompletedProcess[str]
@@ -32,7 +30,6 @@ def outputs(folder: Path) -> list[Done]:
     """What the demo prints when it is run twice in a row."""
     done = []
     for _ in range(2):
-        before = time.monotonic()
         done.append(
             subprocess.run(
                 [sys.executable, "demo.py"],
@@ -43,7 +40,6 @@ def outputs(folder: Path) -> list[Done]:
                 check=False,
             )
         )
-        assert time.monotonic() - before < LONGEST
     return done
 
 

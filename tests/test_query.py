@@ -149,9 +149,7 @@ def name_records(records: list[Any]) -> list[Row]:
     ]
 
 
-SETTINGS = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SETTINGS = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @SETTINGS

@@ -48,7 +48,6 @@ def shuffle(records: list[Record], random: Random) -> list[Record]:
 
 @settings(
     max_examples=3,
-    deadline=None,
     # Making an example smaller takes longer than a test may: the sizes are small as they are.
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

