@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+import sqlalchemy as sa
 
 from aredun.backend import RedunBackendDb
 from aredun.database.liveness import KEEPALIVES, set_keepalives
@@ -100,8 +101,6 @@ async def test_old_kept_connections_are_replaced(database_url: str, postgres: Po
 
 
 async def _list_servers(backend: RedunBackendDb) -> set[int]:
-    import sqlalchemy as sa
-
     statement = sa.text("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
     async with backend.database.session() as session:
         return set((await session.execute(statement)).scalars())

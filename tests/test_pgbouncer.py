@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+import sqlalchemy as sa
 
 from aredun.backend import RedunBackendDb
 from aredun.database.watch import open_watch
 from aredun.errors import RedunDatabaseError
 from aredun.models import Job
 from aredun.scheduler import Scheduler
+from aredun.sync import sync_records
 from aredun.tasks import task
 from tests.support.network import open_pgbouncer
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from aredun.models import RedunSession
     from tests.support.databases import PostgresCluster
 
 pytestmark = pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
@@ -51,8 +54,7 @@ async def test_records_caches_syncs_and_watches(pooled_uri: str, tmp_path: Path)
     """A run, its repetition from the cache, a sync and a watch go through it."""
     global calls
     calls = 0
-    async with RedunBackendDb(pooled_uri, config=POOLED) as backend:
-        scheduler = Scheduler(backend)
+    async with RedunBackendDb(pooled_uri, config=POOLED) as backend, Scheduler(backend) as scheduler:
         began = dt.datetime.now(dt.timezone.utc)
         assert await scheduler.run(main()) == [0, 2, 4, 6, 8]
         assert await scheduler.run(main()) == [0, 2, 4, 6, 8]
@@ -61,9 +63,7 @@ async def test_records_caches_syncs_and_watches(pooled_uri: str, tmp_path: Path)
             start = await session.get_one(Job, (await _list_jobs(session))[0])
             assert abs(start.start_time.replace(tzinfo=dt.timezone.utc) - began) < dt.timedelta(minutes=10)
         async with RedunBackendDb(f"sqlite:///{tmp_path}/copy.db") as copy:
-            from aredun.sync import sync
-
-            await sync(backend, copy)
+            await sync_records(backend, copy)
             async with backend.database.session() as one, copy.database.session() as other:
                 assert await _list_jobs(one) == await _list_jobs(other)
         async with open_watch(backend.database) as watch, asyncio.timeout(10):
@@ -72,9 +72,7 @@ async def test_records_caches_syncs_and_watches(pooled_uri: str, tmp_path: Path)
             assert await watch.wait(0.1)
 
 
-async def test_a_refused_parameter_is_told_at_once(
-    pooled_uri: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_refused_parameter_is_told_at_once(pooled_uri: str, caplog: pytest.LogCaptureFixture) -> None:
     """It is not tried again, and the message names the setting."""
     with pytest.raises(RedunDatabaseError, match=r"redun\.version.*prepared_statements = false"):
         await RedunBackendDb(pooled_uri).load()
@@ -83,8 +81,5 @@ async def test_a_refused_parameter_is_told_at_once(
     assert not caplog.records
 
 
-async def _list_jobs(session: object) -> list[str]:
-    import sqlalchemy as sa
-
-    rows = await session.execute(sa.select(Job.id).order_by(Job.id))  # type: ignore[attr-defined]
-    return list(rows.scalars())
+async def _list_jobs(session: RedunSession) -> list[str]:
+    return list((await session.execute(sa.select(Job.id).order_by(Job.id))).scalars())

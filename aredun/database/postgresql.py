@@ -93,11 +93,14 @@ class PostgresStorage:
 
     def make_writer(self, counts: Counts, backend: Any) -> WriteConnection:
         """See `Storage.make_writer`."""
-        bounds = {"max_idle": self._config.ping_after, "max_age": self._config.pool_recycle}
-        plain, transactional = KeptConnection(self.reading, **bounds), KeptConnection(self.engine, **bounds)
+        plain, transactional = self._keep(self.reading), self._keep(self.engine)
         inserts = PostgresInserts(says_version=self._says_version)
         begin = f"SELECT {SAY_VERSION}" if self._says_version else ""
         return WriteConnection(plain, transactional, inserts, begin, counts, backend)
+
+    def _keep(self, engine: AsyncEngine) -> KeptConnection:
+        config = self._config
+        return KeptConnection(engine, max_idle=config.ping_after, max_age=config.pool_recycle)
 
     async def identify(self) -> object:
         """See `Storage.identify`."""

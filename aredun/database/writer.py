@@ -330,7 +330,9 @@ class Writer:
         if self._task is not None:
             self._task.cancel()
         while self._queue:
-            _fail(self._queue.popleft()[1], RedunDatabaseError("the backend was closed before this was written"))
+            _fail(
+                self._queue.popleft()[1], RedunDatabaseError("the backend was closed before this was written")
+            )
 
 
 class _BrokenError(Exception):
