@@ -55,13 +55,13 @@ async def test_records_caches_syncs_and_watches(pooled_uri: str, tmp_path: Path)
     global calls
     calls = 0
     async with RedunBackendDb(pooled_uri, config=POOLED) as backend, Scheduler(backend) as scheduler:
-        began = dt.datetime.now(dt.timezone.utc)
+        began = dt.datetime.now(dt.UTC)
         assert await scheduler.run(main()) == [0, 2, 4, 6, 8]
         assert await scheduler.run(main()) == [0, 2, 4, 6, 8]
         assert calls == 5
         async with backend.database.session() as session:
             start = await session.get_one(Job, (await _list_jobs(session))[0])
-            assert abs(start.start_time.replace(tzinfo=dt.timezone.utc) - began) < dt.timedelta(minutes=10)
+            assert abs(start.start_time.replace(tzinfo=dt.UTC) - began) < dt.timedelta(minutes=10)
         async with RedunBackendDb(f"sqlite:///{tmp_path}/copy.db") as copy:
             await sync_records(backend, copy)
             async with backend.database.session() as one, copy.database.session() as other:

@@ -56,7 +56,7 @@ class Liveness:
 
     def __init__(self, engine: AsyncEngine, config: BackendConfig, keepalives: Mapping[str, int]) -> None:
         self._after = config.ping_after
-        self._timeout = config.ping_timeout
+        self._timeout = config.ping_timeout or None
         self._keepalives = {**KEEPALIVES, **keepalives}
         self._suspected = float("-inf")
         self._drivers: WeakSet[Any] = WeakSet()

@@ -112,9 +112,9 @@ async def open_pgbouncer(folder: str) -> AsyncIterator[int]:
             f"listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\n"
         )
         # It refuses to run as root.
-        owner = pwd.getpwuid(Path(folder).stat().st_uid if os.getuid() == 0 else os.getuid())
+        owner = pwd.getpwuid(os.stat(folder).st_uid if os.getuid() == 0 else os.getuid())
         user = owner.pw_name if owner.pw_uid else "nobody"
-        os.chmod(place, 0o755)  # noqa: S103  # the other user reads it
+        os.chmod(place, 0o755)  # the other user reads it
         process = await asyncio.create_subprocess_exec(
             program,
             "-q",
