@@ -83,7 +83,8 @@ class BackendConfig:
         Longest time to open a connection.
     ping_after, ping_timeout : float
         A PostgreSQL connection that has been idle for longer than the first is asked whether it lives before
-        it is used, and replaced if no answer comes within the second (0: without bound); `ping_after` 0 for never.
+        it is used, and replaced if no answer comes within the second (0 for no bound);
+        0 as the first for never.
     close_timeout : float
         Longest time that `close` waits for what is queued, before it ends the connections; 0 for no bound.
     prepared_statements : bool
