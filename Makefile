@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PYTEST_ARGS ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test browser test-redun check bench format clean
+.PHONY: help install demo test browser pooler test-redun check bench format clean
 
 help:
 	@echo "make demo    run a real async workflow, re-run it from cache, and show its dataflow"
@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	$(BIN)/python examples/variants/demo.py
 
-test: $(STAMP) browser
+test: $(STAMP) browser pooler
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # The viewer is tested in Debian's Chromium: whoever may install it gets it, others are told.
@@ -35,6 +35,12 @@ browser:
 	@command -v chromium >/dev/null \
 	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq >/dev/null && apt-get install -y -qq chromium >/dev/null; } \
 	|| { echo "the viewer's tests need a browser: apt-get install chromium"; exit 1; }
+
+# The tests of a pooler run a real one. Debian puts it where not everybody's PATH looks.
+pooler:
+	@PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq >/dev/null && apt-get install -y -qq pgbouncer >/dev/null; } \
+	|| { echo "the tests of the pooler need pgbouncer: apt-get install pgbouncer"; exit 1; }
 
 test-redun: $(STAMP)
 	$(BIN)/python -m tests.redun_suite

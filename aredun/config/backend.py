@@ -81,6 +81,12 @@ class BackendConfig:
         Longest run time of one statement on PostgreSQL; 0 for no limit.
     connect_timeout : float
         Longest time to open a connection.
+    ping_after, ping_timeout : float
+        A PostgreSQL connection that has been idle for longer than the first is asked whether it lives before
+        it is used, and replaced if no answer comes within the second (0 for no bound);
+        0 as the first for never.
+    close_timeout : float
+        Longest time that `close` waits for what is queued, before it ends the connections; 0 for no bound.
     prepared_statements : bool
         False switches the statement caches off, as pgbouncer in transaction mode needs.
     queue_rows, queue_bytes : int
@@ -118,6 +124,9 @@ class BackendConfig:
     busy_timeout: float = 30.0
     statement_timeout: float = 0.0
     connect_timeout: float = 30.0
+    ping_after: float = 30.0
+    ping_timeout: float = 2.0
+    close_timeout: float = 60.0
     prepared_statements: bool = True
     queue_rows: int = 50_000
     queue_bytes: int = 64 * 1024 * 1024
@@ -279,6 +288,9 @@ class _Options:
             "busy_timeout": self.seconds("busy_timeout", defaults.busy_timeout),
             "statement_timeout": self.seconds("statement_timeout", defaults.statement_timeout),
             "connect_timeout": self.seconds("connect_timeout", defaults.connect_timeout),
+            "ping_after": self.seconds("ping_after", defaults.ping_after),
+            "ping_timeout": self.seconds("ping_timeout", defaults.ping_timeout),
+            "close_timeout": self.seconds("close_timeout", defaults.close_timeout),
             "prepared_statements": self.flag("prepared_statements", defaults.prepared_statements),
             "queue_rows": self.integer("queue_rows", defaults.queue_rows, minimum=1),
             "queue_bytes": self.integer("queue_bytes", defaults.queue_bytes, minimum=1),

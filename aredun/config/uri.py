@@ -61,16 +61,18 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "command_timeout": float,
     "timeout": float,
     "connect_timeout": float,
+    "keepalives": int,
+    "keepalives_idle": int,
+    "keepalives_interval": int,
+    "keepalives_count": int,
+    "tcp_user_timeout": int,
 }
+# What is told to the kernel, for a connection's socket.
+_KEEPALIVES = {"keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
 # What asyncpg has no equivalent for and what does not change the meaning of a connection.
 _IGNORED = {
     "channel_binding",
     "gssencmode",
-    "keepalives",
-    "keepalives_idle",
-    "keepalives_interval",
-    "keepalives_count",
-    "tcp_user_timeout",
     "fallback_application_name",
 }
 
@@ -91,6 +93,8 @@ class DatabaseUrl:
         What SQLAlchemy or the driver reads from the query of a URL.
     connect_args : Mapping[str, Any]
         Keyword arguments for the driver's `connect`, translated from the rest of the query.
+    keepalives : Mapping[str, int]
+        libpq's options for the watching of a connection's socket, as far as the query has them.
     """
 
     drivername: str
@@ -101,6 +105,7 @@ class DatabaseUrl:
     database: str | None = None
     query: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     connect_args: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    keepalives: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def dialect_name(self) -> str:
@@ -252,8 +257,10 @@ def _with_server_options(url: DatabaseUrl, username: str | None, password: str |
     options = {name: _last(url.query, name) for name in url.query}
     for name in ("user", "dbname", *_URL_OPTIONS):
         options.pop(name, None)
+    keepalives = {name: int(_number(name, options.pop(name))) for name in _KEEPALIVES & options.keys()}
     return replace(
         url,
+        keepalives=keepalives,
         username=user or None,
         password=password if user else None,
         database=url.database or _last(url.query, "dbname") or None,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aredun.database.liveness import mark_idle
 from aredun.models import RedunSession
 
 if TYPE_CHECKING:
@@ -54,12 +56,23 @@ class KeptConnection:
         Where it comes from.
     prepare : callable, optional
         Sets a new connection up.
+    max_idle, max_age : float
+        After so many seconds without use, or since it was taken, it goes through its pool again, which
+        looks whether it lives and how old it is; 0 for never.
     """
 
     def __init__(
-        self, engine: AsyncEngine, prepare: Callable[[AsyncConnection], Awaitable[None]] | None = None
+        self,
+        engine: AsyncEngine,
+        prepare: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+        *,
+        max_idle: float = 0.0,
+        max_age: float = 0.0,
     ) -> None:
         self._engine = engine
+        self._max_idle = max_idle
+        self._max_age = max_age
+        self._taken = self._used = 0.0
         self._prepare = prepare
         self._connection: AsyncConnection | None = None
 
@@ -70,14 +83,23 @@ class KeptConnection:
 
     async def get(self) -> AsyncConnection:
         """Return the connection, another one if it was interrupted."""
-        if self._connection is not None and self._connection.invalidated:
+        if self._connection is not None and (self._connection.invalidated or self._is_old()):
             await self.close()
         if self._connection is None:
             connection = await self._engine.connect()
+            self._taken = self._used = asyncio.get_running_loop().time()
             if self._prepare is not None:
                 await self._prepare(connection)
             self._connection = connection
         return self._connection
+
+    def _is_old(self) -> bool:
+        """Tell whether the connection is to go through its pool before its next use."""
+        now = asyncio.get_running_loop().time()
+        if self._connection is not None and self._max_idle and now - self._used > self._max_idle:
+            mark_idle(self._connection)
+            return True
+        return bool(self._max_age) and now - self._taken > self._max_age
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[AsyncConnection]:
@@ -87,6 +109,8 @@ class KeptConnection:
         except BaseException:
             await self.close()
             raise
+        if self._max_idle:
+            self._used = asyncio.get_running_loop().time()
 
     async def discard(self) -> None:
         """Drop the connection, after an error that may have broken it."""

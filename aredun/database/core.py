@@ -16,7 +16,7 @@ from aredun.config import BackendConfig
 from aredun.database import postgresql
 from aredun.database.connections import Counts
 from aredun.database.fetch import fetch_rows
-from aredun.database.retry import is_outage, is_stale, retry
+from aredun.database.retry import find_refused_parameter, is_outage, is_stale, retry
 from aredun.database.sqlite import SqliteStorage
 from aredun.database.unit import Unit
 from aredun.database.writer import Writer
@@ -60,6 +60,11 @@ def translate_error(error: Exception) -> Exception:
     """Make a `RedunDatabaseError` of one line of what a driver raised; any other error stays what it is."""
     if not isinstance(error, _DRIVER_ERRORS):
         return error
+    refused = find_refused_parameter(error)
+    if refused is not None:
+        translated = RedunDatabaseError(_say_refused(refused))
+        translated.__cause__ = error
+        return translated
     lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
     message = lines[0].rpartition(">: ")[2].strip()
     detail = next((line for line in lines[1:] if line.startswith("DETAIL")), "")
@@ -67,6 +72,14 @@ def translate_error(error: Exception) -> Exception:
     translated = RedunDatabaseError(f"the database {reason}: {message} {detail}".rstrip())
     translated.__cause__ = error
     return translated
+
+
+def _say_refused(parameter: str) -> str:
+    if parameter == "redun.version":
+        advice = "set prepared_statements = false in [backend]"
+    else:
+        advice = f"leave it out, or name it in the pooler's ignore_startup_parameters ({parameter})"
+    return f"the pooler in front of the database refuses the parameter {parameter}: {advice}"
 
 
 class Storage(Protocol):
@@ -94,8 +107,8 @@ class Storage(Protocol):
     async def set_foreign_keys(self, writer: WriteConnection, enabled: bool) -> None:
         """Switch the checks of foreign keys on or off for a writer, where that is possible."""
 
-    async def close(self) -> None:
-        """Close all connections."""
+    async def close(self, *, at_once: bool = False) -> None:
+        """Close all connections; at once: without waiting for an answer of a server."""
 
 
 def _open_storage(config: BackendConfig) -> Storage:
@@ -401,9 +414,31 @@ class Database:
             await self.engine.dispose()
 
     async def close(self) -> None:
-        """Write what is queued and close all connections."""
-        await self.writer.close()
-        self._closed = True
+        """Write what is queued and close all connections, within `close_timeout`.
+
+        Raises
+        ------
+        RedunDatabaseError
+            The database did not take it in time: what had not been awaited may be unwritten.
+        """
+        bound = self.config.close_timeout or None
+        try:
+            async with asyncio.timeout(bound):
+                await self.writer.close()
+                self._closed = True
+                await self._close_connections()
+        except TimeoutError:
+            self._closed = True
+            self.writer.abort()
+            await self._storage.close(at_once=True)
+            await self.writer.close()
+            await self._close_connections()
+            raise RedunDatabaseError(
+                f"the database did not answer within close_timeout ({bound:g} s): "
+                "writes that had not been answered may be missing"
+            ) from None
+
+    async def _close_connections(self) -> None:
         await self._writer.close()
         await self._storage.close()
 

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from aredun.database.connections import KeptConnection, WriteConnection
 from aredun.database.inserts import APPLICATION_NAME, SAY_VERSION, PostgresInserts
+from aredun.database.liveness import Liveness
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -26,6 +27,11 @@ _IDENTITY = (
 
 def create_engine(config: BackendConfig) -> AsyncEngine:
     """Create the engine with its pool; no connection is opened yet."""
+    return create_watched_engine(config)[0]
+
+
+def create_watched_engine(config: BackendConfig) -> tuple[AsyncEngine, Liveness]:
+    """Create the engine with its pool, and what looks after its connections."""
     assert config.url is not None
     arguments: dict[str, Any] = dict(config.url.connect_args)
     settings = {"application_name": APPLICATION_NAME, **arguments.pop("server_settings", {})}
@@ -41,7 +47,7 @@ def create_engine(config: BackendConfig) -> AsyncEngine:
         arguments["statement_cache_size"] = 0
         arguments["prepared_statement_cache_size"] = 0
         arguments["prepared_statement_name_func"] = _unique_name()
-    return create_async_engine(
+    engine = create_async_engine(
         sa.URL.create(**config.url.parts()),
         connect_args={**arguments, "server_settings": settings},
         pool_size=config.pool_size,
@@ -50,6 +56,7 @@ def create_engine(config: BackendConfig) -> AsyncEngine:
         pool_recycle=config.pool_recycle or -1,
         echo=config.echo,
     )
+    return engine, Liveness(engine, config, config.url.keepalives)
 
 
 def _unique_name() -> Any:
@@ -77,7 +84,8 @@ class PostgresStorage:
     def __init__(self, config: BackendConfig) -> None:
         # Behind a pooler each transaction says it, since no connection is told anything for longer.
         self._says_version = not config.prepared_statements
-        self.engine = create_engine(config)
+        self._config = config
+        self.engine, self._liveness = create_watched_engine(config)
         if config.read_only:
             self.engine = self.engine.execution_options(postgresql_readonly=True)
         # A single statement needs no transaction around it: one round trip instead of three.
@@ -85,10 +93,14 @@ class PostgresStorage:
 
     def make_writer(self, counts: Counts, backend: Any) -> WriteConnection:
         """See `Storage.make_writer`."""
-        plain, transactional = KeptConnection(self.reading), KeptConnection(self.engine)
+        plain, transactional = self._keep(self.reading), self._keep(self.engine)
         inserts = PostgresInserts(says_version=self._says_version)
         begin = f"SELECT {SAY_VERSION}" if self._says_version else ""
         return WriteConnection(plain, transactional, inserts, begin, counts, backend)
+
+    def _keep(self, engine: AsyncEngine) -> KeptConnection:
+        config = self._config
+        return KeptConnection(engine, max_idle=config.ping_after, max_age=config.pool_recycle)
 
     async def identify(self) -> object:
         """See `Storage.identify`."""
@@ -102,6 +114,8 @@ class PostgresStorage:
     async def set_foreign_keys(self, writer: WriteConnection, enabled: bool) -> None:
         """See `Storage.set_foreign_keys`."""
 
-    async def close(self) -> None:
+    async def close(self, *, at_once: bool = False) -> None:
         """See `Storage.close`."""
+        if at_once:
+            self._liveness.terminate()
         await self.engine.dispose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
+import re
 import sqlite3
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -84,6 +85,8 @@ def is_outage(error: BaseException) -> bool:
     """Tell whether a transaction failed because the server, or the way to it, went away."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
+    if find_refused_parameter(error) is not None:
+        return False
     states = _states(error)
     if states & OUTAGES or any(state.startswith("08") for state in states):
         return True
@@ -95,6 +98,15 @@ def is_outage(error: BaseException) -> bool:
     # A refused or reset socket, a server that does not answer in time: asyncpg raises the system's own
     # errors.
     return isinstance(error, TimeoutError | OSError)
+
+
+def find_refused_parameter(error: BaseException) -> str | None:
+    """Return the name of the startup parameter that a pooler refuses, which it does every time."""
+    for each in walk_causes(error):
+        found = re.search(r"unsupported startup parameter(?: in options)?: (\S+)", str(each))
+        if found:
+            return found[1].rstrip(".,")
+    return None
 
 
 def _is_lost(error: BaseException) -> bool:

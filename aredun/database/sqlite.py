@@ -475,7 +475,7 @@ class SqliteStorage:
         """See `Storage.set_foreign_keys`; within a transaction that has no effect."""
         await writer.set_up(f"PRAGMA foreign_keys={'ON' if enabled else 'OFF'}")
 
-    async def close(self) -> None:
+    async def close(self, *, at_once: bool = False) -> None:
         """See `Storage.close`."""
         await self.engine.dispose()
         await asyncio.to_thread(self.file.discard)

@@ -324,6 +324,16 @@ class Writer:
         while self._task is not None:
             await asyncio.wait([self._task])
 
+    def abort(self) -> None:
+        """Write nothing more; whoever waits gets a cancellation."""
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+        while self._queue:
+            _fail(
+                self._queue.popleft()[1], RedunDatabaseError("the backend was closed before this was written")
+            )
+
 
 class _BrokenError(Exception):
     """A held transaction failed after it had given answers."""

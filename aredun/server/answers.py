@@ -32,6 +32,7 @@ _CODES = {
 }
 INTERNAL = "something went wrong on the server; its log says what"
 UNAVAILABLE = "the database does not answer: try again soon"
+SLOW = "the answer takes longer than this server allows: try again, or ask for less"
 MOVED = "the file of the database was replaced, removed or rewritten: the server has to be started again"
 # In seconds; a server that restarts takes longer, but clients need not all come at its end.
 _RETRY_AFTER = "2"

@@ -121,6 +121,12 @@ async def _close(app: FastAPI) -> None:
     await app.state.feed.close()
 
 
+def _take_error(task: asyncio.Task[None]) -> None:
+    """Take a task's error, which asyncio would print if nobody did."""
+    if not task.cancelled():
+        task.exception()
+
+
 def _add_websockets(app: FastAPI) -> None:
     state = app.state
 
@@ -165,8 +171,14 @@ def _add_operations(app: FastAPI) -> None:
             await session.execute(sa.select(models.RedunVersion.id).limit(1))
 
         try:
-            async with asyncio.timeout(_READY_TIMEOUT):
-                await state.backend.database.read(operation)
+            reading = asyncio.create_task(state.backend.database.read(operation))
+            reading.add_done_callback(_take_error)
+            done, _ = await asyncio.wait({reading}, timeout=_READY_TIMEOUT)
+            if not done:
+                # What ends its connection may wait itself: it is told, and not waited for.
+                reading.cancel()
+                raise TimeoutError(f"no answer within {_READY_TIMEOUT:g} s")
+            reading.result()
         except Exception as error:
             # Whatever is wrong with it, nobody should be sent here.
             logger.warning("the database does not answer: %s", str(error) or type(error).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 
 from aredun.database.retry import hurry
-from aredun.server.answers import INTERNAL, logger, make_problem
+from aredun.server.answers import INTERNAL, SLOW, logger, make_problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -139,7 +140,7 @@ class Guard:
         is_head = scope["method"] == "HEAD"
         # Health checks and caches ask so: what may be got may be asked about.
         inner = {**scope, "method": "GET"} if is_head else scope
-        is_answered = False
+        is_answered = has_failed = False
 
         async def send_with_headers(message: Message) -> None:
             nonlocal is_answered
@@ -147,19 +148,28 @@ class Guard:
             if is_head and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             if message["type"] == "http.response.start":
+                if not bound.expired() and not has_failed:
+                    bound.reschedule(None)
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
                 headers.setdefault("cache-control", "no-cache" if _is_open(path) else "no-store")
             await send(message)
 
+        bound = asyncio.timeout(self._settings.request_timeout or None)
         try:
             with hurry():
-                await (self._refuse(scope, path) or self._app)(inner, receive, send_with_headers)
+                async with bound:
+                    await (self._refuse(scope, path) or self._app)(inner, receive, send_with_headers)
         except Exception:
             # Starlette would answer it outside of all middleware, without the headers.
             if is_answered:
                 raise
+            has_failed = True
+            if bound.expired():
+                logger.warning("%s %s took too long", scope["method"], path[:500])
+                await make_problem(504, SLOW, "timeout")(scope, receive, send_with_headers)
+                return
             logger.exception("%s %s failed", scope["method"], path[:500])
             await make_problem(500, INTERNAL, "internal")(scope, receive, send_with_headers)
         finally:

@@ -37,6 +37,8 @@ class ServerSettings:
         Most edges in one message.
     auth_timeout : float
         How long a websocket may wait with its token.
+    request_timeout : float
+        How long a request may take until its answer begins (504 afterwards); 0 for no bound.
     stall_timeout : float
         How long a client may take no message at all before its stream is ended.
     sqlite_poll_interval, server_poll_interval : float
@@ -61,6 +63,7 @@ class ServerSettings:
     max_section_edges: int = 200_000
     max_batch: int = 5_000
     auth_timeout: float = 10.0
+    request_timeout: float = 60.0
     stall_timeout: float = 300.0
     sqlite_poll_interval: float = 0.2
     server_poll_interval: float = 0.5
