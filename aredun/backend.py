@@ -225,9 +225,15 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
         version = await self.get_db_version()
         oldest, newest = self.get_db_version_required()
         if not oldest <= version <= newest:
+            # What can be done about it differs: nothing is older than an empty database.
+            advice = (
+                "'aredun db upgrade' or load(migrate=True) upgrades it"
+                if version < oldest
+                else "a newer aredun reads it"
+            )
             raise RedunVersionError(
                 f"redun database is an incompatible version {version}: "
-                f"it must be >={oldest},<{newest.major + 1}; load(migrate=True) upgrades an older one"
+                f"it must be >={oldest},<{newest.major + 1}; {advice}"
             )
 
     async def close(self) -> None:

@@ -54,7 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     show = commands.add_parser("list", help="list tags, or the records that have them")
     show.add_argument(
-        "tags", nargs="*", metavar="KEY[=VALUE]", help="show the records with all of these tags"
+        "tags", nargs="*", default=[], metavar="KEY[=VALUE]", help="show the records with all of these tags"
     )
     show.add_argument(
         "--values", action="store_true", help="list values too; KEY[=VALUE] chooses among the tags"
