@@ -100,9 +100,7 @@ async def test_a_storm_of_cancellations(
     assert complaints == []
 
 
-async def test_a_close_that_is_cancelled_ends_and_is_joined(
-    database_url: str, complaints: list[str]
-) -> None:
+async def test_a_close_that_is_cancelled_ends_and_is_joined(database_url: str, complaints: list[str]) -> None:
     _listen(complaints)
     backend = RedunBackendDb(database_url)
     await backend.load()

@@ -103,7 +103,7 @@ async def _run(args: argparse.Namespace, console: Console, module: ModuleType) -
     positional, named = _parse_arguments(args, task)
     options = vars(args)
     task = _apply_options(task, options)
-    ini = get_ini(args)
+    ini = get_ini(args, create=True)
     settings = _get_scheduler_settings(options, ini)
     tags = await get_execution_tags(
         user=options.get("user"), project=options.get("project") or task.namespace, doc=options.get("doc")
