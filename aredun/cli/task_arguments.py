@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import types
 import typing
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -156,13 +157,14 @@ def _add_argument(
     parser: CommandParser, parameter: inspect.Parameter, options: Mapping[str, str], annotation: Any
 ) -> None:
     if parameter.kind is parameter.VAR_POSITIONAL:
-        annotation = tuple[str if annotation is None else annotation, ...]
+        annotation = types.GenericAlias(tuple, (str if annotation is None else annotation, ...))
     hint = read_hint(annotation)
     option, destination = options[parameter.name], _DEST_PREFIX + parameter.name
     text: str | None = None
     if parameter.default is not parameter.empty:
         text = f"(default: {parameter.default!r})".replace("%", "%%")
     common: dict[str, Any] = {"dest": destination, "default": argparse.SUPPRESS}
+    bare: dict[str, Any] = {"const": True} if hint.is_flag else {}
     parser.add_argument(
         option,
         type=_make_reader(hint),
@@ -171,7 +173,7 @@ def _add_argument(
         metavar=parameter.name.upper(),
         help=text,
         **common,
-        **({"const": True} if hint.is_flag else {}),
+        **bare,
     )
     negation = option.replace("--", "--no-", 1)
     if hint.is_flag and negation not in options.values():

@@ -22,6 +22,7 @@ def run_in_terminal(
     program: Path | None = None,
     columns: int = 80,
     lines: int = 24,
+    scrollback: bool = False,
     stdout: Path | None = None,
     **environment: str,
 ) -> tuple[int, list[str]]:
@@ -37,6 +38,8 @@ def run_in_terminal(
         A Python file to run in place of `aredun`.
     columns, lines : int
         Size of the terminal.
+    scrollback : bool
+        Return what has scrolled away, too.
     stdout : Path | None
         File that stdout is redirected to; stdin and stderr stay on the terminal.
     **environment : str
@@ -51,7 +54,7 @@ def run_in_terminal(
     process = Popen(command, cwd=cwd, env=variables, stdin=theirs, stdout=output, stderr=theirs)
     for descriptor in {theirs, output}:
         os.close(descriptor)
-    screen = pyte.Screen(columns, lines)
+    screen = pyte.HistoryScreen(columns, lines, history=1000)
     stream = pyte.ByteStream(screen)
     try:
         while data := os.read(ours, 65536):
@@ -60,4 +63,7 @@ def run_in_terminal(
         # Linux answers with EIO once the last process has closed the terminal.
         pass
     os.close(ours)
-    return process.wait(), [line.rstrip() for line in screen.display if line.strip()]
+    shown = list(screen.display)
+    if scrollback:
+        shown[:0] = ["".join(line[column].data for column in range(columns)) for line in screen.history.top]
+    return process.wait(), [line.rstrip() for line in shown if line.strip()]
