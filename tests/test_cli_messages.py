@@ -118,6 +118,7 @@ def test_tags_that_are_not_there(refuse: Refuse, tmp_path: Path, capsys: pytest.
         ("log --config text.txt", "text.txt/redun.ini: Not a directory"),
         ("run missing.py task", "no file missing.py"),
         ("serve --host [::2]", "::2 can be reached by others: give a --token"),
+        ("serve --host [::1]", "no database at"),
         ("serve --allow-origin lab.example", "'lab.example' is no origin: give a scheme and a host"),
         ("serve --allow-origin https://lab.example/page", "'https://lab.example/page' is no origin"),
         ("serve --allow-origin *", "'*' is no origin"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_a_table_taller_than_the_screen_ends_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_terminals_that_want_no_colours_get_none(folder: Path, environment: dict[str, str]) -> None:
+def test_terminals_that_want_no_colours_get_none(folder: Path, environment: dict[str, Any]) -> None:
     code, screen = run_in_terminal("run", "workflow.py", "count", cwd=folder, **environment)
     assert code == 0, screen
     assert screen[-1] == "{'words': 2}"
