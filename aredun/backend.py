@@ -22,7 +22,7 @@ from aredun.config import BackendConfig, get_abs_path, resolve_secret
 from aredun.database import Database
 from aredun.ending import finish
 from aredun.entities import Entities
-from aredun.errors import RedunDatabaseError, RedunVersionError
+from aredun.errors import RedunDatabaseError, RedunVersionError, describe_os_error
 from aredun.models import (
     Argument,
     ArgumentResult,
@@ -219,15 +219,23 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
         try:
             await asyncio.to_thread(self.database.create_folder)
         except OSError as error:
-            raise RedunDatabaseError(f"the folder of the database cannot be made: {error}") from error
+            raise RedunDatabaseError(
+                f"the folder of the database cannot be made: {describe_os_error(error)}"
+            ) from error
 
     async def _require_compatible(self) -> None:
         version = await self.get_db_version()
         oldest, newest = self.get_db_version_required()
         if not oldest <= version <= newest:
+            # What can be done about it differs: nothing is older than an empty database.
+            advice = (
+                "'aredun db upgrade' or load(migrate=True) upgrades it"
+                if version < oldest
+                else "a newer aredun reads it"
+            )
             raise RedunVersionError(
                 f"redun database is an incompatible version {version}: "
-                f"it must be >={oldest},<{newest.major + 1}; load(migrate=True) upgrades an older one"
+                f"it must be >={oldest},<{newest.major + 1}; {advice}"
             )
 
     async def close(self) -> None:

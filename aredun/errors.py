@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 
+def describe_os_error(error: OSError) -> str:
+    """Return what the system refused as text for people: `data.json: No such file or directory`."""
+    if error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+
+
 class AredunError(Exception):
     """Base of every error that aredun raises on purpose."""
 

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from aredun.database.retry import name_damage
 from aredun.errors import RedunDatabaseError, RedunVersionError
 from aredun.models import RedunMigration, RedunVersion
 from aredun.versions import (
@@ -121,7 +122,7 @@ async def get_db_version(session: AsyncSession | AsyncConnection) -> DBVersionIn
     except DatabaseError as error:
         if type(error) is not DatabaseError:
             raise
-        raise RedunVersionError(f"not a redun database: {error.orig}") from error
+        raise (name_damage(error) or RedunVersionError(f"not a redun database: {error.orig}")) from error
 
 
 def _choose_target(version: DBVersionInfo, desired: DBVersionInfo | None) -> DBVersionInfo:

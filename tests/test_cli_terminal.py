@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.terminal import run_in_terminal
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+DEMO = Path(__file__).parent.parent / "examples" / "variants"
 WORKFLOW = """
 from aredun import task
 
@@ -44,3 +44,81 @@ def test_redirected_stdout_takes_what_a_task_prints(folder: Path) -> None:
     assert code == 0, screen
     assert output.read_text() == "printed by the task\n{'words': 2}\n"
     assert "printed by the task" not in screen
+
+
+FAILING = """
+from aredun import task
+
+redun_namespace = "screen"
+
+@task()
+def fail():
+    raise ValueError("no such sample")
+"""
+MANY = "from aredun import task\n\nredun_namespace = 'many'\n" + "".join(
+    f"\n@task()\ndef step_{number:02}():\n    return {number}\n" for number in range(40)
+)
+MANY += f"\n@task()\ndef main():\n    return [{', '.join(f'step_{number:02}()' for number in range(40))}]\n"
+TABLE_HEAD = ["task", "pending", "running", "failed", "cached", "done", "total"]
+
+
+def test_a_failed_run_tells_on_the_screen_what_failed(tmp_path: Path) -> None:
+    (tmp_path / "workflow.py").write_text(FAILING)
+    code, screen = run_in_terminal("run", "workflow.py", "fail", cwd=tmp_path, columns=120, lines=50)
+    assert code == 1, screen
+    [failed] = [index for index, line in enumerate(screen) if "failed: ValueError: no such sample" in line]
+    [table] = [index for index, line in enumerate(screen) if line.split() == TABLE_HEAD]
+    assert failed < table == len(screen) - 2
+    assert screen[-1].split() == ["screen.fail", "1", "1"]
+
+
+def test_a_table_taller_than_the_screen_ends_whole(tmp_path: Path) -> None:
+    """What scrolled away is not seen here, but nothing is twice and nothing is half."""
+    (tmp_path / "workflow.py").write_text(MANY)
+    code, screen = run_in_terminal("run", "workflow.py", "main", cwd=tmp_path, lines=24, scrollback=True)
+    assert code == 0, screen
+    tables = [index for index, line in enumerate(screen) if line.split() == TABLE_HEAD]
+    names = [line.split()[0] for line in screen[tables[-1] + 1 :] if line.startswith("many.")]
+    assert sorted(names) == sorted(["many.main", *(f"many.step_{number:02}" for number in range(40))])
+    assert screen[-1].endswith("39]")
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_terminals_that_want_no_colours_get_none(folder: Path, environment: dict[str, Any]) -> None:
+    code, screen = run_in_terminal("run", "workflow.py", "count", cwd=folder, **environment)
+    assert code == 0, screen
+    assert screen[-1] == "{'words': 2}"
+    assert "printed by the task" in screen
+    [table] = [index for index, line in enumerate(screen) if line.split() == TABLE_HEAD]
+    assert screen[table + 1].split() == ["words.count", "1", "1"]
+
+
+def test_progress_of_records_leaves_the_screen_to_the_result(folder: Path) -> None:
+    """The lines of progress are gone at the end, whatever they showed."""
+    code, _ = run_in_terminal("run", "workflow.py", "count", cwd=folder)
+    assert code == 0
+    for command, last in (
+        (["export", "--file", "out.json"], None),
+        (["import", "--db", "sqlite:///other.db", "--file", "out.json"], "imported "),
+        (["sync", "default", "third.db"], "copied "),
+        (["verify"], "checked "),
+    ):
+        code, screen = run_in_terminal(*command, cwd=folder, columns=200)
+        assert code == 0, screen
+        assert [line.startswith(last) for line in screen] == [True] if last else screen == [], screen
+
+
+def test_the_demo_on_a_terminal(tmp_path: Path) -> None:
+    demo = tmp_path / "variants"
+    shutil.copytree(DEMO, demo, ignore=shutil.ignore_patterns("run", "__pycache__"))
+    code, screen = run_in_terminal(cwd=demo, program=demo / "demo.py", lines=24, scrollback=True)
+    assert code == 0, screen
+    tables = [index for index, line in enumerate(screen) if line.split() == TABLE_HEAD]
+    assert len(tables) == 3, screen
+    for index in tables:
+        rows = [line.split() for line in screen[index + 1 : index + 6]]
+        assert [row[-1] for row in rows] == ["1", "1", "1", "4", "4"], screen
+        assert all(row[0].startswith("variants.") for row in rows)
+        assert screen[index + 6].startswith("[File(path=sample1.vcf, hash=")
+        assert screen[index + 9].startswith(" File(path=sample4.vcf, hash=")
+    assert screen[-1] == "ref_genome_3 <-- origin"

@@ -73,13 +73,20 @@ async def test_origins_and_hosts(backend: RedunBackendDb) -> None:
     """Pages of other origins open no stream, and other names do not lead here."""
     options: dict[str, Any] = {
         "allowed_hosts": ("127.0.0.1",),
-        "allowed_origins": ("https://lab.example",),
+        # Written as people write addresses; a browser sends them in lower case, without slash or port.
+        "allowed_origins": ("HTTPS://Lab.Example:443/", "http://pages.example:8000"),
     }
     async with serve(backend, **options) as served:
-        for origin in (served.url, "https://lab.example"):
+        for origin in (served.url, "https://lab.example", "http://pages.example:8000"):
             async with served.connect("/ws/executions", origin=origin) as websocket:
                 assert (await receive(websocket))["type"] == "snapshot"
-        for origin in ("https://evil.example", "null", "http://127.0.0.1:1", "http://[bad"):
+        for origin in (
+            "https://evil.example",
+            "null",
+            "http://pages.example",
+            "http://127.0.0.1:1",
+            "http://[bad",
+        ):
             with pytest.raises(websockets.InvalidStatus):
                 await served.connect("/ws/executions", origin=origin)
         answer = await served.http.get("/api/executions", headers={"Host": "evil.example"})

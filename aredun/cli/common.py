@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -96,22 +97,35 @@ def make_console(*, stderr: bool = False) -> Console:
     return console
 
 
-def get_ini(args: argparse.Namespace) -> RedunIni:
-    """Return the `redun.ini` that the arguments choose, as redun finds it; an empty one if there is none."""
+def get_ini(args: argparse.Namespace, *, create: bool = False) -> RedunIni:
+    """Return the `redun.ini` that the arguments choose, as redun finds it; an empty one if there is none.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        Parsed arguments, with `config` where given.
+    create : bool
+        Whether the command makes the folder of `--config` if it is missing; otherwise that is an error.
+    """
     from aredun.config import load_config
 
-    return load_config(getattr(args, "config", None))
+    folder = getattr(args, "config", None)
+    if folder is not None and not create and "://" not in folder and not os.path.exists(folder):
+        raise UsageError(f"no folder {folder}: --config takes one that has a redun.ini")
+    return load_config(folder)
 
 
-def get_backend_config(args: argparse.Namespace) -> BackendConfig:
+def get_backend_config(args: argparse.Namespace, *, create: bool = False) -> BackendConfig:
     """Return the backend's settings: those of `redun.ini`, with `--db` in place of its URI.
 
     Parameters
     ----------
     args : argparse.Namespace
         Parsed arguments, with `db`, `config` and `read_only` where given.
+    create : bool
+        As for `get_ini`.
     """
-    return apply_read_only(args, get_ini(args).backend(getattr(args, "db", None)))
+    return apply_read_only(args, get_ini(args, create=create).backend(getattr(args, "db", None)))
 
 
 def apply_read_only(args: argparse.Namespace, config: BackendConfig) -> BackendConfig:
@@ -172,7 +186,7 @@ async def open_backend(args: argparse.Namespace, *, create: bool = False) -> Asy
 
     if create:
         refuse_read_only(args)
-    config = get_backend_config(args)
+    config = get_backend_config(args, create=create)
     if not create:
         require_database(config)
     backend = RedunBackendDb(config=config)

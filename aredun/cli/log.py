@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from aredun.backend import RedunBackendDb
 
 # How many records of one prefix are looked at before they are listed, not shown in detail.
+NO_EXECUTION = "there is no execution yet: 'aredun run' makes one"
 MAX_DETAILED = 3
 FILE_CHUNK = 500
 RECORD_CHUNK = 500
@@ -118,6 +119,8 @@ async def make_query(backend: RedunBackendDb, args: argparse.Namespace) -> CallG
 async def _get_execution_id(backend: RedunBackendDb, text: str) -> str:
     record = await infer_id(backend, text, include_files=False)
     if not isinstance(record, Execution):
+        if text == "-":
+            raise UsageError(NO_EXECUTION)
         raise UsageError(f"no execution has an id that begins with {text!r}: see 'aredun log'")
     return record.id
 
@@ -168,7 +171,7 @@ async def _show_id(
     if special is not None:
         records = [special]
     elif args.id == "-":
-        raise UsageError("there is no execution yet: 'aredun run' makes one")
+        raise UsageError(NO_EXECUTION)
     else:
         matching = query.like_id(args.id)
         records = leave_out_task_values([record async for record in matching.limit(MAX_DETAILED + 1)])

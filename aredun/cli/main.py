@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from aredun.cli.collector import collect_rarely
 from aredun.cli.common import CommandParser, make_console, one_line
 from aredun.cli.signals import Terminated, leave
-from aredun.errors import AredunError, UsageError
+from aredun.errors import AredunError, UsageError, describe_os_error
 
 if TYPE_CHECKING:
     import argparse
@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (AredunError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             return _close_broken_pipe()
-        sys.stderr.write(f"aredun: {one_line(error)}\n")
+        message = describe_os_error(error) if isinstance(error, OSError) else error
+        sys.stderr.write(f"aredun: {one_line(message)}\n")
         return EXIT_BAD_INPUT
     except (KeyboardInterrupt, Terminated) as stop:
         is_terminated = isinstance(stop, Terminated)

@@ -20,7 +20,12 @@ from aredun.cli.common import (
 )
 from aredun.cli.execution_tags import get_execution_tags
 from aredun.cli.signals import cancel_on_sigterm
-from aredun.cli.task_arguments import get_option_name, get_task_arguments, make_task_parser
+from aredun.cli.task_arguments import (
+    get_option_names,
+    get_task_arguments,
+    make_task_parser,
+    parse_task_arguments,
+)
 from aredun.cli.workflow_file import find_task, import_script, list_task_names
 from aredun.config import get_config_dir, write_default_config
 from aredun.errors import UsageError
@@ -95,10 +100,10 @@ async def _run(args: argparse.Namespace, console: Console, module: ModuleType) -
             console.print(name)
         return 0
     task = find_task(args.task, args.script, module)
-    task_arguments = _parse_arguments(args, task)
+    positional, named = _parse_arguments(args, task)
     options = vars(args)
     task = _apply_options(task, options)
-    ini = get_ini(args)
+    ini = get_ini(args, create=True)
     settings = _get_scheduler_settings(options, ini)
     tags = await get_execution_tags(
         user=options.get("user"), project=options.get("project") or task.namespace, doc=options.get("doc")
@@ -119,7 +124,7 @@ async def _run(args: argparse.Namespace, console: Console, module: ModuleType) -
             async with Scheduler(backend, on_status=on_status, **settings) as scheduler:
                 with cancel_on_sigterm():
                     exit_code, result = await _run_workflow(
-                        scheduler, task(**task_arguments), options, tags, execution_id, errors
+                        scheduler, task(*positional, **named), options, tags, execution_id, errors
                     )
         # A live display redraws over what is printed below it, so the result waits for its end.
         if result is not None:
@@ -127,13 +132,15 @@ async def _run(args: argparse.Namespace, console: Console, module: ModuleType) -
         return exit_code
 
 
-def _parse_arguments(args: argparse.Namespace, task: Task[..., Any]) -> dict[str, Any]:
+def _parse_arguments(
+    args: argparse.Namespace, task: Task[..., Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Parse what follows the task's name: its arguments, and options of `run` (they go into `args`)."""
     parser = make_task_parser(task)
-    taken = {get_option_name(name) for name in task.signature.parameters}
+    taken = set(get_option_names(task).values())
     add_repository_options(parser, taken)
     _add_run_options(parser, taken)
-    given = parser.parse_args(args.arguments)
+    given = parse_task_arguments(task, parser, args.arguments)
     for name, value in vars(given).items():
         earlier = getattr(args, name, None)
         setattr(args, name, [*earlier, *value] if isinstance(earlier, list) else value)
@@ -157,7 +164,7 @@ def _read_context(options: dict[str, Any]) -> dict[str, Any]:
     context: dict[str, Any] = {}
     if "context_file" in options:
         path = Path(options["context_file"])
-        context = _parse_context(path.read_text(encoding="utf-8"), str(path))
+        context = _parse_context(path.read_text(encoding="utf-8-sig"), str(path))
     for key_value in options.get("context", []):
         key, value = parse_tag_key_value(key_value)
         for part in reversed(key.split(".")):
@@ -189,7 +196,7 @@ def _get_scheduler_settings(options: dict[str, Any], ini: RedunIni) -> dict[str,
         settings["context"] = _parse_context(section["context"], "[scheduler] context")
     elif "context_file" in section:
         path = Path(ini.config_dir) / section["context_file"]
-        settings["context"] = _parse_context(path.read_text(encoding="utf-8"), str(path))
+        settings["context"] = _parse_context(path.read_text(encoding="utf-8-sig"), str(path))
     workers = ini.section("executors.default").get("max_workers")
     if workers:
         settings["max_workers"] = _parse_int(workers, "[executors.default] max_workers")

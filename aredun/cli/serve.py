@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import logging
 import os
+import re
 import signal
 import socket
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,8 @@ async def run(args: argparse.Namespace, console: Console) -> int:
             f"serving takes more packages: pip install 'aredun[server]' ({error.name} is missing)"
         ) from None
 
+    # In an address an IPv6 host has brackets; whoever copies it from there means the host.
+    args.host = re.sub(r"^\[(.*)\]$", r"\1", args.host)
     token = args.token if args.token is not None else os.environ.get(TOKEN_VARIABLE) or None
     if token is None and not is_loopback(args.host):
         raise UsageError(f"{args.host} can be reached by others: give a --token, or serve on {DEFAULT_HOST}")

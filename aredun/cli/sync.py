@@ -58,7 +58,7 @@ def _add_export(subparsers: argparse._SubParsersAction[Any]) -> None:
     description = "Write what some records own as JSON lines, for 'aredun import' or 'redun import'."
     parser = subparsers.add_parser("export", help="write records as JSON lines", description=description)
     parser.add_argument(
-        "ids", nargs="*", metavar="ID", help="records to start from (default: all executions)"
+        "ids", nargs="*", default=[], metavar="ID", help="records to start from (default: all executions)"
     )
     parser.add_argument("-f", "--file", default="-", help="where to write (default: standard output)")
     parser.add_argument("--dry-run", action="store_true", help="count the records, write none")
@@ -86,7 +86,7 @@ def _add_sync(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("source", metavar="SRC", help="repository to read")
     parser.add_argument("destination", metavar="DST", help="repository to write; a sqlite file may be new")
     parser.add_argument(
-        "ids", nargs="*", metavar="ID", help="records to start from (default: all executions)"
+        "ids", nargs="*", default=[], metavar="ID", help="records to start from (default: all executions)"
     )
     parser.add_argument("--workers", type=int, default=4, help="batches under way at a time (default: 4)")
     parser.add_argument("--batch-size", type=int, default=1000, help="records in a batch (default: 1000)")

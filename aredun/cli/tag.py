@@ -54,7 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     show = commands.add_parser("list", help="list tags, or the records that have them")
     show.add_argument(
-        "tags", nargs="*", metavar="KEY[=VALUE]", help="show the records with all of these tags"
+        "tags", nargs="*", default=[], metavar="KEY[=VALUE]", help="show the records with all of these tags"
     )
     show.add_argument(
         "--values", action="store_true", help="list values too; KEY[=VALUE] chooses among the tags"
@@ -206,10 +206,34 @@ async def run_remove(args: argparse.Namespace, console: Console) -> int:
     keys = [key for key, value in parsed if value is ANY_VALUE]
     tags = [(key, value) for key, value in parsed if value is not ANY_VALUE]
     async with open_backend(args) as backend:
-        for entity_type, entity_id in [await _find_entity(backend, text) for text in ids]:
+        entities = [await _find_entity(backend, text) for text in ids]
+        await _require_tags(backend, entities, tags, keys)
+        for entity_type, entity_id in entities:
             await backend.delete_tags(entity_id, tags, keys)
             _show_change(console, "delete", entity_type, entity_id, tags, keys)
     return 0
+
+
+async def _require_tags(
+    backend: RedunBackendDb,
+    entities: list[tuple[TagEntity, str]],
+    tags: list[tuple[str, Any]],
+    keys: list[str],
+) -> None:
+    """Raise `UsageError` where a record has not all of the tags: a typo is no deletion."""
+    present = await backend.get_tags([entity_id for _, entity_id in entities])
+    for entity_type, entity_id in entities:
+        pairs = list(present[entity_id]) if entity_id in present else []
+        shown = {_show_pair(key, value) for key, value in pairs}
+        missing = [_show_pair(*tag) for tag in tags if _show_pair(*tag) not in shown]
+        missing += sorted(set(keys) - {key for key, _ in pairs})
+        if missing:
+            has = f"it has {', '.join(sorted(shown))}" if shown else "it has no tags"
+            raise UsageError(clean_line(f"{entity_type.name}:{entity_id} has no tag {missing[0]}: {has}"))
+
+
+def _show_pair(key: str, value: Any) -> str:
+    return f"{key}={json.dumps(value, sort_keys=True)}"
 
 
 def _split_items(items: list[str], more: Sequence[str] = ()) -> tuple[list[str], list[str]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -46,7 +48,7 @@ def import_script(script: str) -> ModuleType:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        module = importlib.import_module(name)
+        return importlib.import_module(name) if path is None else _import_file(path)
     except ModuleNotFoundError as error:
         if error.name == name:
             raise UsageError(f"no module {script}: give a file such as workflow.py, or a module") from error
@@ -57,9 +59,6 @@ def import_script(script: str) -> ModuleType:
         raise UsageError(
             f"cannot import {script}: {type(error).__name__}: {one_line(error)}{_locate(error)}"
         ) from error
-    if path is not None and name in sys.stdlib_module_names and module.__dict__.get("__file__") != str(path):
-        raise UsageError(f"cannot import {script}: Python has a module {name} of its own, rename the file")
-    return module
 
 
 def find_task(name: str, script: str, module: ModuleType) -> Task[..., Any]:
@@ -91,6 +90,34 @@ def find_task(name: str, script: str, module: ModuleType) -> Task[..., Any]:
 def list_task_names() -> list[str]:
     """Return the full names of the user's tasks, in alphabetical order."""
     return sorted(task.fullname for task in get_task_registry() if task.namespace != BUILTIN_NAMESPACE)
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a file by its name, or by another one where that is another module's (`rich.py`)."""
+    name = path.stem
+    if "." not in name:
+        module = importlib.import_module(name)
+        if _is_from(module, path):
+            return module
+    name = re.sub(r"\W", "_", f"workflow_{name}")
+    known = sys.modules.get(name)
+    if known is not None and _is_from(known, path):
+        return known
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"cannot import {path}: it is not a Python file")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _is_from(module: ModuleType, path: Path) -> bool:
+    file = module.__dict__.get("__file__")
+    return file is not None and Path(file).resolve() == path
 
 
 def _locate(error: Exception) -> str:

@@ -238,7 +238,9 @@ def load_config(config_dir: str | os.PathLike[str] | None = None, *, required: b
     except FileNotFoundError:
         if required:
             raise UsageError(f"no {INI_FILE} in {folder}: give a folder that has one") from None
-    except (Error, OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UsageError(f"cannot read {ini.path}: {error.strerror or _one_line(error)}") from None
+    except (Error, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {ini.path}: {_one_line(error)}") from None
     return ini
 

@@ -16,7 +16,7 @@ from aredun.config import BackendConfig
 from aredun.database import postgresql
 from aredun.database.connections import Counts
 from aredun.database.fetch import fetch_rows
-from aredun.database.retry import find_refused_parameter, is_outage, is_stale, retry
+from aredun.database.retry import find_refused_parameter, is_outage, is_stale, name_damage, retry
 from aredun.database.sqlite import SqliteStorage
 from aredun.database.unit import Unit
 from aredun.database.writer import Writer
@@ -65,6 +65,10 @@ def translate_error(error: Exception) -> Exception:
         translated = RedunDatabaseError(_say_refused(refused))
         translated.__cause__ = error
         return translated
+    damage = name_damage(error)
+    if damage is not None:
+        damage.__cause__ = error
+        return damage
     lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
     message = lines[0].rpartition(">: ")[2].strip()
     detail = next((line for line in lines[1:] if line.startswith("DETAIL")), "")

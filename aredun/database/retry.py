@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from aredun.errors import RedunDatabaseError, RedunVersionError
+
 if TYPE_CHECKING:
     import logging
     from collections.abc import Awaitable, Callable, Iterator
@@ -79,6 +81,18 @@ def _is_locked(error: BaseException) -> bool:
 def is_conflict(error: BaseException) -> bool:
     """Tell whether a transaction failed because another one was in its way."""
     return _is_locked(error) or bool(_states(error) & CONFLICTS)
+
+
+def name_damage(error: BaseException) -> RedunDatabaseError | None:
+    """Return what to raise for a sqlite file that is damaged or none at all; None for any other error."""
+    for each in walk_causes(error):
+        # The low byte is the code, the others tell where it was found.
+        code = getattr(each, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_CORRUPT:
+            return RedunDatabaseError(f"the file of the database is damaged ({each}): restore it from a copy")
+        if code == sqlite3.SQLITE_NOTADB:
+            return RedunVersionError(f"not a redun database: {each}, or its beginning is damaged")
+    return None
 
 
 def is_outage(error: BaseException) -> bool:

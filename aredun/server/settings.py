@@ -3,8 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from aredun.errors import UsageError
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def normalize_origin(text: str) -> str:
+    """
+    Return an origin as browsers send it: in lower case, without a slash at its end or a default port.
+
+    Raises
+    ------
+    UsageError
+        It is no origin: a page's whole address, a name without a scheme, a pattern.
+    """
+    if text == "null":
+        return text
+    try:
+        parts = urlsplit(text.strip())
+        host, port = parts.hostname or "", parts.port
+        name = host if host.isascii() else host.encode("idna").decode()
+    except ValueError:
+        host = name = ""
+    if (
+        not host
+        or "*" in host
+        or parts.username
+        or parts.path not in ("", "/")
+        or parts.query
+        or parts.fragment
+    ):
+        raise UsageError(f"{text!r} is no origin: give a scheme and a host, such as https://lab.example")
+    shown = f"[{name}]" if ":" in name else name
+    return f"{parts.scheme}://{shown}" + (
+        "" if port is None or port == _DEFAULT_PORTS.get(parts.scheme) else f":{port}"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +108,8 @@ class ServerSettings:
     snapshot_jobs: int = 5_000
 
     def __post_init__(self) -> None:
+        # A frozen dataclass sets what it makes of its arguments so.
+        object.__setattr__(self, "allowed_origins", tuple(map(normalize_origin, self.allowed_origins)))
         token = self.token
         if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
             raise UsageError(

@@ -17,7 +17,14 @@ BIN = Path(sys.executable).parent
 
 
 def run_in_terminal(
-    *arguments: str, cwd: Path, columns: int = 80, lines: int = 24, stdout: Path | None = None
+    *arguments: str,
+    cwd: Path,
+    program: Path | None = None,
+    columns: int = 80,
+    lines: int = 24,
+    scrollback: bool = False,
+    stdout: Path | None = None,
+    **environment: str,
 ) -> tuple[int, list[str]]:
     """Run `aredun` on a pty; return its exit code and the lines of the final screen that are not empty.
 
@@ -27,22 +34,27 @@ def run_in_terminal(
         What follows the program's name.
     cwd : Path
         The working folder.
+    program : Path | None
+        A Python file to run in place of `aredun`.
     columns, lines : int
         Size of the terminal.
+    scrollback : bool
+        Return what has scrolled away, too.
     stdout : Path | None
         File that stdout is redirected to; stdin and stderr stay on the terminal.
+    **environment : str
+        Variables to set, beside those of the test run.
     """
     variables = {name: value for name, value in os.environ.items() if name not in ("REDUN_CONFIG", "COLUMNS")}
     ours, theirs = pty.openpty()
     ioctl(theirs, TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     output = theirs if stdout is None else os.open(stdout, os.O_WRONLY | os.O_CREAT)
-    command = [str(BIN / "aredun"), *arguments]
-    process = Popen(
-        command, cwd=cwd, env={**variables, "TERM": "xterm"}, stdin=theirs, stdout=output, stderr=theirs
-    )
+    command = [str(BIN / "aredun"), *arguments] if program is None else [sys.executable, str(program)]
+    variables = {**variables, "TERM": "xterm", **environment}
+    process = Popen(command, cwd=cwd, env=variables, stdin=theirs, stdout=output, stderr=theirs)
     for descriptor in {theirs, output}:
         os.close(descriptor)
-    screen = pyte.Screen(columns, lines)
+    screen = pyte.HistoryScreen(columns, lines, history=1000)
     stream = pyte.ByteStream(screen)
     try:
         while data := os.read(ours, 65536):
@@ -51,4 +63,7 @@ def run_in_terminal(
         # Linux answers with EIO once the last process has closed the terminal.
         pass
     os.close(ours)
-    return process.wait(), [line.rstrip() for line in screen.display if line.strip()]
+    shown = list(screen.display)
+    if scrollback:
+        shown[:0] = ["".join(line[column].data for column in range(columns)) for line in screen.history.top]
+    return process.wait(), [line.rstrip() for line in shown if line.strip()]
