@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import copy
 import dataclasses
 import operator
 import types
@@ -112,8 +111,8 @@ def map_nested_value(func: Callable[[Any], Any], value: Any, _met: dict[int, Any
         }
     if dataclasses.is_dataclass(kind) or is_named_tuple(value):
         met = {} if _met is None else _met
-        # Pickle writes an object that it meets again as a reference. redun makes a copy for each place, so its
-        # hash knows of none.
+        # Pickle writes an object that it meets again as a reference. redun makes a copy for each place, so
+        # its hash knows of none.
         is_met = id(value) in met
         met[id(value)] = value
         return _map_record(value, lambda part: map_nested_value(func, part, met), is_met)
@@ -121,7 +120,7 @@ def map_nested_value(func: Callable[[Any], Any], value: Any, _met: dict[int, Any
 
 
 def _map_record(value: Any, map_part: Callable[[Any], Any], must_copy: bool) -> Any:
-    """Return a named tuple or dataclass with each part mapped; itself if that changes nothing."""
+    """Return a named tuple or dataclass with each part mapped; itself if nothing can change."""
     if is_named_tuple(value):
         items = [map_part(item) for item in value]
         if not must_copy and all(map(operator.is_, items, value)):
@@ -135,6 +134,8 @@ def _map_record(value: Any, map_part: Callable[[Any], Any], must_copy: bool) -> 
         mapped = map_part(part)
         if mapped is not part:
             changed[name] = mapped
+    # A function may set the fields of one that is not frozen: what it was given is recorded after it ran.
+    must_copy = must_copy or not type(value).__dataclass_params__.frozen
     return _copy_dataclass(value, changed) if changed or must_copy else value
 
 
