@@ -120,7 +120,7 @@ def map_nested_value(func: Callable[[Any], Any], value: Any, _met: dict[int, Any
 
 
 def _map_record(value: Any, map_part: Callable[[Any], Any], must_copy: bool) -> Any:
-    """Return a named tuple or dataclass with each part mapped; itself if nothing can change."""
+    """Return a named tuple or dataclass with each part mapped; itself if that changes nothing."""
     if is_named_tuple(value):
         items = [map_part(item) for item in value]
         if not must_copy and all(map(operator.is_, items, value)):
@@ -134,8 +134,6 @@ def _map_record(value: Any, map_part: Callable[[Any], Any], must_copy: bool) -> 
         mapped = map_part(part)
         if mapped is not part:
             changed[name] = mapped
-    # A function may set the fields of one that is not frozen: what it was given is recorded after it ran.
-    must_copy = must_copy or not type(value).__dataclass_params__.frozen
     return _copy_dataclass(value, changed) if changed or must_copy else value
 
 
