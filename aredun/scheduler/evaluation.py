@@ -9,6 +9,7 @@ from aredun.errors import UsageError
 from aredun.nested import map_nested_value
 from aredun.scheduler.jobs import Execution, Job, PendingExpression, Scope, get_current_job
 from aredun.scheduler.sizes import is_light
+from aredun.scheduler.snapshots import copy_containers
 from aredun.tasks import CacheScope, get_default_arguments, get_task_registry
 from aredun.values.expressions import (
     ApplyExpression,
@@ -121,7 +122,7 @@ class Evaluator:
             else:
                 result = await self.evaluate(expression, job.scope)
         job.unanswered_calls -= 1
-        return result
+        return await copy_containers(result)
 
     async def _await_pending(self, pending: PendingExpression) -> Any:
         pending.waiters += 1

@@ -18,6 +18,7 @@ from aredun.scheduler.failures import make_task_error, make_task_traceback
 from aredun.scheduler.jobs import JobStatus, current_job
 from aredun.scheduler.limits import LimitPool, Slot
 from aredun.scheduler.sizes import is_light
+from aredun.scheduler.snapshots import serialize_arguments
 from aredun.tasks import JobInfo, hash_args_eval
 from aredun.values import ErrorValue, Traceback, is_handle
 
@@ -140,7 +141,8 @@ class JobRunner:
         context = job.get_context()
 
         def compute_hashes() -> None:
-            job.eval_hash, job.args_hash = hash_args_eval(self._registry, job.task, *job.args)
+            hasher = serialize_arguments(self.backend, job)
+            job.eval_hash, job.args_hash = hash_args_eval(hasher, job.task, *job.args)
             job.context_hash = self._registry.get_hash(context) if context else None
 
         if is_light(job.args):
@@ -149,6 +151,7 @@ class JobRunner:
             await asyncio.to_thread(compute_hashes)
         job.eval_args = _fill_job_info(job, job.eval_args)
         job.args = _fill_job_info(job, job.args)
+        job.recorded_args = _fill_job_info(job, job.recorded_args)
 
     async def _preprocess(self, job: Job) -> Arguments:
         forks: list[tuple[Any, Any]] = []
@@ -177,12 +180,15 @@ class JobRunner:
         if job.is_recording():
             self._leaders[job.eval_hash, job.context_hash] = job
         first_result = await self._get_first_result(job)
+        calls = None
+        if job.is_recording() and not job.was_cached:
+            calls = await self._recorder.serialize_calls(first_result)
         result = evaluator.evaluate(first_result, job.scope)
         if not job.was_cached:
             if is_successful(result):
                 job.is_single_step = True
             else:
-                await self._recorder.record_first_result(job, first_result)
+                await self._recorder.record_first_result(job, first_result if calls is None else calls)
         return await result
 
     async def _follow(self, job: Job, leader: Job, runner: asyncio.Task[Any], evaluator: Evaluator) -> Any:

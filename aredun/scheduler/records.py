@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.column_types import TagEntity
 from aredun.hashing import hash_call_node
+from aredun.nested import iter_nested_value
 from aredun.scheduler.sizes import is_light
 from aredun.values import ErrorValue, Traceback, pickle_dumps
+from aredun.values.expressions import Expression
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aredun.backend import RedunBackendDb
+    from aredun.recording import SerializedValue
     from aredun.scheduler.jobs import Job
 
 
@@ -39,6 +42,18 @@ class JobRecorder:
         """Record what the function returned, expressions included, for the cache."""
         if job.is_recording():
             await self._backend.set_eval_cache(job.eval_hash, job.task.hash, job.args_hash, result)
+
+    async def serialize_calls(self, result: Any) -> SerializedValue | None:
+        """Serialize what a function returned if there are calls in it, which may change their arguments."""
+        if is_light(result):
+            return None
+
+        def serialize() -> SerializedValue | None:
+            if not any(isinstance(leaf, Expression) for leaf in iter_nested_value(result)):
+                return None
+            return self._backend.serialize_value(result)
+
+        return await asyncio.to_thread(serialize)
 
     async def record_result(self, job: Job, result: Any) -> None:
         """Record the call of a job that has its final result, and the job's end; sets `job.call_hash`."""
@@ -100,7 +115,7 @@ class JobRecorder:
             task_hash=job.task.hash,
             args_hash=job.args_hash,
             expr_args=(job.expression.args, job.expression.kwargs),
-            eval_args=job.eval_args,
+            eval_args=job.recorded_args,
             result_hash=result_hash,
             child_call_hashes=child_call_hashes,
             subtree_tasks=job.subtree_tasks.values(),
