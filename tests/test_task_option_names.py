@@ -1,4 +1,4 @@
-"""Options that nothing acts on are refused by name; those of redun's executors only redun's scheduler takes."""
+"""Options that nothing acts on are refused by name; those of its executors only redun takes."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_options_that_do_nothing_are_refused(name: str, options: dict[str, Any],
 
 
 def test_all_that_is_wrong_is_named_at_once() -> None:
-    with pytest.raises(UsageError, match="^task new: option retries .*; unknown option chache: did you"):
+    with pytest.raises(UsageError, match=r"^task new: option retries .*; unknown option chache: did you"):
         DECORATIONS["task"]({"retries": 3, "check_valid": "full", "chache": False})
 
 
@@ -123,7 +123,7 @@ def test_command(tmp_path: Path) -> None:
     (tmp_path / "flow.py").write_text("from aredun import task\n@task()\ndef main():\n    return 1\n")
     done = run_aredun("run", "flow.py", "main", "-o", "chache=false", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "aredun: task main: unknown option chache: did you mean cache?\n"
+    assert done.stderr == "aredun: invalid --option: task main: unknown option chache: did you mean cache?\n"
     (tmp_path / "wrong.py").write_text(
         "from aredun import task\n@task(retires=3)\ndef main():\n    return 1\n", encoding="utf-8"
     )
