@@ -147,7 +147,8 @@ def task(
     Raises
     ------
     UsageError
-        An option is unknown, or is only for redun's executors; the function was typed in, or comes from a file that is gone, and no `source` is given.
+        An option is unknown, or only redun's executors read it; or the function was typed in, or comes from a
+        file that is gone, and no `source` is given.
     ValueError
         A name or an option cannot be used.
     """
