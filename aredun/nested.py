@@ -7,13 +7,27 @@ import dataclasses
 import operator
 import types
 from contextlib import suppress
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Set
 
 _CONTAINERS = (list, tuple, set)
+_NESTING = frozenset({*_CONTAINERS, dict})
 _UNSET = object()
+
+SCALARS = frozenset({str, int, float, complex, bool, bytes, type(None)})
+_NOTHING: frozenset[type] = frozenset()
+# A container of more items is looked at as a whole first: if all are of kinds that do not matter, there is no
+# need to go through them one by one.
+_FEW = 32
+# As many leaves as a walk goes through in about a millisecond.
+_LONG = 1_000
+# So that a thread that looks at many items lets others run in between.
+_GLANCE = 1 << 15
+# Deeper values, and those that hold themselves, are left to the walks.
+_DEEPEST = 8
 
 
 def is_named_tuple(value: Any) -> bool:
@@ -33,7 +47,79 @@ def get_children(value: Any) -> list[Any] | None:
     return None
 
 
-def iter_nested_value(value: Any) -> Iterator[Any]:
+def is_long(value: Any) -> bool:
+    """Tell whether a nested value has so many leaves that the event loop would notice a walk through them."""
+    count = 0
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        kind = type(item)
+        if kind in _CONTAINERS or kind is dict:
+            count += len(item)
+            if count > _LONG:
+                return True
+        children = get_children(item)
+        if children is not None:
+            count += 1
+            stack += children
+        if count > _LONG:
+            return True
+    return False
+
+
+def holds(value: Any, is_sought: Callable[[Any], bool], unsought: Set[type] = SCALARS) -> bool:
+    """Tell whether any leaf of a nested value is one that is sought; none of the kinds in `unsought` is."""
+    return any(map(is_sought, iter_nested_value(value, unsought)))
+
+
+def _has_only(items: Collection[Any], kinds: Set[type]) -> bool:
+    """Tell quickly whether many items hold only leaves of some kinds; few are left to the walks."""
+    return bool(kinds) and len(items) > _FEW and _all_are(items, kinds, _DEEPEST)
+
+
+def _all_are(items: Iterable[Any], kinds: Set[type], depth: int) -> bool:
+    rest = iter(items)
+    while chunk := list(islice(rest, _GLANCE)):
+        found = set(map(type, chunk))
+        others = found - kinds
+        if others and (depth == 0 or not others <= _NESTING):
+            return False
+        for kind in others:
+            same = chunk if len(found) == 1 else [item for item in chunk if type(item) is kind]
+            if kind is dict and not _all_are(chain.from_iterable(map(dict.values, same)), kinds, depth - 1):
+                return False
+            # The items of a list, or the keys of a dict.
+            if not _all_are(chain.from_iterable(same), kinds, depth - 1):
+                return False
+    return True
+
+
+def _copy_plain(value: Any, kinds: Set[type]) -> Any:
+    """Copy the containers of a value that has only leaves of some kinds."""
+    if type(value) is dict:
+        return {
+            key if type(key) in kinds else _copy_plain(key, kinds): (
+                item if type(item) in kinds else _copy_plain(item, kinds)
+            )
+            for key, item in value.items()
+        }
+    # A tuple too becomes another one: pickle writes an object that it meets again as a reference.
+    return type(value)([item if type(item) in kinds else _copy_plain(item, kinds) for item in value])
+
+
+def get_parts(value: Any, unsought: Set[type]) -> list[Any] | None:
+    """List the children as `get_children` does; none if they are many and hold nothing that is sought."""
+    return [] if _is_plain(value, unsought) else get_children(value)
+
+
+def _is_plain(value: Any, kinds: Set[type]) -> bool:
+    kind = type(value)
+    if kind in _CONTAINERS:
+        return _has_only(value, kinds)
+    return kind is dict and _has_only(value.keys(), kinds) and _has_only(value.values(), kinds)
+
+
+def iter_nested_value(value: Any, unsought: Set[type] = _NOTHING) -> Iterator[Any]:
     """
     Yield the leaves of a nested value (mirrors `redun.utils.iter_nested_value`).
 
@@ -43,6 +129,8 @@ def iter_nested_value(value: Any) -> Iterator[Any]:
     ----------
     value : Any
         Any value; one that is no container is its own and only leaf.
+    unsought : Set[type]
+        Kinds of leaves that may be left out. A long list of nothing else takes hardly any time.
 
     Yields
     ------
@@ -55,7 +143,7 @@ def iter_nested_value(value: Any) -> Iterator[Any]:
     ValueError
         If a container holds itself (redun never comes back from one).
     """
-    children = get_children(value)
+    children = get_parts(value, unsought)
     if children is None:
         yield value
         return
@@ -68,7 +156,7 @@ def iter_nested_value(value: Any) -> Iterator[Any]:
             open_ids.discard(id(owner))
             continue
         item = rest.pop()
-        children = get_children(item)
+        children = get_parts(item, unsought)
         if children is None:
             yield item
         elif id(item) in open_ids:
@@ -78,7 +166,12 @@ def iter_nested_value(value: Any) -> Iterator[Any]:
             stack.append((item, children))
 
 
-def map_nested_value(func: Callable[[Any], Any], value: Any, _met: dict[int, Any] | None = None) -> Any:
+def map_nested_value(
+    func: Callable[[Any], Any],
+    value: Any,
+    unchanged: Set[type] = _NOTHING,
+    _met: dict[int, Any] | None = None,
+) -> Any:
     """
     Rebuild a nested value with a function applied to each leaf (mirrors `redun.utils.map_nested_value`).
 
@@ -88,6 +181,8 @@ def map_nested_value(func: Callable[[Any], Any], value: Any, _met: dict[int, Any
         Called once a leaf, in reading order: first child first, of a dict each key before its value.
     value : Any
         Any value; looked into as `iter_nested_value` does.
+    unchanged : Set[type]
+        Kinds of leaves that the function returns as they are. A long list of nothing else is copied at once.
 
     Returns
     -------
@@ -98,16 +193,21 @@ def map_nested_value(func: Callable[[Any], Any], value: Any, _met: dict[int, Any
     """
     kind = type(value)
     if kind in _CONTAINERS:
+        if _is_plain(value, unchanged):
+            return _copy_plain(value, unchanged)
         # A loop, as a comprehension is one more frame: calls nested in calls go through here again and again.
         met = {} if _met is None else _met
         mapped = []
         for item in value:
-            mapped.append(map_nested_value(func, item, met))  # noqa: PERF401
+            mapped.append(map_nested_value(func, item, unchanged, met))  # noqa: PERF401
         return kind(mapped)
     if kind is dict:
+        if _is_plain(value, unchanged):
+            return _copy_plain(value, unchanged)
         met = {} if _met is None else _met
         return {
-            map_nested_value(func, key, met): map_nested_value(func, item, met) for key, item in value.items()
+            map_nested_value(func, key, unchanged, met): map_nested_value(func, item, unchanged, met)
+            for key, item in value.items()
         }
     if dataclasses.is_dataclass(kind) or is_named_tuple(value):
         met = {} if _met is None else _met
@@ -115,7 +215,7 @@ def map_nested_value(func: Callable[[Any], Any], value: Any, _met: dict[int, Any
         # its hash knows of none.
         is_met = id(value) in met
         met[id(value)] = value
-        return _map_record(value, lambda part: map_nested_value(func, part, met), is_met)
+        return _map_record(value, lambda part: map_nested_value(func, part, unchanged, met), is_met)
     return func(value)
 
 

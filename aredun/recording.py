@@ -29,7 +29,7 @@ from aredun.database.rows import (
 from aredun.errors import RedunDatabaseError, UsageError
 from aredun.hashing import hash_argument, hash_call_node
 from aredun.models import Job
-from aredun.nested import get_children
+from aredun.nested import SCALARS, get_parts, is_long
 from aredun.tags import build_tag_row
 from aredun.value_sizes import Weight, weigh
 from aredun.values import get_type_registry, is_file, is_task
@@ -339,7 +339,7 @@ def find_upstream_calls(expression: Any) -> frozenset[str]:
             if isinstance(upstreams, list | tuple | set | frozenset):
                 stack.extend(upstreams)
             else:
-                stack.extend(get_children(item) or ())
+                stack.extend(get_parts(item, SCALARS) or ())
     return frozenset(found)
 
 
@@ -445,7 +445,11 @@ class Recorder:
             rows = await self.values.prepare(value)
             arg_hash = hash_argument(call_hash, position, key, rows.value_hash)
             argument = (arg_hash, call_hash, rows.value_hash, position, key)
-            arguments.append((argument, rows, find_upstream_calls(expression)))
+            if is_long(expression):
+                upstream = await asyncio.to_thread(find_upstream_calls, expression)
+            else:
+                upstream = find_upstream_calls(expression)
+            arguments.append((argument, rows, upstream))
         subtree = None
         tasks: list[ValueRows] = []
         if subtree_tasks is not None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aredun.errors import UsageError
-from aredun.nested import iter_nested_value, map_nested_value
+from aredun.nested import SCALARS, holds, iter_nested_value, map_nested_value
 from aredun.scheduler.caching import CALL_WITHOUT_RESULT, find_cached, is_shared
 from aredun.scheduler.deadlocks import check_result
 from aredun.scheduler.ending import finish
@@ -17,7 +17,7 @@ from aredun.scheduler.evaluation import is_successful
 from aredun.scheduler.failures import make_task_error, make_task_traceback
 from aredun.scheduler.jobs import JobStatus, current_job
 from aredun.scheduler.limits import LimitPool, Slot
-from aredun.scheduler.sizes import is_light
+from aredun.scheduler.sizes import get_unhandled, is_light, walk
 from aredun.scheduler.snapshots import serialize_arguments
 from aredun.tasks import JobInfo, hash_args_eval
 from aredun.values import ErrorValue, Traceback, is_handle
@@ -167,7 +167,12 @@ class JobRunner:
             forks.append((value, fork))
             return fork
 
-        arguments: Arguments = map_nested_value(preprocess, job.eval_args)
+        given = job.eval_args
+        unhandled = get_unhandled(self._registry, given)
+        # Forks are counted on the loop, one after the other.
+        has_handles = await walk(given, holds, given, is_handle)
+        forked = () if has_handles else given
+        arguments: Arguments = await walk(forked, map_nested_value, preprocess, given, unhandled)
         for handle, fork in forks:
             await self.backend.advance_handle([handle], fork)
         return arguments
@@ -183,7 +188,7 @@ class JobRunner:
         calls = None
         if job.is_recording() and not job.was_cached:
             calls = await self._recorder.serialize_calls(first_result)
-        result = evaluator.evaluate(first_result, job.scope)
+        result = await evaluator.evaluate_result(first_result, job.scope)
         if not job.was_cached:
             if is_successful(result):
                 job.is_single_step = True
@@ -230,9 +235,10 @@ class JobRunner:
                 job.stored_traceback = result.traceback
                 raise result.error
             return result
-        for value in iter_nested_value(job.args):
-            if is_handle(value):
-                await self.backend.rollback_handle(value)
+        if await walk(job.args, holds, job.args, is_handle):
+            for value in iter_nested_value(job.args, SCALARS):
+                if is_handle(value):
+                    await self.backend.rollback_handle(value)
         async with self._limits.hold(job, job.get_limits()):
             async with Slot(self._slots) as job.slot:
                 await self._recorder.record_start(job)
@@ -264,7 +270,8 @@ class JobRunner:
                 advances.append((value, processed))
             return processed
 
-        processed = map_nested_value(postprocess, result)
+        unhandled = get_unhandled(self._registry, result)
+        processed = await walk(result, map_nested_value, postprocess, result, unhandled)
         for before, after in advances:
             await self.backend.advance_handle([before], after)
         return processed

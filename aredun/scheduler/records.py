@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.column_types import TagEntity
 from aredun.hashing import hash_call_node
-from aredun.nested import iter_nested_value
+from aredun.nested import holds
 from aredun.scheduler.sizes import is_light
-from aredun.values import ErrorValue, Traceback, pickle_dumps
-from aredun.values.expressions import Expression
+from aredun.values import ErrorValue, Traceback, is_expression, pickle_dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +48,7 @@ class JobRecorder:
             return None
 
         def serialize() -> SerializedValue | None:
-            if not any(isinstance(leaf, Expression) for leaf in iter_nested_value(result)):
+            if not holds(result, is_expression):
                 return None
             return self._backend.serialize_value(result)
 

@@ -9,7 +9,7 @@ from enum import Enum
 from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any
 
-from aredun.nested import get_children, iter_nested_value, map_nested_value
+from aredun.nested import SCALARS, get_children, get_parts, iter_nested_value, map_nested_value
 from aredun.scheduler.sizes import is_light
 from aredun.tasks import JobInfo
 from aredun.values import is_task
@@ -82,7 +82,7 @@ def _may_change(value: Any) -> bool:
         kind = type(item)
         if kind in _UNCHANGEABLE or isinstance(item, _UNCHANGEABLE_KINDS) or is_task(item):
             continue
-        children = get_children(item)
+        children = get_parts(item, SCALARS)
         if children is None or dataclasses.is_dataclass(kind):
             return True
         stack += children
@@ -91,7 +91,7 @@ def _may_change(value: Any) -> bool:
 
 def _has_same_leaves(value: Any, other: Any) -> bool:
     """Tell whether a value that was prepared to be passed is made of the same parts: handles are not."""
-    pairs = zip(iter_nested_value(value), iter_nested_value(other), strict=True)
+    pairs = zip(iter_nested_value(value, SCALARS), iter_nested_value(other, SCALARS), strict=True)
     return all(one is another for one, another in pairs)
 
 
@@ -101,7 +101,7 @@ async def copy_containers(value: Any) -> Any:
         return value
     if is_light(value):
         return map_nested_value(_keep, value)
-    return await asyncio.to_thread(map_nested_value, _keep, value)
+    return await asyncio.to_thread(map_nested_value, _keep, value, SCALARS)
 
 
 def _keep(leaf: Any) -> Any:
