@@ -17,7 +17,7 @@ _CONTAINERS = (list, tuple, set)
 _NESTING = frozenset({*_CONTAINERS, dict})
 _UNSET = object()
 
-SCALARS = frozenset({str, int, float, complex, bool, bytes, type(None)})
+SCALARS: frozenset[type] = frozenset({str, int, float, complex, bool, bytes, type(None)})
 _NOTHING: frozenset[type] = frozenset()
 # A container of more items is looked at as a whole first: if all are of kinds that do not matter, there is no
 # need to go through them one by one.
@@ -85,7 +85,7 @@ def _all_are(items: Iterable[Any], kinds: Set[type], depth: int) -> bool:
         if others and (depth == 0 or not others <= _NESTING):
             return False
         for kind in others:
-            same = chunk if len(found) == 1 else [item for item in chunk if type(item) is kind]
+            same: list[Any] = chunk if len(found) == 1 else [item for item in chunk if type(item) is kind]
             if kind is dict and not _all_are(chain.from_iterable(map(dict.values, same)), kinds, depth - 1):
                 return False
             # The items of a list, or the keys of a dict.
