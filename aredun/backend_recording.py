@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from aredun.database import Database
     from aredun.models import Job
-    from aredun.recording import Recorder
+    from aredun.recording import Recorder, SerializedValue
 
     Arguments = tuple[Sequence[Any], Mapping[str, Any]]
 
@@ -129,6 +129,24 @@ class RecordingMixin:
         await self.database.write_unit(unit)
         return value_hash
 
+    def serialize_value(self, value: Any) -> SerializedValue:
+        """Serialize a value as it is now, to be recorded later; blocks.
+
+        Whatever is recorded takes it in the value's place: as a value, an argument or a result. Its
+        `value_hash` is the hash of the bytes that are recorded.
+
+        Parameters
+        ----------
+        value : Any
+            A value that may change before it is recorded.
+
+        Raises
+        ------
+        RedunDatabaseError
+            If it is larger than `max_value_size` bytes.
+        """
+        return self._recorder.values.serialize(value)
+
     async def record_call_node(
         self,
         task_name: str,
@@ -153,7 +171,7 @@ class RecordingMixin:
             The arguments as they were written: lineage is found on anything with a `call_hash` or
             `_upstreams`, nested at will.
         eval_args : tuple of (positional, keywords)
-            Their values, defaults included.
+            Their values, defaults included; `serialize_value` keeps what may have changed since the call.
         result_hash : str
             Hash of the recorded result.
         child_call_hashes : iterable of str

@@ -72,7 +72,7 @@ class _DirectValueRecorder(ValueRecorder):
         rows = self._small.get(key) if key is not None else None
         if rows is not None:
             return rows
-        serialized = self._serialize(value, data, plain=weigh(value) is Weight.PLAIN)
+        serialized = self.serialize(value, data, plain=weigh(value) is Weight.PLAIN)
         if self._value_store is not None:
             for value_hash, stored in serialized.to_store:
                 get_loop_thread().run(_put(self._value_store, value_hash, stored))

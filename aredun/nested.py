@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import operator
+import types
+from contextlib import suppress
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Set
 
 _CONTAINERS = (list, tuple, set)
+_NESTING = frozenset({*_CONTAINERS, dict})
+_UNSET = object()
+
+SCALARS: frozenset[type] = frozenset({str, int, float, complex, bool, bytes, type(None)})
+_NOTHING: frozenset[type] = frozenset()
+# A container of more items is looked at as a whole first: if all are of kinds that do not matter, there is no
+# need to go through them one by one.
+_FEW = 32
+# As many leaves as a walk goes through in about a millisecond.
+_LONG = 1_000
+# So that a thread that looks at many items lets others run in between.
+_GLANCE = 1 << 15
+# Deeper values, and those that hold themselves, are left to the walks.
+_DEEPEST = 8
 
 
 def is_named_tuple(value: Any) -> bool:
@@ -24,11 +43,83 @@ def get_children(value: Any) -> list[Any] | None:
     if kind is dict:
         return [*value.keys(), *value.values()]
     if dataclasses.is_dataclass(kind):
-        return [getattr(value, field.name) for field in dataclasses.fields(value)]
+        return [part for _, part in _iter_fields(value)]
     return None
 
 
-def iter_nested_value(value: Any) -> Iterator[Any]:
+def is_long(value: Any) -> bool:
+    """Tell whether a nested value has so many leaves that the event loop would notice a walk through them."""
+    count = 0
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        kind = type(item)
+        if kind in _CONTAINERS or kind is dict:
+            count += len(item)
+            if count > _LONG:
+                return True
+        children = get_children(item)
+        if children is not None:
+            count += 1
+            stack += children
+        if count > _LONG:
+            return True
+    return False
+
+
+def holds(value: Any, is_sought: Callable[[Any], bool], unsought: Set[type] = SCALARS) -> bool:
+    """Tell whether any leaf of a nested value is one that is sought; none of the kinds in `unsought` is."""
+    return any(map(is_sought, iter_nested_value(value, unsought)))
+
+
+def _has_only(items: Collection[Any], kinds: Set[type]) -> bool:
+    """Tell quickly whether many items hold only leaves of some kinds; few are left to the walks."""
+    return bool(kinds) and len(items) > _FEW and _all_are(items, kinds, _DEEPEST)
+
+
+def _all_are(items: Iterable[Any], kinds: Set[type], depth: int) -> bool:
+    rest = iter(items)
+    while chunk := list(islice(rest, _GLANCE)):
+        found = set(map(type, chunk))
+        others = found - kinds
+        if others and (depth == 0 or not others <= _NESTING):
+            return False
+        for kind in others:
+            same: list[Any] = chunk if len(found) == 1 else [item for item in chunk if type(item) is kind]
+            if kind is dict and not _all_are(chain.from_iterable(map(dict.values, same)), kinds, depth - 1):
+                return False
+            # The items of a list, or the keys of a dict.
+            if not _all_are(chain.from_iterable(same), kinds, depth - 1):
+                return False
+    return True
+
+
+def _copy_plain(value: Any, kinds: Set[type]) -> Any:
+    """Copy the containers of a value that has only leaves of some kinds."""
+    if type(value) is dict:
+        return {
+            key if type(key) in kinds else _copy_plain(key, kinds): (
+                item if type(item) in kinds else _copy_plain(item, kinds)
+            )
+            for key, item in value.items()
+        }
+    # A tuple too becomes another one: pickle writes an object that it meets again as a reference.
+    return type(value)([item if type(item) in kinds else _copy_plain(item, kinds) for item in value])
+
+
+def get_parts(value: Any, unsought: Set[type]) -> list[Any] | None:
+    """List the children as `get_children` does; none if they are many and hold nothing that is sought."""
+    return [] if _is_plain(value, unsought) else get_children(value)
+
+
+def _is_plain(value: Any, kinds: Set[type]) -> bool:
+    kind = type(value)
+    if kind in _CONTAINERS:
+        return _has_only(value, kinds)
+    return kind is dict and _has_only(value.keys(), kinds) and _has_only(value.values(), kinds)
+
+
+def iter_nested_value(value: Any, unsought: Set[type] = _NOTHING) -> Iterator[Any]:
     """
     Yield the leaves of a nested value (mirrors `redun.utils.iter_nested_value`).
 
@@ -38,6 +129,8 @@ def iter_nested_value(value: Any) -> Iterator[Any]:
     ----------
     value : Any
         Any value; one that is no container is its own and only leaf.
+    unsought : Set[type]
+        Kinds of leaves that may be left out. A long list of nothing else takes hardly any time.
 
     Yields
     ------
@@ -50,7 +143,7 @@ def iter_nested_value(value: Any) -> Iterator[Any]:
     ValueError
         If a container holds itself (redun never comes back from one).
     """
-    children = get_children(value)
+    children = get_parts(value, unsought)
     if children is None:
         yield value
         return
@@ -63,7 +156,7 @@ def iter_nested_value(value: Any) -> Iterator[Any]:
             open_ids.discard(id(owner))
             continue
         item = rest.pop()
-        children = get_children(item)
+        children = get_parts(item, unsought)
         if children is None:
             yield item
         elif id(item) in open_ids:
@@ -73,7 +166,12 @@ def iter_nested_value(value: Any) -> Iterator[Any]:
             stack.append((item, children))
 
 
-def map_nested_value(func: Callable[[Any], Any], value: Any) -> Any:
+def map_nested_value(
+    func: Callable[[Any], Any],
+    value: Any,
+    unchanged: Set[type] = _NOTHING,
+    _met: dict[int, Any] | None = None,
+) -> Any:
     """
     Rebuild a nested value with a function applied to each leaf (mirrors `redun.utils.map_nested_value`).
 
@@ -83,37 +181,92 @@ def map_nested_value(func: Callable[[Any], Any], value: Any) -> Any:
         Called once a leaf, in reading order: first child first, of a dict each key before its value.
     value : Any
         Any value; looked into as `iter_nested_value` does.
+    unchanged : Set[type]
+        Kinds of leaves that the function returns as they are. A long list of nothing else is copied at once.
 
     Returns
     -------
     Any
-        A new value of the same shape; the given one is left as it is.
+        A new value of the same shape; the given one is left as it is. A named tuple or dataclass of which no
+        part is another one is the same object, else a copy with its fields set: no constructor is called
+        again, as that may change what it is given. Lists, tuples, sets and dicts are always new.
     """
     kind = type(value)
-    if kind in _CONTAINERS or is_named_tuple(value):
+    if kind in _CONTAINERS:
+        if _is_plain(value, unchanged):
+            return _copy_plain(value, unchanged)
         # A loop, as a comprehension is one more frame: calls nested in calls go through here again and again.
+        met = {} if _met is None else _met
         mapped = []
         for item in value:
-            mapped.append(map_nested_value(func, item))  # noqa: PERF401
-        return kind(*mapped) if is_named_tuple(value) else kind(mapped)
+            mapped.append(map_nested_value(func, item, unchanged, met))  # noqa: PERF401
+        return kind(mapped)
     if kind is dict:
-        return {map_nested_value(func, key): map_nested_value(func, item) for key, item in value.items()}
-    if dataclasses.is_dataclass(kind):
-        return _map_dataclass(func, value)
+        if _is_plain(value, unchanged):
+            return _copy_plain(value, unchanged)
+        met = {} if _met is None else _met
+        return {
+            map_nested_value(func, key, unchanged, met): map_nested_value(func, item, unchanged, met)
+            for key, item in value.items()
+        }
+    if dataclasses.is_dataclass(kind) or is_named_tuple(value):
+        met = {} if _met is None else _met
+        # Pickle writes an object that it meets again as a reference. redun makes a copy for each place, so
+        # its hash knows of none.
+        is_met = id(value) in met
+        met[id(value)] = value
+        return _map_record(value, lambda part: map_nested_value(func, part, unchanged, met), is_met)
     return func(value)
 
 
-def _map_dataclass(func: Callable[[Any], Any], value: Any) -> Any:
-    mapped = {
-        field.name: map_nested_value(func, getattr(value, field.name)) for field in dataclasses.fields(value)
-    }
-    init_names = {field.name for field in dataclasses.fields(value) if field.init}
-    copy = type(value)(**{name: item for name, item in mapped.items() if name in init_names})
-    for name, item in mapped.items():
-        if name not in init_names:
-            # A frozen dataclass refuses setattr; its non-init fields must be carried over all the same.
-            object.__setattr__(copy, name, item)
-    if hasattr(value, "__dict__"):
-        for name, item in value.__dict__.items():
-            copy.__dict__.setdefault(name, item)
-    return copy
+def _map_record(value: Any, map_part: Callable[[Any], Any], must_copy: bool) -> Any:
+    """Return a named tuple or dataclass with each part mapped; itself if that changes nothing."""
+    if is_named_tuple(value):
+        items = [map_part(item) for item in value]
+        if not must_copy and all(map(operator.is_, items, value)):
+            return value
+        made = tuple.__new__(type(value), items)
+        if hasattr(value, "__dict__"):
+            made.__dict__.update(value.__dict__)
+        return made
+    changed = {}
+    for name, part in _iter_fields(value):
+        mapped = map_part(part)
+        if mapped is not part:
+            changed[name] = mapped
+    return _copy_dataclass(value, changed) if changed or must_copy else value
+
+
+def _iter_fields(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the fields of a dataclass that are set."""
+    for field in dataclasses.fields(value):
+        # A field without a default need not be set: one with `init=False`, or one that was deleted.
+        part = getattr(value, field.name, _UNSET)
+        if part is not _UNSET:
+            yield field.name, part
+
+
+def _copy_dataclass(value: Any, changed: dict[str, Any]) -> Any:
+    """Copy a dataclass, frozen or with slots as it may be, with some fields set to other values."""
+    kind = type(value)
+    try:
+        made = object.__new__(kind)
+    except TypeError:
+        # It derives from one of Python's own types, such as dict or Exception, whose content is no field.
+        made = copy.copy(value)
+    else:
+        for base in kind.__mro__:
+            for slot in vars(base).values():
+                if isinstance(slot, types.MemberDescriptorType):
+                    with suppress(AttributeError):
+                        slot.__set__(made, slot.__get__(value))
+        if hasattr(value, "__dict__"):
+            made.__dict__.update(value.__dict__)
+    own = getattr(made, "__dict__", {})
+    for name, part in changed.items():
+        if name in own:
+            own[name] = part
+        else:
+            # A frozen dataclass refuses setattr.
+            object.__setattr__(made, name, part)
+    return made

@@ -32,7 +32,7 @@ from aredun.database.turns import CALLS_AT_ONCE, Turns
 from aredun.errors import RedunDatabaseError, UsageError
 from aredun.hashing import hash_argument, hash_call_node
 from aredun.models import CallNode, CallSubtreeTask, Job
-from aredun.nested import get_children
+from aredun.nested import SCALARS, get_parts, is_long
 from aredun.tags import build_tag_row
 from aredun.value_sizes import Weight, weigh
 from aredun.values import get_type_registry, is_file, is_task
@@ -60,12 +60,27 @@ class ValueWriter(Protocol):
         """Store the data of a value; False if it was there."""
 
 
-@dataclass(slots=True)
-class _Serialized:
-    """A value, ready to be written, with the data that is to go to the value store first."""
+class SerializedValue:
+    """A value as it was when it was serialized, ready to be written; it is recorded in the value's place.
 
-    rows: ValueRows
-    to_store: list[tuple[str, bytes]]
+    Attributes
+    ----------
+    rows : ValueRows
+        What is written.
+    to_store : list[tuple[str, bytes]]
+        Hashes and data that go to the value store first.
+    """
+
+    __slots__ = ("rows", "to_store")
+
+    def __init__(self, rows: ValueRows, to_store: list[tuple[str, bytes]]) -> None:
+        self.rows = rows
+        self.to_store = to_store
+
+    @property
+    def value_hash(self) -> str:
+        """The value's hash."""
+        return self.rows.value_hash
 
 
 class ValueRecorder:
@@ -93,7 +108,7 @@ class ValueRecorder:
         Parameters
         ----------
         value : Any
-            Any value that can be serialized. It must not change until this returns.
+            Any value that can be serialized, or one that is. It must not change until this returns.
         data : bytes, optional
             Its serialization, if it is at hand.
 
@@ -107,10 +122,12 @@ class ValueRecorder:
             If it is larger than `max_value_size`.
         """
         weight = weigh(value)
-        if weight is Weight.LARGE or (data is not None and weigh(data) is Weight.LARGE):
-            serialized = await asyncio.to_thread(self._serialize, value, data)
+        if isinstance(value, SerializedValue):
+            serialized = value
+        elif weight is Weight.LARGE or (data is not None and weigh(data) is Weight.LARGE):
+            serialized = await asyncio.to_thread(self.serialize, value, data)
         else:
-            serialized = self._serialize(value, data, plain=weight is Weight.PLAIN)
+            serialized = self.serialize(value, data, plain=weight is Weight.PLAIN)
         if self._value_store is not None:
             for value_hash, stored in serialized.to_store:
                 await self._value_store.put(value_hash, stored)
@@ -132,14 +149,34 @@ class ValueRecorder:
         recorder = ValueRecorder(get_type_registry(), self._config, self._value_store)
         return await recorder.prepare(make_recorded_task(task))
 
-    def _serialize(self, value: Any, data: bytes | None, *, plain: bool = False) -> _Serialized:
+    def serialize(self, value: Any, data: bytes | None = None, *, plain: bool = False) -> SerializedValue:
+        """Serialize and hash a value and all that belongs to it; blocks.
+
+        Parameters
+        ----------
+        value : Any
+            Any value that can be serialized.
+        data : bytes, optional
+            Its serialization, if it is at hand.
+        plain : bool
+            Nothing else belongs to it.
+
+        Returns
+        -------
+        SerializedValue
+
+        Raises
+        ------
+        RedunDatabaseError
+            If it is larger than `max_value_size`.
+        """
         registry = self._registry
         if data is None:
             data = registry.serialize(value)
         to_store: list[tuple[str, bytes]] = []
         if plain:
             value_hash, row = self._make_row(value, data, to_store)
-            return _Serialized(ValueRows(value_hash, (row,), len(row[1][3])), to_store)
+            return SerializedValue(ValueRows(value_hash, (row,), len(row[1][3])), to_store)
         value_hash, rows = self._make_rows(value, data, to_store)
         seen = {value_hash}
         links: set[str] = set()
@@ -152,7 +189,7 @@ class ValueRecorder:
                 links.add(sub_hash)
                 rows.append((SUBVALUE, (sub_hash, value_hash)))
         size = sum(len(row[3]) for table, row in rows if table is VALUE)
-        return _Serialized(ValueRows(value_hash, rows, size), to_store)
+        return SerializedValue(ValueRows(value_hash, rows, size), to_store)
 
     def _make_rows(
         self, value: Any, data: bytes, to_store: list[tuple[str, bytes]]
@@ -344,7 +381,7 @@ def find_upstream_calls(expression: Any) -> frozenset[str]:
             if isinstance(upstreams, list | tuple | set | frozenset):
                 stack.extend(upstreams)
             else:
-                stack.extend(get_children(item) or ())
+                stack.extend(get_parts(item, SCALARS) or ())
     return frozenset(found)
 
 
@@ -455,7 +492,11 @@ class Recorder:
             rows = await self.values.prepare(value)
             arg_hash = hash_argument(call_hash, position, key, rows.value_hash)
             argument = (arg_hash, call_hash, rows.value_hash, position, key)
-            arguments.append((argument, rows, find_upstream_calls(expression)))
+            if is_long(expression):
+                upstream = await asyncio.to_thread(find_upstream_calls, expression)
+            else:
+                upstream = find_upstream_calls(expression)
+            arguments.append((argument, rows, upstream))
         subtree = None
         tasks: list[ValueRows] = []
         if subtree_tasks is not None:

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 
 from aredun.errors import UsageError
 from aredun.values import get_func_source, stands_for
-from aredun.values.task_options import CacheCheckValid, CacheResult, CacheScope, JobInfo
+from aredun.values.task_options import (
+    CacheCheckValid,
+    CacheResult,
+    CacheScope,
+    JobInfo,
+    check_option_names,
+)
 from aredun.values.task_value import (
     SchedulerTaskValue,
     TaskRegistry,
@@ -64,7 +70,7 @@ class Task(TaskValue, Generic[P, R]):
 
     def options(self, **task_options_update: Any) -> Task[P, R]:
         """Return the task with other options for its calls, such as `cache=False` or `limits=["db"]`."""
-        return self._clone(task_options_update)
+        return super().options(**task_options_update)  # type: ignore[no-any-return]  # its own class
 
 
 @overload
@@ -142,14 +148,15 @@ def task(
     Raises
     ------
     UsageError
-        The function was typed in, or comes from a file that is gone, and no `source` is given; or another
-        file has a task of that full name.
+        An option is unknown, or only redun's executors read it; the function was typed in, or comes from a
+        file that is gone, and no `source` is given; or another file has a task of that full name.
     ValueError
         A name or an option cannot be used.
     """
     base = {**task_options_base, **(export_options or {})}
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
+        check_option_names(base, name or function.__name__)
         made: Task[P, R] = Task(
             function,
             name=name,
@@ -201,6 +208,7 @@ def scheduler_task(
     def decorate(
         function: Callable[Concatenate[Any, Any, Any, P], Coroutine[Any, Any, Any]],
     ) -> SchedulerTaskValue:
+        check_option_names(task_options_base, name or function.__name__)
         made = SchedulerTaskValue(
             function, name=name, namespace=namespace, version=version, task_options_base=task_options_base
         )

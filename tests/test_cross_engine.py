@@ -96,7 +96,7 @@ def main(folder: str, n: int = 3):
         "count": count(file) + 1,
         "again": [count(file), count(file=file)],
         "deep": deep(second)["b"][1][0],
-        "options": add.options(memory=2)(1, first),
+        "options": add.options(limits=["db"])(1, first),
         "context": add.update_context(color="red")(7),
         "apply": apply(add, 3),
         "caught": catch(fail("expected"), ValueError, recover),

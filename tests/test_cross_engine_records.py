@@ -79,7 +79,7 @@ def main(n: int = 2):
         apply_tags(inc(9), [("color", "red")], job_tags=[("job", 1)], execution_tags=[("exec", [1])]),
         lookup.update_context(a={"b": 5})(),
         hidden(1),
-        inc.options(memory=4)(60),
+        inc.options(limits=["db"])(60),
         {inc(70): (inc(71), None)},
     ]
 """

@@ -96,8 +96,8 @@ def test_tasks_hash_and_store_as_in_redun(options: dict[str, Any]) -> None:
     ours, theirs = make_pair(typed_pair, **options)
     for one, other in (
         (ours, theirs),
-        (ours.options(executor="batch", cache=False), theirs.options(executor="batch", cache=False)),
-        (ours.export_options(vcpus=2), theirs.export_options(vcpus=2)),
+        (ours.options(limits=["db"], cache=False), theirs.options(limits=["db"], cache=False)),
+        (ours.export_options(limits={"db": 2}), theirs.export_options(limits={"db": 2})),
         (ours.update_context(a={"b": 1}), theirs.update_context(a={"b": 1})),
         (ours.partial(1).partial(k=2), theirs.partial(1).partial(k=2)),
     ):

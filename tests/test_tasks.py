@@ -114,7 +114,12 @@ def test_hash_and_bytes_are_reduns(modules: tuple[ModuleType, ModuleType], name:
 @pytest.mark.parametrize("name", NAMES)
 def test_hash_with_options_is_reduns(modules: tuple[ModuleType, ModuleType], name: str) -> None:
     own, original = (getattr(module, name) for module in modules)
-    options: dict[str, Any] = {"limits": {"db": 2}, "memory": 4, "check_valid": "shallow", "cache": True}
+    options: dict[str, Any] = {
+        "limits": {"db": 2},
+        "tags": [["a", 1]],
+        "check_valid": "shallow",
+        "cache": True,
+    }
     assert own.options(**options).hash == original.options(**options).hash
     assert own.update_context({"a": {"b": 1}}, c=2).hash == original.update_context({"a": {"b": 1}}, c=2).hash
 
@@ -122,7 +127,9 @@ def test_hash_with_options_is_reduns(modules: tuple[ModuleType, ModuleType], nam
 @pytest.mark.parametrize("name", NAMES)
 def test_call_is_hashed_and_pickled_as_reduns(modules: tuple[ModuleType, ModuleType], name: str) -> None:
     own, original = (getattr(module, name) for module in modules)
-    calls = [one.options(memory=4)(7, [one(1), {"k": one(2)}], y=one(3)[0] + 1) for one in (own, original)]
+    calls = [
+        one.options(limits=["db"])(7, [one(1), {"k": one(2)}], y=one(3)[0] + 1) for one in (own, original)
+    ]
     assert get_type_registry().get_hash(calls[0]) == redun.value.get_type_registry().get_hash(calls[1])
     assert pickle_dumps(calls[0]) == redun.utils.pickle_dumps(calls[1])
 

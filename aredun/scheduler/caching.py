@@ -7,7 +7,8 @@ from concurrent.futures import CancelledError as JobCancelled
 from typing import TYPE_CHECKING, Any
 
 from aredun.errors import InvalidValueError
-from aredun.nested import iter_nested_value
+from aredun.nested import is_long, iter_nested_value
+from aredun.scheduler.sizes import get_unhandled, walk
 from aredun.tasks import CacheCheckValid, CacheResult, CacheScope, get_task_registry
 from aredun.values import ErrorValue, is_file, is_handle
 from aredun.values.expressions import ApplyExpression
@@ -108,20 +109,21 @@ def _is_cancellation(result: Any) -> bool:
 
 async def is_usable(backend: RedunBackendDb, result: Any) -> bool:
     """Tell whether everything in a cached result is still valid: files unchanged, handles not rolled back."""
-    leaves = list(_iter_leaves(result))
+    unhandled = get_unhandled(backend.type_registry, result)
+    leaves = await walk(result, lambda: list(_iter_leaves(result, unhandled)))
     for leaf in leaves:
         if is_handle(leaf) and not await backend.is_valid_handle(leaf):
             return False
     others = [leaf for leaf in leaves if not is_handle(leaf)]
     check = backend.type_registry.is_valid
-    if any(is_file(leaf) for leaf in others):
+    if is_long(others) or any(is_file(leaf) for leaf in others):
         # A file system may be slow, or far away.
         return await asyncio.to_thread(lambda: all(map(check, others)))
     return all(map(check, others))
 
 
-def _iter_leaves(value: Any) -> Iterator[Any]:
-    for leaf in iter_nested_value(value):
+def _iter_leaves(value: Any, unsought: frozenset[type]) -> Iterator[Any]:
+    for leaf in iter_nested_value(value, unsought):
         yield leaf
         if isinstance(leaf, ApplyExpression):
-            yield from _iter_leaves((leaf.args, leaf.kwargs))
+            yield from _iter_leaves((leaf.args, leaf.kwargs), unsought)

@@ -6,10 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aredun.errors import UsageError
-from aredun.nested import map_nested_value
+from aredun.nested import SCALARS, holds, is_long, map_nested_value
 from aredun.scheduler.jobs import Execution, Job, PendingExpression, Scope, get_current_job
-from aredun.scheduler.sizes import is_light
+from aredun.scheduler.sizes import is_light, walk
+from aredun.scheduler.snapshots import copy_containers
 from aredun.tasks import CacheScope, get_default_arguments, get_task_registry
+from aredun.values import is_expression
 from aredun.values.expressions import (
     ApplyExpression,
     Expression,
@@ -92,7 +94,7 @@ class Evaluator:
             return term
 
         try:
-            shape = map_nested_value(start, value)
+            shape = map_nested_value(start, value, SCALARS)
         except Exception as error:
             return _failed(error)
         if not started:
@@ -100,6 +102,20 @@ class Evaluator:
         if all(is_successful(future) for future in started):
             return _resolved(_fill(shape))
         return self._spawn(_settle(shape, started))
+
+    async def evaluate_result(self, value: Any, scope: Scope) -> asyncio.Future[Any]:
+        """Evaluate a value of the scheduler's own, as `evaluate` does; a long one is looked at in a thread.
+
+        Parameters
+        ----------
+        value : Any
+            What a function returned, of which nobody else holds the containers.
+        scope : Scope
+            What new jobs are children of.
+        """
+        if is_long(value) and not await asyncio.to_thread(holds, value, is_expression):
+            return _resolved(value)
+        return self.evaluate(value, scope)
 
     async def evaluate_awaited(self, expression: Expression, job: Job) -> Any:
         """Evaluate an expression for a function that awaits it, as a child of the job that runs the function.
@@ -121,7 +137,7 @@ class Evaluator:
             else:
                 result = await self.evaluate(expression, job.scope)
         job.unanswered_calls -= 1
-        return result
+        return await copy_containers(result)
 
     async def _await_pending(self, pending: PendingExpression) -> Any:
         pending.waiters += 1
@@ -295,7 +311,7 @@ class Evaluator:
 
 async def _settle(shape: Any, started: list[asyncio.Future[Any]]) -> Any:
     await _wait_all(started)
-    return _fill(shape)
+    return await walk(shape, _fill, shape)
 
 
 async def _wait_all(futures: Iterable[asyncio.Future[Any]]) -> None:
@@ -307,7 +323,7 @@ async def _wait_all(futures: Iterable[asyncio.Future[Any]]) -> None:
 
 def _fill(shape: Any) -> Any:
     return map_nested_value(
-        lambda term: term.future.result() if isinstance(term, _Placeholder) else term, shape
+        lambda term: term.future.result() if isinstance(term, _Placeholder) else term, shape, SCALARS
     )
 
 

@@ -135,6 +135,8 @@ class Job:
         self.eval_options: dict[str, Any] = {}
         self.eval_args: Arguments = ((), {})
         self.args: Arguments = ((), {})
+        # The evaluated arguments; what the function may change as it was before.
+        self.recorded_args: Arguments = ((), {})
         self.args_hash = ""
         self.eval_hash = ""
         self.context_hash: str | None = None
@@ -233,7 +235,7 @@ class Job:
 
     def release(self) -> None:
         """Drop what only a running job needs, so that values and child jobs can be freed."""
-        self.eval_args = self.args = ((), {})
+        self.eval_args = self.args = self.recorded_args = ((), {})
         self._scope = None
         self.child_jobs = []
         self.slot = self.runner = self.evaluator = self.leader = self.abandoned = None

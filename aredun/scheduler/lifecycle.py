@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.ending import finish
 from aredun.errors import UsageError
-from aredun.nested import iter_nested_value, map_nested_value
+from aredun.nested import SCALARS, holds, iter_nested_value, map_nested_value
 from aredun.scheduler.caching import CALL_WITHOUT_RESULT, find_cached, is_shared
 from aredun.scheduler.deadlocks import check_result
 from aredun.scheduler.evaluation import is_successful
 from aredun.scheduler.failures import make_task_error, make_task_traceback
 from aredun.scheduler.jobs import JobStatus, current_job
 from aredun.scheduler.limits import LimitPool, Slot
-from aredun.scheduler.sizes import is_light
+from aredun.scheduler.sizes import get_unhandled, is_light, walk
+from aredun.scheduler.snapshots import serialize_arguments
 from aredun.tasks import JobInfo, hash_args_eval
 from aredun.values import ErrorValue, Traceback, is_handle
 
@@ -140,7 +141,8 @@ class JobRunner:
         context = job.get_context()
 
         def compute_hashes() -> None:
-            job.eval_hash, job.args_hash = hash_args_eval(self._registry, job.task, *job.args)
+            hasher = serialize_arguments(self.backend, job)
+            job.eval_hash, job.args_hash = hash_args_eval(hasher, job.task, *job.args)
             job.context_hash = self._registry.get_hash(context) if context else None
 
         if is_light(job.args):
@@ -149,6 +151,7 @@ class JobRunner:
             await asyncio.to_thread(compute_hashes)
         job.eval_args = _fill_job_info(job, job.eval_args)
         job.args = _fill_job_info(job, job.args)
+        job.recorded_args = _fill_job_info(job, job.recorded_args)
 
     async def _preprocess(self, job: Job) -> Arguments:
         forks: list[tuple[Any, Any]] = []
@@ -164,7 +167,12 @@ class JobRunner:
             forks.append((value, fork))
             return fork
 
-        arguments: Arguments = map_nested_value(preprocess, job.eval_args)
+        given = job.eval_args
+        unhandled = get_unhandled(self._registry, given)
+        # Forks are counted on the loop, one after the other.
+        has_handles = await walk(given, holds, given, is_handle)
+        forked = () if has_handles else given
+        arguments: Arguments = await walk(forked, map_nested_value, preprocess, given, unhandled)
         for handle, fork in forks:
             await self.backend.advance_handle([handle], fork)
         return arguments
@@ -177,12 +185,15 @@ class JobRunner:
         if job.is_recording():
             self._leaders[job.eval_hash, job.context_hash] = job
         first_result = await self._get_first_result(job)
-        result = evaluator.evaluate(first_result, job.scope)
+        calls = None
+        if job.is_recording() and not job.was_cached:
+            calls = await self._recorder.serialize_calls(first_result)
+        result = await evaluator.evaluate_result(first_result, job.scope)
         if not job.was_cached:
             if is_successful(result):
                 job.is_single_step = True
             else:
-                await self._recorder.record_first_result(job, first_result)
+                await self._recorder.record_first_result(job, first_result if calls is None else calls)
         return await result
 
     async def _follow(self, job: Job, leader: Job, runner: asyncio.Task[Any], evaluator: Evaluator) -> Any:
@@ -224,9 +235,10 @@ class JobRunner:
                 job.stored_traceback = result.traceback
                 raise result.error
             return result
-        for value in iter_nested_value(job.args):
-            if is_handle(value):
-                await self.backend.rollback_handle(value)
+        if await walk(job.args, holds, job.args, is_handle):
+            for value in iter_nested_value(job.args, SCALARS):
+                if is_handle(value):
+                    await self.backend.rollback_handle(value)
         async with self._limits.hold(job, job.get_limits()):
             async with Slot(self._slots) as job.slot:
                 await self._recorder.record_start(job)
@@ -258,7 +270,8 @@ class JobRunner:
                 advances.append((value, processed))
             return processed
 
-        processed = map_nested_value(postprocess, result)
+        unhandled = get_unhandled(self._registry, result)
+        processed = await walk(result, map_nested_value, postprocess, result, unhandled)
         for before, after in advances:
             await self.backend.advance_handle([before], after)
         return processed

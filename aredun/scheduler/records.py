@@ -10,14 +10,16 @@ from aredun.column_types import TagEntity
 from aredun.database.record_rows import is_refusal
 from aredun.errors import RedunDatabaseError, UsageError
 from aredun.hashing import hash_call_node
+from aredun.nested import holds
 from aredun.scheduler.sizes import is_light
 from aredun.tags import is_sound
-from aredun.values import ErrorValue, Traceback, pickle_dumps
+from aredun.values import ErrorValue, Traceback, is_expression, pickle_dumps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from aredun.backend import RedunBackendDb
+    from aredun.recording import SerializedValue
     from aredun.scheduler.jobs import Job
 
 logger = logging.getLogger("aredun")
@@ -45,6 +47,18 @@ class JobRecorder:
         """Record what the function returned, expressions included, for the cache."""
         if job.is_recording():
             await self._backend.set_eval_cache(job.eval_hash, job.task.hash, job.args_hash, result)
+
+    async def serialize_calls(self, result: Any) -> SerializedValue | None:
+        """Serialize what a function returned if there are calls in it, which may change their arguments."""
+        if is_light(result):
+            return None
+
+        def serialize() -> SerializedValue | None:
+            if not holds(result, is_expression):
+                return None
+            return self._backend.serialize_value(result)
+
+        return await asyncio.to_thread(serialize)
 
     async def record_result(self, job: Job, result: Any) -> None:
         """Record the call of a job that has its final result, and the job's end; sets `job.call_hash`."""
@@ -110,7 +124,7 @@ class JobRecorder:
             task_hash=job.task.hash,
             args_hash=job.args_hash,
             expr_args=(job.expression.args, job.expression.kwargs),
-            eval_args=job.eval_args,
+            eval_args=job.recorded_args,
             result_hash=result_hash,
             child_call_hashes=child_call_hashes,
             subtree_tasks=job.subtree_tasks.values(),

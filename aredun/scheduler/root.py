@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from aredun.nested import iter_nested_value
+from aredun.nested import holds
 from aredun.tasks import get_default_arguments, get_task_registry, task
-from aredun.values.expressions import Expression, QuotedExpression, SchedulerExpression, TaskExpression, quote
+from aredun.values import is_expression
+from aredun.values.expressions import QuotedExpression, SchedulerExpression, TaskExpression, quote
 
 # redun hashes its root task by its source; a root job must be found in the cache by either engine.
 _REDUN_HASH = "d2fb66af6183efcf1b55b176d1e94b48b56f10b8"
@@ -38,7 +39,6 @@ def wrap_root(expression: Any) -> Any:
     if called is None:
         raise LookupError(f"unknown task {expression.task_name!r}: import the module that defines it first")
     defaults = get_default_arguments(called, expression.args, expression.kwargs)
-    leaves = iter_nested_value((expression.args, expression.kwargs, defaults))
-    if any(isinstance(leaf, Expression) for leaf in leaves):
+    if holds((expression.args, expression.kwargs, defaults), is_expression):
         return root_task(quote(expression))
     return expression

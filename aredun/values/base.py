@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from aredun.errors import InvalidValueError, UnknownTypeError
 from aredun.hashing import hash_tag_bytes
-from aredun.nested import iter_nested_value
+from aredun.nested import SCALARS, iter_nested_value
 from aredun.values.pickling import (
     MIME_TYPE_PICKLE,
     get_redun_name,
@@ -327,7 +327,7 @@ class ProxyValue(Value):
 
     def iter_subvalues(self) -> Iterator[Value]:
         """Yield the values among the leaves of the raw value, each followed by its own subvalues."""
-        for leaf in iter_nested_value(self.instance):
+        for leaf in iter_nested_value(self.instance, SCALARS):
             if leaf is not self.instance and is_value(leaf):
                 yield leaf
                 yield from leaf.iter_subvalues()

@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aredun.errors import InvalidValueError
+from aredun.nested import is_long
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,6 +96,13 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
+class _YieldingPickler(_Pickler):
+    """Lets other threads run in between: the C pickler asks it about each object, and would not otherwise."""
+
+    def persistent_id(self, obj: Any) -> None:
+        """Pickle every object as it is."""
+
+
 class _Unpickler(pickle.Unpickler):
     """The C unpickler, which reads redun's classes as aredun's."""
 
@@ -168,7 +176,7 @@ def pickle_dumps(value: Any) -> bytes:
     if type(value) in _PLAIN_TYPES:
         return pickle.dumps(value, protocol=PICKLE_PROTOCOL)
     buffer = io.BytesIO()
-    pickler = _Pickler(buffer)
+    pickler = _YieldingPickler(buffer) if is_long(value) else _Pickler(buffer)
     pickler.dump(value)
     data = buffer.getvalue()
     for stand_in in pickler.stand_ins:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -84,6 +85,49 @@ class JobInfo:
         self.__init__(**state)  # type: ignore[misc]  # the state is the constructor's arguments
 
 
+def check_option_names(names: Iterable[str], owner: str, *, of_call: bool = False) -> None:
+    """
+    Refuse options that nothing here acts on.
+
+    Only what is written in code or on the command line is checked: calls that redun recorded keep the options
+    of its executors.
+
+    Parameters
+    ----------
+    names : Iterable[str]
+        Names of options.
+    owner : str
+        Name of the task, for the message.
+    of_call : bool
+        They are options of a call, which cannot change what the decorator alone decides.
+
+    Raises
+    ------
+    UsageError
+        If one is unknown, is only for redun's executors, or is none of a call; with the nearest name if one
+        is near.
+    """
+    known = _CALL_OPTIONS if of_call else _CALL_OPTIONS | _TASK_OPTIONS
+    faults = [_describe_fault(name, known) for name in names if name not in known and name != CONTEXT_OPTION]
+    if faults:
+        raise UsageError(f"task {owner}: {'; '.join(faults)}")
+
+
+def _describe_fault(name: str, known: frozenset[str]) -> str:
+    if name in _TASK_OPTIONS | _DECORATOR_ARGUMENTS:
+        return f"{name} is no option of a call: give it to the decorator of the task"
+    if name in _REDUN_OPTIONS:
+        return (
+            f"option {name} is for redun's executors and does nothing in aredun's scheduler: leave it out, "
+            "or run the workflow with redun (aredun.redun_bridge)"
+        )
+    # In the decorator a misspelled option may be meant for any of its other arguments.
+    candidates = known | _DECORATOR_ARGUMENTS if known > _CALL_OPTIONS else known
+    near = difflib.get_close_matches(name, sorted(candidates), n=1)
+    hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(sorted(known))}"
+    return f"unknown option {name}: {hint}"
+
+
 def check_task_options(options: Mapping[str, Any]) -> None:
     """
     Check the evaluated options of a call, as far as a scheduler acts on them.
@@ -131,3 +175,25 @@ _CHECKS = {
     "tags": (_are_tags, 'pairs such as [["key", "value"]]'),
     "allowed_cache_results": (_are_cache_results, "a set of CacheResult, in Python"),
 }
+
+# Set by `TaskValue.update_context`.
+CONTEXT_OPTION = "_context_override"
+_CALL_OPTIONS = frozenset(
+    {"allowed_cache_results", "cache", "cache_scope", "check_valid", "limits", "nout", "prov", "tags"}
+)
+# They count where the task is defined: its calls are run by the task of that name, not by a copy of it.
+_TASK_OPTIONS = frozenset({"config_args", "use_wrapper_signature", "wrapped_task"})
+_DECORATOR_ARGUMENTS = frozenset(
+    {"compat", "export_options", "hash_includes", "name", "namespace", "script", "source", "version"}
+)
+# What redun's executors and its command read.
+_REDUN_OPTIONS = frozenset(
+    """
+    additional_libs annotations async_start autocreate_job autocreate_job_def batch_tags bundle_size
+    code_package debug env ephemeral_storage executor extra_files extra_py_files glue_version gpus image
+    interactive job_def_extra job_def_name job_name_prefix job_queue k8s_labels labels load_module
+    machine_type memory mode node_affinity num_nodes priority privileged project provider region retries role
+    scheduling_priority_override service_account_email service_account_name share_id shared_memory
+    spark_history_dir task_count timeout vcpus volumes worker_type workers
+    """.split()
+)

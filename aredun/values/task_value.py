@@ -13,7 +13,13 @@ from aredun.values.builtin import get_func_source
 from aredun.values.expressions import SchedulerExpression, TaskExpression
 from aredun.values.namespace import compute_namespace, join_fullname
 from aredun.values.pickling import get_stand_in, stands_for
-from aredun.values.task_options import CacheCheckValid, CacheScope, JobInfo
+from aredun.values.task_options import (
+    CONTEXT_OPTION,
+    CacheCheckValid,
+    CacheScope,
+    JobInfo,
+    check_option_names,
+)
 from aredun.values.task_registry import TaskRegistry, get_task_registry
 
 if TYPE_CHECKING:
@@ -206,10 +212,12 @@ class TaskValue(Value):
 
     def options(self, **task_options_update: Any) -> Any:
         """Return the task with further options for its calls; they are hashed."""
+        check_option_names(task_options_update, self.fullname, of_call=True)
         return self._clone(task_options_update)
 
     def export_options(self, **task_options_update: Any) -> Any:
         """Return the task with further options for its calls and for all calls within them."""
+        check_option_names(task_options_update, self.fullname, of_call=True)
         names = self._export_options | set(task_options_update)
         if "cache" in names:
             names.add("cache_scope")
@@ -217,8 +225,8 @@ class TaskValue(Value):
 
     def update_context(self, context: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         """Return the task with context variables set for its calls."""
-        previous = self._task_options_override.get("_context_override", {})
-        return self.options(_context_override=merge_contexts([previous, context or {}, kwargs]))
+        previous = self._task_options_override.get(CONTEXT_OPTION, {})
+        return self.options(**{CONTEXT_OPTION: merge_contexts([previous, context or {}, kwargs])})
 
     def _clone(self, task_options_update: dict[str, Any], **changes: Any) -> Self:
         return type(self)(
