@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
@@ -33,8 +33,11 @@ NAMES = [
     "$d",
     os.fsdecode(b"\xff"),
 ]
+# All runs share a process, in which a task has one file.
 WORKFLOW = """
 from aredun import task
+
+redun_namespace = "paths_{number}"
 
 
 @task()
@@ -75,8 +78,9 @@ def test_the_command_works_in_a_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_folder(tmp_path, name, monkeypatch)
-    (folder / "counting.py").write_text(WORKFLOW)
-    assert main(["run", "counting.py", "count"]) == 0
+    number = NAMES.index(name)
+    (folder / f"counting_{number}.py").write_text(WORKFLOW.format(number=number))
+    assert main(["run", f"counting_{number}.py", "count"]) == 0
     assert count_executions(folder / ".redun" / "redun.db") == 1
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()

@@ -24,8 +24,8 @@ from tests.support.recording import FakeJob
 from tests.test_server_changes import TASK, start
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Iterator
+    from pathlib import Path
 
 # Permissions do not bind root, unless it is started without its capabilities.
 UNPRIVILEGED = ["setpriv", "--bounding-set=-all"] if os.geteuid() == 0 else []
