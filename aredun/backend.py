@@ -17,6 +17,7 @@ from aredun.backend_caches import CachesMixin
 from aredun.backend_recording import RecordingMixin
 from aredun.backend_records import RecordsMixin
 from aredun.backend_tags import TagsMixin
+from aredun.call_rows import complete_calls
 from aredun.column_types import JSON, Column, DateTimeUTC, TagEntity
 from aredun.config import BackendConfig, get_abs_path, resolve_secret
 from aredun.database import Database
@@ -46,7 +47,7 @@ from aredun.models import (
     Task,
     Value,
 )
-from aredun.recording import Recorder, ValueRecorder, complete_calls
+from aredun.recording import Recorder, ValueRecorder
 from aredun.records import (
     get_call_node_child_edges,
     get_execution_child_edges,

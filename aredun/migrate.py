@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from aredun.database.retry import name_damage
+from aredun.ending import finish
 from aredun.errors import RedunDatabaseError, RedunVersionError
 from aredun.models import RedunMigration, RedunVersion
 from aredun.versions import (
@@ -192,17 +192,18 @@ class _Migration:
         Cut off in the middle of a statement, sqlite's driver would close its connection without a rollback,
         and the lock on the file would live on until the garbage is collected.
         """
-        task = asyncio.create_task(connection.run_sync(self.run))
         try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            self.stopped = True
-            while not task.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([task])
-            if not task.cancelled() and (error := task.exception()) is not None:
-                logger.debug("The cancelled migration had failed.", exc_info=error)
-            raise
+            cancelled = await finish(connection.run_sync(self.run), self._stop)
+        except Exception as error:
+            if not self.stopped:
+                raise
+            logger.debug("The cancelled migration had failed.", exc_info=error)
+            raise asyncio.CancelledError from error
+        if cancelled is not None:
+            raise cancelled
+
+    def _stop(self) -> None:
+        self.stopped = True
 
 
 async def migrate(

@@ -44,6 +44,7 @@ FLOORS = {
     "aredun.migrate": STORAGE,
     "aredun.value_store": STORAGE,
     # 3: operations on an open session
+    "aredun.call_rows": OPERATIONS,
     "aredun.recording": OPERATIONS,
     "aredun.caches": OPERATIONS,
     "aredun.tags": OPERATIONS,

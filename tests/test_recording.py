@@ -20,10 +20,10 @@ from redun.value import get_type_registry as get_original_registry
 
 from aredun import recording
 from aredun.backend import RedunBackendDb
+from aredun.call_rows import find_upstream_calls
 from aredun.errors import RedunDatabaseError, UsageError
 from aredun.hashing import hash_call_node
 from aredun.models import Execution
-from aredun.recording import find_upstream_calls
 from tests.support.databases import redun_uri
 from tests.support.recording import FakeExecution, FakeJob, at, count_rows, execute, other_database, read_rows
 
@@ -366,7 +366,7 @@ async def test_bad_values_fail_alone(backend: RedunBackendDb) -> None:
 
 
 async def test_half_a_character_is_refused_in_one_line(backend: RedunBackendDb) -> None:
-    with pytest.raises(RedunDatabaseError, match="half a character"):
+    with pytest.raises(RedunDatabaseError, match="surrogates not allowed"):
         await backend.get_job("half \ud800")
     with pytest.raises(RedunDatabaseError, match="half a character"):
         await backend.record_job_start(FakeJob(align, FakeExecution(), id="half \ud800"))

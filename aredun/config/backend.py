@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from aredun.config.uri import mask_db_uri, parse_db_uri
-from aredun.errors import UsageError
+from aredun.errors import RedunDatabaseError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -209,6 +209,12 @@ class BackendConfig:
         return replace(
             self, db_uri=db_uri, db_aws_secret_name="", url=url, busy_timeout=waits, read_only=read_only
         )
+
+    def get_url(self) -> DatabaseUrl:
+        """Return the parts of the URI; raises RedunDatabaseError while a secret has still to be fetched."""
+        if self.url is None:
+            raise RedunDatabaseError(f"{self.display_uri} has not been fetched: load the backend first")
+        return self.url
 
     @property
     def display_uri(self) -> str:

@@ -183,13 +183,9 @@ class WriteConnection:
                 await session.close()
                 raise
 
-    async def write(self, session: AsyncSession, rows: RowSet) -> None:
-        """Send all rows on a session."""
-        await session.run_sync(self._insert, rows, commit=False)
-
-    async def write_and_commit(self, session: AsyncSession, rows: RowSet) -> None:
-        """Send all rows on a session and commit: when this returns they are durable, all of them."""
-        await session.run_sync(self._insert, rows, commit=True)
+    async def write(self, session: AsyncSession, rows: RowSet, *, commit: bool = False) -> None:
+        """Send all rows on a session; once they are committed they are durable, all of them."""
+        await session.run_sync(self._insert, rows, commit=commit)
 
     def _insert(self, session: Session, rows: RowSet, *, commit: bool) -> None:
         connection = session.connection()

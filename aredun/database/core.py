@@ -116,9 +116,7 @@ class Storage(Protocol):
 
 
 def _open_storage(config: BackendConfig) -> Storage:
-    if config.url is None:
-        raise RedunDatabaseError(f"{config.display_uri} has not been fetched: load the backend first")
-    return SqliteStorage(config) if config.url.is_file else postgresql.PostgresStorage(config)
+    return SqliteStorage(config) if config.get_url().is_file else postgresql.PostgresStorage(config)
 
 
 class Database:

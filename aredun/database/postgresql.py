@@ -32,8 +32,8 @@ def create_engine(config: BackendConfig) -> AsyncEngine:
 
 def create_watched_engine(config: BackendConfig) -> tuple[AsyncEngine, Liveness]:
     """Create the engine with its pool, and what looks after its connections."""
-    assert config.url is not None
-    arguments: dict[str, Any] = dict(config.url.connect_args)
+    url = config.get_url()
+    arguments: dict[str, Any] = dict(url.connect_args)
     settings = {"application_name": APPLICATION_NAME, **arguments.pop("server_settings", {})}
     if config.statement_timeout:
         settings["statement_timeout"] = str(round(config.statement_timeout * 1000))
@@ -48,7 +48,7 @@ def create_watched_engine(config: BackendConfig) -> tuple[AsyncEngine, Liveness]
         arguments["prepared_statement_cache_size"] = 0
         arguments["prepared_statement_name_func"] = _unique_name()
     engine = create_async_engine(
-        sa.URL.create(**config.url.parts()),
+        sa.URL.create(**url.parts()),
         connect_args={**arguments, "server_settings": settings},
         pool_size=config.pool_size,
         max_overflow=config.pool_size,
@@ -56,7 +56,7 @@ def create_watched_engine(config: BackendConfig) -> tuple[AsyncEngine, Liveness]
         pool_recycle=config.pool_recycle or -1,
         echo=config.echo,
     )
-    return engine, Liveness(engine, config, config.url.keepalives)
+    return engine, Liveness(engine, config, url.keepalives)
 
 
 def _unique_name() -> Any:

@@ -181,22 +181,21 @@ class SqliteFile:
     """
 
     def __init__(self, config: BackendConfig) -> None:
-        if config.url is None:
-            raise RedunDatabaseError(f"{config.display_uri} has not been fetched: load the backend first")
+        url = config.get_url()
         self._config = config
-        self._memory = MemoryFolder() if config.url.is_memory else None
+        self._memory = MemoryFolder() if url.is_memory else None
         # What tells the file that the first connection was opened to from any other.
         self._identity: tuple[int, ...] | None = None
         # Whether sqlite was told that nobody writes, because it could not take part in the locking.
-        self.is_immutable = config.url.query.get("immutable") == "1"
-        self._options: dict[str, Any] = {} if self._memory else dict(config.url.query)
+        self.is_immutable = url.query.get("immutable") == "1"
+        self._options: dict[str, Any] = {} if self._memory else dict(url.query)
         self._mode = self._options.pop("mode", None)
         self._can_write = True
         if self._memory is not None:
             self.path = self._memory.path / "redun.db"
         else:
             # The program may change its folder before another connection is opened.
-            self.path = Path(config.url.database or "").absolute()
+            self.path = Path(url.database or "").absolute()
 
     @property
     def exists(self) -> bool:
@@ -305,10 +304,8 @@ class SqliteFile:
 
     def identify(self) -> object:
         """Return what only this file is, however it is spelled (blocks: call it in a thread)."""
-        if not self.path.exists():
-            return object()
-        status = self.path.stat()
-        return status.st_dev, status.st_ino
+        found = self._identify()
+        return object() if found is None else found[:2]
 
     def discard(self) -> None:
         """Delete what stands for `:memory:`; a file proper stays."""

@@ -232,7 +232,7 @@ class Writer:
             else:
                 async with self._connection.open_session() as session:
                     rows = await self._make_rows(session, units)
-                    await self._connection.write_and_commit(session, rows)
+                    await self._connection.write(session, rows, commit=True)
         except BaseException as error:
             await self._discard(error)
             raise
