@@ -23,7 +23,7 @@ from aredun.database.turns import working_threads
 from aredun.errors import DatabaseMovedError, RedunDatabaseError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Generator, Iterable, Mapping
 
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -125,6 +125,11 @@ class FileCursor:
         self._connection = connection
         self._latest: aiosqlite.Cursor | None = None
         self.arraysize = 1
+
+    # SQLAlchemy 2.0 awaits a new cursor, 2.1 enters it: aiosqlite's allows both.
+    def __await__(self) -> Generator[None, None, FileCursor]:
+        yield from ()
+        return self
 
     async def __aenter__(self) -> FileCursor:
         return self
