@@ -8,6 +8,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import object_session
 
+from aredun.ending import finish
 from aredun.errors import RedunDatabaseError
 
 if TYPE_CHECKING:
@@ -69,6 +70,12 @@ class RedunSession(AsyncSession):
     def __init__(self, backend: Any, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("expire_on_commit", False)
         super().__init__(*args, info={**kwargs.pop("info", {}), "backend": backend}, **kwargs)
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the session; whoever is cancelled meanwhile waits until its connection is free."""
+        cancelled = await finish(self.close())
+        if cancelled is not None:
+            raise cancelled
 
     @property
     def backend(self) -> Any:

@@ -130,13 +130,13 @@ async def test_errors_at_once_are_all_recorded(scheduler: Scheduler, backend: Re
     ready = asyncio.Barrier(20)
 
     @task()
-    async def fail(x: int) -> None:
+    async def fail_late(x: int) -> None:
         await ready.wait()
         raise ValueError(f"no {x}")
 
     with pytest.raises(ValueError, match="no "):
-        await scheduler.run([fail(x) for x in range(20)])
-    assert await get_statuses(backend) == {"fail": ["FAILED"] * 20, "root_task": ["FAILED"]}
+        await scheduler.run([fail_late(x) for x in range(20)])
+    assert await get_statuses(backend) == {"fail_late": ["FAILED"] * 20, "root_task": ["FAILED"]}
 
 
 class Forest:
@@ -249,13 +249,13 @@ async def test_cancelled_while_threads_finish(backend: RedunBackendDb) -> None:
         opened.wait(30)
 
     @task()
-    async def fail() -> None:
+    async def fail_at_last() -> None:
         await begun.wait()
         raise ValueError("no")
 
     async def run() -> None:
         async with Scheduler(backend) as scheduler:
-            await scheduler.run([block(), fail()])
+            await scheduler.run([block(), fail_at_last()])
 
     running = asyncio.create_task(run())
     statuses: dict[str, list[str]] = {}

@@ -160,6 +160,8 @@ class Database:
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer = self._storage.make_writer(self.counts, backend)
+        # Connections that `fetch` uses right now.
+        self._fetching = 0
         self._count(self.engine)
         self.writer = Writer(
             self._writer,
@@ -226,9 +228,12 @@ class Database:
 
     @property
     def checked_out(self) -> int:
-        """Connections in use right now, without those that the write queue keeps."""
+        """Connections in use right now, without those of the write queue and of reads that many may share.
+
+        Such a read goes on although whoever asked first is cancelled.
+        """
         lent: int = self.engine.sync_engine.pool.checkedout()  # type: ignore[attr-defined]  # QueuePool's
-        return lent - self._writer.held
+        return max(lent - self._writer.held - self._fetching, 0)
 
     def _require_open(self) -> None:
         """Refuse what would open connections again after `close`, or use those of another event loop."""
@@ -341,7 +346,21 @@ class Database:
             The database cannot be reached, or refused.
         """
 
-        return await self.read(lambda session: fetch_rows(session, statement, parameters))
+        self._require_open()
+
+        async def attempt() -> list[tuple[Any, ...]]:
+            fetching = 0
+            try:
+                async with RedunSession(self.backend, self._storage.reading) as session:
+                    await session.connection()
+                    fetching = 1
+                    self._fetching += fetching
+                    return await fetch_rows(session, statement, parameters)
+            finally:
+                self._fetching -= fetching
+
+        self.counts.reads += 1
+        return await self._retry(attempt, "a read")
 
     async def write(self, operation: Callable[[AsyncSession], Awaitable[T]], *, apart: bool = False) -> T:
         """Run an operation in a transaction: when this returns, all that it did is durable.

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+import time
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,8 @@ READER_CACHE_KIBIBYTES = 4 * 1024
 # Pages that the write-ahead log gathers before they go into the file: 64 MB.
 CHECKPOINT_PAGES = 16_000
 _BEGIN = "BEGIN IMMEDIATE"
+# Seconds between two attempts of a thread to switch the journal mode.
+_LOOK_AGAIN = 0.005
 
 
 class _Sqlite(sqlite3.Connection):
@@ -54,6 +57,7 @@ class _Sqlite(sqlite3.Connection):
     """
 
     file: SqliteFile | None = None
+    _is_closed = False
 
     def _require_same(self) -> None:
         """Raise DatabaseMovedError if the file is no longer where it was: writes would go nowhere."""
@@ -77,7 +81,13 @@ class _Sqlite(sqlite3.Connection):
         self._require_same()
 
     def close(self) -> None:
-        """Roll back and close, leaving no log beside a file that has come into the place of this one."""
+        """Roll back and close, leaving no log beside a file that has come into the place of this one.
+
+        Who is interrupted while it closes a connection closes it again.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
         if self.in_transaction:
             self.rollback()
         with suppress(DatabaseMovedError):
@@ -102,10 +112,17 @@ class FileConnection(aiosqlite.Connection):
     def __init__(self, raw: _Sqlite, file: SqliteFile) -> None:
         super().__init__(lambda: raw, iter_chunk_size=64)
         self.file = file
+        self._end: asyncio.Future[Any] | None = None
 
     def cursor(self) -> FileCursor:  # type: ignore[override]  # aiosqlite's is awaited
         """Return a cursor; no hop to make one."""
         return FileCursor(self)
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """Stop the thread, once: it would not answer whoever asked it again, as an interrupted close does."""
+        if self._end is None:
+            self._end = super().stop()
+        return self._end
 
     async def commit(self) -> None:
         """Commit; no hop where nothing has begun."""
@@ -383,7 +400,7 @@ class SqliteFile:
             # Somebody else's file keeps the mode that its other users count on.
             wanted = "wal" if created else "keep"
         if wanted != "keep":
-            raw.execute(f"PRAGMA journal_mode={wanted}")
+            self._switch_journal(raw, wanted)
         synchronous = self._config.synchronous
         if self._memory is not None:
             raw.execute("PRAGMA synchronous=OFF")
@@ -392,6 +409,19 @@ class SqliteFile:
         elif raw.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
             # With WAL a commit survives the process; only a power cut can take the last commits back.
             raw.execute("PRAGMA synchronous=NORMAL")
+
+    def _switch_journal(self, raw: sqlite3.Connection, mode: str) -> None:
+        """Set the journal mode; sqlite itself would not wait for others who open the file at that moment."""
+        deadline = time.monotonic() + self._config.busy_timeout
+        while True:
+            try:
+                raw.execute(f"PRAGMA journal_mode={mode}")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(_LOOK_AGAIN)
+            else:
+                return
 
     def create_engine(self) -> AsyncEngine:
         """Create the engine: connections for readers, who hold no transaction, and one for the writer."""
