@@ -160,7 +160,7 @@ def filter_task_names(names: Iterable[str]) -> Callable[[str], Condition | None]
             clauses.append(sa.and_(clause, task.namespace == namespace) if dot else clause)
         return sa.or_(sa.false(), *clauses)
 
-    names = [name for name in names if is_storable_text(name)]
+    names = [name.strip() for name in names if is_storable_text(name)]
     task = alias(Task, "named_task")
     tasks = sa.select(task.hash).where(matches(task))
 

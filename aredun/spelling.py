@@ -57,7 +57,7 @@ def find_near(text: str, names: Iterable[str]) -> list[str]:
 
 
 def misspell_hash(text: str) -> set[str]:
-    """Return what a hash, or a part of one, may have been with one letter right that is wrong, more or less."""
+    """Return what a hash, or a part of one, may have been had one letter of it been typed wrong."""
     found = set()
     for index in range(len(text) + 1):
         head, tail = text[:index], text[index:]

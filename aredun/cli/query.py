@@ -61,7 +61,7 @@ async def run(args: argparse.Namespace, console: Console) -> int:
         query = await make_query(backend, args)
         query = query.clone(order_by="time" if args.order_by == "time" else None)
         if args.id is not None:
-            if not args.id:
+            if not args.id.strip():
                 raise UsageError("the id is empty: give the first characters of one")
             query = query.like_id(args.id)
         if args.count:
