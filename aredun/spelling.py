@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_HASH_LETTERS = "0123456789abcdef"
+_ID_LETTERS = "0123456789abcdef-"
 _HASH = re.compile(r"[0-9A-Fa-f-]+")
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]*:")
 _LOCAL_SCHEME = "file://"
-# Below it names that have little in common would be offered.
-_CUTOFF = 0.7
 MAX_NEAR = 3
+_MUCH_LESS = 0.1
 
 
 def spell_id(text: str) -> list[str]:
@@ -53,7 +52,10 @@ def spell_path(path: str) -> list[str]:
 def find_near(text: str, names: Iterable[str]) -> list[str]:
     """Return the names that are most like a text but not the same, the nearest first, at most three."""
     others = sorted(set(names) - {text})
-    return difflib.get_close_matches(text, others, n=MAX_NEAR, cutoff=_CUTOFF)
+    near = difflib.get_close_matches(text, others, n=MAX_NEAR)
+    likeness = [difflib.SequenceMatcher(None, name, text).ratio() for name in near]
+    # What is much less like the text than the nearest would distract from it.
+    return [name for name, ratio in zip(near, likeness, strict=True) if ratio > likeness[0] - _MUCH_LESS]
 
 
 def misspell_hash(text: str) -> set[str]:
@@ -61,9 +63,9 @@ def misspell_hash(text: str) -> set[str]:
     found = set()
     for index in range(len(text) + 1):
         head, tail = text[:index], text[index:]
-        found.update(head + letter + tail for letter in _HASH_LETTERS)
+        found.update(head + letter + tail for letter in _ID_LETTERS)
         if tail:
-            found.update(head + letter + tail[1:] for letter in _HASH_LETTERS)
+            found.update(head + letter + tail[1:] for letter in _ID_LETTERS)
             found.add(head + tail[1:])
             found.add(head + tail[1:2] + tail[0] + tail[2:])
     return found - {text}

