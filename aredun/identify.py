@@ -168,6 +168,12 @@ def describe(record: Any) -> str:
     return f"{type(record).__name__} {get_key(record)}"
 
 
+def refuse_empty(text: str) -> None:
+    """Raise `UsageError` where an id is empty or blank: nothing is the beginning of every id."""
+    if not text.strip():
+        raise UsageError("the id is empty: give the first characters of one")
+
+
 async def find_by_prefix(
     backend: Repository, prefix: str, limit: int, types: Sequence[str] = tuple(PRIMARY_KEYS)
 ) -> list[Any]:
@@ -176,8 +182,7 @@ async def find_by_prefix(
 
     They come in the order of the types, which are all or one.
     """
-    if not prefix.strip():
-        raise UsageError("the id is empty: give the first characters of one")
+    refuse_empty(prefix)
     condition = filter_id_prefix(prefix)
     # One statement says which types there are to read from; mostly it is one.
     prepared = condition("Task").prepared

@@ -60,7 +60,7 @@ def find_near(text: str, names: Iterable[str]) -> list[str]:
 
 def misspell_hash(text: str) -> set[str]:
     """Return what a hash, or a part of one, may have been had one letter of it been typed wrong."""
-    found = set()
+    found: set[str] = set()
     for index in range(len(text) + 1):
         head, tail = text[:index], text[index:]
         found.update(head + letter + tail for letter in _ID_LETTERS)

@@ -20,6 +20,7 @@ from aredun.identify import (
     get_key,
     infer_specialty_id,
     leave_out_task_values,
+    refuse_empty,
 )
 from aredun.models import File, Value
 from aredun.query import CallGraphQuery, parse_callgraph_query, setup_query_parser
@@ -88,6 +89,8 @@ def get_abandoned_after(args: argparse.Namespace, backend: RedunBackendDb) -> ti
 
 async def run(args: argparse.Namespace, console: Console) -> int:
     """Show what the arguments ask for."""
+    if args.id is not None:
+        refuse_empty(args.id)
     async with open_backend(args) as backend:
         query = _choose_types(await make_query(backend, args), args)
         if args.count:
