@@ -43,3 +43,11 @@ class UsageError(AredunError, ValueError):
 
     It is a `ValueError` too, which is what redun raises for most of these.
     """
+
+
+class UnknownIdError(UsageError):
+    """An id, a name or a path fits no record."""
+
+
+class AmbiguousIdError(UsageError):
+    """An id or a name fits several records."""

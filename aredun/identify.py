@@ -1,4 +1,4 @@
-"""Finding the record that somebody means: by the beginning of an id, `-` and `~2`, or the path of a file."""
+"""Finding the record that somebody means: by the beginning of an id, `-` and `~2`, a name, or a path."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from aredun import statuses
-from aredun.column_types import utcnow
-from aredun.errors import UsageError
+from aredun.column_types import in_array, utcnow
+from aredun.errors import AmbiguousIdError, UnknownIdError, UsageError
 from aredun.models import Argument, CallNode, Execution, File, Job, Subvalue, Task, Value
 from aredun.query_conditions import among, identity
 from aredun.query_filters import PRIMARY_KEYS, filter_arguments, filter_id_prefix, prepare_prefix
 from aredun.query_records import Detacher, get_reader
 from aredun.query_scan import Scan, get_load_options
 from aredun.query_statements import count_rows
+from aredun.query_suggestions import suggest
+from aredun.spelling import ask_whether, spell_id, spell_path
 from aredun.tag_syntax import is_storable_text
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ async def infer_id(
     backend : RedunBackendDb
         The repository to look in.
     id : str
-        The beginning of an id, the name of a task, or what `infer_specialty_id` takes.
+        The beginning of an id, the name of a task with its namespace or without, the path of a file, or
+        what else `infer_specialty_id` takes. Blanks around it and upper case in hashes do not count.
     include_files : bool
         Whether it may be the path of a file.
     required : bool
@@ -66,22 +69,81 @@ async def infer_id(
     Raises
     ------
     UsageError
-        When the id is empty, names no execution (`~0`, `~1000`), or, if `required`, fits no record or
-        several.
+        When the id is empty, names no execution (`~0`, `~1000`), or, if `required`, fits no record
+        (`UnknownIdError`, which says what it is most like) or several (`AmbiguousIdError`).
     """
     record = await infer_specialty_id(backend, id, include_files=include_files)
     if record is not None:
         return record
     matches = await find_by_prefix(backend, id, 3 if required else 1)
+    if not matches and include_files:
+        # A file that is gone from the disk, or was never on this one, is found by what was recorded of it.
+        record = await find_file(backend, id)
+        matches = [] if record is None else [record]
     if not required:
         return matches[0] if matches else None
     matches = leave_out_task_values(matches)
     if not matches:
-        raise UsageError(f"no record has an id that begins with {id!r}: see 'aredun log' for ids")
+        raise await explain_unknown(backend, id)
     if len(matches) > 1:
-        shown = " and ".join(describe(record) for record in matches[:2])
-        raise UsageError(f"id {id!r} is ambiguous, it fits {shown}: give more characters")
+        raise explain_ambiguous(id, matches)
     return matches[0]
+
+
+async def find_one(
+    backend: Repository,
+    record_type: str,
+    id: str,  # as `infer_id` calls it
+) -> Any:
+    """
+    Find the only record of a type that an id stands for.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository to look in.
+    record_type : str
+        Execution, Job, CallNode, Task or Value.
+    id : str
+        The beginning of an id; of an execution also `-` and `~2`, of a task also its name.
+
+    Raises
+    ------
+    UnknownIdError
+        It fits no record of the type; with those that it is most like.
+    AmbiguousIdError
+        It fits several.
+    UsageError
+        The id is empty, or `~2` names no execution.
+    """
+    if record_type == "Execution" and id.strip()[:1] in ("-", "~"):
+        execution = await infer_specialty_id(backend, id, include_files=False)
+        if execution is not None:
+            return execution
+    matches = await find_by_prefix(backend, id, 2, (record_type,))
+    if not matches:
+        raise await explain_unknown(backend, id, record_type)
+    # An id of somebody's own may be the beginning of another.
+    if len(matches) > 1 and get_key(matches[0]) != id.strip():
+        raise explain_ambiguous(id, matches)
+    return matches[0]
+
+
+async def explain_unknown(backend: Repository, text: str, record_type: str | None = None) -> UnknownIdError:
+    """Return the error that says that a text fits no record, with what it is most like."""
+    if text.strip() == "-":
+        return UnknownIdError("there is no execution yet: 'aredun run' makes one")
+    near = await suggest(backend, text, [record_type] if record_type else list(PRIMARY_KEYS))
+    hint = ask_whether(near) if near else "see 'aredun log' for ids"
+    return UnknownIdError(f"no {record_type or 'record'} has an id that begins with {text[:80]!r}: {hint}")
+
+
+def explain_ambiguous(text: str, records: Sequence[Any]) -> AmbiguousIdError:
+    """Return the error that says that a text fits several records, with two of them."""
+    shown = " and ".join(describe(record) for record in records[:2])
+    is_name = not any(get_key(record).startswith(tuple(spell_id(text))) for record in records[:2])
+    hint = "give the hash of one version" if is_name else "give more characters"
+    return AmbiguousIdError(f"id {text[:80]!r} is ambiguous, it fits {shown}: {hint}")
 
 
 @cache
@@ -96,26 +158,41 @@ def leave_out_task_values(records: Sequence[Any]) -> list[Any]:
     return [record for record in records if not (isinstance(record, Value) and record.value_hash in tasks)]
 
 
+def get_key(record: Any) -> str:
+    """Return the whole id of a record."""
+    return str(getattr(record, PRIMARY_KEYS[type(record).__name__].key))
+
+
 def describe(record: Any) -> str:
     """Return the type and the whole id of a record, such as `Job 3f2c...`."""
-    name = type(record).__name__
-    return f"{name} {getattr(record, PRIMARY_KEYS[name].key)}"
+    return f"{type(record).__name__} {get_key(record)}"
 
 
-async def find_by_prefix(backend: Repository, prefix: str, limit: int) -> list[Any]:
-    """Return the first records, at most `limit`, whose id begins with a prefix; tasks also by their name."""
-    if not prefix:
+def refuse_empty(text: str) -> None:
+    """Raise `UsageError` where an id is empty or blank: nothing is the beginning of every id."""
+    if not text.strip():
         raise UsageError("the id is empty: give the first characters of one")
+
+
+async def find_by_prefix(
+    backend: Repository, prefix: str, limit: int, types: Sequence[str] = tuple(PRIMARY_KEYS)
+) -> list[Any]:
+    """
+    Return the first records, at most `limit`, whose id begins with a prefix; tasks also by their name.
+
+    They come in the order of the types, which are all or one.
+    """
+    refuse_empty(prefix)
     condition = filter_id_prefix(prefix)
     # One statement says which types there are to read from; mostly it is one.
     prepared = condition("Task").prepared
-    counts: Sequence[int] = [limit] * len(PRIMARY_KEYS)
-    if prepared is not None:
+    counts: Sequence[int] = [limit] * len(types)
+    if prepared is not None and len(types) > 1:
         _, parameters = prepared
         (counts,) = await backend.database.fetch(_count_prefix(), {**parameters, "bound": limit})
 
     found: list[Any] = []
-    for name, count in zip(PRIMARY_KEYS, counts, strict=True):
+    for name, count in zip(types, counts, strict=True):
         if count and len(found) < limit:
             scan = _make_scan(backend, name, [condition(name)])
             found += [record async for record in scan.iter_rows(limit - len(found))]
@@ -150,22 +227,27 @@ async def infer_specialty_id(
     UsageError
         When there are not that many executions.
     """
-    if include_files and (":" in id or await asyncio.to_thread(os.path.exists, id)):
+    text = id.strip()
+    if include_files and (":" in id or await asyncio.to_thread(_exists, id, text)):
         use = await find_file(backend, id)
         if use is not None:
             return use
-    if id == "-":
+    if text == "-":
         return await _get_recent_execution(backend, 1)
-    if not re.fullmatch(r"~\d+", id):
+    if not re.fullmatch(r"~\d+", text):
         return None
     # Beyond so many digits there are no executions, nor numbers of a database.
-    index = int(id[1:]) if len(id) <= _MAX_INDEX_LENGTH else None
+    index = int(text[1:]) if len(text) <= _MAX_INDEX_LENGTH else None
     if index == 0:
         raise UsageError("invalid execution index ~0: ~1 is the newest execution, ~2 the one before it")
     execution = None if index is None else await _get_recent_execution(backend, index)
     if execution is None:
-        raise UsageError(f"invalid execution index {id}: there are not that many executions")
+        raise UsageError(f"invalid execution index {text}: there are not that many executions")
     return execution
+
+
+def _exists(*paths: str) -> bool:
+    return any(map(os.path.exists, paths))
 
 
 async def _get_recent_execution(backend: Repository, index: int) -> Execution | None:
@@ -194,7 +276,8 @@ async def find_file(backend: Repository, path: str) -> FileUse | None:
     backend : RedunBackendDb
         The repository to look in.
     path : str
-        The path as it was recorded.
+        The path as it was recorded, or, where no job had a file of that path, in another way of writing it
+        (`aredun.spelling.spell_path`).
 
     Returns
     -------
@@ -207,7 +290,25 @@ async def find_file(backend: Repository, path: str) -> FileUse | None:
 
     if not is_storable_text(path):
         return None
+    use = await _find_exact(backend, path)
+    if use is not None:
+        return use
+    others = spell_path(path)[1:]
+    if not others:
+        return None
+    recorded = sa.select(File.path).where(in_array(File.path, others)).distinct()
 
+    async def operation(session: AsyncSession) -> set[str]:
+        return set(await session.scalars(recorded))
+
+    known: set[str] = await backend.database.read(operation)
+    for other in others:
+        if other in known and (use := await _find_exact(backend, other)) is not None:
+            return use
+    return None
+
+
+async def _find_exact(backend: Repository, path: str) -> FileUse | None:
     made = await _find_last_result(backend, path)
     if made is not None:
         return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aredun.spelling import spell_path
 from aredun.tag_syntax import parse_tag_key_value
 
 if TYPE_CHECKING:
@@ -54,11 +55,15 @@ def setup_query_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
     filters.add_argument("--exec-id", metavar="ID,...", help="records of these executions")
     for flags, metavar, text in (
         (("--task-name",), "NAME", "tasks of that name and their jobs"),
-        (("--task-hash",), "HASH", "the task of that hash and its jobs"),
+        (("--task-hash",), "HASH", "the task whose hash begins so, and its jobs"),
         (("--value-type",), "TYPE", "values of that type, such as builtins.int"),
-        (("--file-path",), "PATTERN", "files whose path matches; * stands for any text"),
-        (("--result",), "HASH", "jobs with that value as or in their result"),
-        (("--arg",), "HASH", "jobs with that value as or in an argument"),
+        (
+            ("--file-path",),
+            "PATTERN",
+            "files whose path matches, relative or absolute; * stands for any text",
+        ),
+        (("--result",), "HASH", "jobs with the value whose hash begins so as or in their result"),
+        (("--arg",), "HASH", "jobs with the value whose hash begins so as or in an argument"),
         (("-t", "--tag"), "KEY[=VALUE]", "records with that tag"),
         (("--exec-tag",), "KEY[=VALUE]", "records of executions with that tag"),
     ):
@@ -103,7 +108,7 @@ def _filter_types(query: CallGraphQuery, args: argparse.Namespace) -> CallGraphQ
         query = query.filter_value_types(args.value_type)
     if args.file_path:
         types.add("Value")
-        query = query.filter_file_paths(args.file_path)
+        query = query.filter_file_paths([path for given in args.file_path for path in spell_path(given)])
     if args.all:
         types.update(query.MODEL_NAMES)
     if args.file:

@@ -29,6 +29,7 @@ from aredun.query_conditions import (
     leave_out_unstorable,
     unindexed,
 )
+from aredun.spelling import spell_id
 from aredun.tag_syntax import ANY_VALUE, is_storable_text
 
 if TYPE_CHECKING:
@@ -75,37 +76,58 @@ def _prepare_ids(name: str) -> Condition:
 
 
 def filter_id_prefix(prefix: str) -> Callable[[str], Condition]:
-    """Return the filter of records whose id begins with a prefix, and of tasks of that name."""
+    """Return the filter of records whose id begins with a prefix, and of tasks of that name.
 
+    Blanks around it do not count; hashes may be in upper case, names have their namespace or not.
+    """
     if not is_storable_text(prefix):
         return filter_nothing
-    bounds = get_prefix_bounds(prefix)
+    # Nothing at all is the beginning of every id; blanks are no id.
+    spellings = spell_id(prefix) or ([""] if not prefix else [])
+    if not spellings:
+        return filter_nothing
+    parameters = _split_task_name(spellings[0])
+    bounds = get_prefix_bounds(spellings[0])
 
     def condition(name: str) -> Condition:
-        found = _make_prefix_condition(name, lambda key: starts_with(key, prefix), prefix)
-        if bounds is None:
+        found = _make_prefix_condition(
+            name, lambda key: sa.or_(*(starts_with(key, spelling) for spelling in spellings)), parameters
+        )
+        if bounds is None or len(spellings) > 1:
             return found
         lower, upper = bounds
-        return found.prepare(prepare_prefix(name), {"sought": prefix, "lower": lower, "upper": upper})
+        return found.prepare(prepare_prefix(name), {**parameters, "lower": lower, "upper": upper})
 
     return condition
 
 
+def _split_task_name(text: str) -> dict[str, Any]:
+    namespace, dot, name = text.rpartition(".")
+    return {"sought": text, "task_namespace": namespace if dot else None, "task_name": name}
+
+
 def _make_prefix_condition(
-    name: str, begins: Callable[[Any], ColumnElement[bool]], task_name: Any
+    name: str, begins: Callable[[Any], ColumnElement[bool]], parameters: dict[str, Any]
 ) -> Condition:
     condition = _on_key(name, begins)
     if name != "Task":
         return condition
-    return any_of([condition, indexed(Task.name, lambda column: column == task_name, Task.hash)])
+
+    def is_called(column: Any) -> ColumnElement[bool]:
+        in_namespace = sa.and_(
+            column == parameters["task_name"], Task.namespace == parameters["task_namespace"]
+        )
+        return sa.or_(column == parameters["sought"], in_namespace)
+
+    return any_of([condition, indexed(Task.name, is_called, Task.hash)])
 
 
 @cache
 def prepare_prefix(name: str) -> Condition:
     """Return the condition of `filter_id_prefix` for parameters."""
-    return _make_prefix_condition(
-        name, lambda key: starts_with_parameters(key, "lower", "upper"), sa.bindparam("sought")
-    )
+    text = sa.String()
+    parameters = {key: sa.bindparam(key, type_=text) for key in ("sought", "task_namespace", "task_name")}
+    return _make_prefix_condition(name, lambda key: starts_with_parameters(key, "lower", "upper"), parameters)
 
 
 def filter_base(base: Select[Any], record_type: str) -> Callable[[str], Condition | None]:
@@ -138,7 +160,7 @@ def filter_task_names(names: Iterable[str]) -> Callable[[str], Condition | None]
             clauses.append(sa.and_(clause, task.namespace == namespace) if dot else clause)
         return sa.or_(sa.false(), *clauses)
 
-    names = [name for name in names if is_storable_text(name)]
+    names = [name.strip() for name in names if is_storable_text(name)]
     task = alias(Task, "named_task")
     tasks = sa.select(task.hash).where(matches(task))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rich.console import Console
 
 from aredun.errors import UsageError
+from aredun.spelling import ask_whether, find_near
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Container, Iterator
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from aredun.backend import RedunBackendDb
     from aredun.config import BackendConfig, RedunIni
 
+# What argparse says of a command or a value that is none of those there are.
+_INVALID_CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)")
 # Tables that are piped to a file or another program are not cut to the width of a terminal.
 PIPED_WIDTH = 1000
 
@@ -37,7 +41,11 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise `UsageError`, where argparse would print the usage and exit."""
-        raise UsageError(f"{one_line(message)} (see '{self.prog} --help')")
+        text = one_line(message)
+        found = _INVALID_CHOICE.search(text)
+        near = find_near(found[1], re.findall(r"[\w.-]+", found[2])) if found else []
+        hint = f", {ask_whether(near)}" if near else ""
+        raise UsageError(f"{text}{hint} (see '{self.prog} --help')")
 
 
 def add_repository_options(parser: argparse.ArgumentParser, taken: Container[str] = ()) -> None:

@@ -13,13 +13,23 @@ from aredun.cli.common import open_backend
 from aredun.cli.records import RecordPrinter
 from aredun.cli.tables import Printer, paged
 from aredun.errors import UsageError
-from aredun.identify import describe, infer_id, infer_specialty_id, leave_out_task_values
-from aredun.models import Execution, File, Value
+from aredun.identify import (
+    explain_unknown,
+    find_file,
+    find_one,
+    get_key,
+    infer_specialty_id,
+    leave_out_task_values,
+    refuse_empty,
+)
+from aredun.models import File, Value
 from aredun.query import CallGraphQuery, parse_callgraph_query, setup_query_parser
+from aredun.query_suggestions import suggest_task_names
+from aredun.spelling import ask_whether
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
     from datetime import timedelta
 
     from rich.console import Console
@@ -28,7 +38,6 @@ if TYPE_CHECKING:
     from aredun.backend import RedunBackendDb
 
 # How many records of one prefix are looked at before they are listed, not shown in detail.
-NO_EXECUTION = "there is no execution yet: 'aredun run' makes one"
 MAX_DETAILED = 3
 FILE_CHUNK = 500
 RECORD_CHUNK = 500
@@ -80,6 +89,8 @@ def get_abandoned_after(args: argparse.Namespace, backend: RedunBackendDb) -> ti
 
 async def run(args: argparse.Namespace, console: Console) -> int:
     """Show what the arguments ask for."""
+    if args.id is not None:
+        refuse_empty(args.id)
     async with open_backend(args) as backend:
         query = _choose_types(await make_query(backend, args), args)
         if args.count:
@@ -105,24 +116,30 @@ async def make_query(backend: RedunBackendDb, args: argparse.Namespace) -> CallG
     Raises
     ------
     UsageError
-        When a filter is malformed, or an execution id names no execution.
+        When a filter is malformed, or an id, a hash or the name of a task fits nothing or several records.
     """
     if args.limit is not None and args.limit < 0:
         raise UsageError(f"invalid limit {args.limit}: it cannot be negative")
     if args.exec_id:
-        ids = [await _get_execution_id(backend, text) for text in args.exec_id.split(",")]
-        args.exec_id = ",".join(ids)
+        args.exec_id = ",".join(await _find_ids(backend, "Execution", args.exec_id.split(",")))
+    for option, record_type in (("task_hash", "Task"), ("result", "Value"), ("arg", "Value")):
+        setattr(args, option, await _find_ids(backend, record_type, getattr(args, option) or ()))
+    await _check_task_names(backend, args.task_name or ())
     query = CallGraphQuery(backend, order_by="time", abandoned_after=get_abandoned_after(args, backend))
     return parse_callgraph_query(query, args)
 
 
-async def _get_execution_id(backend: RedunBackendDb, text: str) -> str:
-    record = await infer_id(backend, text, include_files=False)
-    if not isinstance(record, Execution):
-        if text == "-":
-            raise UsageError(NO_EXECUTION)
-        raise UsageError(f"no execution has an id that begins with {text!r}: see 'aredun log'")
-    return record.id
+async def _find_ids(backend: RedunBackendDb, record_type: str, texts: Iterable[str]) -> list[str]:
+    return [get_key(await find_one(backend, record_type, text)) for text in texts]
+
+
+async def _check_task_names(backend: RedunBackendDb, names: Iterable[str]) -> None:
+    """Raise `UsageError` for a name that no recorded task has: a typo is no empty answer."""
+    for name in names:
+        if not await CallGraphQuery(backend).filter_types({"Task"}).filter_task_names([name.strip()]).first():
+            near = await suggest_task_names(backend, name)
+            hint = ask_whether(near) if near else "see 'aredun log --task' for tasks"
+            raise UsageError(f"no task is called {name!r}: {hint}")
 
 
 async def show_counts(query: CallGraphQuery, args: argparse.Namespace, console: Console) -> None:
@@ -157,6 +174,8 @@ def _choose_types(query: CallGraphQuery, args: argparse.Namespace) -> CallGraphQ
 
 async def _match_id(backend: RedunBackendDb, query: CallGraphQuery, text: str) -> CallGraphQuery:
     special = await infer_specialty_id(backend, text)
+    if special is None and await query.like_id(text).first() is None:
+        special = await find_file(backend, text)
     return query.like_id(text) if special is None else query.filter_ids([_get_key(special)])
 
 
@@ -168,19 +187,19 @@ async def _show_id(
     console: Console,
 ) -> None:
     special = await infer_specialty_id(backend, args.id)
-    if special is not None:
-        records = [special]
-    elif args.id == "-":
-        raise UsageError(NO_EXECUTION)
-    else:
+    records = [] if special is None else [special]
+    if special is None:
         matching = query.like_id(args.id)
         records = leave_out_task_values([record async for record in matching.limit(MAX_DETAILED + 1)])
         if not records:
-            raise UsageError(f"no record has an id that begins with {args.id!r}: see 'aredun log' for ids")
-        if len(records) > MAX_DETAILED and not args.detail:
+            special = await find_file(backend, args.id)
+            if special is None:
+                raise await explain_unknown(backend, args.id)
+            records = [special]
+        elif len(records) > MAX_DETAILED and not args.detail:
             await _show_query(backend, matching, printer, args, console)
             return
-        if args.detail:
+        elif args.detail:
             records = [record async for record in _limit(matching.all(), args.limit)]
     if args.format == "json":
         await print_records(backend, _iterate([_get_key(record) for record in records]), console)
@@ -190,7 +209,7 @@ async def _show_id(
 
 
 def _get_key(record: Any) -> str:
-    return str(record[0].value_hash) if isinstance(record, tuple) else describe(record).split()[1]
+    return str(record[0].value_hash) if isinstance(record, tuple) else get_key(record)
 
 
 async def _show_query(

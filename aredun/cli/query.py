@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aredun.cli.log import add_output_options, get_abandoned_after, make_query, show_counts
 from aredun.cli.records import RecordPrinter
 from aredun.cli.tables import paged
-from aredun.errors import UsageError
-from aredun.identify import describe
+from aredun.identify import describe, refuse_empty
 from aredun.models import CallNode, Execution, Job, Task, Value
 from aredun.query import setup_query_parser
 
@@ -61,8 +60,7 @@ async def run(args: argparse.Namespace, console: Console) -> int:
         query = await make_query(backend, args)
         query = query.clone(order_by="time" if args.order_by == "time" else None)
         if args.id is not None:
-            if not args.id:
-                raise UsageError("the id is empty: give the first characters of one")
+            refuse_empty(args.id)
             query = query.like_id(args.id)
         if args.count:
             await show_counts(query, args, console)

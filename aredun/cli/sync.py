@@ -166,8 +166,7 @@ class _Meter:
 
 async def resolve_ids(backend: RedunBackendDb, ids: Sequence[str]) -> list[str]:
     """Return the full ids of records named by their ids or their beginnings, as `aredun log` takes them."""
-    from aredun.models import CallNode, Execution, Job, Task, Value
-    from aredun.query import infer_id
+    from aredun.identify import get_key, infer_id
 
     present = set(await backend.has_records(ids))
     resolved = []
@@ -176,17 +175,7 @@ async def resolve_ids(backend: RedunBackendDb, ids: Sequence[str]) -> list[str]:
             resolved.append(each)
             continue
         record = await infer_id(backend, each, include_files=False, required=True)
-        keys: dict[type[Any], str] = {
-            Execution: "id",
-            Job: "id",
-            CallNode: "call_hash",
-            Task: "hash",
-            Value: "value_hash",
-        }
-        key = keys.get(type(record))
-        if key is None:
-            raise UsageError(f"{each!r} names no record")
-        resolved.append(getattr(record, key))
+        resolved.append(get_key(record))
     return resolved
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import one_line
 from aredun.errors import UsageError
+from aredun.spelling import ask_whether, find_near
 from aredun.tasks import get_task_registry
 
 if TYPE_CHECKING:
@@ -82,8 +83,10 @@ def find_task(name: str, script: str, module: ModuleType) -> Task[..., Any]:
     fullname = f"{namespace}.{name}" if namespace and "." not in name else name
     task: Task[..., Any] | None = get_task_registry().get(fullname)
     if task is None:
-        names = ", ".join(list_task_names()) or "none"
-        raise UsageError(f"no task {name!r} in {script}: its tasks are {names}")
+        names = list_task_names()
+        near = find_near(fullname, names)
+        hint = f"; {ask_whether(near)}" if near else ""
+        raise UsageError(f"no task {name!r} in {script}: its tasks are {', '.join(names) or 'none'}{hint}")
     return task
 
 

@@ -14,7 +14,8 @@ from aredun.query import CallGraphQuery
 from aredun.query_pages import make_cursor
 from aredun.server import details, records, schemas
 from aredun.server.answers import respond, respond_list
-from aredun.server.finding import check_id, find_anything, find_matches, find_record
+from aredun.server.finding import check_id, find_anything, find_ids, find_matches, find_record
+from aredun.spelling import spell_path
 from aredun.tag_syntax import parse_tag_key_value
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ Texts = Annotated[list[str], Query(max_length=50)]
 
 def _checked(texts: list[str]) -> list[str]:
     return [check_id(text) for text in texts]
+
+
+def _spell_paths(texts: list[str]) -> list[str]:
+    return [path for text in _checked(texts) for path in spell_path(text)]
 
 
 def _parse_tags(texts: list[str]) -> list[tuple[str, Any]]:
@@ -208,7 +213,7 @@ async def list_values(
     if value_type:
         query = query.filter_value_types(_checked(value_type))
     if path:
-        query = query.filter_file_paths(_checked(path))
+        query = query.filter_file_paths(_spell_paths(path))
     found = await page.read(query)
     items = await records.make_records(backend, found.records)
     return respond(schemas.ValuePage(items=items, cursor=found.cursor))
@@ -322,38 +327,43 @@ class RecordFilter:
             str | None,
             Query(alias="id", min_length=1, max_length=2_048, description="The beginning of an id."),
         ] = None,
-        execution: Annotated[Texts, Query(description="Whole ids of executions.")] = [],  # noqa: B006
+        execution: Annotated[Texts, Query(description="Ids of executions, or their first characters.")] = [],  # noqa: B006
         task: Annotated[Texts, Query(description="Names of tasks.")] = [],  # noqa: B006
         task_hash: Texts = [],  # noqa: B006
         value_type: Texts = [],  # noqa: B006
         path: Annotated[Texts, Query(description="Of files; `*` stands for any text.")] = [],  # noqa: B006
-        argument: Annotated[Texts, Query(description="Whole hashes of values.")] = [],  # noqa: B006
-        result: Annotated[Texts, Query(description="Whole hashes of values.")] = [],  # noqa: B006
+        argument: Annotated[Texts, Query(description="Hashes of values, or their first characters.")] = [],  # noqa: B006
+        result: Annotated[Texts, Query(description="Hashes of values, or their first characters.")] = [],  # noqa: B006
         tag: Annotated[Texts, Query(description="`key` or `key=value`.")] = [],  # noqa: B006
         execution_tag: Texts = [],  # noqa: B006
         order: Annotated[Literal["time", "id"], Query(description="`time`: newest first.")] = "time",
     ) -> None:
         query_filters: list[tuple[str, list[Any]]] = [
             ("filter_types", list(record_type)),
-            ("filter_execution_ids", _checked(execution)),
             ("filter_task_names", _checked(task)),
-            ("filter_task_hashes", _checked(task_hash)),
             ("filter_value_types", _checked(value_type)),
-            ("filter_file_paths", _checked(path)),
-            ("filter_arguments", _checked(argument)),
-            ("filter_results", _checked(result)),
+            ("filter_file_paths", _spell_paths(path)),
             ("filter_tags", _parse_tags(tag)),
             ("filter_execution_tags", _parse_tags(execution_tag)),
         ]
         self._filters = [(name, values) for name, values in query_filters if values]
+        self._id_filters = [
+            ("filter_execution_ids", "Execution", _checked(execution)),
+            ("filter_task_hashes", "Task", _checked(task_hash)),
+            ("filter_arguments", "Value", _checked(argument)),
+            ("filter_results", "Value", _checked(result)),
+        ]
         self._prefix = record_id
         self._order = order if order == "time" else None
 
-    def make_query(self, backend: RedunBackendDb) -> CallGraphQuery:
-        """Return the query."""
+    async def make_query(self, backend: RedunBackendDb) -> CallGraphQuery:
+        """Return the query, with the records looked up whose ids it gives the beginnings of."""
         query = CallGraphQuery(backend, order_by=self._order)
         for name, values in self._filters:
             query = getattr(query, name)(values)
+        for name, record_type, texts in self._id_filters:
+            if texts:
+                query = getattr(query, name)(await find_ids(backend, record_type, texts))
         return query if self._prefix is None else query.like_id(check_id(self._prefix))
 
 
@@ -363,7 +373,7 @@ Filter = Annotated[RecordFilter, Depends()]
 @router.get("/query", response_model=schemas.RecordPage, tags=["query"])
 async def query_records(backend: Backend, page: Page, chosen: Filter) -> Response:
     """Query records of all types: executions, jobs, calls, tasks, values."""
-    found = await page.read(chosen.make_query(backend))
+    found = await page.read(await chosen.make_query(backend))
     items = await records.make_records(backend, found.records)
     return respond(schemas.RecordPage(items=items, cursor=found.cursor))
 
@@ -371,9 +381,8 @@ async def query_records(backend: Backend, page: Page, chosen: Filter) -> Respons
 @router.get("/count", response_model=list[schemas.Count], tags=["query"])
 async def count_records(backend: Backend, chosen: Filter) -> Response:
     """Count the records of a query by type."""
-    counts = [
-        schemas.Count(type=name, count=number) async for name, number in chosen.make_query(backend).count()
-    ]
+    query = await chosen.make_query(backend)
+    counts = [schemas.Count(type=name, count=number) async for name, number in query.count()]
     return respond_list(counts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -10,13 +11,23 @@ from sqlalchemy.orm import load_only
 from aredun import models
 from aredun.column_types import starts_with
 from aredun.dataflow.starts import get_start
-from aredun.errors import UsageError
-from aredun.identify import find_file, infer_id, infer_specialty_id, leave_out_task_values
+from aredun.errors import AmbiguousIdError, UnknownIdError, UsageError
+from aredun.identify import (
+    explain_unknown,
+    find_one,
+    get_key,
+    infer_id,
+    infer_specialty_id,
+    leave_out_task_values,
+)
 from aredun.query import CallGraphQuery
 from aredun.server.answers import AmbiguousError, NotFoundError
+from aredun.spelling import spell_id
 from aredun.tag_syntax import is_storable_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
@@ -25,6 +36,7 @@ if TYPE_CHECKING:
 MAX_ID_LENGTH = 2_048
 # Less of a path fits too many files to be worth looking.
 _MIN_PATH = 3
+_WHOLE_ID = re.compile(r"[0-9A-Fa-f]{40}|[0-9A-Fa-f-]{36}")
 
 
 def check_id(text: str) -> str:
@@ -35,7 +47,7 @@ def check_id(text: str) -> str:
     UsageError
         It is empty, too long, or holds a NUL or half a character (a lone surrogate).
     """
-    if not text or len(text) > MAX_ID_LENGTH or not is_storable_text(text):
+    if not text.strip() or len(text) > MAX_ID_LENGTH or not is_storable_text(text):
         raise UsageError(f"an id or a name has 1 to {MAX_ID_LENGTH} whole characters, none of them NUL")
     return text
 
@@ -57,42 +69,51 @@ async def find_record(backend: RedunBackendDb, record_type: str, record_id: str)
     NotFoundError, AmbiguousError
         No record fits, or several do.
     """
-    check_id(record_id)
-    if record_type == "Execution" and record_id[0] in "-~":
-        record = await infer_specialty_id(backend, record_id, include_files=False)
-        if isinstance(record, models.Execution):
-            return record
-    query = CallGraphQuery(backend).filter_types([record_type])
-    records = [record async for record in query.like_id(record_id).limit(2)]
-    if not records:
-        raise NotFoundError(f"no {record_type} has an id that begins with {record_id[:80]!r}")
-    if len(records) > 1:
-        raise AmbiguousError(
-            f"several records of type {record_type} fit {record_id[:80]!r}: give more of the id"
-        )
-    return records[0]
+    try:
+        return await find_one(backend, record_type, check_id(record_id))
+    except UnknownIdError as error:
+        raise NotFoundError(str(error)) from error
+    except AmbiguousIdError as error:
+        raise AmbiguousError(str(error)) from error
 
 
 async def find_anything(backend: RedunBackendDb, record_id: str) -> Any:
     """Return what `infer_id` takes an id for: a record, or (file, job, how the job had it).
-
-    A path need not lead to a file on the server's own disk, as `infer_id` wants it: the repository may have
-    been written elsewhere.
 
     Raises
     ------
     NotFoundError
         It fits nothing.
     """
-    record = await infer_id(backend, check_id(record_id)) or await find_file(backend, record_id)
+    record = await infer_id(backend, check_id(record_id))
     if record is None:
-        raise NotFoundError(f"no record has the id or path {record_id[:80]!r}, or an id that begins with it")
+        raise NotFoundError(str(await explain_unknown(backend, record_id)))
     return record
+
+
+async def find_ids(backend: RedunBackendDb, record_type: str, texts: Sequence[str]) -> list[str]:
+    """Return the whole ids of the records of a type that filters are about.
+
+    Whole ones are handed on as they are: that nothing is recorded under one is an empty answer.
+
+    Raises
+    ------
+    NotFoundError, AmbiguousError
+        No record fits the beginning of an id, or several do.
+    """
+    found: list[str] = []
+    for text in texts:
+        if _WHOLE_ID.fullmatch(text.strip()):
+            found += spell_id(text)
+        else:
+            found.append(get_key(await find_record(backend, record_type, text)))
+    return found
 
 
 async def find_matches(backend: RedunBackendDb, prefix: str, limit: int) -> list[Any]:
     """Return the first records whose id begins with a text, then tasks whose name and files whose path do."""
-    if check_id(prefix)[0] in "-~":
+    prefix = check_id(prefix).strip()
+    if prefix[0] in "-~":
         special = await infer_specialty_id(backend, prefix, include_files=False)
         return [] if special is None else [special]
     query = CallGraphQuery(backend, order_by="time").like_id(prefix)
@@ -109,7 +130,7 @@ async def find_matches(backend: RedunBackendDb, prefix: str, limit: int) -> list
     files = files.options(load_only(*columns, raiseload=True)).order_by(models.Value.value_hash)
 
     async def operation(session: AsyncSession) -> list[Any]:
-        by_name = list(await session.scalars(tasks)) if name else []
+        by_name = list(await session.scalars(tasks)) if name or namespace else []
         by_path = list(await session.scalars(files)) if len(prefix) >= _MIN_PATH else []
         return [*by_name, *by_path]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
 from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any
 
 from aredun.errors import UsageError
+from aredun.spelling import ask_whether, find_near
 from aredun.values.pickling import stands_for
 
 
@@ -123,8 +123,8 @@ def _describe_fault(name: str, known: frozenset[str]) -> str:
         )
     # In the decorator a misspelled option may be meant for any of its other arguments.
     candidates = known | _DECORATOR_ARGUMENTS if known > _CALL_OPTIONS else known
-    near = difflib.get_close_matches(name, sorted(candidates), n=1)
-    hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(sorted(known))}"
+    near = find_near(name, candidates)[:1]
+    hint = ask_whether(near) if near else f"give one of {', '.join(sorted(known))}"
     return f"unknown option {name}: {hint}"
 
 
