@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-redun_namespace = "sched"
+redun_namespace = "endings"
 
 
 class Panic(BaseException):
@@ -114,12 +114,12 @@ async def test_what_is_no_exception_fails_the_job(
         except RuntimeError as error:
             return f"handled: {error}"
 
-    message = f"task sched.failing {FAILURES[function]}"
+    message = f"task endings.failing {FAILURES[function]}"
     with pytest.raises(RuntimeError) as raised:
         await scheduler.run(call())
     assert str(raised.value) == message
     assert scheduler.traceback is not None
-    assert [frame.name for frame in scheduler.traceback.frames][:2] == ["sched.call", "sched.failing"]
+    assert [frame.name for frame in scheduler.traceback.frames][:2] == ["endings.call", "endings.failing"]
     assert function.__name__ in [frame.name for frame in scheduler.traceback.frames]
     assert await get_statuses(backend) == {"call": ["FAILED"], "failing": ["FAILED"]}
     assert await scheduler.run(handle()) == f"handled: {message}"

@@ -16,7 +16,7 @@ from aredun.scheduler.operators import catch
 from tests.support.scheduling import calls, get_statuses, select
 from tests.support.verification import verify
 
-redun_namespace = "sched"
+redun_namespace = "waits"
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +78,7 @@ async def get_subtrees(backend: RedunBackendDb) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     async with backend.session() as session:
         for name, below in await session.execute(statement):
-            found.setdefault(name.removeprefix("sched."), set()).add(below)
+            found.setdefault(name.removeprefix("waits."), set()).add(below)
     return found
 
 

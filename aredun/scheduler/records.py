@@ -11,6 +11,7 @@ from aredun.database.record_rows import is_refusal
 from aredun.errors import RedunDatabaseError, UsageError
 from aredun.hashing import hash_call_node
 from aredun.nested import holds
+from aredun.scheduler.caching import CALL_WITHOUT_RESULT
 from aredun.scheduler.sizes import is_light
 from aredun.tags import is_sound
 from aredun.values import ErrorValue, Traceback, is_expression, pickle_dumps
@@ -70,10 +71,12 @@ class JobRecorder:
             job.call_hash = hash_call_node(job.task.hash, job.args_hash, result_hash, children)
             return
         if job.call_hash:
-            await self._add_cached_subtree(job)
+            await self._add_recorded_subtree(job)
             await self._write(job, lambda: self._record_end(job))
         else:
             await self._record_new_result(job, result, children)
+            if CALL_WITHOUT_RESULT.hash in job.subtree_tasks:
+                await self._add_recorded_subtree(job)
         job.expression.call_hash = job.call_hash
 
     async def _record_new_result(self, job: Job, result: Any, children: list[str]) -> None:
@@ -102,7 +105,8 @@ class JobRecorder:
         job.add_subtree()
         if not job.is_recording() or not job.args_hash:
             return
-        await self._add_cached_subtree(job)
+        if job.was_cached:
+            await self._add_recorded_subtree(job)
         children = job.get_child_calls()
 
         async def record() -> None:
@@ -111,10 +115,13 @@ class JobRecorder:
             await self._record_end(job, status="FAILED")
 
         await self._write(job, record)
+        await self._add_recorded_subtree(job)
         job.expression.call_hash = job.call_hash
 
-    async def _add_cached_subtree(self, job: Job) -> None:
-        if job.was_cached and job.call_hash:
+    async def _add_recorded_subtree(self, job: Job) -> None:
+        # An equal call may be recorded already. Which calls had not ended is not in its hash, so that one may
+        # depend on more tasks, which are those of whatever is above the call, too.
+        if job.call_hash:
             recorded = await self._backend.get_subtree_tasks(job.call_hash)
             job.subtree_tasks.update((task_hash, task_hash) for task_hash in recorded)
 
