@@ -233,10 +233,11 @@ async def _run_workflow(
             execution_id=execution_id,
         )
     except Exception as error:
-        if scheduler.traceback is None:
+        traceback = scheduler.get_traceback(error)
+        if traceback is None:
             raise
         errors.print(f"aredun: execution {execution_id} failed: {type(error).__name__}: {one_line(error)}")
-        for text in scheduler.traceback.format():
+        for text in traceback.format():
             errors.print(text.rstrip("\n"))
         return EXIT_WORKFLOW_FAILED
     if result is not None:

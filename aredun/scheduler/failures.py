@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from concurrent.futures import CancelledError as JobCancelled
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aredun.values import Frame, Traceback
@@ -37,6 +38,31 @@ def make_task_error(task_name: str, raised: BaseException) -> Exception:
     error = RuntimeError(text).with_traceback(raised.__traceback__)
     error.__cause__ = raised
     return error
+
+
+@dataclass(eq=False)
+class Failure:
+    """What a job failed with.
+
+    Attributes
+    ----------
+    error : Exception
+        The error.
+    origin : Traceback
+        Where within its function it was raised.
+    traceback : Traceback
+        The jobs that led there as well.
+    """
+
+    error: Exception
+    origin: Traceback
+    traceback: Traceback
+
+
+def find_failure(job: Job, error: Exception) -> Failure | None:
+    """Return how an error came to a job, if another job failed with it before: a child, or an equal one."""
+    known = (failed.failure for failed in (job, *job.child_jobs))
+    return next((failure for failure in known if failure is not None and failure.error is error), None)
 
 
 def make_task_traceback(job: Job, raised: Traceback) -> Traceback:
