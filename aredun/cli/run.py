@@ -16,6 +16,7 @@ from aredun.cli.signals import cancel_on_sigterm
 from aredun.cli.task_arguments import get_option_name, get_task_arguments, make_task_parser
 from aredun.cli.workflow_file import find_task, import_script, list_task_names
 from aredun.config import get_config_dir, write_default_config
+from aredun.describe import describe
 from aredun.errors import UsageError
 from aredun.tag_syntax import parse_tag_key_value, parse_tag_value
 from aredun.tasks import merge_contexts
@@ -241,5 +242,13 @@ async def _run_workflow(
             errors.print(text.rstrip("\n"))
         return EXIT_WORKFLOW_FAILED
     if result is not None:
-        console.print(pformat(result))
+        console.print(_show_result(result))
     return 0
+
+
+def _show_result(result: Any) -> str:
+    try:
+        return pformat(result)
+    except Exception:
+        # The workflow has succeeded, even if a class in its result has no text.
+        return describe(result)

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import CommandParser, one_line
+from aredun.describe import describe
 from aredun.errors import UsageError
 from aredun.values import get_type_registry
 
@@ -92,7 +93,7 @@ def _add_argument(parser: CommandParser, parameter: inspect.Parameter, hint: Any
     item_type, is_list = _split_hint(hint)
     settings: dict[str, Any] = {"nargs": "+"} if is_list else {}
     if parameter.default is not parameter.empty:
-        settings["help"] = f"(default: {parameter.default!r})".replace("%", "%%")
+        settings["help"] = f"(default: {describe(parameter.default, 200)})".replace("%", "%%")
     parser.add_argument(
         get_option_name(parameter.name),
         dest=_DEST_PREFIX + parameter.name,

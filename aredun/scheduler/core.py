@@ -20,6 +20,7 @@ from aredun.scheduler.lifecycle import JobRunner
 from aredun.scheduler.limits import LimitPool
 from aredun.scheduler.records import JobRecorder
 from aredun.scheduler.root import wrap_root
+from aredun.scheduler.texts import describe_values
 from aredun.tasks import merge_contexts
 from aredun.values import Traceback
 
@@ -185,7 +186,7 @@ class Scheduler:
             raise UsageError("the scheduler is not open: use 'async with Scheduler(backend) as scheduler'")
         root = wrap_root(expression)
         execution = Execution(execution_id, merge_contexts([self.context, context or {}]))
-        argv = exec_argv or ["scheduler.run", repr(root)[:MAX_TITLE_LENGTH]]
+        argv = exec_argv or ["scheduler.run", *await describe_values([root], MAX_TITLE_LENGTH)]
         async with self.backend.batch():
             await self.backend.record_execution(execution.id, argv)
             await self.backend.record_updated_time(execution.id)

@@ -132,7 +132,7 @@ class JobRunner:
         origin = Traceback.from_error(error) if known is None else known.origin
         forget_locals(error)
         raised = job.stored_traceback or origin
-        traceback = make_task_traceback(job, raised) if known is None else known.traceback
+        traceback = known.traceback if known is not None else await make_task_traceback(job, raised)
         job.failure = Failure(error, origin, traceback)
         if job.parent_job is None:
             self._root_failure = job.failure

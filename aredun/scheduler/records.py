@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aredun.column_types import TagEntity
+from aredun.describe import describe
 from aredun.hashing import hash_call_node
 from aredun.nested import iter_nested_value
 from aredun.scheduler.sizes import is_light
@@ -152,6 +153,6 @@ def make_error_value(error: Exception, raised: Traceback) -> ErrorValue:
     try:
         pickle_dumps(error_value)
     except Exception:
-        substitute = Exception(repr(error))
+        substitute = Exception(describe(error))
         error_value = ErrorValue(substitute, Traceback(substitute, []))
     return error_value
