@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from aredun.describe import describe
+
 
 def bencode(struct: Any) -> bytes:
     """
@@ -58,7 +60,8 @@ def _encode(struct: Any, chunks: list[bytes]) -> None:
         chunks.append(b"e")
     else:
         raise TypeError(
-            f"cannot bencode {struct!r} of type {kind.__name__}: use int, str, bytes, mappings and lists"
+            f"cannot bencode {describe(struct, 200)} of type {kind.__name__}: "
+            "use int, str, bytes, mappings and lists"
         )
 
 

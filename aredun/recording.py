@@ -21,6 +21,7 @@ from aredun.database.rows import (
     TASK,
     VALUE,
 )
+from aredun.describe import describe
 from aredun.errors import RedunDatabaseError, UsageError
 from aredun.hashing import hash_argument, hash_call_node
 from aredun.models import Job
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 # Tasks whose rows are kept at hand; every job of a task refers to them.
 KEPT_TASKS = 2_000
+# Characters of a value in the message that it is too large.
+_MAX_NAME = 50
 
 
 class ValueWriter(Protocol):
@@ -196,7 +199,7 @@ class ValueRecorder:
         registry = self._registry
         if len(data) > self._config.max_value_size:
             raise RedunDatabaseError(
-                f"value {_shorten(value)} is too large: {len(data)} bytes, and max_value_size is "
+                f"value {describe(value, _MAX_NAME)} is too large: {len(data)} bytes, and max_value_size is "
                 f"{self._config.max_value_size}; raise max_value_size and consider a value store "
                 f"(value_store_path)"
             )
@@ -208,14 +211,6 @@ class ValueRecorder:
         type_name = registry.get_type_name(type(value))
         value_format = registry.get_serialization_format(value)
         return value_hash, (VALUE, (value_hash, type_name, value_format, data))
-
-
-def _shorten(value: Any, length: int = 50) -> str:
-    try:
-        text = repr(value)
-    except Exception:
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ FLOORS = {
     "aredun.record_parsing": PURE,
     "aredun.record_checks": PURE,
     "aredun.bencode": PURE,
+    "aredun.describe": PURE,
     "aredun.hashing": PURE,
     "aredun.nested": PURE,
     "aredun.ending": PURE,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
+from aredun.describe import describe_error
 from aredun.errors import UsageError
 from aredun.spelling import ask_whether, find_near
 
@@ -82,7 +83,8 @@ def add_repository_options(parser: argparse.ArgumentParser, taken: Container[str
 
 def one_line(message: object) -> str:
     """Return the text of an error or message on a single line."""
-    return " ".join(str(message).split()) or type(message).__name__
+    text = describe_error(message).partition(": ")[2] if isinstance(message, Exception) else str(message)
+    return " ".join(text.split()) or type(message).__name__
 
 
 class PipeConsole(Console):

@@ -28,6 +28,7 @@ from aredun.cli.task_arguments import (
 )
 from aredun.cli.workflow_file import find_task, import_script, list_task_names
 from aredun.config import get_config_dir, write_default_config
+from aredun.describe import describe
 from aredun.errors import UsageError
 from aredun.tag_syntax import parse_tag_key_value, parse_tag_value
 from aredun.tasks import merge_contexts
@@ -128,7 +129,7 @@ async def _run(args: argparse.Namespace, console: Console, module: ModuleType) -
                     )
         # A live display redraws over what is printed below it, so the result waits for its end.
         if result is not None:
-            console.print(pformat(result))
+            console.print(_show_result(result))
         return exit_code
 
 
@@ -252,10 +253,19 @@ async def _run_workflow(
             execution_id=execution_id,
         )
     except Exception as error:
-        if scheduler.traceback is None:
+        traceback = scheduler.get_traceback(error)
+        if traceback is None:
             raise
         errors.print(f"aredun: execution {execution_id} failed: {type(error).__name__}: {one_line(error)}")
-        for text in scheduler.traceback.format():
+        for text in traceback.format():
             errors.print(text.rstrip("\n"))
         return EXIT_WORKFLOW_FAILED, None
     return 0, result
+
+
+def _show_result(result: Any) -> str:
+    try:
+        return pformat(result)
+    except Exception:
+        # The workflow has succeeded, even if a class in its result has no text.
+        return describe(result)

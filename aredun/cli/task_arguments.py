@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import CommandParser, one_line
 from aredun.cli.hints import Hint, read_hint, show_choice
+from aredun.describe import describe
 from aredun.errors import UsageError
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _add_argument(
     option, destination = options[parameter.name], _DEST_PREFIX + parameter.name
     text: str | None = None
     if parameter.default is not parameter.empty:
-        text = f"(default: {parameter.default!r})".replace("%", "%%")
+        text = f"(default: {describe(parameter.default, 200)})".replace("%", "%%")
     common: dict[str, Any] = {"dest": destination, "default": argparse.SUPPRESS}
     bare: dict[str, Any] = {"const": True} if hint.is_flag else {}
     parser.add_argument(

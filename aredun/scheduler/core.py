@@ -20,13 +20,13 @@ from aredun.scheduler.lifecycle import JobRunner
 from aredun.scheduler.limits import LimitPool
 from aredun.scheduler.records import JobRecorder
 from aredun.scheduler.root import wrap_root
+from aredun.scheduler.texts import describe_values
 from aredun.tasks import merge_contexts
+from aredun.values import Traceback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from types import TracebackType
-
-    from aredun.values import Traceback
 
 T = TypeVar("T")
 
@@ -62,6 +62,11 @@ class Scheduler:
         Seconds between two signs of life of a running execution (`updated_time`).
     on_status : Callable[[Job, JobStatus | None], None] | None
         Called on the loop whenever a job changes its status, with the status before (None for a new job).
+
+    Attributes
+    ----------
+    traceback : Traceback | None
+        Of the run that failed last; `get_traceback` has that of a certain one.
     """
 
     def __init__(
@@ -175,13 +180,13 @@ class Scheduler:
         ------
         Exception
             What the task raised that the workflow failed of. All jobs are recorded; those that could not end
-            are recorded as failed. `traceback` tells where it happened.
+            are recorded as failed. `get_traceback` tells where it happened.
         """
         if self._slots is None or self._threads is None:
             raise UsageError("the scheduler is not open: use 'async with Scheduler(backend) as scheduler'")
         root = wrap_root(expression)
         execution = Execution(execution_id, merge_contexts([self.context, context or {}]))
-        argv = exec_argv or ["scheduler.run", repr(root)[:MAX_TITLE_LENGTH]]
+        argv = exec_argv or ["scheduler.run", *await describe_values([root], MAX_TITLE_LENGTH)]
         async with self.backend.batch():
             await self.backend.record_execution(execution.id, argv)
             await self.backend.record_updated_time(execution.id)
@@ -203,7 +208,6 @@ class Scheduler:
     async def _evaluate_root(
         self, root: Any, execution: Execution, runner: JobRunner, evaluator: Evaluator
     ) -> Any:
-        self.traceback = None
         finish_threads = True
         try:
             return await evaluator.evaluate(root, Scope(None, execution.context))
@@ -213,7 +217,11 @@ class Scheduler:
                 raise UsageError("the scheduler was closed while the workflow was running") from None
             raise
         except Exception as error:
-            self.traceback = runner.get_traceback(error)
+            traceback = runner.get_traceback(error)
+            if traceback is not None:
+                # It stays with the error: runs that end later do not take it away. All is recorded by now,
+                # and the next job that fails of the error sets the attribute anew before that is pickled.
+                self.traceback = vars(error)["redun_traceback"] = traceback
             raise
         finally:
             cancelled = await finish(evaluator.stop(finish_threads=finish_threads), evaluator.leave_threads)
@@ -247,6 +255,22 @@ class Scheduler:
         self.status_counts[name, job.status] += 1
         if self._on_status is not None:
             self._on_status(job, previous)
+
+    def get_traceback(self, error: BaseException) -> Traceback | None:
+        """Return where an error that `run` raised came from, whatever has run since.
+
+        Parameters
+        ----------
+        error : BaseException
+            What `run` raised.
+
+        Returns
+        -------
+        Traceback | None
+            The jobs that led to it and the lines of the function; None if it came from no job.
+        """
+        traceback = getattr(error, "redun_traceback", None)
+        return traceback if isinstance(traceback, Traceback) else None
 
     def get_status_counts(self) -> dict[str, dict[JobStatus, int]]:
         """Return how many jobs of each task have each status, tasks in order of their names."""

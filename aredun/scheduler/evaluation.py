@@ -10,6 +10,7 @@ from aredun.nested import SCALARS, holds, is_long, map_nested_value
 from aredun.scheduler.jobs import Execution, Job, PendingExpression, Scope, get_current_job
 from aredun.scheduler.sizes import is_light, walk
 from aredun.scheduler.snapshots import copy_containers
+from aredun.scheduler.tracebacks import forget_locals
 from aredun.tasks import CacheScope, get_default_arguments, get_task_registry
 from aredun.values import is_expression
 from aredun.values.expressions import (
@@ -271,6 +272,8 @@ class Evaluator:
         except BaseException:
             self._runner.on_dropped(job)
             raise
+        # An error that leaves this frame keeps it: the values must not stay with it.
+        del args, kwargs, defaults, arguments
         return await self._runner.run(job, self)
 
     def _start_operation(self, expression: SimpleExpression, scope: Scope) -> asyncio.Future[Any]:
@@ -284,13 +287,21 @@ class Evaluator:
             args, kwargs = arguments.result()
             return self.evaluate(operation(*args, **kwargs), scope)
         except Exception as error:
+            forget_locals(error)
             return _failed(error)
 
     async def _run_operation(
         self, operation: Callable[..., Any], arguments: asyncio.Future[Any], scope: Scope
     ) -> Any:
         args, kwargs = await arguments
-        return await self.evaluate(operation(*args, **kwargs), scope)
+        try:
+            value = operation(*args, **kwargs)
+        except Exception as error:
+            forget_locals(error)
+            raise
+        finally:
+            del args, kwargs, arguments
+        return await self.evaluate(value, scope)
 
     def _start_scheduler_task(self, expression: SchedulerExpression, scope: Scope) -> asyncio.Future[Any]:
         task = get_task_registry().get(expression.task_name)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from concurrent.futures import CancelledError as JobCancelled
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aredun.describe import Shown, describe_error
+from aredun.scheduler.texts import describe_values
 from aredun.values import Frame, Traceback
+from aredun.values.error import MAX_LOCAL
 
 if TYPE_CHECKING:
     from aredun.scheduler.jobs import Job
@@ -33,13 +37,38 @@ def make_task_error(task_name: str, raised: BaseException) -> Exception:
     elif isinstance(raised, asyncio.CancelledError | JobCancelled):
         text = f"task {task_name} raised CancelledError though nobody cancelled it: what it waited for was"
     else:
-        text = f"task {task_name} raised {type(raised).__name__}" + (f": {raised}" if str(raised) else "")
+        text = f"task {task_name} raised {describe_error(raised).removesuffix(': ')}"
     error = RuntimeError(text).with_traceback(raised.__traceback__)
     error.__cause__ = raised
     return error
 
 
-def make_task_traceback(job: Job, raised: Traceback) -> Traceback:
+@dataclass(eq=False)
+class Failure:
+    """What a job failed with.
+
+    Attributes
+    ----------
+    error : Exception
+        The error.
+    origin : Traceback
+        Where within its function it was raised.
+    traceback : Traceback
+        The jobs that led there as well.
+    """
+
+    error: Exception
+    origin: Traceback
+    traceback: Traceback
+
+
+def find_failure(job: Job, error: Exception) -> Failure | None:
+    """Return how an error came to a job, if another job failed with it before: a child, or an equal one."""
+    known = (failed.failure for failed in (job, *job.child_jobs))
+    return next((failure for failure in known if failure is not None and failure.error is error), None)
+
+
+async def make_task_traceback(job: Job, raised: Traceback) -> Traceback:
     """Describe the failure of a job that has not been released yet.
 
     Parameters
@@ -54,19 +83,25 @@ def make_task_traceback(job: Job, raised: Traceback) -> Traceback:
     Traceback
         First a frame for each job from the root down, with the arguments, then the frames of the function.
     """
-    frames = []
+    jobs = []
     ancestor: Job | None = job
     while ancestor is not None:
-        frames.append(_make_frame(ancestor))
+        jobs.append(ancestor)
         ancestor = ancestor.parent_job
-    return Traceback(raised.error, [*reversed(frames), *raised.frames], logs=raised.logs)
+    jobs.reverse()
+    arguments = [_name_arguments(job) for job in jobs]
+    texts = await describe_values([value for named in arguments for value in named.values()], MAX_LOCAL)
+    shown = iter(map(Shown, texts))
+    frames = [
+        _make_frame(job, {name: next(shown) for name in named})
+        for job, named in zip(jobs, arguments, strict=True)
+    ]
+    return Traceback(raised.error, [*frames, *raised.frames], logs=raised.logs)
 
 
-def _make_frame(job: Job) -> Frame:
+def _make_frame(job: Job, arguments: dict[str, Any]) -> Frame:
     code = inspect.unwrap(job.task.func).__code__
-    return Frame(
-        code.co_filename, code.co_firstlineno, job.task.fullname, locals=_name_arguments(job), job=job
-    )
+    return Frame(code.co_filename, code.co_firstlineno, job.task.fullname, locals=arguments, job=job)
 
 
 def _name_arguments(job: Job) -> dict[str, Any]:

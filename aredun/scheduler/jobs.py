@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from aredun.scheduler.evaluation import Evaluator
+    from aredun.scheduler.failures import Failure
     from aredun.scheduler.limits import Slot
     from aredun.values import Traceback
     from aredun.values.expressions import ApplyExpression, TaskExpression
@@ -146,6 +147,7 @@ class Job:
         self.is_recorded = False
         # Where an equal job of this execution raised the error that this one is answered with.
         self.stored_traceback: Traceback | None = None
+        self.failure: Failure | None = None
         # The function returned no expression: its result is recorded together with its call.
         self.is_single_step = False
         # A function in a thread cannot be interrupted.

@@ -14,11 +14,12 @@ from aredun.nested import SCALARS, holds, iter_nested_value, map_nested_value
 from aredun.scheduler.caching import CALL_WITHOUT_RESULT, find_cached, is_shared
 from aredun.scheduler.deadlocks import check_result
 from aredun.scheduler.evaluation import is_successful
-from aredun.scheduler.failures import make_task_error, make_task_traceback
+from aredun.scheduler.failures import Failure, find_failure, make_task_error, make_task_traceback
 from aredun.scheduler.jobs import JobStatus, current_job
 from aredun.scheduler.limits import LimitPool, Slot
 from aredun.scheduler.sizes import get_unhandled, is_light, walk
 from aredun.scheduler.snapshots import serialize_arguments
+from aredun.scheduler.tracebacks import forget_locals
 from aredun.tasks import JobInfo, hash_args_eval
 from aredun.values import ErrorValue, Traceback, is_handle
 
@@ -70,12 +71,12 @@ class JobRunner:
         self._on_status = on_status
         # Jobs under way by what they compute: an equal call waits for them instead of running again.
         self._leaders: dict[tuple[str, str | None], Job] = {}
-        self._origins: dict[int, Traceback] = {}
-        self._tracebacks: dict[int, Traceback] = {}
+        self._root_failure: Failure | None = None
 
     def get_traceback(self, error: Exception) -> Traceback | None:
-        """Return where an error was raised, None if that was in no job."""
-        return self._tracebacks.get(id(error))
+        """Return where the error of the workflow was raised, None if that was in no job."""
+        failure = self._root_failure
+        return failure.traceback if failure is not None and failure.error is error else None
 
     def on_created(self, job: Job) -> None:
         """Take note of a job whose arguments are about to be evaluated."""
@@ -126,10 +127,15 @@ class JobRunner:
     async def _record_error(self, job: Job, error: Exception) -> None:
         _mark_failure(error, job.stored_traceback)
         # The first job to fail of an error is the one that raised it; it fails its parents in turn.
-        # A future that is asked for its error once more strips that of its frames, so they are kept.
-        origin = self._origins.setdefault(id(error), Traceback.from_error(error))
+        # A future that is asked for its error once more strips that of its frames, so their texts are kept.
+        known = find_failure(job, error)
+        origin = Traceback.from_error(error) if known is None else known.origin
+        forget_locals(error)
         raised = job.stored_traceback or origin
-        self._tracebacks.setdefault(id(error), make_task_traceback(job, raised))
+        traceback = known.traceback if known is not None else await make_task_traceback(job, raised)
+        job.failure = Failure(error, origin, traceback)
+        if job.parent_job is None:
+            self._root_failure = job.failure
         await self._recorder.record_failure(job, error, raised)
 
     async def _record_cancellation(self, job: Job) -> None:
@@ -216,6 +222,7 @@ class JobRunner:
         job.was_cached = True
         if (error := runner.exception()) is not None:
             # Its own call is recorded, one without children, as redun has it.
+            job.failure = leader.failure
             raise error
         job.call_hash = leader.call_hash
         job.subtree_tasks = leader.subtree_tasks

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.column_types import TagEntity
 from aredun.database.record_rows import is_refusal
+from aredun.describe import describe
 from aredun.errors import RedunDatabaseError, UsageError
 from aredun.hashing import hash_call_node
 from aredun.nested import holds
@@ -191,6 +192,6 @@ def make_error_value(error: Exception, raised: Traceback) -> ErrorValue:
     try:
         pickle_dumps(error_value)
     except Exception:
-        substitute = Exception(repr(error))
+        substitute = Exception(describe(error))
         error_value = ErrorValue(substitute, Traceback(substitute, []))
     return error_value

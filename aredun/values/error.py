@@ -10,6 +10,7 @@ import traceback
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from aredun.describe import describe, describe_error
 from aredun.hashing import hash_struct
 from aredun.values.base import Value, get_type_registry
 from aredun.values.pickling import stands_for
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # The frames below these files run a task; those above them are the task's own.
 _RUNNER_PREFIXES = tuple(os.path.join(_PACKAGE, name) for name in ("scheduler", "tasks", "cli"))
-_MAX_LOCAL = 200
+MAX_LOCAL = 200
 _DEF_LINE = re.compile(r"(async )? *def ")
 
 
@@ -87,11 +88,7 @@ class Frame(traceback.FrameSummary, Value):
             raise ValueError(f"the frame of task {name} needs the job that ran it")
         lineno = _skip_decorators(filename, lineno)
         traceback.FrameSummary.__init__(self, filename, lineno, name, lookup_line=lookup_line, line=line)
-        texts = {key: repr(value) for key, value in locals.items()}
-        self.locals = {
-            key: text if len(text) <= _MAX_LOCAL else text[: _MAX_LOCAL - 3] + "..."
-            for key, text in texts.items()
-        }
+        self.locals = {key: describe(value, MAX_LOCAL) for key, value in locals.items()}
         self.job = FrameJob(job.id)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -142,7 +139,7 @@ class Traceback(Value):
         self.logs = logs or []
 
     def __repr__(self) -> str:
-        return f"Traceback(error={self.error!r}, frames={len(self.frames)})"
+        return f"Traceback(error={describe(self.error)}, frames={len(self.frames)})"
 
     def __getstate__(self) -> dict[str, Any]:
         return {"error": self.error, "frames": list(map(_without_code, self.frames)), "logs": self.logs}
@@ -188,7 +185,7 @@ class Traceback(Value):
                 width = max(map(len, frame.locals))
                 for key, text in sorted(frame.locals.items()):
                     yield f"    {key.ljust(width)} = {text}\n"
-        yield f"{type(self.error).__name__}: {self.error}"
+        yield describe_error(self.error)
         if self.logs:
             yield "\n"
             yield "Latest logs:\n"
@@ -217,7 +214,7 @@ class ErrorValue(Value):
         self.traceback = traceback
 
     def __repr__(self) -> str:
-        return f"ErrorValue({self.error!r})"
+        return f"ErrorValue({describe(self.error)})"
 
     def get_hash(self, data: bytes | None = None) -> str:
         """Hash the error and its traceback."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aredun.describe import describe
 from aredun.hashing import hash_arguments, hash_bytes, hash_struct
 from aredun.nested import iter_nested_value
 from aredun.values.base import Value, get_type_registry, is_value
@@ -251,7 +252,7 @@ class TaskExpression(ApplyExpression):
         self._length = length
 
     def __repr__(self) -> str:
-        return f"{self.task_name}({format_arguments(self.args, self.kwargs)})"
+        return f"{self.task_name}({format_arguments(self.args, self.kwargs, describe)})"
 
     def _calc_hash(self) -> str:
         struct = ["TaskExpression", self.task_name, self._hash_arguments()]
@@ -320,7 +321,7 @@ class SimpleExpression(ApplyExpression):
         self.func_name = func_name
 
     def __repr__(self) -> str:
-        return format_operation(self.func_name, self.args, self.kwargs)
+        return format_operation(self.func_name, self.args, self.kwargs, describe)
 
     def _calc_hash(self) -> str:
         return hash_struct(["SimpleExpression", self.func_name, self._hash_arguments()])
@@ -347,7 +348,7 @@ class ValueExpression(Expression):
         self.value = value
 
     def __repr__(self) -> str:
-        return f"ValueExpression({self.value!r})"
+        return f"ValueExpression({describe(self.value)})"
 
     def _calc_hash(self) -> str:
         return hash_struct(["ValueExpression", get_type_registry().get_hash(self.value)])
@@ -372,7 +373,7 @@ class QuotedExpression:
         self._expr = expr
 
     def __repr__(self) -> str:
-        return f"QuotedExpression({self._expr!r})"
+        return f"QuotedExpression({describe(self._expr)})"
 
     def eval(self) -> Any:
         """Return the expression, to be evaluated now."""

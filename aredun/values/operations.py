@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 
-def format_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+def format_arguments(
+    args: Sequence[Any], kwargs: Mapping[str, Any], show: Callable[[Any], str] = repr
+) -> str:
     """Write the arguments of a call as text, keywords in alphabetical order."""
-    items = chain(map(repr, args), (f"{key}={value!r}" for key, value in sorted(kwargs.items())))
+    items = chain(map(show, args), (f"{key}={show(value)}" for key, value in sorted(kwargs.items())))
     return ", ".join(items)
 
 
@@ -37,21 +39,23 @@ _REVERSED_SYMBOLS = {
 }
 
 
-def format_operation(func_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+def format_operation(
+    func_name: str, args: Sequence[Any], kwargs: Mapping[str, Any], show: Callable[[Any], str] = repr
+) -> str:
     """Write an operation as Python code would have it, as far as it can be."""
     if len(args) == 2:
         left, right = args
         if func_name in _SYMBOLS:
-            return f"({left!r} {_SYMBOLS[func_name]} {right!r})"
+            return f"({show(left)} {_SYMBOLS[func_name]} {show(right)})"
         if func_name in _REVERSED_SYMBOLS:
-            return f"({right!r} {_REVERSED_SYMBOLS[func_name]} {left!r})"
+            return f"({show(right)} {_REVERSED_SYMBOLS[func_name]} {show(left)})"
         if func_name == "getitem":
-            return f"{left!r}[{right!r}]"
+            return f"{show(left)}[{show(right)}]"
         if func_name == "getattr":
-            return f"{left!r}.{right}"
+            return f"{show(left)}.{right}"
     elif len(args) == 3 and func_name == "call":
-        return f"{args[0]!r}({format_arguments(args[1], args[2])})"
-    return f"SimpleExpression({func_name!r}, {args!r}, {kwargs!r})"
+        return f"{show(args[0])}({format_arguments(args[1], args[2], show)})"
+    return f"SimpleExpression({func_name!r}, {show(args)}, {show(kwargs)})"
 
 
 def _reverse(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

@@ -7,6 +7,7 @@ import re
 import typing
 from typing import TYPE_CHECKING, Any, Self
 
+from aredun.describe import describe
 from aredun.hashing import hash_arguments, hash_eval, hash_struct
 from aredun.values.base import Value, get_type_registry
 from aredun.values.builtin import get_func_source
@@ -396,7 +397,7 @@ class PartialTaskValue(TaskValue):
     def __repr__(self) -> str:
         return (
             f"PartialTask(fullname={self.fullname}, hash={self.hash[:8]}, "
-            f"args={self.args!r}, kwargs={self.kwargs!r})"
+            f"args={describe(self.args)}, kwargs={describe(self.kwargs)})"
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -1,0 +1,69 @@
+"""Texts of users' values for titles and tracebacks, which no run waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from aredun.describe import describe, describe_class
+from aredun.scheduler.sizes import is_light
+from aredun.values.expressions import TaskExpression
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# What takes longer is shown by its class.
+MAX_SECONDS = 0.5
+# So many threads may be stuck in somebody's `repr` before nobody is asked any more.
+MAX_STUCK = 4
+
+_threads: set[threading.Thread] = set()
+
+
+async def describe_values(values: Sequence[Any], max_length: int) -> list[str]:
+    """Return the texts of values, each cut to a length.
+
+    Those that may ask a user's class are made in a thread of their own, which is left alone when it takes too
+    long.
+
+    Parameters
+    ----------
+    values : Sequence[Any]
+        Any values.
+    max_length : int
+        Characters of each.
+    """
+    if all(map(is_light, values)):
+        return [describe(value, max_length) for value in values]
+    _threads.difference_update([thread for thread in _threads if not thread.is_alive()])
+    texts: list[str] = []
+    if len(_threads) < MAX_STUCK:
+        await _describe_aside(values, max_length, texts)
+    done = texts[: len(values)]
+    return done + [_name(value) for value in values[len(done) :]]
+
+
+async def _describe_aside(values: Sequence[Any], max_length: int, texts: list[str]) -> None:
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def work() -> None:
+        # A repr may raise what is no Exception too.
+        with suppress(BaseException):
+            for value in values:
+                texts.append(describe(value, max_length))  # noqa: PERF401 - what is done is there at once
+        # The loop may be closed by now.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(done.set)
+
+    thread = threading.Thread(target=work, name="aredun-repr", daemon=True)
+    _threads.add(thread)
+    thread.start()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(done.wait(), MAX_SECONDS)
+
+
+def _name(value: Any) -> str:
+    return f"{value.task_name}(...)" if isinstance(value, TaskExpression) else describe_class(value)
