@@ -9,8 +9,8 @@ from aredun import handles, tags
 from aredun.database import Unit
 from aredun.database.record_rows import is_refusal
 from aredun.database.refusals import describe_limit
+from aredun.describe import shorten
 from aredun.errors import RedunDatabaseError, UsageError
-from aredun.record_fields import shorten
 from aredun.recording import make_tags
 
 if TYPE_CHECKING:

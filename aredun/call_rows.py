@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from aredun.database import RowSet, RowTable
+    from aredun.database import RowSet
+    from aredun.database.rows import Row, RowTable
 
-    TypedRow = tuple[RowTable, tuple[Any, ...]]
+    TypedRow = tuple[RowTable, Row]
 
 
 @dataclass(slots=True, eq=False)
@@ -44,9 +45,9 @@ class UnrecordedCall:
         The rows of those tasks.
     """
 
-    row: tuple[Any, ...]
+    row: Row
     child_call_hashes: Sequence[str]
-    arguments: Sequence[tuple[tuple[Any, ...], ValueRows, frozenset[str]]]
+    arguments: Sequence[tuple[Row, ValueRows, frozenset[str]]]
     subtree: frozenset[str] | None
     tasks: Sequence[ValueRows] = ()
 
@@ -55,7 +56,7 @@ class UnrecordedCall:
         """The calls that the rows depend on; of one that depends on no other all rows are known."""
         upstream = [call_hash for _, _, calls in self.arguments for call_hash in calls]
         others = [*self.child_call_hashes, *upstream]
-        return [self.row[0], *others] if others else []
+        return [self.row.call_hash, *others] if others else []
 
     @property
     def with_tasks(self) -> bool:
@@ -69,27 +70,36 @@ class UnrecordedCall:
 
     def add_rows(self, recorded: dict[str, set[str]], rows: RowSet) -> None:
         """Add the rows, given the recorded calls with their subtrees' tasks; then the call to those."""
-        call_hash = self.row[0]
+        call_hash = self.row.call_hash
         if call_hash in recorded:
             return
         added: list[TypedRow] = [(CALL_NODE, self.row)]
         for order, child in enumerate(self.child_call_hashes):
             if child in recorded:
-                added.append((CALL_EDGE, (call_hash, child, order)))
+                added.append(
+                    (CALL_EDGE, CALL_EDGE.row(parent_id=call_hash, child_id=child, call_order=order))
+                )
         for argument, value, upstream in self.arguments:
             rows.add_value(value)
             added.append((ARGUMENT, argument))
-            added += [(ARGUMENT_RESULT, (argument[0], call)) for call in sorted(upstream) if call in recorded]
+            added += [
+                (ARGUMENT_RESULT, ARGUMENT_RESULT.row(arg_hash=argument.arg_hash, result_call_hash=call))
+                for call in sorted(upstream)
+                if call in recorded
+            ]
         for task in self.tasks:
             # A child that keeps no provenance leaves its task unrecorded too.
             rows.add_value(task)
         subtree = self.subtree if self.subtree is not None else self._infer_subtree(recorded)
-        added += [(CALL_SUBTREE_TASK, (call_hash, task_hash)) for task_hash in sorted(subtree)]
+        added += [
+            (CALL_SUBTREE_TASK, CALL_SUBTREE_TASK.row(call_hash=call_hash, task_hash=task_hash))
+            for task_hash in sorted(subtree)
+        ]
         rows.add(added)
         recorded[call_hash] = set(subtree)
 
     def _infer_subtree(self, calls: Mapping[str, set[str]]) -> set[str]:
-        subtree = {self.row[2]}
+        subtree = {self.row.task_hash}
         for child in self.child_call_hashes:
             if child in calls:
                 if not calls[child]:

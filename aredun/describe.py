@@ -56,6 +56,16 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}"
 
 
+def shorten(text: str, length: int = 300) -> str:
+    """Return the beginning of a text that may be anything, such as can be printed anywhere."""
+    text = " ".join((text if len(text) <= length else f"{text[:length]}...").split())
+    return text if text.isprintable() else "".join(map(_escape, text))
+
+
+def _escape(sign: str) -> str:
+    return sign if sign.isprintable() else repr(sign)[1:-1]
+
+
 class Shown:
     """Something whose `repr` has been asked for.
 

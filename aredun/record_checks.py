@@ -16,7 +16,8 @@ from aredun.values.preview_stubs import Stub
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from aredun.record_fields import ParsedRecord, Row
+    from aredun.database.rows import Row
+    from aredun.record_fields import ParsedRecord
 
 ERROR_TYPE_NAME: Final = "redun.ErrorValue"
 
@@ -167,13 +168,13 @@ _MIDDLES: Final = {position: _get_middle(position, None) for position in range(2
 
 def check_call(row: Row, children: Sequence[str]) -> bool:
     """Tell whether a call hash is right, given a row of `call_node` and the hashes of all its children."""
-    call_hash, _, task_hash, args_hash, value_hash = row[:5]
+    task_hash, args_hash, value_hash = row.task_hash, row.args_hash, row.value_hash
     tail = "40:" + "40:".join(sorted(children)) if children else ""
     text = f"l8:CallNode40:{task_hash}40:{args_hash}40:{value_hash}l{tail}ee"
     # Other lengths cannot cancel each other out: the digits in front of each part would not match.
     if len(text) == _CALL_LENGTH + len(children) * (HASH_LEN + 3) and text.isascii():
-        return _is_digest(text, call_hash)
-    right: bool = hash_call_node(task_hash, args_hash, value_hash, children) == call_hash
+        return _is_digest(text, row.call_hash)
+    right: bool = hash_call_node(task_hash, args_hash, value_hash, children) == row.call_hash
     return right
 
 
@@ -194,8 +195,8 @@ def normalize_json(text: str) -> str:
 
 def check_tag(row: Row, parents: Iterable[str]) -> bool:
     """Tell whether a tag's hash is right, given a row of `tag` (its value as JSON) and its parents."""
-    tag_hash, _, entity_id, key, value = row[:5]
-    right: bool = hash_struct(["Tag", entity_id, key, value, sorted(parents)]) == tag_hash
+    fields = ["Tag", row.entity_id, row.key, row.value, sorted(parents)]
+    right: bool = hash_struct(fields) == row.tag_hash
     return right
 
 
@@ -217,20 +218,20 @@ def check_record(parsed: ParsedRecord) -> Verdict:
         return _check_value_record(parsed.row)
     if parsed.kind == "CallNode":
         return _check_call_record(parsed)
-    if parsed.kind == "Tag" and not check_tag(parsed.row, [edit[0] for edit in parsed.get_rows("tag_edit")]):
+    if parsed.kind == "Tag" and not check_tag(parsed.row, parsed.parents):
         raise InvalidRecordError(f"Tag {parsed.id} is not what its hash says: it was altered or damaged")
     return Verdict.RIGHT
 
 
 def _check_value_record(row: Row) -> Verdict:
-    value_hash, type_name, value_format, data = row
-    if not data:
+    if not row.value:
         # An empty placeholder: the bytes are in a value store, here or elsewhere.
         return Verdict.UNVERIFIABLE
-    verdict = check_value(value_hash, type_name, value_format, data)
+    verdict = check_value(*row)
     if verdict is Verdict.WRONG:
         raise InvalidRecordError(
-            f"Value {value_hash} is not what its hash says: its {len(data)} bytes were altered or damaged"
+            f"Value {row.value_hash} is not what its hash says:"
+            f" its {len(row.value)} bytes were altered or damaged"
         )
     return verdict
 
@@ -242,11 +243,11 @@ def _check_call_record(parsed: ParsedRecord) -> Verdict:
         row = next(rows)
         if table == "argument" and not check_argument(row):
             raise InvalidRecordError(
-                f"CallNode {parsed.id} has an argument {row[0]} that is not what its hash says:"
+                f"CallNode {parsed.id} has an argument {row.arg_hash} that is not what its hash says:"
                 " it was altered or damaged"
             )
         if table == "call_edge":
-            children.append(row[1])
+            children.append(row.child_id)
     return Verdict.RIGHT if check_call(parsed.row, children) else Verdict.WRONG
 
 
@@ -269,11 +270,11 @@ def find_alteration(parsed: ParsedRecord, others: Collection[str]) -> str | None
         The altered field, None if none can be shown to be.
     """
     row = parsed.row
-    children = [edge[1] for edge in parsed.get_rows("call_edge")]
-    for place, field in ((4, "value_hash"), (2, "task_hash"), (3, "args_hash")):
-        candidates: Iterable[str] = others if place != 3 else [_hash_args(parsed)]
+    children = parsed.children
+    for field in ("value_hash", "task_hash", "args_hash"):
+        candidates: Iterable[str] = others if field != "args_hash" else [_hash_args(parsed)]
         for other in candidates:
-            if check_call((*row[:place], other, *row[place + 1 :]), children):
+            if check_call(row._replace(**{field: other}), children):
                 return field
     for index in range(len(children)):
         if check_call(row, children[:index] + children[index + 1 :]):
@@ -286,6 +287,7 @@ def find_alteration(parsed: ParsedRecord, others: Collection[str]) -> str | None
 
 def _hash_args(parsed: ParsedRecord) -> str:
     arguments = parsed.get_rows("argument")
-    positional = [row[2] for row in sorted(arguments, key=lambda row: row[3] or 0) if row[3] is not None]
-    named = {row[4]: row[2] for row in arguments if row[3] is None}
+    placed = sorted(arguments, key=lambda row: row.arg_position or 0)
+    positional = [row.value_hash for row in placed if row.arg_position is not None]
+    named = {row.arg_key: row.value_hash for row in arguments if row.arg_position is None}
     return hash_struct(["TaskArguments", positional, named])

@@ -1,7 +1,7 @@
 """The record format: what a record's fields are called, hold, and become in the tables, in both directions.
 
 A record is redun's record JSON, field for field. Between a record and the database stands a *row*: a tuple of
-the cells of one table, in the order of `COLUMNS`, in a form that is the same for both databases (timestamps
+the cells of one table (`RowTable.record_row`), in a form that is the same for both databases (timestamps
 are naive UTC text, JSON is normalised text).
 """
 
@@ -11,65 +11,29 @@ import json
 import re
 from binascii import a2b_base64, b2a_base64
 from datetime import UTC, datetime
-from itertools import repeat
+from itertools import chain, repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from aredun.database.rows import ROW_TABLES
+from aredun.describe import shorten
 from aredun.errors import InvalidRecordError
 from aredun.hashing import json_dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from aredun.database.rows import Row, RowTable
+
 VERSION: Final = 1
 
 Record = dict[str, Any]
-Row = tuple[Any, ...]
-
-# In the order of their foreign keys (a job's to its execution is deferred); tags first, because an entity
-# owns them.
-COLUMNS: Final[dict[str, tuple[str, ...]]] = {
-    "tag": ("tag_hash", "entity_type", "entity_id", "key", "value"),
-    "tag_edit": ("parent_id", "child_id"),
-    "value": ("value_hash", "type", "format", "value"),
-    "file": ("value_hash", "path"),
-    "task": ("hash", "name", "namespace", "source"),
-    "subvalue": ("value_hash", "parent_value_hash"),
-    "call_node": ("call_hash", "task_name", "task_hash", "args_hash", "value_hash", "timestamp"),
-    "argument": ("arg_hash", "call_hash", "value_hash", "arg_position", "arg_key"),
-    "argument_result": ("arg_hash", "result_call_hash"),
-    "call_edge": ("parent_id", "child_id", "call_order"),
-    "job": (
-        "id",
-        "start_time",
-        "end_time",
-        "task_hash",
-        "cached",
-        "call_hash",
-        "parent_id",
-        "execution_id",
-    ),
-    "execution": ("id", "args", "job_id"),
-}
 
 _TAGGED: Final = frozenset({"Execution", "Job", "CallNode", "Task", "Value"})
 TAG_ENTITIES: Final = _TAGGED | {"Null"}
 
 
 Need = tuple[str, str]
-
-# What a row refers to: the places of ids in it, and the kinds of what they name. A value that is a task is
-# asked for as kind `Task`.
-REFERENCES: Final[dict[str, tuple[tuple[int, str], ...]]] = {
-    "tag_edit": ((0, "Tag"),),
-    "subvalue": ((0, "Value"),),
-    "call_node": ((2, "Task"), (4, "Value")),
-    "argument": ((2, "Value"),),
-    "argument_result": ((1, "CallNode"),),
-    "call_edge": ((1, "CallNode"),),
-    "job": ((3, "Task"), (5, "CallNode"), (6, "Job"), (7, "Execution")),
-    "execution": ((2, "Job"),),
-}
 
 
 class ParsedRecord:
@@ -100,7 +64,7 @@ class ParsedRecord:
     @property
     def size(self) -> int:
         """Bytes of data that it carries."""
-        return len(self.row[3]) if self.kind == "Value" else 0
+        return len(self.row.value) if self.kind == "Value" else 0
 
     @property
     def is_task(self) -> bool:
@@ -110,9 +74,9 @@ class ParsedRecord:
     @property
     def owner(self) -> Need | None:
         """What a tag hangs on; None for other records, and for the tags that mark deletions."""
-        if self.kind != "Tag" or self.row[1] not in _TAGGED:
+        if self.kind != "Tag" or self.row.entity_type not in _TAGGED:
             return None
-        return self.row[1], self.row[2]
+        return self.row.entity_type, self.row.entity_id
 
     @property
     def needs(self) -> list[Need]:
@@ -141,6 +105,16 @@ class ParsedRecord:
         parts = self.parts
         return [parts[place + 1] for place in range(0, len(parts), 2) if parts[place] == table]
 
+    @property
+    def children(self) -> list[str]:
+        """The calls that a call node made, in order."""
+        return [edge.child_id for edge in self.get_rows("call_edge")]
+
+    @property
+    def parents(self) -> list[str]:
+        """The tags that a tag replaces."""
+        return [edit.parent_id for edit in self.get_rows("tag_edit")]
+
     def provides(self) -> list[Need]:
         """Return what others may need of it."""
         if self.is_task:
@@ -148,8 +122,20 @@ class ParsedRecord:
         return [(self.kind, self.id)]
 
     def dump(self) -> tuple[Any, ...]:
-        """Return what it can be made of again."""
-        return self.kind, self.row, self.parts, self.is_whole
+        """Return what `load` makes it of again: plain tuples, which any process can unpickle."""
+        parts = [tuple(each) if place % 2 else each for place, each in enumerate(self.parts)]
+        return self.kind, tuple(self.row), parts, self.is_whole
+
+    @classmethod
+    def load(cls, dumped: tuple[Any, ...]) -> ParsedRecord:
+        """Return the record that was dumped."""
+        kind, row, parts, is_whole = dumped
+        tables = parts[::2]
+        rows = [
+            ROW_TABLES[table].record_row(*cells) for table, cells in zip(tables, parts[1::2], strict=True)
+        ]
+        pairs = chain.from_iterable(zip(tables, rows, strict=True))
+        return cls(kind, KINDS[kind].make_row(*row), tuple(pairs), is_whole)
 
 
 class _Codec(NamedTuple):
@@ -195,8 +181,8 @@ class Kind:
     table : str
         The table whose row the fields are the cells of.
     build : callable
-        `build(row, *derived)` gives a record: from the cells of its own row, in the order of `COLUMNS`, and
-        the fields that are no columns, in the order in which the kind lists them.
+        `build(row, *derived)` gives a record: from the cells of its own row, in their order, and the fields
+        that are no columns, in the order in which the kind lists them.
     """
 
     def __init__(self, name: str, pk: str, table: str, fields: dict[str, _Codec]) -> None:
@@ -204,6 +190,8 @@ class Kind:
         self.pk = pk
         self.table = table
         self._stored = {field: codec for field, codec in fields.items() if codec is not _DERIVED}
+        # A record's own row, by the cells in their order: as columns, but `data` of a value is its `value`.
+        self.make_row = ROW_TABLES[table].record_row
         self._get = itemgetter(*self._stored)
         self._types = [codec.get_types() for codec in self._stored.values()]
         codecs = list(enumerate(self._stored.values()))
@@ -263,7 +251,8 @@ class Kind:
                     columns[index] = list(map(decode, column))
             except (ValueError, TypeError, OverflowError) as error:
                 raise bad_record(records[0], f"has a bad {list(self._stored)[index]!r}: {error}") from None
-        return list(zip(*columns, strict=True)) if self._decoders else rows
+        make = self.make_row._make
+        return list(map(make, zip(*columns, strict=True) if self._decoders else rows))
 
     def _check_types(self, record: Record, cells: Row) -> None:
         for (name, codec), cell in zip(self._stored.items(), cells, strict=True):
@@ -410,6 +399,23 @@ TAG = Kind(
 
 KINDS: Final[dict[str, Kind]] = {kind.name: kind for kind in (EXECUTION, JOB, CALL_NODE, VALUE, TAG)}
 
+# A value that is a task is asked for as kind `Task`.
+_KIND_OF_TABLE: Final = {"task": "Task", **{kind.table: kind.name for kind in KINDS.values()}}
+
+
+def _find_references(table: RowTable) -> tuple[tuple[int, str], ...]:
+    return tuple(
+        (table.record_columns.index(each.column), _KIND_OF_TABLE[each.table])
+        for each in table.references
+        if each.column != table.owner and each.table in _KIND_OF_TABLE
+    )
+
+
+# What the rows of a record refer to: the places of ids in them, and the kinds of what those name.
+REFERENCES: Final = {
+    name: references for name, table in ROW_TABLES.items() if (references := _find_references(table))
+}
+
 # Where the ids of what records refer to are found: table and column by kind.
 KEYS: Final[dict[str, tuple[str, str]]] = {
     **{kind.name: (kind.table, kind.pk) for kind in KINDS.values()},
@@ -420,16 +426,6 @@ KEYS: Final[dict[str, tuple[str, str]]] = {
 def bad_record(record: Any, problem: str) -> InvalidRecordError:
     """Return the error that says what is wrong with a record, by name."""
     return InvalidRecordError(f"{name_record(record)} {shorten(problem)}")
-
-
-def shorten(text: str, length: int = 300) -> str:
-    """Return the beginning of a text that may be anything, such as can be printed anywhere."""
-    text = " ".join((text if len(text) <= length else f"{text[:length]}...").split())
-    return text if text.isprintable() else "".join(map(_escape, text))
-
-
-def _escape(sign: str) -> str:
-    return sign if sign.isprintable() else repr(sign)[1:-1]
 
 
 def name_record(record: Any) -> str:

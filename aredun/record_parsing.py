@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from aredun.database.rows import ARGUMENT, ARGUMENT_RESULT, CALL_EDGE, ROW_TABLES, SUBVALUE, TAG_EDIT
 from aredun.errors import InvalidRecordError
 from aredun.record_fields import KINDS, VERSION, Kind, ParsedRecord, Record, bad_record, get_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from aredun.database.rows import Row
 
 _ONLY_TEXT = {str}
 _NOTHING: list[str] = []
@@ -97,9 +100,9 @@ def _split_value(record: Record, value_hash: str) -> Sequence[Any]:
             cells = [subtype.get(field) for field in fields]
             if not all(isinstance(cell, str) for cell in cells):
                 raise bad_record(record, f"has a bad 'subtype': {', '.join(fields)} must be strings")
-            parts += (table, (value_hash, *cells))
+            parts += (table, ROW_TABLES[table].record_row(value_hash, *cells))
     for child in subvalues:
-        parts += ("subvalue", (child, value_hash))
+        parts += ("subvalue", SUBVALUE.row(value_hash=child, parent_value_hash=value_hash))
     return parts
 
 
@@ -125,12 +128,16 @@ def _split_call_node(record: Record, call_hash: str) -> Sequence[Any]:
         if type(arg_hash) is not str or type(arg_value) is not str:
             raise bad_record(record, f"has a bad argument {name!r}: its hashes must be strings")
         position, key = _POSITIONS.get(name) or split_arg_name(name)
-        parts += ("argument", (arg_hash, call_hash, arg_value, position, key))
+        argument = ARGUMENT.row(
+            arg_hash=arg_hash, call_hash=call_hash, value_hash=arg_value, arg_position=position, arg_key=key
+        )
+        parts += ("argument", argument)
         if upstreams != _NOTHING:
             for upstream in _get_texts(record, "upstream", arg):
-                parts += ("argument_result", (arg_hash, upstream))
+                result = ARGUMENT_RESULT.row(arg_hash=arg_hash, result_call_hash=upstream)
+                parts += ("argument_result", result)
     for order, child in enumerate(_get_texts(record, "children")):
-        parts += ("call_edge", (call_hash, child, order))
+        parts += ("call_edge", CALL_EDGE.row(parent_id=call_hash, child_id=child, call_order=order))
     return parts
 
 
@@ -149,7 +156,7 @@ def split_arg_name(name: str) -> tuple[int | None, str | None]:
 def _split_tag(record: Record, tag_hash: str) -> Sequence[Any]:
     parts: list[Any] = []
     for parent in _get_texts(record, "parents"):
-        parts += ("tag_edit", (parent, tag_hash))
+        parts += ("tag_edit", TAG_EDIT.row(parent_id=parent, child_id=tag_hash))
     return parts
 
 
@@ -165,15 +172,13 @@ def build_subtype(name: str, cells: Sequence[str]) -> Record:
     return {"_type": name, **dict(zip(SUBTYPES[name][1], cells, strict=True))}
 
 
-def build_args(
-    arguments: Iterable[Sequence[Any]], upstreams: Mapping[str, list[str]]
-) -> dict[str, dict[str, Any]]:
+def build_args(arguments: Iterable[Row], upstreams: Mapping[str, list[str]]) -> dict[str, dict[str, Any]]:
     """Build the `args` of a CallNode record: positions first, then keys.
 
     Parameters
     ----------
-    arguments : iterable of (arg_hash, call_hash, value_hash, arg_position, arg_key)
-        The arguments of one call node, as rows of `argument`.
+    arguments : iterable of Row
+        The arguments of one call node.
     upstreams : mapping
         Sorted call hashes of the results that each argument came from, by `arg_hash`.
     """
@@ -181,14 +186,14 @@ def build_args(
     if len(ordered) > 1:
         ordered.sort(key=_get_place)
     return {
-        key or str(position): {
-            "arg_hash": arg_hash,
-            "value_hash": value_hash,
-            "upstream": upstreams.get(arg_hash, []),
+        row.arg_key or str(row.arg_position): {
+            "arg_hash": row.arg_hash,
+            "value_hash": row.value_hash,
+            "upstream": upstreams.get(row.arg_hash, []),
         }
-        for arg_hash, _, value_hash, position, key in ordered
+        for row in ordered
     }
 
 
-def _get_place(argument: Sequence[Any]) -> Any:
-    return argument[3] is None, argument[3] or 0, argument[4] or ""
+def _get_place(argument: Row) -> Any:
+    return argument.arg_position is None, argument.arg_position or 0, argument.arg_key or ""

@@ -12,6 +12,8 @@ from aredun.call_rows import UnrecordedCall, find_upstream_calls
 from aredun.column_types import TagEntity, utcnow
 from aredun.database import Unit, ValueRows
 from aredun.database.rows import (
+    ARGUMENT,
+    CALL_NODE,
     EVALUATION,
     EXECUTION,
     FILE,
@@ -36,9 +38,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from aredun.config import BackendConfig
-    from aredun.database import RowTable
+    from aredun.database.rows import Row, RowTable
 
-    TypedRow = tuple[RowTable, tuple[Any, ...]]
+    TypedRow = tuple[RowTable, Row]
 
 # Tasks whose rows are kept at hand; every job of a task refers to them.
 KEPT_TASKS = 2_000
@@ -169,7 +171,7 @@ class ValueRecorder:
         to_store: list[tuple[str, bytes]] = []
         if plain:
             value_hash, row = self._make_row(value, data, to_store)
-            return SerializedValue(ValueRows(value_hash, (row,), len(row[1][3])), to_store)
+            return SerializedValue(ValueRows(value_hash, ((VALUE, row),), len(row.value)), to_store)
         value_hash, rows = self._make_rows(value, data, to_store)
         seen = {value_hash}
         links: set[str] = set()
@@ -180,22 +182,23 @@ class ValueRecorder:
                 rows += sub_rows
             if sub_hash not in links:
                 links.add(sub_hash)
-                rows.append((SUBVALUE, (sub_hash, value_hash)))
-        size = sum(len(row[3]) for table, row in rows if table is VALUE)
+                rows.append((SUBVALUE, SUBVALUE.row(value_hash=sub_hash, parent_value_hash=value_hash)))
+        size = sum(len(row.value) for table, row in rows if table is VALUE)
         return SerializedValue(ValueRows(value_hash, rows, size), to_store)
 
     def _make_rows(
         self, value: Any, data: bytes, to_store: list[tuple[str, bytes]]
     ) -> tuple[str, list[TypedRow]]:
         value_hash, row = self._make_row(value, data, to_store)
-        rows = [row]
+        rows = [(VALUE, row)]
         if is_file(value):
-            rows.append((FILE, (value_hash, value.path)))
+            rows.append((FILE, FILE.row(value_hash=value_hash, path=value.path)))
         elif is_task(value):
-            rows.append((TASK, (value_hash, value.name, value.namespace, value.source)))
+            task = TASK.row(hash=value_hash, name=value.name, namespace=value.namespace, source=value.source)
+            rows.append((TASK, task))
         return value_hash, rows
 
-    def _make_row(self, value: Any, data: bytes, to_store: list[tuple[str, bytes]]) -> tuple[str, TypedRow]:
+    def _make_row(self, value: Any, data: bytes, to_store: list[tuple[str, bytes]]) -> tuple[str, Row]:
         registry = self._registry
         if len(data) > self._config.max_value_size:
             raise RedunDatabaseError(
@@ -208,9 +211,13 @@ class ValueRecorder:
             to_store.append((value_hash, data))
             # No data at all says that it is in the value store.
             data = b""
-        type_name = registry.get_type_name(type(value))
-        value_format = registry.get_serialization_format(value)
-        return value_hash, (VALUE, (value_hash, type_name, value_format, data))
+        row = VALUE.row(
+            value_hash=value_hash,
+            type=registry.get_type_name(type(value)),
+            format=registry.get_serialization_format(value),
+            value=data,
+        )
+        return value_hash, row
 
 
 @dataclass(slots=True)
@@ -266,23 +273,43 @@ class Recorder:
         """Return a job's row and the unit that records its start."""
         now = now or utcnow()
         task, execution, parent = _get_parts(job)
-        row = (job.id, now, None, task.hash, False, None, parent, execution)
-        return _make_job(row), await self._make_job_unit(task, row)
+        row = JOB.row(
+            id=job.id,
+            start_time=now,
+            end_time=None,
+            task_hash=task.hash,
+            cached=False,
+            call_hash=None,
+            parent_id=parent,
+            execution_id=execution,
+        )
+        return Job(**row._asdict()), await self._make_job_unit(task, row)
 
     async def make_job_end(self, job: Any, now: datetime | None) -> Unit:
         """Return the unit that records a job's end, and its start if that was not recorded."""
         now = now or utcnow()
         task, execution, parent = _get_parts(job)
-        row = (job.id, now, now, task.hash, bool(job.was_cached), job.call_hash, parent, execution)
+        row = JOB.row(
+            id=job.id,
+            start_time=now,
+            end_time=now,
+            task_hash=task.hash,
+            cached=bool(job.was_cached),
+            call_hash=job.call_hash,
+            parent_id=parent,
+            execution_id=execution,
+        )
         return await self._make_job_unit(task, row)
 
-    async def _make_job_unit(self, task: Any, row: tuple[Any, ...]) -> Unit:
+    async def _make_job_unit(self, task: Any, row: Row) -> Unit:
         values = (await self.values.prepare_task(task),)
-        job_id, parent_id, execution_id = row[0], row[6], row[7]
+        execution_id = row.execution_id
         pending = self._executions.get(execution_id)
-        if parent_id is not None or pending is None:
+        if row.parent_id is not None or pending is None:
             return Unit(rows=((JOB, row),), values=values)
-        execution = (execution_id, pending.args, pending.updated_time, job_id)
+        execution = EXECUTION.row(
+            id=execution_id, args=pending.args, updated_time=pending.updated_time, job_id=row.id
+        )
 
         def forget() -> None:
             # Only once it is committed: until then a retry needs it.
@@ -299,7 +326,10 @@ class Recorder:
         if not value_hash:
             values = (await self.values.prepare(value),)
             value_hash = values[0].value_hash
-        return Unit(rows=((EVALUATION, (eval_hash, task_hash, args_hash, value_hash)),), values=values)
+        row = EVALUATION.row(
+            eval_hash=eval_hash, task_hash=task_hash, args_hash=args_hash, value_hash=value_hash
+        )
+        return Unit(rows=((EVALUATION, row),), values=values)
 
     async def make_call_node(
         self,
@@ -319,7 +349,13 @@ class Recorder:
         for position, key, expression, value in iter_arguments(expr_args, eval_args):
             rows = await self.values.prepare(value)
             arg_hash = hash_argument(call_hash, position, key, rows.value_hash)
-            argument = (arg_hash, call_hash, rows.value_hash, position, key)
+            argument = ARGUMENT.row(
+                arg_hash=arg_hash,
+                call_hash=call_hash,
+                value_hash=rows.value_hash,
+                arg_position=position,
+                arg_key=key,
+            )
             if is_long(expression):
                 upstream = await asyncio.to_thread(find_upstream_calls, expression)
             else:
@@ -331,7 +367,14 @@ class Recorder:
             given = list(subtree_tasks)
             subtree = frozenset(task if isinstance(task, str) else task.hash for task in given)
             tasks = [await self.values.prepare_task(task) for task in given if not isinstance(task, str)]
-        row = (call_hash, task_name, task_hash, args_hash, result_hash, utcnow())
+        row = CALL_NODE.row(
+            call_hash=call_hash,
+            task_name=task_name,
+            task_hash=task_hash,
+            args_hash=args_hash,
+            value_hash=result_hash,
+            timestamp=utcnow(),
+        )
         return call_hash, Unit(calls=(UnrecordedCall(row, children, arguments, subtree, tasks),))
 
     async def make_context(
@@ -346,17 +389,12 @@ class Recorder:
         return context_hash, unit
 
 
-def _make_job(row: tuple[Any, ...]) -> Job:
-    """Return a job as its row describes it."""
-    return Job(**dict(zip(JOB.columns, row, strict=True)))
-
-
 def make_tags(
     entity_type: Any, entity_id: str, tags: Iterable[tuple[str, Any]]
 ) -> tuple[list[tuple[str, str, str, Any]], Unit]:
     """Return tags that supersede nothing, as `record_tags` returns them, and the unit that records them."""
     rows = [build_tag_row(entity_type, entity_id, key, value) for key, value in tags]
-    unit = Unit(rows=[(TAG, tuple(row[name] for name in TAG.columns)) for row in rows])
+    unit = Unit(rows=[(TAG, TAG.row(**row)) for row in rows])
     return [(row["tag_hash"], entity_id, row["key"], row["value"]) for row in rows], unit
 
 

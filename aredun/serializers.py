@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sqlalchemy.orm import joinedload, selectinload
 
 from aredun.column_types import TagEntity
+from aredun.database.rows import ROW_TABLES
 from aredun.errors import InvalidRecordError
 from aredun.hashing import json_dumps
 from aredun.models import (
@@ -33,7 +34,6 @@ from aredun.models import (
 )
 from aredun.record_fields import (
     CALL_NODE,
-    COLUMNS,
     EXECUTION,
     JOB,
     KINDS,
@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from aredun.record_fields import Kind, Row
+    from aredun.database.rows import Row
+    from aredun.record_fields import Kind
     from aredun.versions import DBVersionInfo
 
 __all__ = [
@@ -157,7 +158,7 @@ class Serializer(abc.ABC):
 
 
 def _make_model(table: str, row: Row) -> Base:
-    cells: dict[str, Any] = dict(zip(COLUMNS[table], row, strict=True))
+    cells: dict[str, Any] = row._asdict()
     for name, cell in cells.items():
         if name in _TIMES:
             cells[name] = deserialize_timestamp(cell)
@@ -168,8 +169,9 @@ def _make_model(table: str, row: Row) -> Base:
     return _MODELS[table](**cells)
 
 
-def _get_row(model: Any, kind: Kind) -> list[Any]:
-    return [getattr(model, name) for name in COLUMNS[kind.table]]
+def _get_row(model: Any, kind: Kind) -> Row:
+    cells = {name: getattr(model, name) for name in ROW_TABLES[kind.table].record_columns}
+    return kind.make_row(**cells)
 
 
 class ExecutionSerializer(Serializer):
@@ -242,17 +244,13 @@ class CallNodeSerializer(Serializer):
 
     def serialize(self, row: CallNode) -> Record:
         """Return the record of a call node whose `arguments.arg_results` and `child_edges` are loaded."""
-        arguments = [
-            (arg.arg_hash, arg.call_hash, arg.value_hash, arg.arg_position, arg.arg_key)
-            for arg in row.arguments
-        ]
         upstreams = {
             arg.arg_hash: sorted(result.result_call_hash for result in arg.arg_results)
             for arg in row.arguments
         }
         edges = sorted(row.child_edges, key=lambda edge: edge.call_order)
         children = [edge.child_id for edge in edges]
-        return CALL_NODE.build(_get_row(row, CALL_NODE), build_args(arguments, upstreams), children)
+        return CALL_NODE.build(_get_row(row, CALL_NODE), build_args(row.arguments, upstreams), children)
 
 
 class TagSerializer(Serializer):
@@ -266,9 +264,7 @@ class TagSerializer(Serializer):
 
     def serialize(self, row: Tag) -> Record:
         """Return the record of a tag whose `parent_edits` are loaded."""
-        cells = _get_row(row, TAG)
-        cells[1] = row.entity_type.name
-        cells[4] = json_dumps(row.value)
+        cells = _get_row(row, TAG)._replace(entity_type=row.entity_type.name, value=json_dumps(row.value))
         return TAG.build(cells, sorted(edit.parent_id for edit in row.parent_edits))
 
 

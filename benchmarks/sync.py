@@ -22,8 +22,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from aredun.backend import RedunBackendDb
+from aredun.database.rows import ROW_TABLES
 from aredun.hashing import hash_argument, hash_call_node, hash_struct, hash_tag, hash_tag_bytes
-from aredun.record_fields import COLUMNS
 from aredun.record_parsing import parse_records
 from aredun.sync import sync_records
 from aredun.values import MIME_TYPE_PICKLE, pickle_dumps
@@ -196,12 +196,12 @@ def make_rows(records: list[Record]) -> dict[str, list[tuple[Any, ...]]]:
     for parsed in parse_records(records)[0]:
         for table, row in parsed.iter_rows():
             rows[table].append((*row, True) if table == "tag" else row)
-    return {table: rows[table] for table in COLUMNS if rows[table]}
+    return {table: rows[table] for table in ROW_TABLES if rows[table]}
 
 
 def get_columns(table: str) -> list[str]:
     """Return the columns that the rows of a table fill."""
-    return [*COLUMNS[table], *(["is_current"] if table == "tag" else [])]
+    return [*ROW_TABLES[table].record_columns, *ROW_TABLES[table].defaults]
 
 
 async def put_raw(uri: str, records: list[Record]) -> float:

@@ -14,9 +14,9 @@ PURE, STORAGE, OPERATIONS, DOOR, EDGES = range(1, 6)
 FLOORS = {
     # 1: pure decisions, free of the database
     "aredun.errors": PURE,
-    "aredun.record_fields": PURE,
-    "aredun.record_parsing": PURE,
-    "aredun.record_checks": PURE,
+    "aredun.record_fields": OPERATIONS,
+    "aredun.record_parsing": OPERATIONS,
+    "aredun.record_checks": OPERATIONS,
     "aredun.bencode": PURE,
     "aredun.describe": PURE,
     "aredun.hashing": PURE,

@@ -5,7 +5,8 @@ from aredun.database.coalesce import Coalescer
 from aredun.database.connections import Counts
 from aredun.database.core import Database, get_file_path, translate_error
 from aredun.database.fetch import fetch_rows
-from aredun.database.rows import RowSet, RowTable, ValueRows
+from aredun.database.row_set import RowSet, ValueRows
+from aredun.database.rows import RowTable
 from aredun.database.unit import Unit
 
 __all__ = [

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from aredun.database.inserts import Inserts
-    from aredun.database.rows import RowSet
+    from aredun.database.row_set import RowSet
 
 T = TypeVar("T")
 

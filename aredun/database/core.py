@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from aredun.database.batch import Batch, InnerBatch
     from aredun.database.connections import WriteConnection
-    from aredun.database.rows import RowSet
+    from aredun.database.row_set import RowSet
     from aredun.database.sqlite import SqliteFile
     from aredun.database.unit import Complete
 
@@ -326,7 +326,7 @@ class Database:
         except _DRIVER_ERRORS as error:
             raise translate_error(error) from error
 
-    async def fetch(self, statement: sa.SelectBase, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    async def fetch(self, statement: sa.SelectBase, parameters: Mapping[str, Any]) -> list[Any]:
         """Return all rows of a statement that is asked often; retried like `read`.
 
         Parameters
@@ -338,7 +338,8 @@ class Database:
 
         Returns
         -------
-        list of tuple
+        list
+            Tuples whose cells have the names of the columns.
 
         Raises
         ------
@@ -348,7 +349,7 @@ class Database:
 
         self._require_open()
 
-        async def attempt() -> list[tuple[Any, ...]]:
+        async def attempt() -> list[Any]:
             fetching = 0
             try:
                 async with RedunSession(self.backend, self._storage.reading) as session:

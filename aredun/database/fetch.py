@@ -12,6 +12,7 @@ from sqlalchemy.dialects.sqlite.aiosqlite import dialect as AiosqliteDialect
 from sqlalchemy.exc import DBAPIError
 
 from aredun.column_types import ShortBinary
+from aredun.database.rows import make_row_type
 from aredun.database.text_rows import iter_rows, pack_rows
 from aredun.database.turns import ROWS_AT_ONCE, take_turn
 
@@ -41,6 +42,11 @@ async def fetch_rows(session: AsyncSession, statement: sa.SelectBase, parameters
         Of columns, not of models; always the same object, so that it is compiled once.
     parameters : mapping
         The values of its named parameters.
+
+    Returns
+    -------
+    list
+        Tuples whose cells have the names of the columns.
     """
     connection = await session.connection()
     if connection.dialect.name == "sqlite":
@@ -103,6 +109,7 @@ class _PackedRows:
 
     def __init__(self, statement: sa.SelectBase) -> None:
         types = [column.type for column in statement.selected_columns]
+        self._row = make_row_type("Row", statement.selected_columns.keys())
         self._binary = [place for place, kind in enumerate(types) if isinstance(kind, ShortBinary)]
         self._processors = [
             (place, process)
@@ -123,7 +130,7 @@ class _PackedRows:
         for place, process in self._processors:
             for row in rows:
                 row[place] = process(row[place])
-        return list(map(tuple, rows))
+        return list(map(self._row._make, rows))
 
 
 @lru_cache(maxsize=256)

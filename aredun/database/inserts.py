@@ -11,13 +11,14 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect as AsyncpgDialect
 from sqlalchemy.dialects.sqlite.aiosqlite import dialect as AiosqliteDialect
 
 from aredun.column_types import DateTimeUTC
-from aredun.database.rows import JOB, ROW_TABLES
+from aredun.database.rows import EXECUTION, JOB, ROW_TABLES
 from aredun.models import Execution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from aredun.database.rows import Row, RowSet, RowTable
+    from aredun.database.row_set import RowSet
+    from aredun.database.rows import Row, RowTable
 
 # Where writers on PostgreSQL announce that jobs have changed.
 CHANNEL = "aredun_changes"
@@ -40,7 +41,7 @@ class SqliteInserts:
 
     def __init__(self) -> None:
         dialect = AiosqliteDialect()
-        self._inserts = {table: _SqliteInsert(table, dialect) for table in ROW_TABLES}
+        self._inserts = {table: _SqliteInsert(table, dialect) for table in ROW_TABLES.values()}
         self._heartbeat = str(
             sa.update(Execution)
             .values(updated_time=sa.bindparam("time"))
@@ -125,7 +126,7 @@ class PostgresInserts:
         self._texts: dict[tuple[tuple[RowTable, ...], bool], str] = {}
         self._processors = {
             (table, name): _processor(table.table.c[name].type, self._dialect)
-            for table in ROW_TABLES
+            for table in ROW_TABLES.values()
             for name in table.columns
         }
 
@@ -151,13 +152,13 @@ class PostgresInserts:
         parts: list[Any] = []
         for table in tables:
             columns = [table.table.c[name] for name in table.columns]
-            source = _unnest(table.table.name, columns)
+            source = _unnest(table.name, columns)
             new_rows = sa.select(*(source.c[name] for name in table.columns))
             if self._says_version and table is JOB:
                 # It is evaluated for each row before the table's trigger sees the row.
                 new_rows = new_rows.where(sa.literal_column(SAY_VERSION).is_not(None))
             insert = table.insert().from_select(list(table.columns), new_rows)
-            parts.append(insert.cte(f"write_{table.table.name}"))
+            parts.append(insert.cte(f"write_{table.name}"))
         if with_heartbeats:
             execution = Execution.__table__
             source = _unnest("heartbeat", [execution.c["id"], execution.c["updated_time"]])
@@ -168,7 +169,7 @@ class PostgresInserts:
             )
             parts.append(update.cte("write_heartbeat"))
         # One announcement a transaction: whoever watches jobs need not wait for the next look.
-        announced = any(table.table.name in ("job", "execution") for table in tables)
+        announced = JOB in tables or EXECUTION in tables
         last: sa.ColumnElement[Any] = sa.literal_column(f"pg_notify('{CHANNEL}', '')" if announced else "1")
         return str(sa.select(last).add_cte(*parts).compile(dialect=self._dialect))
 

@@ -1,10 +1,11 @@
 """Rows of records in bulk: one statement per table, whatever the number of rows, on both databases.
 
-Rows are the neutral ones of `aredun.record_fields`. On PostgreSQL they go in by COPY, which knows no ON
-CONFLICT: a transaction that finds one of its rows there is run again with arrays, unnested by the server,
-which measures the same as COPY into a temporary table and needs no table. On sqlite hundreds go in with one
-statement: that is faster than `executemany`, which is a step of the statement for each row and fights for the
-interpreter's lock before each of them, and than a JSON list that the database takes apart.
+Rows are those of records (`RowTable.record_row`), neutral as `aredun.record_fields` makes them. On
+PostgreSQL they go in by COPY, which knows no ON CONFLICT: a transaction that finds one of its rows there is
+run again with arrays, unnested by the server, which measures the same as COPY into a temporary table and
+needs no table. On sqlite hundreds go in with one statement: that is faster than `executemany`, which is a
+step of the statement for each row and fights for the interpreter's lock before each of them, and than a JSON
+list that the database takes apart.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import postgresql, sqlite
 
 from aredun.column_types import JSON, DateTimeUTC, TextList, in_list
 from aredun.database.fetch import PLANNED_ANEW
 from aredun.database.retry import is_outage, walk_causes
+from aredun.database.rows import JOB, ROW_TABLES, VALUE
 from aredun.database.turns import iter_parts, take_turn
 from aredun.errors import RedunDatabaseError
 from aredun.models import Base
-from aredun.record_fields import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
     from aredun.database.core import Database
-    from aredun.record_fields import Row
+    from aredun.database.rows import Row, RowTable
 
 T = TypeVar("T")
 
@@ -59,65 +60,41 @@ _KEPT_BYTES: Final = 1 << 20
 
 TABLES: dict[str, sa.Table] = dict(Base.metadata.tables)
 
-# Columns that are not part of a record, with what a new row holds.
-_DEFAULTS = {"tag": {"is_current": sa.true()}}
-
-_ALL_COLUMNS = {
-    **COLUMNS,
-    "call_subtree_task": ("call_hash", "task_hash"),
-    "evaluation": ("eval_hash", "task_hash", "args_hash", "value_hash"),
-}
-
-
 # Tables whose rows may be there although the records that they come from are new.
 _SHARED: Final = {"evaluation"}
 
 # Tables in which few of those that are asked for have rows.
 _SPARSE: Final = {"subvalue", "tag", "tag_edit"}
 
-# What happens to a row whose key is there already: nothing, but that a job ends that was under way before.
-_ON_CONFLICT = {
-    "job": (
-        "(id) DO UPDATE SET end_time = excluded.end_time, cached = excluded.cached,"
-        " call_hash = excluded.call_hash WHERE job.end_time IS NULL AND excluded.end_time IS NOT NULL"
-    )
-}
-# The same as a statement of its own: an upsert takes sqlite twice as long as an insert even where all is new.
-_END_JOB = "UPDATE job SET end_time = ?2, cached = ?3, call_hash = ?4 WHERE id = ?1 AND end_time IS NULL"
-
 
 class _Statements:
     """The statements for each table, made once."""
 
     def __init__(self) -> None:
-        self._values: dict[tuple[str, int], str] = {}
-        self._arrays: dict[str, sa.TextClause] = {}
+        self._values: dict[tuple[RowTable, int], str] = {}
+        self._arrays: dict[RowTable, sa.TextClause] = {}
 
-    def get_values(self, table: str, count: int) -> str:
+    def get_values(self, table: RowTable, count: int) -> str:
         """Return the statement that takes the cells of so many rows, one after the other."""
         key = table, count
         if key not in self._values:
-            names = _ALL_COLUMNS[table]
-            defaults = _DEFAULTS.get(table, {})
-            row = f"({', '.join([*('?' for _ in names), *('1' for _ in defaults)])})"
+            row = f"({', '.join([*('?' for _ in table.record_columns), *table.defaults.values()])})"
             self._values[key] = (
-                f'INSERT INTO "{table}" ({_names((*names, *defaults))}) VALUES {", ".join([row] * count)}'
-                " ON CONFLICT DO NOTHING"
+                f"{_begin_insert(table)} VALUES {', '.join([row] * count)} ON CONFLICT DO NOTHING"
             )
         return self._values[key]
 
-    def get_arrays(self, table: str) -> sa.TextClause:
+    def get_arrays(self, table: RowTable) -> sa.TextClause:
         """Return the statement that takes one array per column."""
         if table not in self._arrays:
-            types = [_WireType(TABLES[table].c[name].type) for name in _ALL_COLUMNS[table]]
-            columns = (*_ALL_COLUMNS[table], *_DEFAULTS.get(table, ()))
+            types = [_WireType(table.table.c[name].type) for name in table.record_columns]
             cells = [kind.cell(f"r.c{i}") for i, kind in enumerate(types)]
-            cells += ["true"] * len(_DEFAULTS.get(table, ()))
+            cells += table.defaults.values()
             arrays = ", ".join(f"CAST(:a{i} AS {kind.name}[])" for i, kind in enumerate(types))
             names = ", ".join(f"c{i}" for i in range(len(types)))
             statement = sa.text(
-                f'INSERT INTO "{table}" ({_names(columns)}) SELECT {", ".join(cells)}'
-                f" FROM unnest({arrays}) AS r({names}) ON CONFLICT {_ON_CONFLICT.get(table, 'DO NOTHING')}"
+                f"{_begin_insert(table)} SELECT {', '.join(cells)}"
+                f" FROM unnest({arrays}) AS r({names}) ON CONFLICT {_get_conflict_action(table)}"
             )
             self._arrays[table] = statement.bindparams(
                 *(sa.bindparam(f"a{i}", type_=kind.type) for i, kind in enumerate(types))
@@ -154,7 +131,29 @@ def _names(columns: Iterable[str]) -> str:
     return ", ".join(f'"{name}"' for name in columns)
 
 
+def _begin_insert(table: RowTable) -> str:
+    return f'INSERT INTO "{table.name}" ({_names((*table.record_columns, *table.defaults))})'
+
+
+def _get_conflict_action(table: RowTable) -> str:
+    """Return what becomes of a row that is there: a record only finishes what was under way before."""
+    name = table.changes.decisive
+    if not name or not table.table.c[name].nullable:
+        return "DO NOTHING"
+    changed = ", ".join(f"{each} = excluded.{each}" for each in table.changes.columns)
+    unfinished = f"{table.name}.{name} IS NULL AND excluded.{name} IS NOT NULL"
+    return f"({_names(table.key)}) DO UPDATE SET {changed} WHERE {unfinished}"
+
+
 _statements = _Statements()
+# What PostgreSQL does on a conflict, as a statement of its own: an upsert takes sqlite twice as long as an
+# insert even where all is new.
+_END_JOB: Final = str(
+    sa.update(JOB.table)
+    .values({name: sa.bindparam(f"new_{name}") for name in JOB.changes.columns})
+    .where(JOB.table.c.id == sa.bindparam("job_id"), JOB.table.c.end_time.is_(None))
+    .compile(dialect=sqlite.dialect(paramstyle="qmark"))
+)
 
 
 async def write_new(database: Database, operation: Callable[[AsyncSession, bool], Awaitable[T]]) -> T:
@@ -228,24 +227,24 @@ async def insert_rows(
     if connection.dialect.name == "sqlite":
         return await _insert_values(connection, rows)
     new: dict[str, int] = {}
-    for table in _ALL_COLUMNS:
-        cells = rows.get(table)
+    for name, table in ROW_TABLES.items():
+        cells = rows.get(name)
         if not cells:
             continue
-        if all_new and table not in _SHARED:
+        if all_new and name not in _SHARED:
             await _copy(connection, table, cells)
-            new[table] = len(cells)
+            new[name] = len(cells)
             continue
-        new[table] = 0
+        new[name] = 0
         for start in range(0, len(cells), ROWS_PER_STATEMENT):
             part = cells[start : start + ROWS_PER_STATEMENT]
             arrays = {f"a{i}": list(cell) for i, cell in enumerate(zip(*part, strict=True))}
             result = await connection.execute(_statements.get_arrays(table), arrays)
-            new[table] += max(result.rowcount, 0)
+            new[name] += max(result.rowcount, 0)
     return new
 
 
-async def _copy(connection: AsyncConnection, table: str, rows: Sequence[Row]) -> None:
+async def _copy(connection: AsyncConnection, table: RowTable, rows: Sequence[Row]) -> None:
     """Copy rows into a table of PostgreSQL's, in the transaction that the connection is in.
 
     COPY is the driver's own: SQLAlchemy has no statement for it, and its events do not tell of it.
@@ -255,19 +254,19 @@ async def _copy(connection: AsyncConnection, table: str, rows: Sequence[Row]) ->
     if not driver.is_in_transaction():
         # The driver begins one with the first statement that comes through SQLAlchemy.
         await connection.exec_driver_sql("SELECT 1")
-    columns = (*_ALL_COLUMNS[table], *_DEFAULTS.get(table, ()))
-    logger.debug("COPY %s (%s): %d rows", table, ", ".join(columns), len(rows))
-    await driver.copy_records_to_table(table, records=_iter_copied(table, rows), columns=columns)
+    columns = (*table.record_columns, *table.defaults)
+    logger.debug("COPY %s (%s): %d rows", table.name, ", ".join(columns), len(rows))
+    await driver.copy_records_to_table(table.name, records=_iter_copied(table, rows), columns=columns)
 
 
-async def _iter_copied(table: str, rows: Sequence[Row]) -> AsyncIterator[Row]:
+async def _iter_copied(table: RowTable, rows: Sequence[Row]) -> AsyncIterator[Row]:
     """Yield rows as the driver copies them, letting the loop run on now and then."""
     times = [
         place
-        for place, name in enumerate(_ALL_COLUMNS[table])
-        if isinstance(TABLES[table].c[name].type, DateTimeUTC)
+        for place, name in enumerate(table.record_columns)
+        if isinstance(table.table.c[name].type, DateTimeUTC)
     ]
-    more = (True,) * len(_DEFAULTS.get(table, ()))
+    more = (True,) * len(table.defaults)
     for part in iter_parts(rows):
         await take_turn()
         for row in _parse_times(part, times) if times else part:
@@ -295,18 +294,20 @@ def _parse_time(text: str) -> datetime:
 async def _insert_values(connection: AsyncConnection, rows: Mapping[str, Sequence[Row]]) -> dict[str, int]:
     """Insert rows on sqlite."""
     new: dict[str, int] = {}
-    for table in _ALL_COLUMNS:
-        cells = rows.get(table)
+    for name, table in ROW_TABLES.items():
+        cells = rows.get(name)
         if not cells:
             continue
         count = 0
         for part in _cut(cells):
             count += await _insert_part(connection, table, part)
-        if table == "job" and count < len(cells):
-            ended = [(row[0], row[2], row[4], row[5]) for row in cells if row[2] is not None]
+        if table is JOB and count < len(cells):
+            ended = [
+                (row.end_time, row.cached, row.call_hash, row.id) for row in cells if row.end_time is not None
+            ]
             if ended:
                 count += max((await connection.exec_driver_sql(_END_JOB, ended)).rowcount, 0)
-        new[table] = count
+        new[name] = count
     return new
 
 
@@ -318,9 +319,9 @@ def _cut(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         yield part if len(part) == size else [*part, *repeat(part[-1], size - len(part))]
 
 
-async def _insert_part(connection: AsyncConnection, table: str, rows: Sequence[Row]) -> int:
+async def _insert_part(connection: AsyncConnection, table: RowTable, rows: Sequence[Row]) -> int:
     """Insert some rows of one table on sqlite; returns how many were new."""
-    if table == "value" and sum(len(row[3]) for row in rows) > _KEPT_BYTES:
+    if table is VALUE and sum(len(row.value) for row in rows) > _KEPT_BYTES:
         # A statement that is kept keeps a copy of its last parameters.
         result = await connection.exec_driver_sql(_statements.get_values(table, 1), list(rows))
     else:
@@ -348,7 +349,7 @@ async def find_existing(database: Database, table: str, key: str, keys: Collecti
     ordered = sorted(list_storable(keys))
     for start in range(0, len(ordered), KEYS_PER_READ):
         part = ordered[start : start + KEYS_PER_READ]
-        found.update(row[0] for row in await database.fetch(statement, {"ids": part}))
+        found.update(found_key for (found_key,) in await database.fetch(statement, {"ids": part}))
     return found
 
 
@@ -374,12 +375,12 @@ def plain(column: Any) -> Any:
 
 @cache
 def select_rows(table: str, key: str, order: tuple[str, ...] = ()) -> sa.Select[Any]:
-    """Return the statement for the rows of a table whose `key` is among `ids`, as `COLUMNS` has them.
+    """Return the statement for the rows of a table whose `key` is among `ids`, as records have them.
 
     It is always the same object: `Database.fetch` compiles it once.
     """
     columns = TABLES[table].c
-    wanted = [plain(columns[name]) for name in _ALL_COLUMNS[table]]
+    wanted = [plain(columns[name]) for name in ROW_TABLES[table].record_columns]
     statement = sa.select(*wanted).where(_is_among(columns[key]))
     return statement.order_by(*(columns[name] for name in order))
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.database.record_rows import is_refusal
 from aredun.database.retry import walk_causes
-from aredun.database.rows import RowSet
+from aredun.database.row_set import RowSet
 from aredun.database.unit import fill
+from aredun.describe import shorten
 from aredun.errors import RedunDatabaseError
-from aredun.record_fields import shorten
 
 if TYPE_CHECKING:
     from aredun.database.unit import Unit

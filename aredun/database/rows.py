@@ -1,9 +1,16 @@
-"""The tables that are written in bulk: what a row of each looks like, and how rows of one key merge."""
+"""The tables that are written in bulk: rows, keys, references and statements, all from `Base.metadata`.
+
+Recording, import, sync and verification go by this description. What no metadata tells stands here in four
+short rules: which columns a later row changes, which no record holds, which reference is no foreign key, and
+which column says to whom a row belongs.
+"""
 
 from __future__ import annotations
 
+from collections import namedtuple
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -11,6 +18,7 @@ from sqlalchemy.dialects import postgresql
 from aredun.models import (
     Argument,
     ArgumentResult,
+    Base,
     CallEdge,
     CallNode,
     CallSubtreeTask,
@@ -20,101 +28,183 @@ from aredun.models import (
     Job,
     Subvalue,
     Tag,
+    TagEdit,
     Task,
     Value,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Iterable
 
-Row = tuple[Any, ...]
+# A named tuple of a table's cells: `RowTable.row`. Its type is made of the metadata, which mypy does not see.
+Row = Any
 
 
-@dataclass(frozen=True, eq=False)
-class RowTable:
-    """One table that rows are written to.
+@dataclass(frozen=True)
+class Changes:
+    """What a row that is there already takes over from a new one of the same key.
 
     Attributes
     ----------
-    model : type
-        The mapped class.
     columns : tuple[str, ...]
-        What a row holds, in this order, the primary key first.
-    key_size : int
-        Number of columns of the primary key.
-    updates : tuple[str, ...]
-        Columns that a row which is already there takes over from a new one; without any it stays as it is.
-    update_if : str
-        A new row changes one that is already there only if this column of it is not null.
-    merge : callable, optional
-        Gives the row that two rows of one key, in order of arrival, amount to; the first one by default.
+        Those that it takes over.
+    decisive : str
+        It takes them over only if this column of the new row is not null.
     """
 
-    model: type[Any]
-    columns: tuple[str, ...]
-    key_size: int = 1
-    updates: tuple[str, ...] = ()
-    update_if: str = ""
-    merge: Callable[[Row, Row], Row] | None = None
+    columns: tuple[str, ...] = ()
+    decisive: str = ""
 
-    @property
-    def table(self) -> sa.Table:
-        """The table itself."""
-        table = self.model.__table__
-        assert isinstance(table, sa.Table)
-        return table
+
+class Reference(NamedTuple):
+    """A column that holds the key of another row."""
+
+    column: str
+    table: str
+    key: str
+
+
+_CHANGES: Final = {
+    Evaluation: Changes(("value_hash",), "value_hash"),
+    Job: Changes(("end_time", "cached", "call_hash"), "end_time"),
+}
+# Columns that no record holds, with what the rows of records get there; None is the column's default.
+_NOT_IN_RECORDS: Final[dict[type[Any], dict[str, str | None]]] = {
+    Execution: {"updated_time": None},
+    Tag: {"is_current": "true"},
+}
+# What no foreign key tells: a task is a value, too.
+_LOOSE_REFERENCES: Final = {"task": {"hash": ("value.value_hash",)}}
+_OWNERS: Final = {
+    Argument: "call_hash",
+    ArgumentResult: "arg_hash",
+    CallEdge: "parent_id",
+    CallSubtreeTask: "call_hash",
+    File: "value_hash",
+    Subvalue: "parent_value_hash",
+    TagEdit: "child_id",
+    Task: "hash",
+}
+
+
+class RowTable:
+    """One table that rows are written to.
+
+    Parameters
+    ----------
+    model : type
+        The mapped class.
+
+    Attributes
+    ----------
+    name : str
+        The table's name.
+    columns : tuple[str, ...]
+        What a row holds, in this order, the primary key first.
+    key : tuple[str, ...]
+        The columns of the primary key.
+    row : type
+        The named tuple of a row.
+    record_columns : tuple[str, ...]
+        What of it a record holds.
+    record_row : type
+        The named tuple of those.
+    defaults : dict[str, str]
+        SQL of the cells that no record holds, where they are not the column's default.
+    changes : Changes
+        What a new row changes of one that is there.
+    owner : str
+        The column that says to which record a row belongs; empty where the row is a record's own.
+    references : tuple[Reference, ...]
+        Columns with keys of other rows, in the order of the columns.
+    """
+
+    def __init__(self, model: type[Any]) -> None:
+        self.model = model
+        self.table: sa.Table = Base.metadata.tables[model.__tablename__]
+        self.name = self.table.name
+        self.columns = tuple(self.table.columns.keys())
+        self.key = tuple(column.name for column in self.table.primary_key)
+        if self.columns[: len(self.key)] != self.key:
+            raise TypeError(f"the columns of {self.name} must begin with its key: {', '.join(self.key)}")
+        left_out = _NOT_IN_RECORDS.get(model, {})
+        self.defaults = {name: text for name, text in left_out.items() if text is not None}
+        self.record_columns = tuple(name for name in self.columns if name not in left_out)
+        self.row = make_row_type(f"{model.__name__}Row", self.columns)
+        self.record_row = (
+            make_row_type(f"{model.__name__}RecordRow", self.record_columns) if left_out else self.row
+        )
+        self.changes = _CHANGES.get(model, Changes())
+        self.owner = _OWNERS.get(model, "")
+        self.references = find_references(self.table)
+
+    def merge(self, old: Row, new: Row) -> Row:
+        """Return the row that two rows of one key, in order of arrival, amount to."""
+        if not self.changes.columns or getattr(new, self.changes.decisive) is None:
+            return old
+        return old._replace(**{name: getattr(new, name) for name in self.changes.columns})
 
     def insert(self) -> postgresql.Insert:
         """Return the INSERT that both databases understand, for rows that may be there already."""
         # sqlite's compiler renders PostgreSQL's ON CONFLICT clause as it stands: it took the syntax over.
         statement = postgresql.insert(self.table)
-        if not self.updates:
+        if not self.changes.columns:
             return statement.on_conflict_do_nothing()
         new = statement.excluded
-        differs = (new[name].is_distinct_from(self.table.c[name]) for name in self.updates)
+        differs = (new[name].is_distinct_from(self.table.c[name]) for name in self.changes.columns)
         return statement.on_conflict_do_update(
-            index_elements=self.columns[: self.key_size],
-            set_={name: new[name] for name in self.updates},
-            where=sa.and_(new[self.update_if].is_not(None), sa.or_(*differs)),
+            index_elements=self.key,
+            set_={name: new[name] for name in self.changes.columns},
+            where=sa.and_(new[self.changes.decisive].is_not(None), sa.or_(*differs)),
         )
 
 
-def _merge_job(old: Row, new: Row) -> Row:
-    if new[2] is None:
-        return old
-    return (old[0], old[1], new[2], old[3], new[4], new[5], *old[6:])
+def find_references(table: sa.Table) -> tuple[Reference, ...]:
+    """Return the columns of a table that hold keys of other rows, in the order of the columns."""
+    loose = _LOOSE_REFERENCES.get(table.name, {})
+    return tuple(
+        Reference(column.name, *target.split("."))
+        for column in table.columns
+        for target in (*(key.target_fullname for key in column.foreign_keys), *loose.get(column.name, ()))
+    )
 
 
-VALUE = RowTable(Value, ("value_hash", "type", "format", "value"))
-FILE = RowTable(File, ("value_hash", "path"))
-TASK = RowTable(Task, ("hash", "name", "namespace", "source"))
-SUBVALUE = RowTable(Subvalue, ("value_hash", "parent_value_hash"), 2)
-EVALUATION = RowTable(
-    Evaluation,
-    ("eval_hash", "task_hash", "args_hash", "value_hash"),
-    updates=("value_hash",),
-    update_if="value_hash",
-    merge=lambda old, new: new,
-)
-EXECUTION = RowTable(Execution, ("id", "args", "updated_time", "job_id"))
-CALL_NODE = RowTable(
-    CallNode, ("call_hash", "task_name", "task_hash", "args_hash", "value_hash", "timestamp")
-)
-JOB = RowTable(
-    Job,
-    ("id", "start_time", "end_time", "task_hash", "cached", "call_hash", "parent_id", "execution_id"),
-    updates=("end_time", "cached", "call_hash"),
-    update_if="end_time",
-    merge=_merge_job,
-)
-ARGUMENT = RowTable(Argument, ("arg_hash", "call_hash", "value_hash", "arg_position", "arg_key"))
-ARGUMENT_RESULT = RowTable(ArgumentResult, ("arg_hash", "result_call_hash"), 2)
-CALL_EDGE = RowTable(CallEdge, ("parent_id", "child_id", "call_order"), 3)
-CALL_SUBTREE_TASK = RowTable(CallSubtreeTask, ("call_hash", "task_hash"), 2)
-TAG = RowTable(Tag, ("tag_hash", "entity_type", "entity_id", "key", "value", "is_current"))
+def make_row_type(name: str, columns: Iterable[str]) -> Any:
+    """Return the named tuple of rows that have these columns."""
+    make = cast("Any", namedtuple)
+    return make(name, columns, rename=True)
 
-# In the order of their foreign keys; a job's towards its execution is checked at the commit.
-ROW_TABLES = (
+
+VALUE = RowTable(Value)
+FILE = RowTable(File)
+TASK = RowTable(Task)
+SUBVALUE = RowTable(Subvalue)
+EVALUATION = RowTable(Evaluation)
+EXECUTION = RowTable(Execution)
+CALL_NODE = RowTable(CallNode)
+JOB = RowTable(Job)
+ARGUMENT = RowTable(Argument)
+ARGUMENT_RESULT = RowTable(ArgumentResult)
+CALL_EDGE = RowTable(CallEdge)
+CALL_SUBTREE_TASK = RowTable(CallSubtreeTask)
+TAG = RowTable(Tag)
+TAG_EDIT = RowTable(TagEdit)
+
+
+def _sort_tables(*tables: RowTable) -> dict[str, RowTable]:
+    """Return the tables by name, each after those that it refers to."""
+    by_name = {each.name: each for each in tables}
+    before = {each.name: {reference.table for reference in each.references} - {each.name} for each in tables}
+    # An execution and its root job refer to each other: that to the execution is checked at the commit.
+    before[JOB.name].discard(EXECUTION.name)
+    return {name: by_name[name] for name in TopologicalSorter(before).static_order()}
+
+
+# In the order in which all writers write, so that they wait for each other instead of forming a deadlock. A
+# sync writes tags before the jobs and executions that own them.
+ROW_TABLES: Final = _sort_tables(
+    TAG,
+    TAG_EDIT,
     VALUE,
     FILE,
     TASK,
@@ -127,105 +217,4 @@ ROW_TABLES = (
     ARGUMENT_RESULT,
     CALL_EDGE,
     CALL_SUBTREE_TASK,
-    TAG,
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ValueRows:
-    """A value with everything that belongs to it: its file or task, its subvalues and the links to them.
-
-    Attributes
-    ----------
-    value_hash : str
-        The hash of the value at the top.
-    rows : Sequence[tuple[RowTable, Row]]
-        All rows.
-    size : int
-        Bytes of data in them.
-    """
-
-    value_hash: str
-    rows: Sequence[tuple[RowTable, Row]]
-    size: int
-
-
-class RowSet:
-    """The rows of one transaction, one per key, merged in order of arrival.
-
-    Parameters
-    ----------
-    known : Container[str]
-        Hashes of values that are in the database: where a foreign key would notice an error (`add_value`),
-        their rows are not sent again.
-    """
-
-    __slots__ = ("_known", "_rows", "heartbeats", "implied")
-
-    def __init__(self, known: Container[str] = ()) -> None:
-        self._known = known
-        self._rows: dict[RowTable, dict[Any, Row]] = {}
-        self.heartbeats: dict[str, Any] = {}
-        self.implied: set[str] = set()
-
-    def __len__(self) -> int:
-        return sum(map(len, self._rows.values())) + len(self.heartbeats)
-
-    def add(self, rows: Iterable[tuple[RowTable, Row]]) -> None:
-        """Add rows; of two with one key the table's `merge` makes one."""
-        for table, row in rows:
-            known = self._rows.get(table)
-            if known is None:
-                known = self._rows[table] = {}
-            key = row[0] if table.key_size == 1 else row[: table.key_size]
-            old = known.get(key)
-            if old is None:
-                known[key] = row
-            elif table.merge is not None:
-                known[key] = table.merge(old, row)
-
-    def add_value(self, value: ValueRows) -> None:
-        """Add the rows of a value that another row refers to, unless they are known to be there."""
-        if value.value_hash not in self._known and value.value_hash not in self.implied:
-            self.implied.add(value.value_hash)
-            self.add(value.rows)
-
-    def add_heartbeat(self, execution_id: str, time: Any) -> None:
-        """Set the `updated_time` of an execution, whether it is among the rows or in the database."""
-        known = self._rows.get(EXECUTION, {})
-        if execution_id in known:
-            row = known[execution_id]
-            known[execution_id] = (*row[:2], time, *row[3:])
-        else:
-            self.heartbeats[execution_id] = time
-
-    def tables(self) -> list[tuple[RowTable, list[Row]]]:
-        """Return the rows by table: tables in the order of foreign keys, rows by key, jobs after parents.
-
-        All writers lock in this one order, so that they wait for each other instead of forming a deadlock.
-        """
-        result = []
-        for table in ROW_TABLES:
-            rows = self._rows.get(table)
-            if not rows:
-                continue
-            if table is JOB:
-                # Only their own process writes jobs: they cannot be part of a deadlock.
-                result.append((table, _parents_first(rows)))
-            else:
-                result.append((table, [rows[key] for key in sorted(rows)]))
-        return result
-
-
-def _parents_first(jobs: dict[Any, Row]) -> list[Row]:
-    parent = JOB.columns.index("parent_id")
-    if not any(row[parent] in jobs for row in jobs.values()):
-        return list(jobs.values())
-    ordered: dict[Any, Row] = {}
-    for job_id in jobs:
-        chain = []
-        while job_id in jobs and job_id not in ordered and job_id not in chain:
-            chain.append(job_id)
-            job_id = jobs[job_id][parent]
-        ordered.update((waiting, jobs[waiting]) for waiting in reversed(chain))
-    return list(ordered.values())

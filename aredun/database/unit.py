@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.database.batch import HeldTransaction
-    from aredun.database.rows import Row, RowSet, RowTable, ValueRows
+    from aredun.database.row_set import RowSet, ValueRows
+    from aredun.database.rows import Row, RowTable
 
 T = TypeVar("T")
 

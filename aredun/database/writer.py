@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aredun.database.batch import Batch, InnerBatch
 from aredun.database.refusals import name_cause
 from aredun.database.retry import is_passing, retry
-from aredun.database.rows import RowSet
+from aredun.database.row_set import RowSet
 from aredun.database.turns import ANSWERS_AT_ONCE, Gathering, Turns
 from aredun.database.unit import Unit, fill
 from aredun.errors import RedunDatabaseError

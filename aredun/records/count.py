@@ -58,10 +58,10 @@ async def count_records(
             on_refused(describe_lost(value_hash, reason))
         fresh = [item for item in fresh if item.id not in lost]
         present = await find_present(database, [item.id for item in fresh])
-        ended = [item.id for item in fresh if item.kind == "Job" and item.row[2] and item.id in present]
+        ended = [item.id for item in fresh if item.kind == "Job" and item.row.end_time and item.id in present]
         if ended:
             # A job that was under way counts as new once it has ended.
-            finished = {row[0] for row in await database.fetch(FINISHED_JOBS, {"ids": ended})}
+            finished = {row.id for row in await database.fetch(FINISHED_JOBS, {"ids": ended})}
             present -= set(ended) - finished
         known += len(present)
         new.update(item.kind for item in fresh if item.id not in present)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha512
-from operator import itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from aredun.column_types import in_list
 from aredun.database.record_rows import get_existing
+from aredun.database.rows import CALL_SUBTREE_TASK, EVALUATION
 from aredun.database.turns import iter_parts, take_turn
 from aredun.hashing import HASH_LEN
 from aredun.models import CallSubtreeTask, Tag, TagEdit, Value
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from aredun.record_fields import ParsedRecord, Row
+    from aredun.database.rows import Row
+    from aredun.record_fields import ParsedRecord
 
 
 class CallFacts:
@@ -47,7 +49,7 @@ class CallFacts:
 
 def get_facts(record: ParsedRecord) -> CallFacts:
     """Return what is known of the call node that a record is."""
-    return CallFacts(record.row, [edge[1] for edge in record.get_rows("call_edge")], record.is_whole)
+    return CallFacts(record.row, record.children, record.is_whole)
 
 
 @dataclass(slots=True)
@@ -92,15 +94,15 @@ def derive(calls: Sequence[CallFacts]) -> Generator[None, None, Derived]:
     unknown: set[str] = set()
     leaves: list[Row] = []
     alone: dict[str, frozenset[str]] = {}
-    own = {call.row[0] for call in calls}
+    own = {call.row.call_hash for call in calls}
     yield
     for part in iter_parts(calls):
         for call in part:
-            call_hash, _, task = call.row[:3]
+            call_hash, task = call.row.call_hash, call.row.task_hash
             if call.is_whole and not call.children:
                 # Most calls; those of one task share a set.
                 derived.subtrees[call_hash] = alone.get(task) or alone.setdefault(task, frozenset([task]))
-                derived.subtree_rows.append((call_hash, task))
+                derived.subtree_rows.append(CALL_SUBTREE_TASK.row(call_hash, task))
                 leaves.append(call.row)
             elif any(child in unknown or child not in own for child in call.children):
                 unknown.add(call_hash)
@@ -108,17 +110,22 @@ def derive(calls: Sequence[CallFacts]) -> Generator[None, None, Derived]:
             else:
                 subtree = _join_subtrees(call, derived.subtrees)
                 derived.subtrees[call_hash] = subtree
-                derived.subtree_rows.extend((call_hash, task) for task in subtree)
+                derived.subtree_rows.extend(CALL_SUBTREE_TASK.row(call_hash, each) for each in subtree)
         yield
     derived.subtree_rows.sort()
-    leaves.sort(key=itemgetter(5), reverse=True)
+    leaves.sort(key=attrgetter("timestamp"), reverse=True)
     for rows in iter_parts(leaves):
         derived.evaluations += [
-            (hash_evaluation(task, args_hash), task, args_hash, value_hash)
-            for _, _, task, args_hash, value_hash, _ in rows
+            EVALUATION.row(
+                eval_hash=hash_evaluation(row.task_hash, row.args_hash),
+                task_hash=row.task_hash,
+                args_hash=row.args_hash,
+                value_hash=row.value_hash,
+            )
+            for row in rows
         ]
         yield
-    derived.evaluations.sort(key=itemgetter(0))
+    derived.evaluations.sort(key=attrgetter("eval_hash"))
     return derived
 
 
@@ -134,7 +141,7 @@ async def derive_unknown_subtrees(session: AsyncSession, derived: Derived) -> li
     """
     calls = derived.unknown
     subtrees = dict(derived.subtrees)
-    own = {call.row[0] for call in calls}
+    own = {call.row.call_hash for call in calls}
     outside = {child for call in calls for child in call.children} - own - subtrees.keys()
     subtrees |= await _get_subtrees(session, outside)
     rows: list[Row] = []
@@ -142,14 +149,14 @@ async def derive_unknown_subtrees(session: AsyncSession, derived: Derived) -> li
         await take_turn()
         for call in part:
             subtree = _join_subtrees(call, subtrees)
-            subtrees[call.row[0]] = subtree
-            rows.extend((call.row[0], task) for task in subtree)
+            subtrees[call.row.call_hash] = subtree
+            rows.extend(CALL_SUBTREE_TASK.row(call.row.call_hash, task) for task in subtree)
     return sorted(rows)
 
 
 def _join_subtrees(call: CallFacts, subtrees: Mapping[str, frozenset[str]]) -> frozenset[str]:
     """Return the tasks of a call and those below it, none if they are not all known."""
-    tasks = {call.row[2]}
+    tasks = {call.row.task_hash}
     for child in call.children:
         tasks |= subtrees.get(child, frozenset())
     whole = call.is_whole and all(subtrees.get(child) for child in call.children)
@@ -185,7 +192,7 @@ async def drop_errors(
         Types of values by hash, as far as known.
     """
     errors = {value_hash for value_hash, type_name in types.items() if type_name == ERROR_TYPE_NAME}
-    unknown = sorted({row[3] for row in evaluations if row[3] not in types})
+    unknown = sorted({row.value_hash for row in evaluations if row.value_hash not in types})
     if unknown:
         statement = sa.select(Value.value_hash).where(
             in_list(Value.value_hash, unknown, sparse=True), Value.type == ERROR_TYPE_NAME
@@ -193,8 +200,8 @@ async def drop_errors(
         errors.update((await session.execute(statement)).scalars())
     kept: dict[str, Row] = {}
     for row in evaluations:
-        if row[3] not in errors:
-            kept.setdefault(row[0], row)
+        if row.value_hash not in errors:
+            kept.setdefault(row.eval_hash, row)
     return kept
 
 

@@ -27,7 +27,7 @@ from aredun.models import (
     Value,
 )
 from aredun.record_checks import Verdict, check_value
-from aredun.record_fields import CALL_NODE, COLUMNS, EXECUTION, JOB, TAG, VALUE, Record
+from aredun.record_fields import CALL_NODE, EXECUTION, JOB, TAG, VALUE, Record
 from aredun.record_parsing import build_args, build_subtype
 from aredun.statuses import get_job_status
 from aredun.value_store import CorruptValueError
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.database import Database
-    from aredun.record_fields import Row
+    from aredun.database.rows import Row
     from aredun.value_store import ValueStore
 
 S = TypeVar("S")
@@ -222,7 +222,7 @@ class RecordReader:
 
     async def _executions(self, ids: list[str]) -> Iterator[Built]:
         (rows,) = await self._fetch(ids, select_rows("execution", "id"))
-        return ((row[0], EXECUTION.build(row)) for row in rows)
+        return ((row.id, EXECUTION.build(row)) for row in rows)
 
     async def _jobs(self, ids: list[str]) -> Iterator[Built]:
         return _build_jobs(*await self._fetch(ids, _JOBS, _CHILD_JOBS))
@@ -231,7 +231,9 @@ class RecordReader:
         rows, pairs = await self._fetch(
             ids, SELECT_VALUES, select_rows("subvalue", "parent_value_hash", ("value_hash",))
         )
-        self.large.update((row[0], row[1:3]) for row in rows if row[3] is None or not row[4])
+        self.large.update(
+            (row.value_hash, (row.type, row.format)) for row in rows if row.data is None or not row.size
+        )
         return _build_values(rows, pairs)
 
     async def fill(self, record: Record) -> tuple[Record, str]:
@@ -258,7 +260,7 @@ class RecordReader:
             ids, select_rows("tag", "tag_hash"), select_rows("tag_edit", "child_id", ("parent_id",))
         )
         parents = group_pairs((child, parent) for parent, child in pairs)
-        return ((row[0], TAG.build(row, parents.get(row[0], []))) for row in rows)
+        return ((row.tag_hash, TAG.build(row, parents.get(row.tag_hash, []))) for row in rows)
 
 
 def _select_values() -> sa.Select[Any]:
@@ -285,7 +287,7 @@ def _select_values() -> sa.Select[Any]:
 SELECT_VALUES: Final = _select_values()
 _SELECT_DATA: Final = sa.select(plain(Value.value)).where(in_list(Value.value_hash, "ids"))
 _JOBS: Final = (
-    sa.select(*(plain(TABLES["job"].c[name]) for name in COLUMNS["job"]), Value.type)
+    sa.select(*(plain(column) for column in TABLES["job"].columns), Value.type)
     .outerjoin_from(Job, CallNode, CallNode.call_hash == Job.call_hash)
     .outerjoin(Value, Value.value_hash == CallNode.value_hash)
     .where(in_list(Job.id, "ids"))
@@ -318,8 +320,8 @@ async def read_data(
         The bytes and "", or no bytes and what is the matter.
     """
     rows = await database.fetch(_SELECT_DATA, {"ids": [value_hash]})
-    if rows and rows[0][0]:
-        return rows[0][0], ""
+    if rows and rows[0].value:
+        return rows[0].value, ""
     return await read_stored(value_store, value_hash, type_name, value_format)
 
 
@@ -349,31 +351,32 @@ def group_pairs(pairs: Iterable[Sequence[Any]]) -> dict[Any, list[Any]]:
 
 def _build_jobs(rows: Sequence[Row], pairs: Sequence[Row]) -> Iterator[Built]:
     children = group_pairs(pairs)
-    for *cells, result_type in rows:
-        status = get_job_status(cells[2], bool(cells[4]), result_type)
-        yield cells[0], JOB.build(cells, status, children.get(cells[0], []))
+    for row in rows:
+        *cells, result_type = row
+        status = get_job_status(row.end_time, bool(row.cached), result_type)
+        yield row.id, JOB.build(cells, status, children.get(row.id, []))
 
 
 def _build_values(rows: Sequence[Row], pairs: Sequence[Row]) -> Iterator[Built]:
     subvalues = group_pairs((parent, child) for child, parent in pairs)
-    for value_hash, type_name, value_format, data, _, path, name, namespace, source in rows:
+    for row in rows:
         subtype = None
-        if path is not None:
-            subtype = build_subtype("File", (path,))
-        elif name is not None:
-            subtype = build_subtype("Task", (name, namespace, source))
-        row = (value_hash, type_name, value_format, data or b"")
-        yield value_hash, VALUE.build(row, subvalues.get(value_hash, []), subtype)
+        if row.path is not None:
+            subtype = build_subtype("File", (row.path,))
+        elif row.name is not None:
+            subtype = build_subtype("Task", (row.name, row.namespace, row.source))
+        own = (row.value_hash, row.type, row.format, row.data or b"")
+        yield row.value_hash, VALUE.build(own, subvalues.get(row.value_hash, []), subtype)
 
 
 def _build_calls(
     rows: Sequence[Row], arguments: Sequence[Row], results: Sequence[Row], edges: Sequence[Row]
 ) -> Iterator[Built]:
-    by_call = group_pairs((argument[1], argument) for argument in arguments)
+    by_call = group_pairs((argument.call_hash, argument) for argument in arguments)
     upstreams = group_pairs(results)
     children = group_pairs((parent, child) for parent, child, _ in edges)
     for row in rows:
-        call_hash = row[0]
+        call_hash = row.call_hash
         args = build_args(by_call.get(call_hash, ()), upstreams)
         yield call_hash, CALL_NODE.build(row, args, children.get(call_hash, []))
 

@@ -78,7 +78,7 @@ class Spool:
         )
         for row_id, size, data in cursor:
             # Only this process wrote the file, and it has no name by which anyone else could.
-            item = ParsedRecord(*pickle.loads(data))
+            item = ParsedRecord.load(pickle.loads(data))
             taken.append((row_id, item))
             total += size
             # An execution and its root job, which comes next, need each other.
@@ -104,10 +104,10 @@ def _place(item: ParsedRecord) -> bytes:
 def _get_place(item: ParsedRecord) -> str:
     row = item.row
     if item.kind == "CallNode":
-        return str(row[5])
+        return str(row.timestamp)
     if item.kind == "Execution":
-        return str(row[0])
+        return str(row.id)
     if item.kind == "Job":
         # After the execution itself, root jobs before the others, by start.
-        return f"{row[7]} {'1' if row[6] else '0'} {row[1]}"
+        return f"{row.execution_id} {'1' if row.parent_id else '0'} {row.start_time}"
     return ""

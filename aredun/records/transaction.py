@@ -6,10 +6,11 @@ import asyncio
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from operator import itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from aredun.database.record_rows import get_existing, insert_rows, write_new
+from aredun.database.rows import ROW_TABLES
 from aredun.database.turns import iter_parts, run_in_turns
 from aredun.models import Argument, CallEdge
 from aredun.record_fields import KINDS
@@ -28,16 +29,11 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.database import Database
-    from aredun.record_fields import ParsedRecord, Row
+    from aredun.database.rows import Row
+    from aredun.record_fields import ParsedRecord
     from aredun.records.derive import CallFacts, Derived
     from aredun.value_store import ValueStore
 
-_KEY_SIZES: Final = {
-    "tag_edit": 2,
-    "subvalue": 2,
-    "argument_result": 2,
-    "call_edge": 3,
-}
 # The tables of what belongs to a call node.
 _CALL_TABLES: Final[tuple[str, ...]] = ("argument", "argument_result", "call_edge")
 
@@ -91,7 +87,7 @@ def _draft(items: Sequence[ParsedRecord]) -> Generator[None, None, Draft]:
     for table, own in rows.items():
         # Jobs stay in the order of their parents: nobody else inserts them in another one.
         if table != "job":
-            own.sort(key=itemgetter(*range(_KEY_SIZES.get(table, 1))))
+            own.sort(key=attrgetter(*ROW_TABLES[table].key))
             yield
     parts = {table: rows.pop(table) for table in _CALL_TABLES if table in rows}
     return Draft(rows, parts, len(calls), (yield from derive(calls)))
@@ -110,8 +106,9 @@ async def write_draft(database: Database, made: Draft, evaluations: Iterable[Row
         Rows of `evaluation` that are known, and count more than what follows from the calls.
     """
     rows, derived = made.rows, made.derived
-    types = {row[0]: row[1] for row in rows.get("value", ())}
-    tags = [row[0] for row in rows.get("tag", ())] + [row[0] for row in rows.get("tag_edit", ())]
+    types = {row.value_hash: row.type for row in rows.get("value", ())}
+    tags = [row.tag_hash for row in rows.get("tag", ())]
+    tags += [row.parent_id for row in rows.get("tag_edit", ())]
 
     async def operation(session: AsyncSession, all_new: bool) -> Counter[str]:
         new = await insert_rows(session, rows, all_new=all_new)
@@ -119,7 +116,7 @@ async def write_draft(database: Database, made: Draft, evaluations: Iterable[Row
             known = new.get("call_node", 0) < made.calls
             own = await _drop_known(session, made.parts) if known else made.parts
             steps = await drop_errors(session, derived.evaluations, types)
-            steps |= {row[0]: row for row in evaluations}
+            steps |= {row.eval_hash: row for row in evaluations}
             follows = {"call_subtree_task": derived.subtree_rows, "evaluation": sorted(steps.values())}
             await insert_rows(session, {**own, **follows}, all_new=all_new)
         if derived.unknown:
@@ -141,13 +138,15 @@ async def _drop_known(session: AsyncSession, parts: dict[str, list[Row]]) -> dic
     """
     arguments = parts.get("argument", [])
     edges = parts.get("call_edge", [])
-    known = await get_existing(session, Argument.call_hash, {row[1] for row in arguments})
-    known |= await get_existing(session, CallEdge.parent_id, {row[0] for row in edges})
-    known_arguments = {row[0] for row in arguments if row[1] in known}
+    known = await get_existing(session, Argument.call_hash, {row.call_hash for row in arguments})
+    known |= await get_existing(session, CallEdge.parent_id, {row.parent_id for row in edges})
+    known_arguments = {row.arg_hash for row in arguments if row.call_hash in known}
     return {
-        "argument": [row for row in arguments if row[1] not in known],
-        "argument_result": [row for row in parts.get("argument_result", ()) if row[0] not in known_arguments],
-        "call_edge": [row for row in edges if row[0] not in known],
+        "argument": [row for row in arguments if row.call_hash not in known],
+        "argument_result": [
+            row for row in parts.get("argument_result", ()) if row.arg_hash not in known_arguments
+        ],
+        "call_edge": [row for row in edges if row.parent_id not in known],
     }
 
 
@@ -158,11 +157,11 @@ async def _store_large(rows: Sequence[Row], value_store: ValueStore, min_size: i
 
     async def store(index: int, row: Row) -> None:
         async with limit:
-            await value_store.put(row[0], row[3])
-        kept[index] = (*row[:3], b"")
+            await value_store.put(row.value_hash, row.value)
+        kept[index] = row._replace(value=b"")
 
     async with asyncio.TaskGroup() as group:
         for index, row in enumerate(rows):
-            if row[3] and sys.getsizeof(row[3]) >= min_size:
+            if row.value and sys.getsizeof(row.value) >= min_size:
                 group.create_task(store(index, row))
     return kept

@@ -7,15 +7,17 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from aredun.database.turns import iter_parts
+from aredun.describe import shorten
 from aredun.errors import InvalidRecordError
 from aredun.record_checks import Verdict, check_record
-from aredun.record_fields import KINDS, REFERENCES, ParsedRecord, shorten
+from aredun.record_fields import KINDS, REFERENCES, ParsedRecord
 from aredun.record_parsing import parse_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-    from aredun.record_fields import Need, Row
+    from aredun.database.rows import Row
+    from aredun.record_fields import Need
 
 
 def parse_items(
@@ -82,12 +84,12 @@ class Window:
             own = self._items[item.kind]
             present = own.setdefault(item.id, item)
             if present is not item:
-                if item.kind == "Job" and present.row[2] is None and item.row[2] is not None:
+                if item.kind == "Job" and present.row.end_time is None and item.row.end_time is not None:
                     own[item.id] = item
                 continue
             self._count += 1
             if item.kind == "Value":
-                size = len(item.row[3])
+                size = item.size
                 self.size += size
                 if not size:
                     self.empty.add(item.id)
@@ -189,8 +191,8 @@ def _find_blocked(
 _ORDER: Final[dict[str, Callable[[ParsedRecord], Any]]] = {
     "Tag": lambda item: bool(item.parts),
     "Value": lambda item: bool(item.parts),
-    "CallNode": lambda item: item.row[5],
-    "Job": lambda item: (item.row[7], item.row[6] is not None, item.row[1]),
+    "CallNode": lambda item: item.row.timestamp,
+    "Job": lambda item: (item.row.execution_id, item.row.parent_id is not None, item.row.start_time),
 }
 
 
@@ -259,7 +261,7 @@ def _put_tags(
 def _put_executions(jobs: list[ParsedRecord], executions: list[ParsedRecord]) -> list[ParsedRecord]:
     by_execution: dict[str, list[ParsedRecord]] = defaultdict(list)
     for job in jobs:
-        by_execution[job.row[7]].append(job)
+        by_execution[job.row.execution_id].append(job)
     roots = {execution.id: execution for execution in executions}
     ordered: list[ParsedRecord] = []
     # In the same order for all writers of the same jobs, who would form a deadlock otherwise.
@@ -291,7 +293,7 @@ def _order_kind(
 def _get_own_needs(kind: str, item: ParsedRecord) -> Sequence[str]:
     """Return the ids of the records of its own kind that an item needs."""
     if kind == "Job":
-        return () if item.row[6] is None else (item.row[6],)
+        return () if item.row.parent_id is None else (item.row.parent_id,)
     parts = item.parts
     if not parts:
         return ()

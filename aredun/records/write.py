@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aredun.database.record_rows import find_existing, is_refusal
 from aredun.database.turns import iter_parts, run_in_turns, take_turn
+from aredun.describe import shorten
 from aredun.errors import InvalidRecordError, RedunDatabaseError
 from aredun.record_checks import find_alteration
-from aredun.record_fields import KEYS, ParsedRecord, shorten
+from aredun.record_fields import KEYS, ParsedRecord
 from aredun.records.read import iter_batches, read_stored
 from aredun.records.spool import Spool
 from aredun.records.transaction import draft, write_draft
@@ -127,7 +128,9 @@ async def find_lost(
     values = {item.id: item.row for item in items}
     lost = {}
     for value_hash in values.keys() - await find_existing(database, "value", "value_hash", values.keys()):
-        _, problem = await read_stored(value_store, *values[value_hash][:3])
+        _, problem = await read_stored(
+            value_store, value_hash, values[value_hash].type, values[value_hash].format
+        )
         if problem:
             lost[value_hash] = problem
     return lost
@@ -463,7 +466,7 @@ def cut(items: Sequence[ParsedRecord], size: int) -> list[Sequence[ParsedRecord]
     for position, item in enumerate(items):
         if item.kind == "Execution":
             execution_id = item.id
-        elif item.kind == "Job" and item.row[7] == execution_id:
+        elif item.kind == "Job" and item.row.execution_id == execution_id:
             continue
         if item.kind != "Tag":
             has_owner = True

@@ -12,8 +12,9 @@ from aredun.database.record_rows import (
     is_refusal,
 )
 from aredun.database.turns import iter_parts, run_in_turns, take_turn
+from aredun.describe import shorten
 from aredun.errors import InvalidRecordError, RedunDatabaseError
-from aredun.record_fields import KEYS, shorten
+from aredun.record_fields import KEYS
 from aredun.records.keys import pack, pack_all, unpack_all
 from aredun.records.read import RECORDS_AT_ONCE
 from aredun.records.transaction import draft, write_draft
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 
     from aredun.database import Database
-    from aredun.record_fields import ParsedRecord, Row
+    from aredun.database.rows import Row
+    from aredun.record_fields import ParsedRecord
     from aredun.records.keys import Key
     from aredun.sync.missing import Missing
     from aredun.sync.plan import Plan
@@ -272,7 +274,7 @@ class RecordCopier:
         """Return what single steps of calls are cached, without what was refused."""
         absent = self._absent.get("Value", ())
         rows = await self.source.get_evaluations(calls)
-        return [row for row in rows if row[1] not in absent and row[3] not in absent]
+        return [row for row in rows if row.task_hash not in absent and row.value_hash not in absent]
 
     async def _split_ready(
         self, kind: str, items: list[ParsedRecord], pending: set[Key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
@@ -9,9 +10,9 @@ import sqlalchemy as sa
 from aredun.column_types import in_list
 from aredun.database.record_rows import insert_rows, is_refusal, list_storable, select_column, write_new
 from aredun.database.turns import run_in_turns
+from aredun.describe import shorten
 from aredun.errors import RedunDatabaseError
 from aredun.models import Job
-from aredun.record_fields import shorten
 from aredun.records.derive import update_current
 from aredun.records.keys import pack, pack_all, unpack_all
 from aredun.records.window import Window, collect_rows
@@ -105,7 +106,7 @@ class Copier(RecordCopier):
         groups: dict[str, list[Key]] = {each: [] for each in reversed(unpack_all(executions))}
         for part in self._cut(jobs):
             for row in await self.source.database.fetch(_EXECUTIONS, {"ids": unpack_all(part)}):
-                groups.setdefault(row[0], [])
+                groups.setdefault(row.execution_id, [])
         wanted = set(jobs)
         for execution_id, job_id in await self.source.database.fetch(_JOBS, {"ids": sorted(groups)}):
             if pack(job_id) in wanted:
@@ -133,12 +134,12 @@ class Copier(RecordCopier):
     ) -> int:
         pending = set(keys)
         waiting: list[ParsedRecord] = []
-        table = "job" if kind == "Job" else "execution"
+        table, of_execution = ("job", "execution_id") if kind == "Job" else ("execution", "id")
+        get_execution = attrgetter(of_execution)
         new = 0
-        place = 7 if kind == "Job" else 0
         async for items in self._read_ahead(kind, keys):
             window = Window()
-            window.add(item for item in [*waiting, *items] if item.row[place] not in refused)
+            window.add(item for item in [*waiting, *items] if get_execution(item.row) not in refused)
             needed = (await run_in_turns(window.find_missing())).get("Job", set()) if kind == "Job" else set()
             lacking = {"Job": {each for each in needed if pack(each) in pending}}
             ready, waiting = await run_in_turns(window.split(lacking))
@@ -165,13 +166,13 @@ class Copier(RecordCopier):
                 )
                 if absent:
                     self._refuse_waiting([item])
-                    refused.setdefault(item.row[7], item)
+                    refused.setdefault(item.row.execution_id, item)
         for execution_id, item in refused.items():
             self._refuse_id("Execution", execution_id, f"refers to Job {item.id}, which was refused")
         left_out = set(refused)
         if refused and self._tags.find_owners(jobs):
             # Tags of those jobs must not go in.
             async for items in self._read_ahead("Job", jobs):
-                left_out.update(item.id for item in items if item.row[7] in refused)
+                left_out.update(item.id for item in items if item.row.execution_id in refused)
             self._absent.setdefault("Job", set()).update(left_out)
         return left_out

@@ -30,7 +30,7 @@ from aredun.sync.tags import note_owners
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
-    from aredun.record_fields import Row
+    from aredun.database.rows import Row
     from aredun.records.keys import Key
     from aredun.sync.source import Source
 
@@ -150,7 +150,7 @@ class Walker:
                         jobs.append(record_id)
                     else:
                         others.append(record_id)
-        executions.update((row[0], None) for row in await self._read(_EXECUTIONS_OF_JOBS, jobs))
+        executions.update((row.execution_id, None) for row in await self._read(_EXECUTIONS_OF_JOBS, jobs))
         return list(executions), others
 
     async def _get_executions(self, ids: list[str] | None) -> list[tuple[str, int]]:
@@ -160,7 +160,7 @@ class Walker:
         else:
             starts, sizes = await self._read(_STARTS, ids), await self._read(_SIZES, ids)
         of_execution = dict(map(tuple, sizes))
-        starts.sort(key=lambda row: (row[1] is not None, row[1]), reverse=True)
+        starts.sort(key=lambda row: (row.start_time is not None, row.start_time), reverse=True)
         return [(execution_id, of_execution.get(execution_id, 0)) for execution_id, _ in starts]
 
     async def walk(self, group: Group) -> Plan:
@@ -193,12 +193,11 @@ class Walker:
             for part in iter_parts(await self._source.read_job_links(new, group.jobs)):
                 await take_turn()
                 # Each job is of one execution: they need no remembering.
-                for row, key in zip(part, pack_all([row[0] for row in part]), strict=True):
-                    _, start_time, task_hash, call_hash = row
-                    found.append((start_time, key))
-                    tasks.add(task_hash)
-                    if call_hash is not None:
-                        calls[call_hash] = None
+                for row, key in zip(part, pack_all([row.id for row in part]), strict=True):
+                    found.append((row.start_time, key))
+                    tasks.add(row.task_hash)
+                    if row.call_hash is not None:
+                        calls[row.call_hash] = None
             waiting.extend(row[0] for row in await self._read(_RELATED, new))
         found.sort(key=itemgetter(0))
         plan.jobs.extend(key for _, key in found)
@@ -222,17 +221,18 @@ class Walker:
             if not new:
                 continue
             items, steps = await self._source.read_calls(new)
-            cached.update(row[3] for row in steps)
+            cached.update(row.value_hash for row in steps)
             for part in iter_parts(items):
                 await take_turn()
                 keys = pack_all([item.id for item in part])
-                found += zip((item.row[5] for item in part), keys, strict=True)
+                found += zip((item.row.timestamp for item in part), keys, strict=True)
                 rows = collect_rows(part)
-                for _, _, task_hash, _, value_hash, _ in rows["call_node"]:
-                    values.add(task_hash)
-                    values.add(value_hash)
-                values.update(row[2] for row in rows["argument"])
-                calls_of = [row[1] for row in (*rows["argument_result"], *rows["call_edge"])]
+                for row in rows["call_node"]:
+                    values.add(row.task_hash)
+                    values.add(row.value_hash)
+                values.update(row.value_hash for row in rows["argument"])
+                calls_of = [row.result_call_hash for row in rows["argument_result"]]
+                calls_of += [row.child_id for row in rows["call_edge"]]
                 waiting += self._seen["CallNode"].find_new(dict.fromkeys(calls_of))
         found.sort(key=itemgetter(0))
         plan.calls.extend(key for _, key in found)

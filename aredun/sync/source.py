@@ -11,10 +11,11 @@ import sqlalchemy as sa
 
 from aredun.column_types import in_list
 from aredun.database.record_rows import list_storable, plain, select_rows
+from aredun.database.rows import ARGUMENT, ARGUMENT_RESULT, CALL_NODE, FILE, JOB, TAG, TASK, VALUE
 from aredun.database.turns import iter_parts, run_in_turns, take_turn
 from aredun.models import Argument, ArgumentResult, Job, Value
 from aredun.record_checks import normalize_json
-from aredun.record_fields import COLUMNS, ParsedRecord
+from aredun.record_fields import ParsedRecord
 from aredun.records.derive import hash_evaluation
 from aredun.records.read import SELECT_VALUES, list_in_turns, read_data
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 
     from aredun.database import Database
-    from aredun.record_fields import Row
+    from aredun.database.rows import Row
     from aredun.value_store import ValueStore
 
 # Calls and jobs that are held from the walk until they are copied, some 2 kB each.
@@ -58,7 +59,7 @@ class Source:
         return [await self.database.fetch(statement, {"ids": ids}) for statement in statements]
 
     async def read_job_links(self, executions: Sequence[str], count: int) -> list[Row]:
-        """Return the jobs of executions: id, start, task and call.
+        """Return rows of the jobs of executions, with at least their id, start, task and call.
 
         If there is room for `count` of them they are kept; otherwise no more of them is read.
         """
@@ -67,7 +68,7 @@ class Source:
             return rows
         items = await list_in_turns(_make_jobs(*await self._read(executions, _JOBS_OF_EXECUTIONS)))
         self._keep(items)
-        return [(row[0], row[1], row[3], row[5]) for row in (item.row for item in items)]
+        return [item.row for item in items]
 
     async def read_calls(self, ids: Sequence[str]) -> tuple[list[ParsedRecord], list[Row]]:
         """Return calls and what single steps of them are cached as (rows of `evaluation`), and keep both."""
@@ -130,9 +131,9 @@ class Source:
 
     async def _read_steps(self, calls: Sequence[ParsedRecord]) -> dict[str, Row | None]:
         """Return the cached single step of each call, None where there is none."""
-        keys = await list_in_turns(hash_evaluation(item.row[2], item.row[3]) for item in calls)
+        keys = await list_in_turns(hash_evaluation(item.row.task_hash, item.row.args_hash) for item in calls)
         (rows,) = await self._read(list(dict.fromkeys(keys)), select_rows("evaluation", "eval_hash"))
-        by_key = {row[0]: row for row in rows}
+        by_key = {row.eval_hash: row for row in rows}
         return {item.id: by_key.get(key) for item, key in zip(calls, keys, strict=True)}
 
     async def find_lost(self, ids: Sequence[str]) -> list[str]:
@@ -141,8 +142,8 @@ class Source:
         for row in rows:
             _, problem = await read_data(self.database, self._value_store, *row)
             if problem:
-                self.lost[row[0]] = problem
-        return [row[0] for row in rows if row[0] in self.lost]
+                self.lost[row.value_hash] = problem
+        return [row.value_hash for row in rows if row.value_hash in self.lost]
 
     async def iter_leaves(self, ids: list[str]) -> AsyncIterator[list[ParsedRecord]]:
         """Yield the values of the given ids like `iter_items`, as if none had subvalues."""
@@ -155,28 +156,29 @@ class Source:
     ) -> AsyncIterator[list[ParsedRecord]]:
         children = defaultdict(list)
         for edge in edges:
-            children[edge[1]].append(edge)
-        small = [row for row in rows if row[3]]
-        yield await list_in_turns(_make_values(small, children))
-        batch: list[Row] = []
+            children[edge.parent_value_hash].append(edge)
+        small = [row for row in rows if row.data]
+        yield await list_in_turns(_make_value(row, row.data, children) for row in small)
+        batch: list[ParsedRecord] = []
         size = 0
         for row in rows:
-            if not row[3]:
-                data, problem = await read_data(self.database, self._value_store, *row[:3])
+            if not row.data:
+                stored = row.value_hash, row.type, row.format
+                data, problem = await read_data(self.database, self._value_store, *stored)
                 if problem:
-                    self.lost[row[0]] = problem
-                batch.append((*row[:3], data, *row[4:]))
+                    self.lost[row.value_hash] = problem
+                batch.append(_make_value(row, data, children))
                 size += len(data)
                 if size >= LARGE_BATCH:
-                    yield list(_make_values(batch, children))
+                    yield batch
                     batch, size = [], 0
         if batch:
-            yield list(_make_values(batch, children))
+            yield batch
 
 
 # An argument that came from several calls comes as often, and once if it came from none.
 _ARGUMENTS: Final = (
-    sa.select(*(Argument.__table__.c[name] for name in COLUMNS["argument"]), ArgumentResult.result_call_hash)
+    sa.select(*ARGUMENT.table.columns, ArgumentResult.result_call_hash)
     .outerjoin_from(Argument, ArgumentResult, ArgumentResult.arg_hash == Argument.arg_hash)
     .where(in_list(Argument.call_hash, "ids"))
 )
@@ -201,59 +203,64 @@ def _make_executions(rows: Iterable[Row]) -> Iterator[ParsedRecord]:
 
 
 def _make_jobs(rows: Iterable[Row]) -> Iterator[ParsedRecord]:
-    for job_id, start, end, task_hash, cached, *links in rows:
-        row = (job_id, _to_text(start), _to_text(end), task_hash, bool(cached), *links)
-        yield ParsedRecord("Job", row)
-
-
-def _make_values(rows: Iterable[Row], children: dict[str, list[Row]]) -> Iterator[ParsedRecord]:
     for row in rows:
-        value_hash, _, _, _, _, path, name, namespace, source = row
-        parts: Any = ()
-        if path is not None:
-            parts = ("file", (value_hash, path))
-        if name is not None:
-            parts = (*parts, "task", (value_hash, name, namespace, source))
-        if value_hash in children:
-            parts = [*parts, *chain.from_iterable(("subvalue", edge) for edge in children[value_hash])]
-        yield ParsedRecord("Value", row[:4], parts)
+        job = JOB.row(*row)
+        times = {"start_time": _to_text(job.start_time), "end_time": _to_text(job.end_time)}
+        yield ParsedRecord("Job", job._replace(**times, cached=bool(job.cached)))
+
+
+def _make_value(row: Row, data: bytes, children: dict[str, list[Row]]) -> ParsedRecord:
+    parts: Any = ()
+    if row.path is not None:
+        parts = ("file", FILE.row(value_hash=row.value_hash, path=row.path))
+    if row.name is not None:
+        task = TASK.row(hash=row.value_hash, name=row.name, namespace=row.namespace, source=row.source)
+        parts = (*parts, "task", task)
+    if row.value_hash in children:
+        parts = [*parts, *chain.from_iterable(("subvalue", edge) for edge in children[row.value_hash])]
+    value = VALUE.row(value_hash=row.value_hash, type=row.type, format=row.format, value=data)
+    return ParsedRecord("Value", value, parts)
 
 
 def _group_parts(
     rows: Iterable[Row], arguments: Sequence[Row], edges: Sequence[Row]
 ) -> Generator[None, None, dict[str, list[Any]]]:
     """Return, in steps, what belongs to each call of some rows."""
-    parts: dict[str, list[Any]] = {row[0]: [] for row in rows}
+    parts: dict[str, list[Any]] = {row.call_hash: [] for row in rows}
     seen: set[str] = set()
     for some in iter_parts(arguments):
         yield
         for row in some:
-            arg_hash, call_hash, _, _, _, result = row
+            *cells, result = row
             # What belongs to a call that is not there is nobody's.
-            own = parts.get(call_hash, [])
-            if result is None or arg_hash not in seen:
-                own += ("argument", row[:5])
+            own = parts.get(row.call_hash, [])
+            if result is None or row.arg_hash not in seen:
+                own += ("argument", ARGUMENT.row(*cells))
             if result is not None:
-                seen.add(arg_hash)
-                own += ("argument_result", (arg_hash, result))
+                seen.add(row.arg_hash)
+                own += ("argument_result", ARGUMENT_RESULT.row(row.arg_hash, result))
     for some in iter_parts(edges):
         yield
         for row in some:
-            parts.get(row[0], []).extend(("call_edge", row))
+            parts.get(row.parent_id, []).extend(("call_edge", row))
     return parts
 
 
 def _make_calls(rows: Iterable[Row], parts: dict[str, list[Any]]) -> Iterator[ParsedRecord]:
-    for *cells, timestamp in rows:
-        yield ParsedRecord("CallNode", (*cells, _to_text(timestamp)), parts[cells[0]])
+    for row in rows:
+        call = CALL_NODE.row(*row)
+        call = call._replace(timestamp=_to_text(call.timestamp))
+        yield ParsedRecord("CallNode", call, parts[call.call_hash])
 
 
 def _make_tags(rows: Iterable[Row], edits: Iterable[Row]) -> Iterator[ParsedRecord]:
     parents: dict[str, list[Any]] = defaultdict(list)
     for edit in edits:
-        parents[edit[1]] += ("tag_edit", edit)
-    for *cells, value in rows:
-        yield ParsedRecord("Tag", (*cells, normalize_json(value)), parents.get(cells[0], ()))
+        parents[edit.child_id] += ("tag_edit", edit)
+    for row in rows:
+        tag = TAG.record_row(*row)
+        tag = tag._replace(value=normalize_json(tag.value))
+        yield ParsedRecord("Tag", tag, parents.get(tag.tag_hash, ()))
 
 
 _CALLS: Final = (

@@ -94,7 +94,7 @@ class PendingTags:
     def _is_ready(self, item: ParsedRecord, provided: Collection[Need], chosen: Collection[str]) -> bool:
         if item.owner is not None and item.owner not in provided:
             return False
-        parents = [edit[0] for edit in item.get_rows("tag_edit")]
+        parents = item.parents
         return all(parent in chosen or pack(parent) not in self._pending for parent in parents)
 
 

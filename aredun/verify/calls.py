@@ -16,6 +16,7 @@ from aredun.database.record_rows import (
     select_column,
     select_rows,
 )
+from aredun.database.rows import CALL_NODE
 from aredun.database.turns import iter_parts, run_in_turns
 from aredun.models import CallNode
 from aredun.record_checks import check_argument, check_call
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from aredun.record_fields import Row
+    from aredun.database.rows import Row
     from aredun.verify.context import Context
 
 _TIMES: Final = sa.select(plain(CallNode.timestamp), CallNode.call_hash).where(
@@ -65,12 +66,14 @@ async def check_calls(context: Context, deleted: Collection[str]) -> None:
         subtrees = await _get_subtrees(context, checks.calls)
         _judge(context, checks, subtrees)
         for row in checks.bad_arguments:
-            context.found("wrong hash", f"CallNode {row[1]}", f"its argument {row[0]} has another hash")
+            context.found(
+                "wrong hash", f"CallNode {row.call_hash}", f"its argument {row.arg_hash} has another hash"
+            )
         context.count("argument", len(arguments))
-        wrong.update(call.row[0] for call in checks.calls if _is_wrong(call, subtrees))
+        wrong.update(call.row.call_hash for call in checks.calls if _is_wrong(call, subtrees))
         # Where the subtree is lost as well, that says it all.
-        empty = (call.row for call in checks.calls if not subtrees.get(call.row[0]))
-        silent = {hash_evaluation(row[2], row[3]) for row in empty}.union(deleted)
+        empty = (call.row for call in checks.calls if not subtrees.get(call.row.call_hash))
+        silent = {hash_evaluation(row.task_hash, row.args_hash) for row in empty}.union(deleted)
         await _check_evaluations(context, checks.calls, silent)
     while wrong:
         wrong = await _rebuild(context, wrong)
@@ -78,7 +81,7 @@ async def check_calls(context: Context, deleted: Collection[str]) -> None:
 
 async def _get_subtrees(context: Context, calls: Sequence[CallFacts]) -> _Subtrees:
     """Return the recorded tasks of the subtrees of calls and of their children."""
-    hashes = {call.row[0] for call in calls}.union(*(call.children for call in calls))
+    hashes = {call.row.call_hash for call in calls}.union(*(call.children for call in calls))
     (rows,) = await context.fetch(sorted(hashes), _SUBTREES)
     subtrees: _Subtrees = defaultdict(set)
     for call_hash, task_hash in rows:
@@ -88,7 +91,7 @@ async def _get_subtrees(context: Context, calls: Sequence[CallFacts]) -> _Subtre
 
 def _get_known(call: CallFacts, subtrees: _Subtrees) -> set[str]:
     """Return the tasks that the subtree of a call has for certain."""
-    return {call.row[2]}.union(*(subtrees.get(child, ()) for child in call.children))
+    return {call.row.task_hash}.union(*(subtrees.get(child, ()) for child in call.children))
 
 
 def _is_wrong(call: CallFacts, subtrees: _Subtrees) -> bool:
@@ -97,18 +100,18 @@ def _is_wrong(call: CallFacts, subtrees: _Subtrees) -> bool:
     It may well have more tasks than its children account for: of calls that were not recorded, and of those
     that failed before they were made.
     """
-    return not subtrees.get(call.row[0], set()) >= _get_known(call, subtrees)
+    return not subtrees.get(call.row.call_hash, set()) >= _get_known(call, subtrees)
 
 
 def _judge(context: Context, checks: _Checks, subtrees: _Subtrees) -> None:
     """Report wrong call hashes, but for calls that made calls which were not recorded."""
     for call in checks.wrong:
-        tasks = subtrees.get(call.row[0])
-        if not tasks or call.row[0] in checks.with_gaps or tasks - _get_known(call, subtrees):
+        tasks = subtrees.get(call.row.call_hash)
+        if not tasks or call.row.call_hash in checks.with_gaps or tasks - _get_known(call, subtrees):
             context.report.unverifiable += 1
         else:
             detail = "it does not follow from its task, arguments, result and children"
-            context.found("wrong hash", f"CallNode {call.row[0]}", detail)
+            context.found("wrong hash", f"CallNode {call.row.call_hash}", detail)
 
 
 async def _check_evaluations(context: Context, calls: Sequence[CallFacts], silent: Collection[str]) -> None:
@@ -121,18 +124,20 @@ async def _check_evaluations(context: Context, calls: Sequence[CallFacts], silen
 
     rows = await context.database.read(operation)
     (present,) = await context.fetch(sorted(rows), select_column("evaluation", "eval_hash", "eval_hash"))
-    missing = [rows[each] for each in sorted(rows.keys() - {row[0] for row in present})]
+    missing = [rows[each] for each in sorted(rows.keys() - {row.eval_hash for row in present})]
     if not missing:
         return
-    tasks = await find_existing(context.database, "task", "hash", {row[1] for row in missing})
-    values = await find_existing(context.database, "value", "value_hash", {row[3] for row in missing})
-    missing = [row for row in missing if row[1] in tasks and row[3] in values]
+    tasks = await find_existing(context.database, "task", "hash", {row.task_hash for row in missing})
+    values = await find_existing(context.database, "value", "value_hash", {row.value_hash for row in missing})
+    missing = [row for row in missing if row.task_hash in tasks and row.value_hash in values]
     if context.repair:
         await context.insert("evaluation", missing)
     for row in missing:
-        if row[0] not in silent:
+        if row.eval_hash not in silent:
             detail = "a call that made no others returned its result, but it is not in the cache"
-            context.found("missing evaluation", f"Evaluation {row[0]}", detail, repaired=context.repair)
+            context.found(
+                "missing evaluation", f"Evaluation {row.eval_hash}", detail, repaired=context.repair
+            )
 
 
 async def _rebuild(context: Context, wrong: Collection[str]) -> set[str]:
@@ -142,16 +147,16 @@ async def _rebuild(context: Context, wrong: Collection[str]) -> set[str]:
     for part in iter_parts(order, BATCH_SIZE):
         calls, edges = await context.fetch(part, _CALLS, _EDGES)
         checks = await asyncio.to_thread(_Checks, calls, (), edges)
-        by_hash = {call.row[0]: call for call in checks.calls}
+        by_hash = {call.row.call_hash: call for call in checks.calls}
         facts = [by_hash[each] for each in part if each in by_hash]
         subtrees = await _get_subtrees(context, facts)
         rows = await _derive(context, facts)
-        right = {row[0] for row in rows}
-        lacking = {call.row[0] for call in facts if _is_wrong(call, subtrees)}
+        right = {row.call_hash for row in rows}
+        lacking = {call.row.call_hash for call in facts if _is_wrong(call, subtrees)}
         # Those that can neither be right nor be made so are better empty: a cache miss.
         lost = {each for each in lacking - right if subtrees.get(each)}
         if context.repair:
-            await context.insert("call_subtree_task", [row for row in rows if row[0] in lacking])
+            await context.insert("call_subtree_task", [row for row in rows if row.call_hash in lacking])
             await context.delete(TABLES["call_subtree_task"].c.call_hash, lost)
         for call_hash in sorted(lacking & right | lost):
             _report_subtree(context, call_hash, is_empty=not subtrees.get(call_hash))
@@ -161,7 +166,7 @@ async def _rebuild(context: Context, wrong: Collection[str]) -> set[str]:
     parents: set[str] = set()
     for part in iter_parts(changed, BATCH_SIZE):
         (rows,) = await context.fetch(part, select_column("call_edge", "parent_id", "child_id"))
-        parents.update(row[0] for row in rows)
+        parents.update(row.parent_id for row in rows)
     return parents
 
 
@@ -182,17 +187,17 @@ async def _derive(context: Context, facts: Sequence[CallFacts]) -> list[Row]:
         return derived.subtree_rows + await derive_unknown_subtrees(session, derived)
 
     rows = await context.database.read(operation)
-    known = await find_existing(context.database, "task", "hash", {row[1] for row in rows})
+    known = await find_existing(context.database, "task", "hash", {row.task_hash for row in rows})
     # A foreign key keeps tasks that are missing out, and a subtree without them would be wrong.
-    partial = {row[0] for row in rows if row[1] not in known}
-    return [row for row in rows if row[0] not in partial]
+    partial = {row.call_hash for row in rows if row.task_hash not in known}
+    return [row for row in rows if row.call_hash not in partial]
 
 
 async def _sort_by_time(context: Context, calls: Sequence[str]) -> list[str]:
     times: list[tuple[Any, str]] = []
     for part in iter_parts(calls, BATCH_SIZE):
         (rows,) = await context.fetch(part, _TIMES)
-        times.extend((row[0], row[1]) for row in rows)
+        times.extend((row.timestamp, row.call_hash) for row in rows)
     return [call_hash for _, call_hash in sorted(times)]
 
 
@@ -210,11 +215,11 @@ class _Checks:
             children[parent].append(child)
             orders[parent].append(order)
         for row in calls:
-            own = children.get(row[0], [])
+            own = children.get(row.call_hash, [])
             is_whole = check_call(row, own)
-            facts = CallFacts((*row[:5], str(row[5])), own, is_whole)
+            facts = CallFacts(CALL_NODE.row(*row)._replace(timestamp=str(row.timestamp)), own, is_whole)
             self.calls.append(facts)
             if not is_whole:
                 self.wrong.append(facts)
-                if orders[row[0]] != list(range(len(own))):
-                    self.with_gaps.add(row[0])
+                if orders[row.call_hash] != list(range(len(own))):
+                    self.with_gaps.add(row.call_hash)

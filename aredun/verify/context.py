@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.database import Database
-    from aredun.record_fields import Row
+    from aredun.database.rows import Row
     from aredun.value_store import ValueStore
 
 BATCH_SIZE: Final = 1000

@@ -17,7 +17,9 @@ async def check_evaluations(context: Context) -> set[str]:
     deleted: set[str] = set()
     async for keys in context.iter_keys("evaluation", Evaluation.eval_hash):
         (rows,) = await context.fetch(keys, select_rows("evaluation", "eval_hash"))
-        wrong = [row[0] for row in rows if hash_evaluation(row[1], row[2]) != row[0]]
+        wrong = [
+            row.eval_hash for row in rows if hash_evaluation(row.task_hash, row.args_hash) != row.eval_hash
+        ]
         if context.repair and wrong:
             await context.delete(TABLES["evaluation"].c.eval_hash, wrong)
             deleted.update(wrong)

@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from aredun.database.record_rows import TABLES, select_column
+from aredun.database.rows import find_references
 
 if TYPE_CHECKING:
     from aredun.verify.context import Context
 
 # References between tables that are foreign keys, or ought to be: (table, column, table, column).
 _REFERENCES: Final = tuple(
-    (table.name, constraint.column_keys[0], element.column.table.name, element.column.name)
-    for table in TABLES.values()
-    for constraint in sorted(table.foreign_key_constraints, key=lambda each: tuple(each.column_keys))
-    for element in constraint.elements
+    (name, reference.column, reference.table, reference.key)
+    for name, table in TABLES.items()
+    for reference in find_references(table)
 )
-_LOOSE_REFERENCES: Final = (("task", "hash", "value", "value_hash"),)
 # Whose fault a bad row of a table is: what that record is called, and the column with its id.
 _OWNERS: Final = {
     "argument": ("CallNode", "call_hash"),
@@ -56,7 +55,7 @@ _ORPHANS: Final = frozenset(
 
 async def check_references(context: Context) -> None:
     """Check that whatever is referred to is there; in a repair, delete the rows whose owner is not."""
-    for table, column, target, key in (*_REFERENCES, *_LOOSE_REFERENCES):
+    for table, column, target, key in _REFERENCES:
         source = TABLES[table].alias("source")
         goal = TABLES[target].alias("goal")
         name, owner_column = _OWNERS[table]
@@ -78,5 +77,5 @@ async def _delete(context: Context, table: str, column: str, owners: set[str]) -
     if table == "argument":
         arguments = select_column("argument", "arg_hash", "call_hash")
         (rows,) = await context.fetch(sorted(owners), arguments)
-        await _delete(context, "argument_result", "arg_hash", {row[0] for row in rows})
+        await _delete(context, "argument_result", "arg_hash", {row.arg_hash for row in rows})
     await context.delete(TABLES[table].c[column], owners)

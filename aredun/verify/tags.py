@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from aredun.column_types import in_list
 from aredun.database.record_rows import select_column, select_rows
+from aredun.database.rows import TAG
 from aredun.models import Tag
 from aredun.record_checks import check_tag, normalize_json
 
@@ -34,8 +35,9 @@ async def check_tags(context: Context) -> None:
         for tag_hash in await asyncio.to_thread(_find_wrong, tags, edits):
             detail = "it does not follow from its entity, key, value and parents"
             context.found("wrong hash", f"Tag {tag_hash}", detail)
-        old = {row[0] for row in replaced}
-        await _correct(context, {row[0]: not row[1] for row in flags if bool(row[1]) == (row[0] in old)})
+        old = {row.parent_id for row in replaced}
+        wrong = [row for row in flags if bool(row.is_current) == (row.tag_hash in old)]
+        await _correct(context, {row.tag_hash: not row.is_current for row in wrong})
 
 
 async def _correct(context: Context, flags: dict[str, bool]) -> None:
@@ -54,8 +56,8 @@ def _find_wrong(tags: Iterable[Any], edits: Iterable[Any]) -> list[str]:
     for parent, child in edits:
         parents[child].append(parent)
     wrong = []
-    for *cells, value in tags:
-        row = (*cells, normalize_json(value))
-        if not check_tag(row, parents.get(row[0], ())):
-            wrong.append(row[0])
+    for row in tags:
+        tag = TAG.record_row(*row)._replace(value=normalize_json(row.value))
+        if not check_tag(tag, parents.get(tag.tag_hash, ())):
+            wrong.append(tag.tag_hash)
     return wrong

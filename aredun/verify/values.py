@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from aredun.database.rows import FILE
 from aredun.models import Value
 from aredun.record_checks import Verdict, check_value
 from aredun.records.read import LARGE_VALUE, NOT_ITS_OWN, SELECT_VALUES, read_data, read_stored
@@ -14,7 +15,7 @@ from aredun.values.preview import preview_value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aredun.record_fields import Row
+    from aredun.database.rows import Row
     from aredun.verify.context import Context
 
 
@@ -22,18 +23,18 @@ async def check_values(context: Context) -> None:
     """Check that values have their bytes, that those have their hash, and that files have their paths."""
     async for keys in context.iter_keys("value", Value.value_hash):
         (rows,) = await context.fetch(keys, SELECT_VALUES)
-        small = [row for row in rows if row[3]]
+        small = [row for row in rows if row.data]
         for row, verdict in zip(small, await asyncio.to_thread(_check_rows, small), strict=True):
-            await _judge(context, row[0], row[1], verdict)
-            if row[1] == "redun.File" and row[5] is None and verdict is Verdict.RIGHT:
+            await _judge(context, row.value_hash, row.type, verdict)
+            if row.type == "redun.File" and row.path is None and verdict is Verdict.RIGHT:
                 await _restore_path(context, row)
         for row in rows:
-            if not row[3]:
-                await _check_apart(context, row[0], row[1], row[2], row[4])
+            if not row.data:
+                await _check_apart(context, row.value_hash, row.type, row.format, row.size)
 
 
 def _check_rows(rows: Sequence[Row]) -> list[Verdict]:
-    return [check_value(*row[:4]) for row in rows]
+    return [check_value(row.value_hash, row.type, row.format, row.data) for row in rows]
 
 
 async def _judge(context: Context, value_hash: str, type_name: str, verdict: Verdict) -> None:
@@ -61,12 +62,12 @@ async def _is_stored(context: Context, value_hash: str, type_name: str) -> bool:
 
 async def _restore_path(context: Context, row: Row) -> None:
     """Report a file without the row by which its path is found, and make that of its state."""
-    path: Any = getattr(preview_value(*row[1:4]), "path", None)
+    path: Any = getattr(preview_value(row.type, row.format, row.data), "path", None)
     repaired = context.repair and isinstance(path, str)
     if repaired:
-        await context.insert("file", [(row[0], path)])
+        await context.insert("file", [FILE.row(value_hash=row.value_hash, path=path)])
     detail = "its path is not among the files"
-    context.found("missing file", f"Value {row[0]}", detail, repaired=repaired)
+    context.found("missing file", f"Value {row.value_hash}", detail, repaired=repaired)
 
 
 async def _check_apart(
