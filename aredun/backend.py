@@ -5,25 +5,20 @@ All that redun's `redun.backends.db` has beside it can be imported from here too
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from aredun import caches, versions
-from aredun import migrate as migrations
+from aredun import versions
 from aredun.backend_caches import CachesMixin
 from aredun.backend_recording import RecordingMixin
 from aredun.backend_records import RecordsMixin
 from aredun.backend_tags import TagsMixin
-from aredun.call_rows import complete_calls
 from aredun.column_types import JSON, Column, DateTimeUTC, TagEntity
-from aredun.config import BackendConfig, get_abs_path, resolve_secret
-from aredun.database import Database
-from aredun.ending import finish
-from aredun.entities import Entities
-from aredun.errors import RedunDatabaseError, RedunVersionError, describe_os_error
+from aredun.config import BackendConfig, get_abs_path
+from aredun.errors import RedunDatabaseError, RedunVersionError
+from aredun.lifecycle import Lifecycle
 from aredun.models import (
     Argument,
     ArgumentResult,
@@ -65,6 +60,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from aredun.database import Database
+    from aredun.entities import Entities
 
     TagResult = tuple[str, str, str, Any]
     Arguments = tuple[Sequence[Any], Mapping[str, Any]]
@@ -145,17 +143,19 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
         *,
         type_registry: Any = None,
     ) -> None:
-        self.config = BackendConfig.parse(config, db_uri)
+        parsed = BackendConfig.parse(config, db_uri)
         self.logger = logger or logging.getLogger("aredun")
         self.type_registry = type_registry or get_type_registry()
-        self.value_store = ValueStore(self.config.value_store_path) if self.config.value_store_path else None
-        self._database: Database | None = None
-        self._was_closed = False
-        self._closing: asyncio.Task[None] | None = None
-        self._is_clone = False
-        self._recorder = Recorder(ValueRecorder(self.type_registry, self.config, self.value_store))
+        self.value_store = ValueStore(parsed.value_store_path) if parsed.value_store_path else None
+        self._lifecycle = Lifecycle(parsed, self.type_registry, self.value_store, self.logger)
+        self._recorder = Recorder(ValueRecorder(self.type_registry, parsed, self.value_store))
 
     # Opening and closing
+
+    @property
+    def config(self) -> BackendConfig:
+        """The settings; `load` adds what an AWS secret says."""
+        return self._lifecycle.config
 
     @property
     def db_uri(self) -> str:
@@ -165,26 +165,16 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
     @property
     def database(self) -> Database:
         """The database; opened by `load` or `create_engine`."""
-        if self._database is None:
-            state = "closed" if self._was_closed else "not loaded"
-            raise RedunDatabaseError(f"the backend is {state}: await backend.load() first")
-        return self._database
+        return self._lifecycle.opened.database
 
     @property
     def entities(self) -> Entities:
         """What models ask about themselves."""
-        _ = self.database  # raises if the backend is not loaded
-        return self._open_entities
+        return self._lifecycle.opened.entities
 
     def create_engine(self) -> AsyncEngine:
         """Set the database up without connecting (mirrors redun's method); returns the sessions' engine."""
-        if self._database is None:
-            self._database = Database(self.config, self, self.logger, complete_calls)
-            self._open_caches = caches.Caches(
-                self._database, self.type_registry, self.value_store, self.logger
-            )
-            self._open_entities = Entities(self._database, self.value_store)
-        return self._database.engine
+        return self._lifecycle.open(self).database.engine
 
     async def load(self, migrate: bool | None = None) -> None:
         """Connect, migrate if that is wanted, and check the version (mirrors redun's method).
@@ -202,42 +192,7 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
         RedunDatabaseError
             If it cannot be reached, or cannot be read for want of permission.
         """
-        if self.config.db_aws_secret_name:
-            self.config = await asyncio.to_thread(resolve_secret, self.config)
-        self.create_engine()
-        try:
-            if migrate is None:
-                migrate = self.config.automigrate and not await self.database.is_read_only()
-            if migrate:
-                await self._create_folder()
-                await self.migrate(upgrade_only=True)
-            await self._require_compatible()
-        except BaseException:
-            await self.close()
-            raise
-
-    async def _create_folder(self) -> None:
-        try:
-            await asyncio.to_thread(self.database.create_folder)
-        except OSError as error:
-            raise RedunDatabaseError(
-                f"the folder of the database cannot be made: {describe_os_error(error)}"
-            ) from error
-
-    async def _require_compatible(self) -> None:
-        version = await self.get_db_version()
-        oldest, newest = self.get_db_version_required()
-        if not oldest <= version <= newest:
-            # What can be done about it differs: nothing is older than an empty database.
-            advice = (
-                "'aredun db upgrade' or load(migrate=True) upgrades it"
-                if version < oldest
-                else "a newer aredun reads it"
-            )
-            raise RedunVersionError(
-                f"redun database is an incompatible version {version}: "
-                f"it must be >={oldest},<{newest.major + 1}; {advice}"
-            )
+        await self._lifecycle.load(self, migrate)
 
     async def close(self) -> None:
         """Write what is queued and close all connections; on a clone, nothing.
@@ -245,20 +200,7 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
         Whoever is cancelled meanwhile waits for the end all the same: nothing is left open. Another call
         waits for the same end.
         """
-        if self._is_clone:
-            return
-        if self._database is not None:
-            database, self._database = self._database, None
-            self._was_closed = True
-            self._closing = asyncio.create_task(self._close(database), name="aredun-close")
-        if self._closing is not None and not self._closing.done():
-            cancelled = await finish(self._closing)
-            if cancelled is not None:
-                raise cancelled
-
-    async def _close(self, database: Database) -> None:
-        await self._open_caches.close()
-        await database.close()
+        await self._lifecycle.close()
 
     async def __aenter__(self) -> RedunBackendDb:
         await self.load()
@@ -285,9 +227,8 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
         RedunDatabaseError
             If the backend is not loaded.
         """
-        _ = self.database  # raises if the backend is not loaded
         clone = copy.copy(self)
-        clone._is_clone = True
+        clone._lifecycle = self._lifecycle.share()
         return clone
 
     def session(self) -> RedunSession:
@@ -319,9 +260,7 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
 
     async def get_db_version(self) -> DBVersionInfo:
         """Return the version of the database's schema; `null_db_version` if it is empty or missing."""
-        if not self.database.exists:
-            return versions.null_db_version
-        return await self.database.read(migrations.get_db_version)
+        return await self._lifecycle.get_version()
 
     async def is_db_compatible(self) -> bool:
         """Tell whether this library can use the database as it is."""
@@ -343,6 +282,4 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
         RedunVersionError
             If the database is not redun's, is too new, or no migration leads to that version.
         """
-        await self.database.migrate(
-            lambda connection: migrations.migrate(connection, desired_version, upgrade_only=upgrade_only)
-        )
+        await self._lifecycle.migrate(desired_version, upgrade_only=upgrade_only)

@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 
     from aredun.database import Database
     from aredun.entities import Entities
+    from aredun.lifecycle import Lifecycle
     from aredun.values import CacheResult
 
 
 class CachesMixin:
     """Caches and values: what `RedunBackendDb` hands back to a running workflow."""
 
-    _open_caches: caches.Caches
+    _lifecycle: Lifecycle
 
     @property
     def database(self) -> Database:
@@ -28,11 +29,6 @@ class CachesMixin:
     def entities(self) -> Entities:
         """What models ask about themselves."""
         raise AttributeError("entities")
-
-    @property
-    def _caches(self) -> caches.Caches:
-        _ = self.database  # raises if the backend is not loaded
-        return self._open_caches
 
     async def check_cache(
         self,
@@ -86,7 +82,7 @@ class CachesMixin:
             context_hash,
             allowed_cache_results,
         )
-        return await self._caches.check(check, scheduler_task_hashes)
+        return await self._lifecycle.opened.caches.check(check, scheduler_task_hashes)
 
     async def get_eval_cache(self, eval_hash: str) -> tuple[Any, bool]:
         """Get the result of a single step of evaluation (mirrors redun's method).
@@ -96,7 +92,7 @@ class CachesMixin:
         tuple[Any, bool]
             The result and True, or None and False.
         """
-        return await self._caches.get_eval_cache(eval_hash)
+        return await self._lifecycle.opened.caches.get_eval_cache(eval_hash)
 
     async def get_call_cache(self, call_hash: str) -> tuple[Any, bool]:
         """Get the final result of a recorded call (mirrors redun's method).
@@ -106,7 +102,7 @@ class CachesMixin:
         tuple[Any, bool]
             The result and True, or None and False.
         """
-        return await self._caches.get_call_cache(call_hash)
+        return await self._lifecycle.opened.caches.get_call_cache(call_hash)
 
     async def get_value(self, value_hash: str) -> tuple[Any, bool]:
         """Get a recorded value back for real, importing what it names (mirrors redun's method).
@@ -121,7 +117,7 @@ class CachesMixin:
         RedunDatabaseError
             If it is in a value store and none is configured.
         """
-        return await self._caches.get_value(value_hash)
+        return await self._lifecycle.opened.caches.get_value(value_hash)
 
     async def get_previews(self, value_hashes: Iterable[str]) -> dict[str, Any]:
         """Get what values look like, by hash; nothing of what they hold is imported or run."""
@@ -129,7 +125,7 @@ class CachesMixin:
 
     async def get_subtree_tasks(self, call_hash: str) -> set[str]:
         """Get the hashes of all tasks in a call's subtree."""
-        return await self._caches.get_subtree_tasks(call_hash)
+        return await self._lifecycle.opened.caches.get_subtree_tasks(call_hash)
 
     async def explain_cache_miss(self, task: Any, args_hash: str) -> dict[str, Any] | None:
         """Tell why a call is not cached (mirrors redun's method).

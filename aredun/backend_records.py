@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 class RecordsMixin:
     """Records in bulk, streaming: what `RedunBackendDb` does for export, import and sync."""
 
-    config: BackendConfig
     value_store: ValueStore | None
+
+    @property
+    def config(self) -> BackendConfig:
+        """The settings."""
+        raise AttributeError("config")
 
     @property
     def database(self) -> Database:

@@ -54,6 +54,7 @@ FLOORS = {
     "aredun.entities": OPERATIONS,
     "aredun.serializers": OPERATIONS,
     "aredun.records": OPERATIONS,
+    "aredun.lifecycle": OPERATIONS,
     "aredun.backend_caches": OPERATIONS,
     "aredun.backend_recording": OPERATIONS,
     "aredun.backend_records": OPERATIONS,
