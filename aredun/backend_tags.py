@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from aredun import handles, tags
-from aredun.database import Unit
-from aredun.database.record_rows import is_refusal
-from aredun.database.refusals import describe_limit
-from aredun.errors import RedunDatabaseError, UsageError
-from aredun.record_fields import shorten
 from aredun.recording import make_tags
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from aredun.database import Database
     from aredun.multimap import MultiMap
@@ -43,13 +37,7 @@ class TagsMixin:
         child_handle : Handle
             The state after; recorded and valid afterwards.
         """
-        recorded = handles.get_handles_to_record(parent_handles, child_handle)
-        unit = Unit(
-            operation=lambda session: handles.advance_handle(session, parent_handles, child_handle),
-            on_commit=(lambda: handles.mark_handles_recorded(recorded),),
-        )
-        for handle in recorded:
-            unit.extend((await self._recorder.make_value(handle, None))[1])
+        unit = await self._recorder.make_handle_advance(parent_handles, child_handle)
         await self.database.write_unit(unit)
 
     async def rollback_handle(self, handle: Any) -> None:
@@ -98,7 +86,7 @@ class TagsMixin:
             tags: PostgreSQL bounds the size of keys and values. Inside a batch its end raises that.
         """
         pairs, parent_hashes = list(tags), list(parents)
-        with _naming(entity_id, pairs):
+        with _name_refused(entity_id, pairs):
             if not (update or new or parent_hashes):
                 results, unit = make_tags(entity_type, entity_id, pairs)
                 if results:
@@ -125,7 +113,7 @@ class TagsMixin:
             The new tags.
         """
         keys, pairs = list(old_keys), list(new_tags)
-        with _naming(entity_id, pairs):
+        with _name_refused(entity_id, pairs):
             return await self.database.write(
                 lambda session: tags.update_tags(session, entity_type, entity_id, keys, pairs)
             )
@@ -157,20 +145,7 @@ class TagsMixin:
         return await self.database.read(lambda session: tags.get_tags(session, ids))
 
 
-@contextmanager
-def _naming(entity_id: str, pairs: Sequence[tuple[str, Any]]) -> Iterator[None]:
-    """Raise a `UsageError` with the name of the largest tag where the database refuses tags."""
-    try:
-        yield
-    except RedunDatabaseError as error:
-        if not is_refusal(error) or not pairs:
-            raise
-        key = max(pairs, key=lambda pair: len(repr(pair)))[0]
-        reason = describe_limit(error) or str(error)
-        name = f"tag {shorten(repr(key), 60)} of {shorten(repr(entity_id), 60)}"
-        raise UsageError(f"{name} cannot be recorded: {reason}") from error
-
-
 # The parameter `tags` of the reference hides the module of that name inside those methods.
 _record_tags = tags.record_tags
 _delete_tags = tags.delete_tags
+_name_refused = tags.name_refused
