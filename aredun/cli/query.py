@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from aredun.cli.common import Commands
     from aredun.query import CallGraphQuery
 
 DEFAULT_PAGE_SIZE = 100
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Add `query` to the parser."""
     parser = subparsers.add_parser(
         "query",

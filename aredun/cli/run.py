@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aredun.backend import RedunBackendDb
+    from aredun.cli.common import Commands
     from aredun.config import RedunIni
     from aredun.scheduler import Scheduler
     from aredun.tasks import Task
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 EXIT_WORKFLOW_FAILED = 1
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Add `run` to the parser."""
     parser = subparsers.add_parser(
         "run",

@@ -9,7 +9,6 @@ interpreter's lock before each of them, and than a JSON list that the database t
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from datetime import UTC, datetime
 from functools import cache
@@ -22,6 +21,7 @@ from sqlalchemy.dialects import postgresql
 from aredun.column_types import JSON, DateTimeUTC, TextList, in_list
 from aredun.database.fetch import PLANNED_ANEW
 from aredun.database.retry import is_outage, walk_causes
+from aredun.database.sql_log import sql_logger
 from aredun.database.turns import iter_parts, take_turn
 from aredun.errors import RedunDatabaseError
 from aredun.models import Base
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     from aredun.record_fields import Row
 
 T = TypeVar("T")
-
-# Tells of each COPY, as the echo of an engine tells of each statement.
-logger = logging.getLogger("aredun.sql")
 
 # Rows in one statement over arrays: enough to hide the round trip, few enough not to hold the event loop up.
 ROWS_PER_STATEMENT = 1000
@@ -256,7 +253,7 @@ async def _copy(connection: AsyncConnection, table: str, rows: Sequence[Row]) ->
         # The driver begins one with the first statement that comes through SQLAlchemy.
         await connection.exec_driver_sql("SELECT 1")
     columns = (*_ALL_COLUMNS[table], *_DEFAULTS.get(table, ()))
-    logger.debug("COPY %s (%s): %d rows", table, ", ".join(columns), len(rows))
+    sql_logger.debug("COPY %s (%s): %d rows", table, ", ".join(columns), len(rows))
     await driver.copy_records_to_table(table, records=_iter_copied(table, rows), columns=columns)
 
 
