@@ -30,13 +30,13 @@ def cancel_on_sigterm() -> Iterator[None]:
     """
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
-    assert task is not None
     is_terminated = False
 
     def terminate() -> None:
         nonlocal is_terminated
         is_terminated = True
-        task.cancel()
+        if task is not None:
+            task.cancel()
 
     # Only the main thread of a program gets signals, and not on every system does the loop hand them on.
     with suppress(NotImplementedError, RuntimeError):
