@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql
 from aredun.models import (
     Argument,
     ArgumentResult,
+    Base,
     CallEdge,
     CallNode,
     CallSubtreeTask,
@@ -50,7 +51,7 @@ class RowTable:
         Gives the row that two rows of one key, in order of arrival, amount to; the first one by default.
     """
 
-    model: type[Any]
+    model: type[Base]
     columns: tuple[str, ...]
     key_size: int = 1
     updates: tuple[str, ...] = ()
@@ -60,9 +61,7 @@ class RowTable:
     @property
     def table(self) -> sa.Table:
         """The table itself."""
-        table = self.model.__table__
-        assert isinstance(table, sa.Table)
-        return table
+        return Base.metadata.tables[self.model.__tablename__]
 
     def insert(self) -> postgresql.Insert:
         """Return the INSERT that both databases understand, for rows that may be there already."""
