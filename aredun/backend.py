@@ -5,25 +5,18 @@ All that redun's `redun.backends.db` has beside it can be imported from here too
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from aredun import caches, versions
-from aredun import migrate as migrations
-from aredun.backend_caches import CachesMixin
-from aredun.backend_recording import RecordingMixin
-from aredun.backend_records import RecordsMixin
-from aredun.backend_tags import TagsMixin
-from aredun.call_rows import complete_calls
+from aredun import caches, handles, versions
+from aredun import records as record_operations
+from aredun import tags as tag_operations
 from aredun.column_types import JSON, Column, DateTimeUTC, TagEntity
-from aredun.config import BackendConfig, get_abs_path, resolve_secret
-from aredun.database import Database
-from aredun.ending import finish
-from aredun.entities import Entities
-from aredun.errors import RedunDatabaseError, RedunVersionError, describe_os_error
+from aredun.config import BackendConfig, get_abs_path
+from aredun.errors import RedunDatabaseError, RedunVersionError
+from aredun.lifecycle import Lifecycle
 from aredun.models import (
     Argument,
     ArgumentResult,
@@ -47,7 +40,7 @@ from aredun.models import (
     Task,
     Value,
 )
-from aredun.recording import Recorder, ValueRecorder
+from aredun.recording import Recorder, ValueRecorder, make_tags
 from aredun.records import (
     get_call_node_child_edges,
     get_execution_child_edges,
@@ -61,10 +54,27 @@ from aredun.values import get_type_registry
 from aredun.versions import DBVersionInfo, parse_db_version
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import (
+        AsyncIterable,
+        AsyncIterator,
+        Callable,
+        Collection,
+        Iterable,
+        Mapping,
+        Sequence,
+    )
+    from datetime import datetime
     from types import TracebackType
 
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from aredun.database import Database
+    from aredun.entities import Entities
+    from aredun.errors import InvalidRecordError
+    from aredun.multimap import MultiMap
+    from aredun.record_fields import Record
+    from aredun.recording import SerializedValue
+    from aredun.values import CacheResult
 
     TagResult = tuple[str, str, str, Any]
     Arguments = tuple[Sequence[Any], Mapping[str, Any]]
@@ -110,7 +120,7 @@ __all__ = [
 ]
 
 
-class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
+class RedunBackendDb:
     """The backend of a redun repository for asyncio (mirrors `redun.backends.db.RedunBackendDb`).
 
     Use it as `async with RedunBackendDb(uri) as backend`, or `await backend.load()` and `await
@@ -145,17 +155,19 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
         *,
         type_registry: Any = None,
     ) -> None:
-        self.config = BackendConfig.parse(config, db_uri)
+        parsed = BackendConfig.parse(config, db_uri)
         self.logger = logger or logging.getLogger("aredun")
         self.type_registry = type_registry or get_type_registry()
-        self.value_store = ValueStore(self.config.value_store_path) if self.config.value_store_path else None
-        self._database: Database | None = None
-        self._was_closed = False
-        self._closing: asyncio.Task[None] | None = None
-        self._is_clone = False
-        self._recorder = Recorder(ValueRecorder(self.type_registry, self.config, self.value_store))
+        self.value_store = ValueStore(parsed.value_store_path) if parsed.value_store_path else None
+        self._lifecycle = Lifecycle(parsed, self.type_registry, self.value_store, self.logger)
+        self._recorder = Recorder(ValueRecorder(self.type_registry, parsed, self.value_store))
 
     # Opening and closing
+
+    @property
+    def config(self) -> BackendConfig:
+        """The settings; `load` adds what an AWS secret says."""
+        return self._lifecycle.config
 
     @property
     def db_uri(self) -> str:
@@ -165,26 +177,21 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
     @property
     def database(self) -> Database:
         """The database; opened by `load` or `create_engine`."""
-        if self._database is None:
-            state = "closed" if self._was_closed else "not loaded"
-            raise RedunDatabaseError(f"the backend is {state}: await backend.load() first")
-        return self._database
+        return self._lifecycle.opened.database
 
     @property
     def entities(self) -> Entities:
         """What models ask about themselves."""
-        _ = self.database  # raises if the backend is not loaded
-        return self._open_entities
+        return self._lifecycle.opened.entities
+
+    @property
+    def _caches(self) -> caches.Caches:
+        """What was computed before."""
+        return self._lifecycle.opened.caches
 
     def create_engine(self) -> AsyncEngine:
         """Set the database up without connecting (mirrors redun's method); returns the sessions' engine."""
-        if self._database is None:
-            self._database = Database(self.config, self, self.logger, complete_calls)
-            self._open_caches = caches.Caches(
-                self._database, self.type_registry, self.value_store, self.logger
-            )
-            self._open_entities = Entities(self._database, self.value_store)
-        return self._database.engine
+        return self._lifecycle.open(self).database.engine
 
     async def load(self, migrate: bool | None = None) -> None:
         """Connect, migrate if that is wanted, and check the version (mirrors redun's method).
@@ -202,42 +209,7 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
         RedunDatabaseError
             If it cannot be reached, or cannot be read for want of permission.
         """
-        if self.config.db_aws_secret_name:
-            self.config = await asyncio.to_thread(resolve_secret, self.config)
-        self.create_engine()
-        try:
-            if migrate is None:
-                migrate = self.config.automigrate and not await self.database.is_read_only()
-            if migrate:
-                await self._create_folder()
-                await self.migrate(upgrade_only=True)
-            await self._require_compatible()
-        except BaseException:
-            await self.close()
-            raise
-
-    async def _create_folder(self) -> None:
-        try:
-            await asyncio.to_thread(self.database.create_folder)
-        except OSError as error:
-            raise RedunDatabaseError(
-                f"the folder of the database cannot be made: {describe_os_error(error)}"
-            ) from error
-
-    async def _require_compatible(self) -> None:
-        version = await self.get_db_version()
-        oldest, newest = self.get_db_version_required()
-        if not oldest <= version <= newest:
-            # What can be done about it differs: nothing is older than an empty database.
-            advice = (
-                "'aredun db upgrade' or load(migrate=True) upgrades it"
-                if version < oldest
-                else "a newer aredun reads it"
-            )
-            raise RedunVersionError(
-                f"redun database is an incompatible version {version}: "
-                f"it must be >={oldest},<{newest.major + 1}; {advice}"
-            )
+        await self._lifecycle.load(self, migrate)
 
     async def close(self) -> None:
         """Write what is queued and close all connections; on a clone, nothing.
@@ -245,20 +217,7 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
         Whoever is cancelled meanwhile waits for the end all the same: nothing is left open. Another call
         waits for the same end.
         """
-        if self._is_clone:
-            return
-        if self._database is not None:
-            database, self._database = self._database, None
-            self._was_closed = True
-            self._closing = asyncio.create_task(self._close(database), name="aredun-close")
-        if self._closing is not None and not self._closing.done():
-            cancelled = await finish(self._closing)
-            if cancelled is not None:
-                raise cancelled
-
-    async def _close(self, database: Database) -> None:
-        await self._open_caches.close()
-        await database.close()
+        await self._lifecycle.close()
 
     async def __aenter__(self) -> RedunBackendDb:
         await self.load()
@@ -285,9 +244,8 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
         RedunDatabaseError
             If the backend is not loaded.
         """
-        _ = self.database  # raises if the backend is not loaded
         clone = copy.copy(self)
-        clone._is_clone = True
+        clone._lifecycle = self._lifecycle.share()
         return clone
 
     def session(self) -> RedunSession:
@@ -319,9 +277,7 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
 
     async def get_db_version(self) -> DBVersionInfo:
         """Return the version of the database's schema; `null_db_version` if it is empty or missing."""
-        if not self.database.exists:
-            return versions.null_db_version
-        return await self.database.read(migrations.get_db_version)
+        return await self._lifecycle.get_version()
 
     async def is_db_compatible(self) -> bool:
         """Tell whether this library can use the database as it is."""
@@ -343,6 +299,561 @@ class RedunBackendDb(RecordingMixin, CachesMixin, TagsMixin, RecordsMixin):
         RedunVersionError
             If the database is not redun's, is too new, or no migration leads to that version.
         """
-        await self.database.migrate(
-            lambda connection: migrations.migrate(connection, desired_version, upgrade_only=upgrade_only)
+        await self._lifecycle.migrate(desired_version, upgrade_only=upgrade_only)
+
+    # Recording: each call makes a unit of rows and waits until the write queue has committed it
+
+    async def record_execution(self, exec_id: str, args: list[str]) -> None:
+        """Note an execution; it is written together with the job at its root (mirrors redun's method).
+
+        Parameters
+        ----------
+        exec_id : str
+            Id of the execution; the last call for an id counts.
+        args : list of str
+            The command line that started it.
+        """
+        self._recorder.record_execution(exec_id, args)
+
+    async def record_updated_time(self, execution_id: str | None = None) -> None:
+        """Set an execution's heartbeat, `updated_time`, to now (mirrors redun's method).
+
+        Parameters
+        ----------
+        execution_id : str, optional
+            Default: the execution that was recorded here last.
+
+        Raises
+        ------
+        UsageError
+            If it is left out and no execution was recorded here.
+        """
+        unit = self._recorder.make_heartbeat(execution_id)
+        if unit is not None:
+            await self.database.write_unit(unit)
+
+    async def record_job_start(self, job: Any, now: datetime | None = None) -> Job:
+        """Record that a job has started (mirrors redun's method).
+
+        The job, its task and, for the job at the root, its execution are one transaction. A job that is
+        recorded already stays as it is.
+
+        Parameters
+        ----------
+        job : Any
+            With `id`, `task`, `execution` and `parent_job`; redun's jobs will do.
+        now : datetime, optional
+            When it started, with a time zone; default: now.
+
+        Returns
+        -------
+        Job
+            The job's row, in no session.
+
+        Raises
+        ------
+        RedunDatabaseError
+            If the execution or the parent is not recorded.
+        """
+        row, unit = await self._recorder.make_job_start(job, now)
+        await self.database.write_unit(unit)
+        return row
+
+    async def record_job_end(self, job: Any, now: datetime | None = None, status: str | None = None) -> None:
+        """Record that a job has ended (mirrors redun's method).
+
+        A job whose start is not recorded is recorded with the same time as its start. The last call counts.
+
+        Parameters
+        ----------
+        job : Any
+            As for `record_job_start`, with `was_cached` and `call_hash`.
+        now : datetime, optional
+            When it ended, with a time zone; default: now.
+        status : str, optional
+            Accepted for redun's sake: the status follows from the call's result.
+
+        Raises
+        ------
+        RedunDatabaseError
+            If the call, the execution or the parent is not recorded.
+        """
+        await self.database.write_unit(await self._recorder.make_job_end(job, now))
+
+    async def record_value(self, value: Any, data: bytes | None = None) -> str:
+        """Record a value with all that belongs to it, in one transaction (mirrors redun's method).
+
+        That is its row of `file` or `task`, its subvalues and the links to them. What is missing of a value
+        that is there is added. Large values are serialized in a thread.
+
+        Parameters
+        ----------
+        value : Any
+            The value; it must not change until this returns.
+        data : bytes, optional
+            Its serialization, if it is at hand.
+
+        Returns
+        -------
+        str
+            The value's hash.
+
+        Raises
+        ------
+        RedunDatabaseError
+            If it is larger than `max_value_size` bytes.
+        """
+        value_hash, unit = await self._recorder.make_value(value, data)
+        await self.database.write_unit(unit)
+        return value_hash
+
+    def serialize_value(self, value: Any) -> SerializedValue:
+        """Serialize a value as it is now, to be recorded later; blocks.
+
+        Whatever is recorded takes it in the value's place: as a value, an argument or a result. Its
+        `value_hash` is the hash of the bytes that are recorded.
+
+        Parameters
+        ----------
+        value : Any
+            A value that may change before it is recorded.
+
+        Raises
+        ------
+        RedunDatabaseError
+            If it is larger than `max_value_size` bytes.
+        """
+        return self._recorder.values.serialize(value)
+
+    async def record_call_node(
+        self,
+        task_name: str,
+        task_hash: str,
+        args_hash: str,
+        expr_args: Arguments,
+        eval_args: Arguments,
+        result_hash: str,
+        child_call_hashes: Iterable[str],
+        subtree_tasks: Iterable[Any] | None = None,
+    ) -> str:
+        """Record a completed call, in one transaction (mirrors redun's method).
+
+        That is the call, its arguments and their values, the calls that these came from, the edges to its
+        children, and the tasks of its subtree. A call that is recorded already stays as it is.
+
+        Parameters
+        ----------
+        task_name, task_hash, args_hash : str
+            The task's full name, its hash, and the hash of all arguments.
+        expr_args : tuple of (positional, keywords)
+            The arguments as they were written: lineage is found on anything with a `call_hash` or
+            `_upstreams`, nested at will.
+        eval_args : tuple of (positional, keywords)
+            Their values, defaults included; `serialize_value` keeps what may have changed since the call.
+        result_hash : str
+            Hash of the recorded result.
+        child_call_hashes : iterable of str
+            The calls that it made, in order, repeats included; those that are not recorded get no edge.
+        subtree_tasks : iterable of tasks or task hashes, optional
+            All tasks of its subtree; by default inferred from the recorded children.
+
+        Returns
+        -------
+        str
+            The call's hash.
+
+        Raises
+        ------
+        RedunDatabaseError
+            If the task or the result is not recorded.
+        """
+        call_hash, unit = await self._recorder.make_call_node(
+            task_name,
+            task_hash,
+            args_hash,
+            expr_args,
+            eval_args,
+            result_hash,
+            child_call_hashes,
+            subtree_tasks,
         )
+        await self.database.write_unit(unit)
+        return call_hash
+
+    async def record_call_node_context(
+        self, call_hash: str, context_hash: str | None, context: Mapping[str, Any]
+    ) -> str:
+        """Record the context that a call was made in, as a tag of it (mirrors redun's method).
+
+        Parameters
+        ----------
+        call_hash : str
+            The call; it need not be recorded yet.
+        context_hash : str, optional
+            Hash of the context if it is recorded; None records it too.
+        context : mapping
+            The context.
+
+        Returns
+        -------
+        str
+            The context's hash.
+        """
+        context_hash, unit = await self._recorder.make_context(call_hash, context_hash, context)
+        await self.database.write_unit(unit)
+        return context_hash
+
+    async def set_eval_cache(
+        self, eval_hash: str, task_hash: str, args_hash: str, value: Any, value_hash: str | None = None
+    ) -> None:
+        """Record the result of a single step of evaluation (mirrors redun's method); the last call counts.
+
+        Parameters
+        ----------
+        eval_hash, task_hash, args_hash : str
+            What was evaluated.
+        value : Any
+            The result.
+        value_hash : str, optional
+            The result's hash if it is recorded; None records it too.
+
+        Raises
+        ------
+        RedunDatabaseError
+            If the task, or the value of that hash, is not recorded.
+        """
+        unit = await self._recorder.make_evaluation(eval_hash, task_hash, args_hash, value, value_hash)
+        await self.database.write_unit(unit)
+
+    # Caches and values
+
+    async def check_cache(
+        self,
+        task_hash: str,
+        args_hash: str,
+        eval_hash: str,
+        execution_id: str,
+        scheduler_task_hashes: Collection[str],
+        cache_scope: Any,
+        check_valid: Any,
+        context_hash: str | None = None,
+        allowed_cache_results: Iterable[Any] | None = None,
+    ) -> tuple[Any, str | None, CacheResult]:
+        """Ask the caches for the result of a call (mirrors redun's method).
+
+        They are asked in redun's order: the same call in this execution (CSE), the whole call as it is now
+        (ULTIMATE), a single step (SINGLE). Concurrent checks are one statement.
+
+        Parameters
+        ----------
+        task_hash, args_hash, eval_hash, execution_id : str
+            The call, and the execution that asks.
+        scheduler_task_hashes : collection of str
+            The tasks as they are now; a whole call counts only if it used no other.
+        cache_scope : CacheScope
+            `NONE`, `CSE` or `BACKEND`; aredun's, redun's, or the value.
+        check_valid : CacheCheckValid
+            `SHALLOW` asks for whole calls too.
+        context_hash : str, optional
+            Only calls that were made in this context count.
+        allowed_cache_results : iterable of CacheResult, optional
+            Only these ways of finding a result; default: all.
+
+        Returns
+        -------
+        tuple[Any, str | None, CacheResult]
+            The result, the call that it is of, and how it was found; `(None, None, MISS)` for none.
+
+        Raises
+        ------
+        UsageError
+            If a scope, validity or result is none of the known ones.
+        """
+        check = caches.make_check(
+            task_hash,
+            args_hash,
+            eval_hash,
+            execution_id,
+            cache_scope,
+            check_valid,
+            context_hash,
+            allowed_cache_results,
+        )
+        return await self._caches.check(check, scheduler_task_hashes)
+
+    async def get_eval_cache(self, eval_hash: str) -> tuple[Any, bool]:
+        """Get the result of a single step of evaluation (mirrors redun's method).
+
+        Returns
+        -------
+        tuple[Any, bool]
+            The result and True, or None and False.
+        """
+        return await self._caches.get_eval_cache(eval_hash)
+
+    async def get_call_cache(self, call_hash: str) -> tuple[Any, bool]:
+        """Get the final result of a recorded call (mirrors redun's method).
+
+        Returns
+        -------
+        tuple[Any, bool]
+            The result and True, or None and False.
+        """
+        return await self._caches.get_call_cache(call_hash)
+
+    async def get_value(self, value_hash: str) -> tuple[Any, bool]:
+        """Get a recorded value back for real, importing what it names (mirrors redun's method).
+
+        Returns
+        -------
+        tuple[Any, bool]
+            The value and True; None and False if it is not recorded, or cannot be read any more.
+
+        Raises
+        ------
+        RedunDatabaseError
+            If it is in a value store and none is configured.
+        """
+        return await self._caches.get_value(value_hash)
+
+    async def get_previews(self, value_hashes: Iterable[str]) -> dict[str, Any]:
+        """Get what values look like, by hash; nothing of what they hold is imported or run."""
+        return await self.entities.get_previews(value_hashes)
+
+    async def get_subtree_tasks(self, call_hash: str) -> set[str]:
+        """Get the hashes of all tasks in a call's subtree."""
+        return await self._caches.get_subtree_tasks(call_hash)
+
+    async def explain_cache_miss(self, task: Any, args_hash: str) -> dict[str, Any] | None:
+        """Tell why a call is not cached (mirrors redun's method).
+
+        Returns
+        -------
+        dict
+            `reason`: "new_task", "new_args" or "new_call"; for the first two also `call_hash`,
+            `call_task_hash` and `call_args_hash` of the newest call that came close.
+        """
+        return await self.database.read(lambda session: caches.explain_cache_miss(session, task, args_hash))
+
+    async def get_job(self, job_id: str) -> dict[str, Any] | None:
+        """Get a job's `job_id`, `parent_id` and `execution_id`, None if it is not recorded."""
+        return await self.database.read(lambda session: caches.get_job(session, job_id))
+
+    # Handles
+
+    async def advance_handle(self, parent_handles: Sequence[Any], child_handle: Any) -> None:
+        """Record that a handle's state follows from others, in one transaction (mirrors redun's method).
+
+        Parameters
+        ----------
+        parent_handles : sequence of Handle
+            The states before; recorded and valid afterwards.
+        child_handle : Handle
+            The state after; recorded and valid afterwards.
+        """
+        unit = await self._recorder.make_handle_advance(parent_handles, child_handle)
+        await self.database.write_unit(unit)
+
+    async def rollback_handle(self, handle: Any) -> None:
+        """Make all states that follow from a handle's invalid."""
+        await self.database.write(lambda session: handles.rollback_handle(session, handle))
+
+    async def is_valid_handle(self, handle: Any) -> bool:
+        """Tell whether a handle's state is current or leads to the current one."""
+        return await self.database.read(lambda session: handles.is_valid_handle(session, handle))
+
+    # Tags
+
+    async def record_tags(
+        self,
+        entity_type: Any,
+        entity_id: str,
+        tags: Iterable[tuple[str, Any]],
+        parents: Iterable[str] = (),
+        update: bool = False,
+        new: bool = False,
+    ) -> list[TagResult]:
+        """Record tags of an entity (mirrors redun's method).
+
+        Parameters
+        ----------
+        entity_type : TagEntity
+            What is tagged: aredun's, redun's, or the name.
+        entity_id : str
+            Its id; it need not be recorded.
+        tags : iterable of (key, value)
+            Values are JSON.
+        parents : iterable of str
+            Hashes of tags that the new ones supersede.
+        update : bool
+            Supersede current tags of the same keys too; implies `new`.
+        new : bool
+            Make the tags current even if they were superseded before.
+
+        Returns
+        -------
+        list of (tag_hash, entity_id, key, value)
+            The tags, those included that were there.
+
+        Raises
+        ------
+        UsageError
+            If a tag, the entity type or a parent is malformed or missing, or the database does not take the
+            tags: PostgreSQL bounds the size of keys and values. Inside a batch its end raises that.
+        """
+        pairs, parent_hashes = list(tags), list(parents)
+        with tag_operations.name_refused(entity_id, pairs):
+            if not (update or new or parent_hashes):
+                results, unit = make_tags(entity_type, entity_id, pairs)
+                if results:
+                    await self.database.write_unit(unit)
+                return results
+            return await self.database.write(
+                lambda session: tag_operations.record_tags(
+                    session, entity_type, entity_id, pairs, parent_hashes, update, new
+                )
+            )
+
+    async def update_tags(
+        self,
+        entity_type: Any,
+        entity_id: str,
+        old_keys: Iterable[str],
+        new_tags: Iterable[tuple[str, Any]],
+    ) -> list[TagResult]:
+        """Supersede an entity's current tags of some keys with new ones (mirrors redun's method).
+
+        Returns
+        -------
+        list of (tag_hash, entity_id, key, value)
+            The new tags.
+        """
+        keys, pairs = list(old_keys), list(new_tags)
+        with tag_operations.name_refused(entity_id, pairs):
+            return await self.database.write(
+                lambda session: tag_operations.update_tags(session, entity_type, entity_id, keys, pairs)
+            )
+
+    async def delete_tags(
+        self, entity_id: str, tags: Iterable[tuple[str, Any]], keys: Iterable[str] = ()
+    ) -> list[TagResult]:
+        """Delete an entity's current tags, keeping their history (mirrors redun's method).
+
+        Parameters
+        ----------
+        entity_id : str
+        tags : iterable of (key, value)
+            The tags to delete.
+        keys : iterable of str
+            Keys to delete with any value.
+
+        Returns
+        -------
+        list of (tag_hash, entity_id, key, value)
+            The tag that marks the deletion.
+        """
+        pairs, key_list = list(tags), list(keys)
+        return await self.database.write(
+            lambda session: tag_operations.delete_tags(session, entity_id, pairs, key_list)
+        )
+
+    async def get_tags(self, entity_ids: Iterable[str]) -> dict[str, MultiMap[str, Any]]:
+        """Get the current tags of entities, by id."""
+        ids = list(entity_ids)
+        return await self.database.read(lambda session: tag_operations.get_tags(session, ids))
+
+    # Records in bulk, streaming
+
+    def get_records(
+        self,
+        ids: Iterable[str] | AsyncIterable[str],
+        sorted: bool = True,
+        *,
+        on_incomplete: Callable[[InvalidRecordError], None] | None = None,
+    ) -> AsyncIterator[Record]:
+        """Yield the records of the given ids; unknown ids are passed over (mirrors redun's method).
+
+        Parameters
+        ----------
+        ids : iterable or async iterable of str
+            Record ids, of any kinds; they are read as they are needed.
+        sorted : bool
+            Keep the order of the ids. Otherwise the records of each batch come kind by kind.
+        on_incomplete : callable, optional
+            Is given the error of every value that is left out because its bytes are missing.
+
+        Yields
+        ------
+        dict
+            One record at a time; no connection is held meanwhile. The bytes of values come from the value
+            store where they are in one.
+
+        Raises
+        ------
+        InvalidRecordError
+            Without `on_incomplete`, at the end, when values were left out: the value store that holds their
+            bytes is not configured, or holds them no more, or holds something else.
+        """
+        return record_operations.get_records(
+            self.database, ids, self.value_store, in_order=sorted, on_incomplete=on_incomplete
+        )
+
+    async def put_records(
+        self,
+        records: Iterable[Any] | AsyncIterable[Any],
+        *,
+        verify: bool = True,
+        on_refused: Callable[[InvalidRecordError], None] | None = None,
+        on_written: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """Write records that are not in the database yet; returns how many were new (mirrors redun's method).
+
+        Records may come in any order, and from several writers at once. See `aredun.records.put_records`.
+
+        Parameters
+        ----------
+        records : iterable or async iterable of dict
+            The records; they are taken as they are written.
+        verify : bool
+            Refuse records whose hashes do not follow from their fields.
+        on_refused : callable, optional
+            Is given the error of every record that does not go in.
+        on_written : callable, optional
+            Is told after each transaction how many records it held, and how many were new.
+
+        Raises
+        ------
+        InvalidRecordError
+            Without `on_refused`, when records were refused; all others are written by then.
+        """
+        return await record_operations.put_records(
+            self.database,
+            records,
+            self.value_store,
+            verify=verify,
+            value_store_min_size=self.config.value_store_min_size,
+            on_refused=on_refused,
+            on_written=on_written,
+        )
+
+    async def has_records(self, record_ids: Iterable[str] | AsyncIterable[str]) -> list[str]:
+        """Return those of the ids that are in the database, in their order (mirrors redun's method)."""
+        return await record_operations.has_records(self.database, record_ids)
+
+    async def iter_record_ids(self, root_ids: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[str]:
+        """Yield the ids of all records that the roots own, layer by layer, each once (as redun's method)."""
+        async for record_id in record_operations.iter_record_ids(self.database, root_ids):
+            yield record_id
+
+    async def get_child_record_ids(
+        self, model_ids: Iterable[tuple[type[Base], str]] | AsyncIterable[tuple[type[Base], str]]
+    ) -> AsyncIterator[tuple[str, type[Base], str]]:
+        """Yield the ownership edges of records as `(label, model, id)` (mirrors redun's method).
+
+        Parameters
+        ----------
+        model_ids : iterable or async iterable of (model, id)
+            The records, by model class.
+        """
+        async for edge in record_operations.get_child_record_ids(self.database, model_ids):
+            yield edge

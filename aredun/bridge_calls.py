@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aredun.errors import RedunDatabaseError
 from aredun.records.read import join_incomplete
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Hashable, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
     from contextlib import AbstractContextManager
-    from threading import RLock
 
     from aredun.backend import RedunBackendDb as AsyncBackend
     from aredun.bridge_core import BridgeCore
@@ -29,8 +28,9 @@ T = TypeVar("T")
 class BridgeCalls(ABC):
     """The base of the bridge that knows nothing of redun: reads wait for what is queued, then ask aredun."""
 
+    # redun's own: its session, and the context in which that is one thread's alone.
     session: Any
-    _db_lock: RLock
+    with_session: Callable[[], AbstractContextManager[Any]]
     _core: BridgeCore | None
 
     @abstractmethod
@@ -62,10 +62,14 @@ class BridgeCalls(ABC):
         if session is not None and session.in_transaction():
             session.commit()
 
+    def _locked(self) -> AbstractContextManager[Any]:
+        """Return the context in which no other thread uses redun's session, once there is one."""
+        return nullcontext() if self.session is None else self.with_session()
+
     @contextmanager
     def _written(self, *subjects: Hashable) -> Iterator[AsyncBackend]:
         """Lend aredun's backend, once what concerns the subjects (without any: everything) is written."""
-        with self._db_lock, self._redun_errors():
+        with self._locked(), self._redun_errors():
             core = self._open_core
             self._settle()
             if not subjects or core.queue.concerns(*subjects):
@@ -74,7 +78,7 @@ class BridgeCalls(ABC):
 
     @contextmanager
     def _recording(self) -> Iterator[Recorder]:
-        with self._db_lock, self._redun_errors():
+        with self._locked(), self._redun_errors():
             core = self._open_core
             self._settle()
             yield core.recorder

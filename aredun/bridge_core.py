@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 
 from aredun.backend import RedunBackendDb
-from aredun.config import make_file_uri, resolve_secret
+from aredun.config import BackendConfig, make_file_uri, resolve_secret
 from aredun.errors import AredunError
 from aredun.loop_thread import get_loop_thread
 from aredun.recording import Recorder, ValueRecorder
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from aredun.config import BackendConfig
     from aredun.database import ValueRows
 
 
@@ -143,11 +142,10 @@ class BridgeCore:
 
     def _open(self) -> None:
         self.loop = get_loop_thread()
+        config = resolve_secret(BackendConfig.parse(self._section, self._db_uri))
         self.backend = RedunBackendDb(
-            self._db_uri, self._section, self._logger, type_registry=_DeferringRegistry(self._type_registry)
+            config=config, logger=self._logger, type_registry=_DeferringRegistry(self._type_registry)
         )
-        if self.backend.config.db_aws_secret_name:
-            self.backend.config = resolve_secret(self.backend.config)
         self.loop.run(self._create_engine())
         self.queue = WriteBehind(self.loop, self.backend.database, self._logger)
 

@@ -15,7 +15,7 @@ from aredun.column_types import in_array, utcnow
 from aredun.errors import AmbiguousIdError, UnknownIdError, UsageError
 from aredun.models import Argument, CallNode, Execution, File, Job, Subvalue, Task, Value
 from aredun.query_conditions import among, identity
-from aredun.query_filters import PRIMARY_KEYS, filter_arguments, filter_id_prefix, prepare_prefix
+from aredun.query_filters import PRIMARY_KEYS, filter_id_prefix, prepare_prefix, took_one_of
 from aredun.query_records import Detacher, get_reader
 from aredun.query_scan import Scan, get_load_options
 from aredun.query_statements import count_rows
@@ -410,8 +410,7 @@ async def find_use(backend: Repository, value_hash: str) -> tuple[Job, str] | No
     job: Job | None = await backend.database.read(operation)
     if job is not None:
         return job, "result"
-    condition = filter_arguments([value_hash])("Job")
-    assert condition is not None
+    condition = took_one_of([value_hash])
     async for taker in _make_scan(backend, "Job", [condition], by_time=True).iter_rows(1):
         return taker, "arg"
     return None

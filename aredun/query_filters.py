@@ -199,7 +199,12 @@ def filter_task_hashes(hashes: Sequence[str]) -> Callable[[str], Condition | Non
 
 def filter_arguments(value_hashes: Sequence[str]) -> Callable[[str], Condition | None]:
     """Return the filter of jobs that had one of the values as an argument, or inside one."""
-    return lambda name: _among_calls(_given, value_hashes) if name == "Job" else None
+    return lambda name: took_one_of(value_hashes) if name == "Job" else None
+
+
+def took_one_of(value_hashes: Sequence[str]) -> Condition:
+    """Return the condition that a job had one of the values as an argument, or inside one."""
+    return _among_calls(_given, value_hashes)
 
 
 def _given(column: Any, is_sought: Callable[[Any], ColumnElement[bool]]) -> list[Select[Any]]:

@@ -59,7 +59,8 @@ DIRECT, SEEK, WINDOW = "direct", "seek", "window"
 class Repository(Protocol):
     """What a query needs of a backend."""
 
-    config: Any
+    @property
+    def config(self) -> Any: ...
 
     @property
     def database(self) -> Any: ...

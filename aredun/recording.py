@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from aredun import handles
 from aredun.caches import CONTEXT_KEY
 from aredun.call_rows import UnrecordedCall, find_upstream_calls
 from aredun.column_types import TagEntity, utcnow
@@ -387,6 +388,17 @@ class Recorder:
         _, tags = make_tags(TagEntity.CallNode, call_hash, [(CONTEXT_KEY, context_hash)])
         unit.extend(tags)
         return context_hash, unit
+
+    async def make_handle_advance(self, parent_handles: Sequence[Any], child_handle: Any) -> Unit:
+        """Return the unit that records that a handle's state follows from others."""
+        recorded = handles.get_handles_to_record(parent_handles, child_handle)
+        unit = Unit(
+            operation=lambda session: handles.advance_handle(session, parent_handles, child_handle),
+            on_commit=(lambda: handles.mark_handles_recorded(recorded),),
+        )
+        for handle in recorded:
+            unit.extend((await self.make_value(handle, None))[1])
+        return unit
 
 
 def make_tags(

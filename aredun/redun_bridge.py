@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import weakref
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import redun.backends.db as redun_db
+import sqlalchemy as sa
 from redun.backends.db import RedunBackendDb as OriginalBackend
 from redun.config import create_config_section
 from redun.scheduler import JobInfo
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     Arguments = tuple[Sequence[Any], Mapping[str, Any]]
 
 MEMORY_URI = "sqlite:///:memory:"
-_JOB_COLUMNS = [column.key for column in redun_db.Job.__mapper__.column_attrs]
+_JOB_COLUMNS = [column.key for column in sa.inspect(redun_db.Job).column_attrs]
 
 
 @contextmanager
@@ -100,7 +101,7 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
     def create_engine(self) -> Any:
         """Set both sides up without reading anything; returns redun's engine."""
         self.flush()
-        with self._db_lock, _redun_errors():
+        with self._locked(), _redun_errors():
             core = BridgeCore(self._base_uri, self._section, self.logger, self.type_registry)
             config = core.backend.config
             engine_uri: Any = get_sync_uri(self.db_uri)
@@ -121,7 +122,7 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
     def migrate(self, desired_version: Any = None, upgrade_only: bool = False) -> None:
         """Bring the schema to another version, by default the latest; aredun sets a new database up."""
         latest = self.get_all_db_versions()[-1]
-        with self._db_lock:
+        with self._locked():
             version = self.get_db_version()
             if version != redun_db.null_db_version or desired_version not in (None, latest):
                 super().migrate(desired_version, upgrade_only)
@@ -129,7 +130,6 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
             self.logger.info(f"Upgrading db from version {version} to {latest}...")
             self._settle()
             self._run(self._open_core.backend.migrate())
-            self._record_serializer = redun_db.serializers.RecordSerializer(latest)
 
     def flush(self) -> None:
         """Wait until everything that has been recorded is written.
@@ -157,7 +157,7 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
         core, self._core = self._core, None
         if core is None:
             return
-        with self._db_lock, _redun_errors():
+        with self._locked(), _redun_errors():
             try:
                 core.get_usable().queue.flush()
             finally:
@@ -307,7 +307,10 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
         stored, is_cached = answer
         if not is_cached:
             return None, False
-        return cast("tuple[Any, bool]", self._deserialize_value(stored.type_name, stored.data))
+        try:
+            return self.type_registry.deserialize(stored.type_name, stored.data), True
+        except InvalidValueError:
+            return None, False
 
     def get_value(self, value_hash: str) -> tuple[Any, bool]:
         """Get a recorded value, and whether there is one that can be read."""
@@ -372,9 +375,17 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
 class Scheduler(OriginalScheduler):  # type: ignore[misc]  # redun is not typed
     """redun's scheduler; a run does not report its end or its error before everything is written."""
 
-    def _run(self, *args: Any, **kwargs: Any) -> Any:
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a workflow, and see to it that all of it is written."""
         try:
-            return super()._run(*args, **kwargs)
+            return super().run(*args, **kwargs)
+        finally:
+            self.backend.flush()
+
+    def extend_run(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a part of a workflow, and see to it that all of it is written."""
+        try:
+            return super().extend_run(*args, **kwargs)
         finally:
             self.backend.flush()
 

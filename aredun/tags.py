@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from aredun.column_types import JSON, TagEntity, in_array, insert_new, transaction_lock
-from aredun.errors import UsageError
+from aredun.database.record_rows import is_refusal
+from aredun.database.refusals import describe_limit
+from aredun.describe import shorten
+from aredun.errors import RedunDatabaseError, UsageError
 from aredun.hashing import hash_tag
 from aredun.models import Tag, TagEdit
 from aredun.multimap import MultiMap
@@ -17,7 +21,7 @@ from aredun.tag_syntax import check_tag_value, is_storable_text
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -372,6 +376,20 @@ async def _supersede(session: AsyncSession, parents: list[str]) -> None:
             .values(is_current=False)
             .execution_options(synchronize_session=False)
         )
+
+
+@contextmanager
+def name_refused(entity_id: str, pairs: Sequence[KeyValue]) -> Iterator[None]:
+    """Raise a `UsageError` with the name of the largest tag where the database refuses tags."""
+    try:
+        yield
+    except RedunDatabaseError as error:
+        if not is_refusal(error) or not pairs:
+            raise
+        key = max(pairs, key=lambda pair: len(repr(pair)))[0]
+        reason = describe_limit(error) or str(error)
+        name = f"tag {shorten(repr(key), 60)} of {shorten(repr(entity_id), 60)}"
+        raise UsageError(f"{name} cannot be recorded: {reason}") from error
 
 
 def is_sound(pair: Any, logger: logging.Logger) -> bool:

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 from alembic import context
 from sqlalchemy import text
 
+from aredun.database.sql_log import sql_logger
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection
+    from sqlalchemy.engine.interfaces import DBAPICursor
 
 # Any number will do, as long as everybody who migrates a redun database takes the same.
 ADVISORY_LOCK = 0x726564756E
@@ -25,13 +28,19 @@ def _pragma_foreign_keys(connection: Connection, setting: int | None = None) -> 
     """Return whether sqlite enforces foreign keys, and set it, which only works beside a transaction."""
     cursor = connection.connection.cursor()
     try:
-        cursor.execute("PRAGMA foreign_keys")
-        row = cursor.fetchone()
+        row = _execute(cursor, "PRAGMA foreign_keys").fetchone()
         if setting is not None:
-            cursor.execute(f"PRAGMA foreign_keys = {setting}")
+            _execute(cursor, f"PRAGMA foreign_keys = {setting}")
     finally:
         cursor.close()
     return int(row[0]) if row else 0
+
+
+def _execute(cursor: DBAPICursor, statement: str) -> DBAPICursor:
+    """Execute a statement that no event of SQLAlchemy tells of, since it would begin a transaction for it."""
+    sql_logger.debug(statement)
+    cursor.execute(statement)
+    return cursor
 
 
 @contextmanager

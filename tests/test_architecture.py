@@ -54,10 +54,7 @@ FLOORS = {
     "aredun.entities": OPERATIONS,
     "aredun.serializers": OPERATIONS,
     "aredun.records": OPERATIONS,
-    "aredun.backend_caches": OPERATIONS,
-    "aredun.backend_recording": OPERATIONS,
-    "aredun.backend_records": OPERATIONS,
-    "aredun.backend_tags": OPERATIONS,
+    "aredun.lifecycle": OPERATIONS,
     "aredun.verify": OPERATIONS,
     "aredun.sync": OPERATIONS,
     "aredun.query": OPERATIONS,
@@ -181,3 +178,22 @@ def test_package_init_defines_nothing() -> None:
         for node in tree.body
         if isinstance(node, definitions) and node.name not in ("__getattr__", "__dir__")
     ]
+
+
+def test_the_door_is_one_class_that_delegates() -> None:
+    """`aredun/backend.py` defines `RedunBackendDb`, with no bases, and its methods are a few lines each."""
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    (door,) = (
+        node
+        for node in ast.parse(MODULES["aredun.backend"].read_text()).body
+        if isinstance(node, definitions)
+    )
+    assert isinstance(door, ast.ClassDef)
+    assert (door.name, door.bases) == ("RedunBackendDb", [])
+    long = [
+        method.name
+        for method in door.body
+        if isinstance(method, definitions)
+        and sum(len(ast.unparse(line).splitlines()) for line in method.body[1:]) > 10
+    ]
+    assert not long

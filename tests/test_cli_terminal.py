@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,70 @@ def test_progress_of_records_leaves_the_screen_to_the_result(folder: Path) -> No
         code, screen = run_in_terminal(*command, cwd=folder, columns=200)
         assert code == 0, screen
         assert [line.startswith(last) for line in screen] == [True] if last else screen == [], screen
+
+
+STOPPED = """
+import asyncio, time
+from aredun import task
+
+redun_namespace = "stop"
+
+@task()
+def quick(number: int):
+    return number
+
+@task()
+async def wait():
+    print("waiting")
+    await asyncio.sleep(3600)
+
+@task()
+def block():
+    print("blocking")
+    time.sleep(3600)
+
+@task()
+def many():
+    return [quick(1), wait(), block(), quick(2)]
+
+@task()
+async def tidy():
+    try:
+        await wait()
+    except asyncio.CancelledError:
+        print("tidying up")
+        await asyncio.sleep(3600)
+"""
+CTRL_C = b"\x03"
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"),
+    [
+        ("many", [("blocking", CTRL_C)]),
+        ("many", [("waiting", CTRL_C * 2), ("waiting", CTRL_C)]),
+        ("tidy", [("waiting", CTRL_C), ("tidying up", CTRL_C)]),
+    ],
+    ids=["once", "impatient", "twice"],
+)
+def test_ctrl_c_ends_a_run_cleanly(tmp_path: Path, name: str, typed: list[tuple[str, bytes]]) -> None:
+    """Each press cancels what is waited for; no press breaks into what is being recorded."""
+    (tmp_path / "workflow.py").write_text(STOPPED)
+    code, screen = run_in_terminal("run", "workflow.py", name, cwd=tmp_path, scrollback=True, typed=typed)
+    assert code == 130, screen
+    [table] = [index for index, line in enumerate(screen) if line.split() == TABLE_HEAD]
+    assert screen[-1] == "aredun: interrupted"
+    printed, rows = screen[:table], screen[table + 1 : -1]
+    assert set(printed) <= {"waiting", "blocking", "tidying up"}
+    assert rows
+    assert all(row.startswith("stop.") for row in rows)
+    with closing(sqlite3.connect(tmp_path / ".redun" / "redun.db")) as connection:
+        [(jobs, ended)] = connection.execute("SELECT count(*), count(end_time) FROM job")
+        roots = "SELECT value.type FROM job JOIN call_node USING (call_hash) JOIN value USING (value_hash)"
+        root = connection.execute(f"{roots} WHERE job.parent_id IS NULL").fetchall()
+    assert jobs == ended > 0
+    # So its execution is shown as failed.
+    assert root == [("redun.ErrorValue",)]
 
 
 def test_the_demo_on_a_terminal(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def double(x: int) -> int:
 
 async def main():
     unloaded = RedunBackendDb("sqlite:///:memory:")
-    for use in (unloaded.clone, lambda: unloaded.entities, lambda: unloaded._caches):
+    for use in (unloaded.clone, lambda: unloaded.entities, lambda: unloaded.database):
         try:
             use()
         except RedunDatabaseError as error:

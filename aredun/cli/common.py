@@ -8,7 +8,7 @@ import os
 import re
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from rich.console import Console
 
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 _INVALID_CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)")
 # Tables that are piped to a file or another program are not cut to the width of a terminal.
 PIPED_WIDTH = 1000
+
+
+class Commands(Protocol):
+    """What `add_subparsers` returns, whose class argparse keeps to itself."""
+
+    def add_parser(self, name: str, **options: Any) -> argparse.ArgumentParser:
+        """Add a command."""
 
 
 class CommandParser(argparse.ArgumentParser):

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aredun.backend import RedunBackendDb
+    from aredun.cli.common import Commands
     from aredun.dataflow import DataflowEdge
     from aredun.dataflow.starts import Start
 
 FORMATS = ("text", "json", "mermaid", "dot", "svg")
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Add `dataflow` to the parser."""
     parser = subparsers.add_parser(
         "dataflow",

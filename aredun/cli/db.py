@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aredun.backend import RedunBackendDb
+    from aredun.cli.common import Commands
     from aredun.versions import DBVersionInfo
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Add `db` and its commands to the parser."""
     description = "Show and change the schema version of a database."
     commands = subparsers.add_parser("db", help=description, description=description).add_subparsers(

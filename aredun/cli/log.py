@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
+    from aredun.cli.common import Commands
 
 # How many records of one prefix are looked at before they are listed, not shown in detail.
 MAX_DETAILED = 3
@@ -43,7 +44,7 @@ FILE_CHUNK = 500
 RECORD_CHUNK = 500
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Add `log` to the parser."""
     parser = subparsers.add_parser(
         "log",

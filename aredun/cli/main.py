@@ -6,19 +6,20 @@ import asyncio
 import importlib
 import io
 import os
+import signal
 import sys
 import threading
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aredun.cli.collector import collect_rarely
 from aredun.cli.common import CommandParser, make_console, one_line
-from aredun.cli.signals import Terminated, leave
+from aredun.cli.signals import Terminated, cancel_on, leave
 from aredun.errors import AredunError, UsageError, describe_os_error
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
 EXIT_OK = 0
 EXIT_BAD_INPUT = 2
@@ -101,9 +102,23 @@ def _execute(arguments: list[str]) -> int:
     args.argv = arguments
     # What a workflow's own tasks expect of the collector is not ours to change.
     with nullcontext() if _find_command(arguments) == "run" else collect_rarely():
-        code: int = asyncio.run(args.run(args, make_console()))
+        ending = asyncio.run(_attend(args.run(args, make_console())))
+    if not isinstance(ending, int):
+        raise ending
     sys.stdout.flush()
-    return code
+    return ending
+
+
+async def _attend(work: Coroutine[Any, Any, int]) -> int | KeyboardInterrupt | Terminated:
+    """Run a command until it ends or a signal ends it; return its exit code or what ended it.
+
+    Raised, that would go through the loop, which may be ending already.
+    """
+    try:
+        with cancel_on(signal.SIGINT):
+            return await work
+    except (KeyboardInterrupt, Terminated) as stop:
+        return stop
 
 
 def make_parser(command: str | None = None) -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from aredun.cli.log import add_output_options, get_abandoned_after, make_query, 
 from aredun.cli.records import RecordPrinter
 from aredun.cli.tables import paged
 from aredun.identify import describe, refuse_empty
-from aredun.models import CallNode, Execution, Job, Task, Value
+from aredun.models import CallNode, Execution, Job, Task
 from aredun.query import setup_query_parser
 
 if TYPE_CHECKING:
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from aredun.cli.common import Commands
     from aredun.query import CallGraphQuery
 
 DEFAULT_PAGE_SIZE = 100
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Add `query` to the parser."""
     parser = subparsers.add_parser(
         "query",
@@ -145,7 +146,6 @@ def describe_record(record: Any) -> dict[str, Any]:
         return head | {"task": record.task_name, **values, "timestamp": record.timestamp.isoformat()}
     if isinstance(record, Task):
         return head | {"name": record.name, "namespace": record.namespace, "source": record.source}
-    assert isinstance(record, Value)
     return head | {"value_type": record.type, "format": record.format}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import uuid
 from pathlib import Path
 from pprint import pformat
@@ -19,7 +20,7 @@ from aredun.cli.common import (
     refuse_read_only,
 )
 from aredun.cli.execution_tags import get_execution_tags
-from aredun.cli.signals import cancel_on_sigterm
+from aredun.cli.signals import cancel_on
 from aredun.cli.task_arguments import (
     get_option_names,
     get_task_arguments,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aredun.backend import RedunBackendDb
+    from aredun.cli.common import Commands
     from aredun.config import RedunIni
     from aredun.scheduler import Scheduler
     from aredun.tasks import Task
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
 EXIT_WORKFLOW_FAILED = 1
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Add `run` to the parser."""
     parser = subparsers.add_parser(
         "run",
@@ -123,7 +125,7 @@ async def _run(args: argparse.Namespace, console: Console, module: ModuleType) -
         errors = make_console(stderr=True)
         with show_progress(errors) as on_status:
             async with Scheduler(backend, on_status=on_status, **settings) as scheduler:
-                with cancel_on_sigterm():
+                with cancel_on(signal.SIGTERM):
                     exit_code, result = await _run_workflow(
                         scheduler, task(*positional, **named), options, tags, execution_id, errors
                     )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from rich.console import Console
 
+    from aredun.cli.common import Commands
+
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 TOKEN_VARIABLE = "AREDUN_TOKEN"
@@ -35,7 +37,7 @@ _SHUTDOWN_TIMEOUT = 5
 _SEND_BUFFER = 256 * 1024
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Add `serve` to the parser."""
     parser = subparsers.add_parser(
         "serve",

@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from contextlib import contextmanager, suppress
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,37 +20,63 @@ class Terminated(BaseException):
     """SIGTERM has ended the command."""
 
 
+# Seconds after which a loop that has not answered to a signal is held by a function that it runs.
+_PATIENCE = 1.0
+
+
 @contextmanager
-def cancel_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM cancel the task that runs the block, as Ctrl-C does.
+def cancel_on(number: signal.Signals) -> Iterator[None]:
+    """Let a signal cancel the task that runs the block; coming again, it cancels what is waited for then.
+
+    Python's own second Ctrl-C raises wherever the loop is, and what is being recorded is lost. Here it does
+    so only where a function holds the loop, which no cancellation reaches.
+
+    Parameters
+    ----------
+    number : signal.Signals
+        SIGINT, which Ctrl-C sends, or SIGTERM.
 
     Raises
     ------
+    KeyboardInterrupt
+        The block was cancelled by SIGINT.
     Terminated
         The block was cancelled by SIGTERM.
     """
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-    is_terminated = False
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    stop = KeyboardInterrupt if number == signal.SIGINT else Terminated
+    is_caught = False
+    asked: float | None = None
 
-    def terminate() -> None:
-        nonlocal is_terminated
-        is_terminated = True
-        task.cancel()
+    def catch(number: int, frame: FrameType | None) -> None:
+        nonlocal is_caught, asked
+        is_caught = True
+        if asked is None:
+            asked = time.monotonic()
+            loop.call_soon_threadsafe(cancel)
+        elif time.monotonic() - asked > _PATIENCE:
+            raise stop
 
-    # Only the main thread of a program gets signals, and not on every system does the loop hand them on.
-    with suppress(NotImplementedError, RuntimeError):
-        loop.add_signal_handler(signal.SIGTERM, terminate)
+    def cancel() -> None:
+        nonlocal asked
+        asked = None
+        if task is not None:
+            task.cancel()
+
+    earlier = signal.getsignal(number)
+    # No signal comes to another thread, and a shell has Ctrl-C ignored by what it runs in the background.
+    is_heard = threading.current_thread() is threading.main_thread() and earlier not in (None, signal.SIG_IGN)
+    if is_heard:
+        signal.signal(number, catch)
     try:
         yield
     except asyncio.CancelledError:
-        if is_terminated:
-            raise Terminated from None
+        if is_caught:
+            raise stop from None
         raise
     finally:
-        with suppress(NotImplementedError, RuntimeError):
-            loop.remove_signal_handler(signal.SIGTERM)
+        if is_heard:
+            signal.signal(number, earlier)
 
 
 @contextmanager

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aredun.backend import RedunBackendDb
+    from aredun.cli.common import Commands
     from aredun.config import BackendConfig
     from aredun.sync import SyncReport
 
@@ -46,7 +47,7 @@ _LINES_BYTES: Final = 1 << 18
 _WRITE_LINES: Final = 200
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Add the four commands to the parser."""
     _add_export(subparsers)
     _add_import(subparsers)
@@ -54,7 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     _add_verify(subparsers)
 
 
-def _add_export(subparsers: argparse._SubParsersAction[Any]) -> None:
+def _add_export(subparsers: Commands) -> None:
     description = "Write what some records own as JSON lines, for 'aredun import' or 'redun import'."
     parser = subparsers.add_parser("export", help="write records as JSON lines", description=description)
     parser.add_argument(
@@ -65,7 +66,7 @@ def _add_export(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.set_defaults(run=run_export)
 
 
-def _add_import(subparsers: argparse._SubParsersAction[Any]) -> None:
+def _add_import(subparsers: Commands) -> None:
     description = (
         "Read records as JSON lines, from 'aredun export' or 'redun export'. Records that are forged or"
         " damaged, or that refer to records which are nowhere, are named and left out; all others go in."
@@ -76,7 +77,7 @@ def _add_import(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.set_defaults(run=run_import)
 
 
-def _add_sync(subparsers: argparse._SubParsersAction[Any]) -> None:
+def _add_sync(subparsers: Commands) -> None:
     description = (
         "Copy what some records own from one repository to another, newest executions first. A sync that was"
         " broken off goes on where it stopped. A repository is a name from the section [repos] of redun.ini"
@@ -94,7 +95,7 @@ def _add_sync(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.set_defaults(run=run_sync)
 
 
-def _add_verify(subparsers: argparse._SubParsersAction[Any]) -> None:
+def _add_verify(subparsers: Commands) -> None:
     description = (
         "Check every hash that can be computed without running a pickle, that every reference leads"
         " somewhere, that values have their bytes, and that the flags of tags are right. Exits with 1 if"

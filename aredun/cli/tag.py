@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
+    from aredun.cli.common import Commands
 
 UNLIMITED = 2**31
 
@@ -46,7 +47,7 @@ class TagParser(CommandParser):
         return parsed, rest
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Add `tag` and its commands to the parser."""
     description = "Show and change the tags of executions, jobs, call nodes, tasks and values."
     commands = subparsers.add_parser("tag", help=description, description=description).add_subparsers(

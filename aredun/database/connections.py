@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aredun.database.liveness import mark_idle
+from aredun.database.sql_log import sql_logger
 from aredun.models import RedunSession
 
 if TYPE_CHECKING:
@@ -213,6 +214,7 @@ class WriteConnection:
         """Execute a statement on the driver's connection, beside any transaction."""
         raw = await (await self._plain.get()).get_raw_connection()
         if raw.driver_connection is not None:
+            sql_logger.debug(statement)
             await raw.driver_connection.execute(statement)
 
     async def discard(self) -> None:

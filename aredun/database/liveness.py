@@ -10,6 +10,8 @@ from weakref import WeakSet
 from sqlalchemy import event
 from sqlalchemy.exc import InvalidatePoolError
 
+from aredun.database.sql_log import sql_logger
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 # Keys of a pooled connection's own dictionary: when it was last used, and whether it was kept idle.
 _USED = "aredun_used"
 _IDLE = "aredun_idle"
+# What an idle connection is asked.
+_QUESTION = "SELECT 1"
 # After one connection has not answered in time, no other is waited for during so many seconds.
 _SUSPICION = 5.0
 
@@ -82,7 +86,8 @@ class Liveness:
     async def _ping(self, driver: Any) -> None:
         try:
             async with asyncio.timeout(self._timeout):
-                await driver.execute("SELECT 1")
+                sql_logger.debug(_QUESTION)
+                await driver.execute(_QUESTION)
         except Exception as error:
             self._suspect()
             driver.terminate()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import weakref
 from pathlib import Path
@@ -21,8 +22,10 @@ _LOCK: Final = "owner.lock"
 class MemoryFolder:
     """A folder of a process's own, in memory where there is room; it goes with this object.
 
-    If the process is killed, the next one that makes such a folder removes it. Making one blocks for about a
-    millisecond.
+    If the process is killed, the next one of the same user that makes such a folder removes it: what is left
+    in shared memory in any case, what is left among the temporary files when it has to go there itself.
+    Until then those are the system's to clear, as all temporary files, and there may be too many to look
+    through each time. Making one blocks for about a millisecond.
 
     Attributes
     ----------
@@ -31,13 +34,23 @@ class MemoryFolder:
     """
 
     def __init__(self) -> None:
+        # First of all: what the dead left may be what fills it.
+        _remove_dead(_SHARED_MEMORY)
         parent = _choose_parent()
-        _remove_dead(parent)
-        # Under another name until it is locked: without a lock it would pass for that of a dead process.
-        made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
-        lock = _try_lock(made / _LOCK)
-        self.path = made.rename(parent / made.name.removeprefix("."))
+        if parent != _SHARED_MEMORY:
+            _remove_dead(parent)
+        self.path, lock = _make(parent)
         self.remove = weakref.finalize(self, _remove, self.path, lock, os.getpid())
+
+
+def _make(parent: Path) -> tuple[Path, int]:
+    """Make a folder, and return it with the descriptor of its lock."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        lock = _try_lock(folder)
+        if lock is not None:
+            return folder, lock
+        # Not locked yet, it passed for that of a dead process, and another one is removing it.
 
 
 def _choose_parent() -> Path:
@@ -48,32 +61,49 @@ def _choose_parent() -> Path:
 
 
 def _remove_dead(parent: Path) -> None:
-    """Remove the folders that nobody holds any more."""
+    """Remove this user's folders that nobody holds any more."""
     for folder in parent.glob(f"{PREFIX}*"):
+        if not _is_own(folder):
+            continue
         try:
-            lock = _try_lock(folder / _LOCK)
+            lock = _try_lock(folder)
         except OSError:
-            # Somebody else's, or just being removed.
+            # Its lock is a link, or cannot be made.
             continue
         if lock is not None:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
 
 
-def _try_lock(path: Path) -> int | None:
-    """Return the descriptor of a file that was locked just now, None if somebody holds its lock."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _is_own(folder: Path) -> bool:
+    """Tell whether a path is a folder of this user's, and no link to one."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+
+
+def _try_lock(folder: Path) -> int | None:
+    """Return the descriptor of a folder's lock, None if somebody else holds it or the folder is gone."""
+    path = folder / _LOCK
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+        # Whoever held it until now may have removed it.
+        if os.path.samestat(os.fstat(descriptor), path.lstat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(descriptor)
+    return None
 
 
-def _remove(path: Path, lock: int | None, pid: int) -> None:
+def _remove(path: Path, lock: int, pid: int) -> None:
     """Remove a folder and let go of its lock; a process that was forked from the owner's leaves it alone."""
     if os.getpid() == pid:
         shutil.rmtree(path, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+        os.close(lock)

@@ -10,7 +10,6 @@ list that the database takes apart.
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from datetime import UTC, datetime
 from functools import cache
@@ -24,6 +23,7 @@ from aredun.column_types import JSON, DateTimeUTC, TextList, in_list
 from aredun.database.fetch import PLANNED_ANEW
 from aredun.database.retry import is_outage, walk_causes
 from aredun.database.rows import JOB, ROW_TABLES, VALUE
+from aredun.database.sql_log import sql_logger
 from aredun.database.turns import iter_parts, take_turn
 from aredun.errors import RedunDatabaseError
 from aredun.models import Base
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
     from aredun.database.rows import Row, RowTable
 
 T = TypeVar("T")
-
-# Tells of each COPY, as the echo of an engine tells of each statement.
-logger = logging.getLogger("aredun.sql")
 
 # Rows in one statement over arrays: enough to hide the round trip, few enough not to hold the event loop up.
 ROWS_PER_STATEMENT = 1000
@@ -255,7 +252,7 @@ async def _copy(connection: AsyncConnection, table: RowTable, rows: Sequence[Row
         # The driver begins one with the first statement that comes through SQLAlchemy.
         await connection.exec_driver_sql("SELECT 1")
     columns = (*table.record_columns, *table.defaults)
-    logger.debug("COPY %s (%s): %d rows", table.name, ", ".join(columns), len(rows))
+    sql_logger.debug("COPY %s (%s): %d rows", table.name, ", ".join(columns), len(rows))
     await driver.copy_records_to_table(table.name, records=_iter_copied(table, rows), columns=columns)
 
 

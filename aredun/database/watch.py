@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from aredun.database import postgresql
 from aredun.database.inserts import CHANNEL
 from aredun.database.retry import is_outage
+from aredun.database.sql_log import sql_logger
 from aredun.models import Job
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from aredun.database.sqlite import FileConnection
 
 logger = logging.getLogger("aredun.database")
+
+_READ_VERSION = "PRAGMA data_version"
 
 
 class Watch(Protocol):
@@ -50,7 +53,8 @@ class _SqliteWatch:
         return changed
 
     async def _read_version(self) -> int:
-        ((version,),) = await self._connection.execute_fetchall("PRAGMA data_version")
+        sql_logger.debug(_READ_VERSION)
+        ((version,),) = await self._connection.execute_fetchall(_READ_VERSION)
         return int(version)
 
 
@@ -77,6 +81,7 @@ class _PostgresWatch:
             connection = await self._engine.connect()
             self._connection = connection
             self._driver = (await connection.get_raw_connection()).driver_connection
+            sql_logger.debug('LISTEN "%s"', CHANNEL)
             await self._driver.add_listener(CHANNEL, self._hear)
         except Exception as error:
             # Without a listener changes are still found, only later; if the server is away, a look tells.

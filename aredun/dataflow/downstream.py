@@ -51,7 +51,8 @@ def walk_downstream(
     - A result leads to the arguments that were made of it, then to the results of its parent calls.
 
     One value shares another if it is the other, holds it, is a part of it or has a part in common with it.
-    Arguments made of another part of a result than the one followed are left out. redun has no such walk.
+    Arguments made of another part of a result than the one followed are left out; a result that an argument
+    holds is followed as that part of it. redun has no such walk.
 
     Parameters
     ----------

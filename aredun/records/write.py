@@ -234,7 +234,8 @@ class RecordWriter:
         self._window.add(await asyncio.to_thread(self._judge))
         waiting = await self._flush(self._window)
         stranded = await self._settle()
-        if self._spool is None:
+        spool = self._spool
+        if spool is None:
             while stranded:
                 self._window.add([*waiting, *stranded])
                 waiting = await self._flush(self._window)
@@ -243,11 +244,11 @@ class RecordWriter:
             return
         await self._put_away([*waiting, *stranded])
         count = -1
-        while self._spool.count and self._spool.count != count:
-            count = self._spool.count
-            await self._empty_spool()
-        await self._spool.start_pass()
-        while rest := await self._spool.take(WINDOW_SIZE, WINDOW_BYTES):
+        while spool.count and spool.count != count:
+            count = spool.count
+            await self._empty_spool(spool)
+        await spool.start_pass()
+        while rest := await spool.take(WINDOW_SIZE, WINDOW_BYTES):
             self._refuse_waiting(rest)
 
     async def _settle(self) -> list[ParsedRecord]:
@@ -264,14 +265,13 @@ class RecordWriter:
             self._spool = Spool()
         await self._spool.add(items)
 
-    async def _empty_spool(self) -> None:
-        assert self._spool is not None
-        await self._spool.start_pass()
-        while items := await self._spool.take(WINDOW_SIZE, WINDOW_BYTES):
+    async def _empty_spool(self, spool: Spool) -> None:
+        await spool.start_pass()
+        while items := await spool.take(WINDOW_SIZE, WINDOW_BYTES):
             window = Window()
             window.add(items)
-            await self._spool.add(await self._flush(window))
-        await self._spool.add(await self._settle())
+            await spool.add(await self._flush(window))
+        await spool.add(await self._settle())
 
     def _judge(self) -> list[ParsedRecord]:
         """Refuse the call nodes that can be shown to be altered; return the others."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
     from aredun.scheduler.lifecycle import JobRunner
+    from aredun.scheduler.limits import Slot
 
 
 class _Placeholder:
@@ -118,7 +119,7 @@ class Evaluator:
             return _resolved(value)
         return self.evaluate(value, scope)
 
-    async def evaluate_awaited(self, expression: Expression, job: Job) -> Any:
+    async def evaluate_awaited(self, expression: Expression, job: Job, slot: Slot) -> Any:
         """Evaluate an expression for a function that awaits it, as a child of the job that runs the function.
 
         Cancelling the caller cancels the evaluation, unless others want the same result.
@@ -129,10 +130,11 @@ class Evaluator:
             What is awaited.
         job : Job
             Whose function awaits it.
+        slot : Slot
+            The one that the function holds, and lends to others meanwhile.
         """
-        assert job.slot is not None
         job.unanswered_calls += 1
-        async with job.slot.lend():
+        async with slot.lend():
             if isinstance(expression, ApplyExpression):
                 result = await self._await_pending(self._start(expression, job.scope))
             else:
@@ -379,7 +381,7 @@ async def _await_expression(expression: Expression) -> Any:
     job = get_current_job()
     if job is None or job.slot is None or job.evaluator is None:
         raise UsageError("a task call is awaited outside of an async task: pass it to Scheduler.run")
-    return await job.evaluator.evaluate_awaited(expression, job)
+    return await job.evaluator.evaluate_awaited(expression, job, job.slot)
 
 
 set_expression_awaiter(_await_expression)

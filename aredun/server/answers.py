@@ -103,15 +103,13 @@ async def _handle_known(request: Request, error: Exception) -> Response:
     return make_problem(status, message, code)
 
 
-async def _handle_invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+async def _handle_invalid(request: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
     place = ".".join(map(str, first.get("loc", ())[1:]))
     return make_problem(422, f"{place}: {first.get('msg', 'invalid')}", "invalid")
 
 
-async def _handle_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+async def _handle_http(request: Request, error: HTTPException) -> Response:
     answer = make_problem(error.status_code, str(error.detail))
     for name, value in (error.headers or {}).items():
         answer.headers[name] = value
@@ -120,6 +118,6 @@ async def _handle_http(request: Request, error: Exception) -> Response:
 
 def add_error_handlers(app: FastAPI) -> None:
     """Have the errors that are expected answered as JSON; `security.Guard` answers all others."""
-    app.add_exception_handler(AredunError, _handle_known)
-    app.add_exception_handler(RequestValidationError, _handle_invalid)
-    app.add_exception_handler(HTTPException, _handle_http)
+    app.exception_handler(AredunError)(_handle_known)
+    app.exception_handler(RequestValidationError)(_handle_invalid)
+    app.exception_handler(HTTPException)(_handle_http)

@@ -83,7 +83,7 @@ class Streams:
     def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._open: dict[asyncio.Task[Any], WebSocket] = {}
+        self._open: dict[Sender, asyncio.Task[Any] | None] = {}
         self._closing = False
 
     @property
@@ -119,21 +119,19 @@ class Streams:
             await websocket.close(refusal)
             self._report(websocket, endpoint, refusal, sender, began)
             return
-        task = asyncio.current_task()
-        assert task is not None
-        self._open[task] = websocket
+        self._open[sender] = asyncio.current_task()
         self._metrics.streams.labels(endpoint).inc()
         self._metrics.streams_total.labels(endpoint).inc()
         try:
             await websocket.accept()
-            code = await self._serve(websocket, sender, body, known is True)
+            code = await self._serve(websocket, sender, body, None if known else settings.token)
         except asyncio.CancelledError:
             code = GOING_AWAY
             if not self.is_closing():
                 raise
             await _close(websocket, code, "the server is shutting down")
         finally:
-            del self._open[task]
+            del self._open[sender]
             self._metrics.streams.labels(endpoint).dec()
             self._report(websocket, endpoint, code, sender, began)
 
@@ -163,10 +161,10 @@ class Streams:
         websocket: WebSocket,
         sender: Sender,
         body: Callable[[Sender], Awaitable[None]],
-        is_known: bool,
+        wanted: str | None,
     ) -> int:
-        """Run a body beside what the client sends; returns the close code."""
-        if not is_known and not await self._authenticate(websocket):
+        """Run a body beside what the client sends, after it gave the wanted token; returns the close code."""
+        if wanted is not None and not await self._authenticate(websocket, wanted):
             await _send_error(websocket, "unauthorized", "this server wants a token first")
             await _close(websocket, UNAUTHORIZED, "unauthorized")
             return UNAUTHORIZED
@@ -185,9 +183,8 @@ class Streams:
         await _close(websocket, code, error)
         return code
 
-    async def _authenticate(self, websocket: WebSocket) -> bool:
+    async def _authenticate(self, websocket: WebSocket, token: str) -> bool:
         """Wait for the token in the first message: `{"type": "auth", "token": "..."}`, or the bare token."""
-        assert self._settings.token is not None
         try:
             async with asyncio.timeout(self._settings.auth_timeout):
                 text = await websocket.receive_text()
@@ -198,12 +195,12 @@ class Streams:
         except (ValueError, RecursionError):
             message = text
         given = message.get("token") if isinstance(message, dict) else message
-        return isinstance(given, str) and is_same_secret(given, self._settings.token)
+        return isinstance(given, str) and is_same_secret(given, token)
 
     async def close(self) -> None:
         """End all streams; clients are told that the server goes away."""
         self._closing = True
-        tasks = list(self._open)
+        tasks = [task for task in self._open.values() if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

