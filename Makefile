@@ -9,8 +9,8 @@ LOWEST := .venv-lowest
 LOWEST_STAMP := $(LOWEST)/.installed
 # What of the tests says whether the versions of the packages below aredun will do; `make test` runs them too.
 CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py, \
-	backend caches cancellations database dependencies handles migrations models query recording records \
-	redun_bridge scheduler scheduler_storm server_api sync tags value_store writer))
+	backend caches cancellations database dependencies query recording records scheduler scheduler_storm \
+	schema server_api sync tags write_behind writer))
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-lowest browser pooler test-redun check bench format clean
