@@ -245,7 +245,7 @@ async def test_a_recorded_call_keeps_its_subtree(backend: RedunBackendDb, redun_
 
     async def record_twice(call: Calls, args_hash: str) -> str:
         value_hash = await call("record_value", 1)
-        row = (align.fullname, align.hash, args_hash, arguments, arguments, value_hash, [])
+        row: tuple[Any, ...] = (align.fullname, align.hash, args_hash, arguments, arguments, value_hash, [])
         call_hash: str = await call("record_call_node", *row, {align})
         assert call_hash == await call("record_call_node", *row, {align, main_task})
         return call_hash
