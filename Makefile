@@ -10,7 +10,9 @@ LOWEST_STAMP := $(LOWEST)/.installed
 # What of the tests says whether the versions of the packages below aredun will do; `make test` runs them too.
 CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py, \
 	backend caches cancellations database dependencies query recording records scheduler scheduler_storm \
-	schema server_api sync tags write_behind writer))
+	schema server_api sync tags write_behind writer)) \
+	tests/test_redun_bridge.py::test_workflow_leaves_the_rows_that_redun_leaves \
+	tests/test_redun_bridge.py::test_every_kind_of_read_sees_what_is_queued
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-lowest browser pooler test-redun check bench format clean
