@@ -4,13 +4,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?= -n 2
+# The lowest versions that pyproject.toml declares, in an environment of their own.
+LOWEST := .venv-lowest
+LOWEST_STAMP := $(LOWEST)/.installed
+# What of the tests says whether the versions of the packages below aredun will do; `make test` runs them too.
+CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py, \
+	backend caches cancellations database dependencies query recording records scheduler scheduler_storm \
+	schema server_api sync tags write_behind writer)) \
+	tests/test_redun_bridge.py::test_workflow_leaves_the_rows_that_redun_leaves \
+	tests/test_redun_bridge.py::test_every_kind_of_read_sees_what_is_queued
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test browser pooler test-redun check bench format clean
+.PHONY: help install demo test test-lowest browser pooler test-redun check bench format clean
 
 help:
 	@echo "make demo    run a real async workflow, re-run it from cache, and show its dataflow"
 	@echo "make test    every test, on sqlite and on a real PostgreSQL"
+	@echo "make test-lowest  the core's tests, with the lowest versions that pyproject.toml declares"
 	@echo "make test-redun  redun's own tests, with aredun's bridge in place of its backend"
 	@echo "make check   ruff format and lint, mypy strict"
 	@echo "make bench   the side-by-side table against redun"
@@ -29,6 +39,17 @@ demo: $(STAMP)
 
 test: $(STAMP) browser pooler
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# uv is the installer that can choose the lowest versions; what only tests need is as new as goes with those.
+$(LOWEST_STAMP): pyproject.toml Makefile | $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python 3.11 $(LOWEST)
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --resolution lowest-direct --extra aws --extra redun --extra server --output-file $(LOWEST)/lowest.txt pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(LOWEST) --constraint $(LOWEST)/lowest.txt --editable ".[aws,redun,server,test]"
+	@touch $@
+
+test-lowest: $(LOWEST_STAMP)
+	$(LOWEST)/bin/python -m tests.support.dependencies
+	$(LOWEST)/bin/python -m pytest $(PYTEST_ARGS) $(CORE_TESTS)
 
 # The viewer is tested in Debian's Chromium: whoever may install it gets it, others are told.
 browser:
@@ -58,4 +79,4 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) $(LOWEST) .mypy_cache .pytest_cache .ruff_cache build dist

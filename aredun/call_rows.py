@@ -56,7 +56,12 @@ class UnrecordedCall:
         """The calls that the rows depend on; of one that depends on no other all rows are known."""
         upstream = [call_hash for _, _, calls in self.arguments for call_hash in calls]
         others = [*self.child_call_hashes, *upstream]
-        return [self.row.call_hash, *others] if others else []
+        return [self.row.call_hash, *others] if others or self._may_differ else []
+
+    @property
+    def _may_differ(self) -> bool:
+        """Whether an equal call may have another subtree: which calls had not ended is not in the hash."""
+        return self.subtree is not None and len(self.subtree) > 1
 
     @property
     def with_tasks(self) -> bool:

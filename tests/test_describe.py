@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from hypothesis import given
 from aredun import RedunBackendDb, Scheduler, task
 from aredun.describe import describe
 from aredun.models import Execution
+from aredun.scheduler.texts import describe_values
 from tests.support.scheduling import fail, select
 from tests.support.values import leaves, nest
 
@@ -119,3 +122,13 @@ async def test_a_traceback_shows_what_can_be_shown(scheduler: Scheduler) -> None
     assert repr(found) == "Traceback(error=<Broken>, frames=2)"
     with pytest.raises(ValueError, match="shown"):
         await scheduler.run(fail("shown"))
+
+
+async def test_many_texts_at_once_are_all_shown() -> None:
+    class Pause:
+        def __repr__(self) -> str:
+            time.sleep(0.001)
+            return "Pause()"
+
+    texts = await asyncio.gather(*(describe_values([Pause()], 50) for _ in range(20)))
+    assert texts == [["Pause()"]] * 20

@@ -10,11 +10,16 @@ import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 
 import aiosqlite
 import pytest
 from redun.backends.db import RedunBackendDb as OriginalBackend
+
+from aredun.call_rows import find_upstream_calls
+from aredun.cli.tables import format_traceback
+from aredun.values.expressions import iter_upstreams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -276,6 +281,25 @@ def test_the_list_is_short_and_used() -> None:
             if name in NO_OTHER_WAY and not is_ours(name, base, owner):
                 source = path.read_text().splitlines()[line - 1]
                 assert re.search(rf"getattr\(\w+, ['\"]{name}['\"], ", source) or name in OUR_OWN_TOO, source
+
+
+class Evaluated:
+    """What knows the call that it comes from, and no lineage beside it."""
+
+    call_hash = "1" * 40
+
+
+def test_fallback_of_upstreams() -> None:
+    assert find_upstream_calls([Evaluated(), (SimpleNamespace(), {"key": Evaluated()})]) == {"1" * 40}
+    assert list(iter_upstreams([SimpleNamespace(), Evaluated()])) == ["1" * 40]
+
+
+def test_fallback_of_lines() -> None:
+    frame = SimpleNamespace(filename="flow.py", lineno=3, name="main")
+    error = SimpleNamespace(traceback=SimpleNamespace(frames=[frame]), error=ValueError("no"))
+    shown = "\n".join(format_traceback(error))
+    assert 'File "flow.py", line 3, in main' in shown
+    assert "ValueError('no')" in shown
 
 
 BRIDGE = [path for path in PATHS if "bridge" in path.name]

@@ -235,6 +235,29 @@ async def test_subtree_tasks_are_inferred(backend: RedunBackendDb) -> None:
     assert await backend.get_subtree_tasks(above) == set()
 
 
+async def test_a_recorded_call_keeps_its_subtree(backend: RedunBackendDb, redun_backend: Any) -> None:
+    """An equal call may depend on more tasks (of calls that had not ended); those above the first do not."""
+    arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+    execution = FakeExecution()
+    await backend.record_execution(execution.id, [])
+    for task in (main_task, align):
+        await backend.record_job_start(FakeJob(task, execution))
+
+    async def record_twice(call: Calls, args_hash: str) -> str:
+        value_hash = await call("record_value", 1)
+        row: tuple[Any, ...] = (align.fullname, align.hash, args_hash, arguments, arguments, value_hash, [])
+        call_hash: str = await call("record_call_node", *row, {align})
+        assert call_hash == await call("record_call_node", *row, {align, main_task})
+        return call_hash
+
+    original = await record_twice(Calls(redun_backend), "1" * 40)
+    apart = await record_twice(Calls(backend), "2" * 40)
+    async with backend.batch():
+        together = await record_twice(Calls(backend), "3" * 40)
+    for call_hash in (original, apart, together):
+        assert await backend.get_subtree_tasks(call_hash) == {align.hash}
+
+
 async def test_lineage_to_a_call_that_kept_no_provenance_is_left_out(
     backend: RedunBackendDb, database_url: str
 ) -> None:

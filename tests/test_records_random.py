@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from aredun.database.rows import VALUE
 from aredun.record_fields import ParsedRecord
 from aredun.records import put_records, write
 from aredun.records.count import count_records
@@ -260,7 +261,8 @@ def wait_for_lock(spool: Spool) -> None:
 
 async def test_a_spool_is_not_closed_while_a_thread_works_on_it() -> None:
     spool = Spool()
-    items = [ParsedRecord("Value", (f"{number:040d}", "t", "f", b"x" * 500)) for number in range(20_000)]
+    rows = (VALUE.row(f"{number:040d}", "t", "f", b"x" * 500) for number in range(20_000))
+    items = [ParsedRecord("Value", row) for row in rows]
     task = asyncio.create_task(spool.add(items))
     await asyncio.to_thread(wait_for_lock, spool)
     task.cancel()

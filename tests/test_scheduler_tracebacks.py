@@ -6,6 +6,7 @@ import asyncio
 import gc
 import traceback
 import weakref
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -181,3 +182,31 @@ async def test_a_traceback_belongs_to_its_error(scheduler: Scheduler) -> None:
         scheduler.get_traceback(error) for error in results if isinstance(error, Exception)
     ]
     assert scheduler.get_traceback(ValueError("of no run")) is None
+
+
+@dataclass(frozen=True)
+class Refused(Exception):
+    """Takes no attribute, not even the traceback that contextlib sets."""
+
+    code: int
+
+
+@task(limits=["db"])
+async def refuse() -> None:
+    """Fail while a limit is held."""
+    raise Refused(3)
+
+
+@task()
+async def ask() -> None:
+    """Pass on the error of a child, for which the slot is lent meanwhile."""
+    await refuse()
+
+
+async def test_errors_of_frozen_classes_are_raised_as_they_are(scheduler: Scheduler) -> None:
+    with pytest.raises(Refused) as raised:
+        await scheduler.run(ask())
+    assert raised.value.code == 3
+    found = scheduler.get_traceback(raised.value)
+    assert found is not None
+    assert [frame.name for frame in found.frames][:2] == ["traces.ask", "traces.refuse"]

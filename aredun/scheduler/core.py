@@ -7,7 +7,7 @@ import logging
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aredun.backend import RedunBackendDb
@@ -25,7 +25,7 @@ from aredun.tasks import merge_contexts
 from aredun.values import Traceback
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
 T = TypeVar("T")
@@ -197,13 +197,17 @@ class Scheduler:
         )
         evaluator = Evaluator(execution, runner, use_cache=cache)
         ended = self._runs[evaluator] = asyncio.get_running_loop().create_future()
+        heart = asyncio.create_task(self._beat(execution.id))
         try:
-            async with self._heartbeat(execution.id):
-                result: T = await self._evaluate_root(root, execution, runner, evaluator)
-                return result
+            result: T = await self._evaluate_root(root, execution, runner, evaluator)
+            return result
         finally:
+            heart.cancel()
+            cancelled = await finish(asyncio.wait([heart]))
             del self._runs[evaluator]
             ended.set_result(None)
+            if cancelled is not None:
+                raise cancelled
 
     async def _evaluate_root(
         self, root: Any, execution: Execution, runner: JobRunner, evaluator: Evaluator
@@ -228,25 +232,14 @@ class Scheduler:
             if cancelled is not None and finish_threads:
                 raise cancelled
 
-    @asynccontextmanager
-    async def _heartbeat(self, execution_id: str) -> AsyncIterator[None]:
-        async def beat() -> None:
-            while True:
-                await asyncio.sleep(self.heartbeat_interval)
-                try:
-                    await self.backend.record_updated_time(execution_id)
-                except AredunError as error:
-                    # A missed beat is no reason to give up hours of work; the next one will tell.
-                    logger.warning("cannot record that execution %s is alive: %s", execution_id, error)
-
-        heart = asyncio.create_task(beat())
-        try:
-            yield
-        finally:
-            heart.cancel()
-            cancelled = await finish(asyncio.wait([heart]))
-            if cancelled is not None:
-                raise cancelled
+    async def _beat(self, execution_id: str) -> None:
+        while True:
+            await asyncio.sleep(self.heartbeat_interval)
+            try:
+                await self.backend.record_updated_time(execution_id)
+            except AredunError as error:
+                # A missed beat is no reason to give up hours of work; the next one will tell.
+                logger.warning("cannot record that execution %s is alive: %s", execution_id, error)
 
     def _count_status(self, job: Job, previous: JobStatus | None) -> None:
         name = job.task.fullname

@@ -134,11 +134,14 @@ class Evaluator:
             The one that the function holds, and lends to others meanwhile.
         """
         job.unanswered_calls += 1
-        async with slot.lend():
+        slot.lend()
+        try:
             if isinstance(expression, ApplyExpression):
                 result = await self._await_pending(self._start(expression, job.scope))
             else:
                 result = await self.evaluate(expression, job.scope)
+        finally:
+            await slot.take_back()
         job.unanswered_calls -= 1
         return await copy_containers(result)
 

@@ -246,11 +246,14 @@ class JobRunner:
             for value in iter_nested_value(job.args, SCALARS):
                 if is_handle(value):
                     await self.backend.rollback_handle(value)
-        async with self._limits.hold(job, job.get_limits()):
+        await self._limits.take(job, job.get_limits())
+        try:
             async with Slot(self._slots) as job.slot:
                 await self._recorder.record_start(job)
                 self._set_status(job, JobStatus.RUNNING)
                 result = await self._call(job)
+        finally:
+            self._limits.give_back(job)
         return await self._postprocess(job, result)
 
     async def _call(self, job: Job) -> Any:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from aredun.errors import UsageError
 from aredun.scheduler.deadlocks import check_limits, sum_held
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping
+    from collections.abc import Collection, Mapping
 
     from aredun.scheduler.jobs import Job
 
@@ -32,9 +31,8 @@ class LimitPool:
         self._used: dict[str, int] = {}
         self._waiting: deque[tuple[Job, Mapping[str, int], asyncio.Future[None]]] = deque()
 
-    @asynccontextmanager
-    async def hold(self, job: Job, wanted: Mapping[str, int]) -> AsyncIterator[None]:
-        """Hold resources for the length of the block; waits until there are enough, first come first served.
+    async def take(self, job: Job, wanted: Mapping[str, int]) -> None:
+        """Take resources until `give_back`; waits until there are enough, first come first served.
 
         Parameters
         ----------
@@ -48,22 +46,20 @@ class LimitPool:
         UsageError
             More is wanted than there will ever be, or than there can be before the job ends.
         """
-        if not wanted:
-            yield
-            return
         for name, count in wanted.items():
             if count > self._get_limit(name):
                 raise UsageError(
                     f"a task needs {count} of the limit {name!r}, which is {self._get_limit(name)}: "
                     f"raise it with {name} = {count} in section [limits] of redun.ini"
                 )
-        await self._acquire(job, wanted)
+        if wanted:
+            await self._acquire(job, wanted)
         job.held_limits = wanted
-        try:
-            yield
-        finally:
-            job.held_limits = {}
-            self._release(wanted)
+
+    def give_back(self, job: Job) -> None:
+        """Give back the resources that a job took."""
+        wanted, job.held_limits = job.held_limits, {}
+        self._release(wanted)
 
     def _get_limit(self, name: str) -> int:
         return self._limits.get(name, DEFAULT_LIMIT)
@@ -141,22 +137,21 @@ class Slot:
         self._is_over = True
         self._give_back()
 
-    @asynccontextmanager
-    async def lend(self) -> AsyncIterator[None]:
-        """Lend the slot to others for the length of the block; of concurrent blocks the last one ends it."""
+    def lend(self) -> None:
+        """Lend the slot to others until `take_back`, of several calls the last one."""
         self._waits += 1
         self._give_back()
-        try:
-            yield
-        finally:
-            self._waits -= 1
-            if self._waits == 0 and not self._is_over:
-                await self._slots.acquire()
-                # Meanwhile the function may have ended, or begun to wait for another job.
-                if self._held or self._waits or self._is_over:
-                    self._slots.release()
-                else:
-                    self._held = True
+
+    async def take_back(self) -> None:
+        """Take the slot back from others; waits until there is one."""
+        self._waits -= 1
+        if self._waits == 0 and not self._is_over:
+            await self._slots.acquire()
+            # Meanwhile the function may have ended, or begun to wait for another job.
+            if self._held or self._waits or self._is_over:
+                self._slots.release()
+            else:
+                self._held = True
 
     def _give_back(self) -> None:
         if self._held:

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 # What takes longer is shown by its class.
 MAX_SECONDS = 0.5
-# So many threads may be stuck in somebody's `repr` before nobody is asked any more.
-MAX_STUCK = 4
+# So many threads ask at a time. When so many are stuck in somebody's `repr`, nobody is asked any more.
+MAX_ASKING = 4
 
-_threads: set[threading.Thread] = set()
+_turns = threading.Semaphore(MAX_ASKING)
+_stuck: set[threading.Thread] = set()
 
 
 async def describe_values(values: Sequence[Any], max_length: int) -> list[str]:
@@ -37,9 +38,10 @@ async def describe_values(values: Sequence[Any], max_length: int) -> list[str]:
     """
     if all(map(is_light, values)):
         return [describe(value, max_length) for value in values]
-    _threads.difference_update([thread for thread in _threads if not thread.is_alive()])
+    # Copied in one step: other loops may add to it.
+    _stuck.difference_update([thread for thread in list(_stuck) if not thread.is_alive()])
     texts: list[str] = []
-    if len(_threads) < MAX_STUCK:
+    if len(_stuck) < MAX_ASKING:
         await _describe_aside(values, max_length, texts)
     done = texts[: len(values)]
     return done + [_name(value) for value in values[len(done) :]]
@@ -50,19 +52,24 @@ async def _describe_aside(values: Sequence[Any], max_length: int, texts: list[st
     done = asyncio.Event()
 
     def work() -> None:
-        # A repr may raise what is no Exception too.
-        with suppress(BaseException):
-            for value in values:
-                texts.append(describe(value, max_length))  # noqa: PERF401 - what is done is there at once
+        if _turns.acquire(timeout=MAX_SECONDS):
+            # A repr may raise what is no Exception too.
+            with suppress(BaseException):
+                for value in values:
+                    texts.append(describe(value, max_length))  # noqa: PERF401 - what is done is there at once
+            _turns.release()
         # The loop may be closed by now.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(done.set)
 
     thread = threading.Thread(target=work, name="aredun-repr", daemon=True)
-    _threads.add(thread)
     thread.start()
-    with suppress(TimeoutError):
-        await asyncio.wait_for(done.wait(), MAX_SECONDS)
+    try:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(done.wait(), MAX_SECONDS)
+    finally:
+        if not done.is_set():
+            _stuck.add(thread)
 
 
 def _name(value: Any) -> str:

@@ -28,7 +28,8 @@ def forget_locals(error: BaseException) -> None:
         if raised is None or id(raised) in seen:
             continue
         seen.add(id(raised))
-        raised.__traceback__ = _copy_lines(raised.__traceback__)
+        # Not assigned: an error of a frozen dataclass refuses that.
+        BaseException.with_traceback(raised, _copy_lines(raised.__traceback__))
         stack += (raised.__cause__, raised.__context__)
         if isinstance(raised, BaseExceptionGroup):
             stack += raised.exceptions
