@@ -60,7 +60,8 @@ OUR_OWN_TOO = {"_upstreams"}
 # Private attributes of our own that another object of ours may use: one class, or one module, in two objects.
 SHARED = {
     # A backend and its clone, a configuration and a section, a database and another one.
-    "_is_clone",
+    "_lifecycle",
+    "_is_shared",
     "_with_db_uri",
     "_identify",
     # Records of queries, and the sync that copies itself.
