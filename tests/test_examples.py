@@ -9,20 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import run_aredun
+from tests.support.snippets import find_blocks
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-README = (EXAMPLES.parent / "README.md").read_text()
 
 
-def readme_code() -> str:
-    """Return the README's example."""
-    return README.split("```python\n", 1)[1].split("```", 1)[0]
-
-
-def readme_output() -> list[str]:
-    """Return what the README says that its example prints."""
-    printed = README.split("\n```\n")[2]
-    return [*printed.splitlines(), ""]
+def read_readme(kind: str) -> str:
+    """Return the README's only block of a kind: its example is the Python, what that prints the text."""
+    (block,) = [block for block in find_blocks("README.md") if block.kind == kind]
+    return block.text
 
 
 OUTPUT = {
@@ -34,13 +29,13 @@ OUTPUT = {
         "first_steps.fetch {'done': 2}",
         "first_steps.main {'cached': 1, 'done': 1}",
     ],
-    "readme.py": readme_output(),
+    "readme.py": [*read_readme("text").splitlines(), ""],
     "errors_and_limits.py": ["1: 10", "2: 20", "3: nobody knows", "4: 40", "5: 50"],
 }
 
 
 def test_the_readme_shows_its_example() -> None:
-    assert readme_code() == (EXAMPLES / "readme.py").read_text()
+    assert read_readme("python") == (EXAMPLES / "readme.py").read_text()
 
 
 def test_every_example_is_tested() -> None:
