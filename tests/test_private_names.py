@@ -61,6 +61,7 @@ OUR_OWN_TOO = {"_upstreams"}
 SHARED = {
     # A backend and its clone, a configuration and a section, a database and another one.
     "_lifecycle",
+    "_is_clone",
     "_is_shared",
     "_with_db_uri",
     "_identify",

@@ -141,7 +141,7 @@ async def test_roots_of_each_kind(source: RedunBackendDb, backend: RedunBackendD
 async def test_what_is_new_at_the_source_follows(source: RedunBackendDb, backend: RedunBackendDb) -> None:
     await sync_records(source, backend)
     async with source.session() as session:
-        entity = str(await session.scalar(sa.select(sa.func.min(Value.value_hash))))
+        entity = str(await session.scalar(sa.select(sa.func.min(CallNode.value_hash))))
     try:
         ((tag_hash, *_),) = await source.record_tags("Value", entity, [("late", uuid.uuid4().hex)])
         assert (await sync_records(source, backend)).by_type == {"Tag": 1}

@@ -131,7 +131,7 @@ def make_shapes(backend: OriginalBackend, folder: Path) -> None:
 
 def tag_entities(backend: OriginalBackend) -> None:
     """Tag entities of each kind, with a history of edits."""
-    from redun.backends.db import CallNode, Execution, Job, Task, Value
+    from redun.backends.db import CallNode, Execution, Job, Task
 
     assert backend.session is not None
     kinds = (
@@ -139,7 +139,8 @@ def tag_entities(backend: OriginalBackend) -> None:
         (TagEntity.Job, Job.id),
         (TagEntity.CallNode, CallNode.call_hash),
         (TagEntity.Task, Task.hash),
-        (TagEntity.Value, Value.value_hash),
+        # A result: a value that only the cache of single steps holds is no record of an execution.
+        (TagEntity.Value, CallNode.value_hash),
     )
     for kind, column in kinds:
         (entity_id,) = backend.session.query(column).order_by(column).first()
