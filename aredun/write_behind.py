@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from aredun.database import Unit
-from aredun.database.retry import is_passing
+from aredun.database.retry import halve, is_passing, split_at_fault
 
 if TYPE_CHECKING:
     import logging
@@ -184,12 +184,13 @@ class WriteBehind:
 
     async def _write(self, group: Sequence[_Queued]) -> None:
         try:
-            await self._write_group(group)
+            await split_at_fault(group, self._attempt)
         finally:
             with self._lock:
                 self._writing = None
 
-    async def _write_group(self, group: Sequence[_Queued]) -> None:
+    async def _attempt(self, group: Sequence[_Queued]) -> Sequence[Sequence[_Queued]]:
+        """Write a group in one transaction; return its halves if one of it is at fault."""
         together = Unit()
         for queued in group:
             together.extend(queued.unit)
@@ -201,11 +202,9 @@ class WriteBehind:
                     self._logger.warning("a tag was left out: %s", error)
                 else:
                     self._note(error, len(group))
-                return
-            # One of them is at fault: find out which, and keep the others.
-            middle = len(group) // 2
-            await self._write_group(group[:middle])
-            await self._write_group(group[middle:])
+                return ()
+            return halve(group)
+        return ()
 
     def _note(self, error: Exception, count: int) -> None:
         self._logger.error("%s queued write(s) failed: %s", count, error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from aredun.database.retry import is_passing
+from aredun.database.retry import halve, is_passing, split_at_fault
 from aredun.database.turns import ANSWERS_AT_ONCE, Gathering, Turns
 
 if TYPE_CHECKING:
@@ -91,16 +91,21 @@ class Coalescer(Generic[K, V]):
 
     async def _fetch_apart(self, keys: Sequence[K]) -> tuple[Mapping[K, V], dict[K, Exception]]:
         """Fetch the answers of keys; if one of them is at fault, find it and let it fail alone."""
-        try:
-            return await self._fetch(keys), {}
-        except Exception as error:
-            cause = error.__cause__
-            if len(keys) == 1 or is_passing(cause if isinstance(cause, Exception) else error):
-                return {}, dict.fromkeys(keys, error)
-        middle = len(keys) // 2
-        answers, refused = await self._fetch_apart(keys[:middle])
-        more_answers, more_refused = await self._fetch_apart(keys[middle:])
-        return {**answers, **more_answers}, {**refused, **more_refused}
+        answers: dict[K, V] = {}
+        refused: dict[K, Exception] = {}
+
+        async def attempt(part: Sequence[K]) -> Sequence[Sequence[K]]:
+            try:
+                answers.update(await self._fetch(part))
+            except Exception as error:
+                cause = error.__cause__
+                if len(part) > 1 and not is_passing(cause if isinstance(cause, Exception) else error):
+                    return halve(part)
+                refused.update(dict.fromkeys(part, error))
+            return ()
+
+        await split_at_fault(keys, attempt)
+        return answers, refused
 
     async def close(self) -> None:
         """Wait for the groups under way."""

@@ -1,4 +1,4 @@
-"""Which failures pass, and how a whole transaction is tried again."""
+"""Which failures pass, how a whole transaction is tried again, and in parts if one of it is at fault."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aredun.errors import RedunDatabaseError, RedunVersionError
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from aredun.config import BackendConfig
 
@@ -200,3 +200,25 @@ async def retry(
                 " ".join(str(error).split())[:300],
             )
             await asyncio.sleep(delay)
+
+
+async def split_at_fault(group: T, attempt: Callable[[T], Awaitable[Sequence[T]]]) -> None:
+    """Attempt something as a whole, and where a part of it is at fault, in ever smaller parts, in order.
+
+    Parameters
+    ----------
+    group : T
+        What is attempted first.
+    attempt : callable
+        Tells what is to be attempted in its place: mostly `halve`, and nothing where it succeeded, or where
+        what is at fault stands alone.
+    """
+    waiting = [group]
+    while waiting:
+        waiting += reversed(await attempt(waiting.pop()))
+
+
+def halve(items: Sequence[T]) -> list[Sequence[T]]:
+    """Return the halves of several items, nothing of a single one."""
+    middle = len(items) // 2
+    return [items[:middle], items[middle:]] if middle else []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aredun.database.batch import Batch, InnerBatch
 from aredun.database.refusals import name_cause
-from aredun.database.retry import is_passing, retry
+from aredun.database.retry import halve, is_passing, retry, split_at_fault
 from aredun.database.row_set import RowSet
 from aredun.database.turns import ANSWERS_AT_ONCE, Gathering, Turns
 from aredun.database.unit import Unit, fill
@@ -183,6 +183,10 @@ class Writer:
 
     async def _write_group(self, group: Sequence[_Queued]) -> None:
         """Write a group in one transaction; if one of it is at fault, find it and fail it alone."""
+        await split_at_fault(group, self._attempt_group)
+
+    async def _attempt_group(self, group: Sequence[_Queued]) -> Sequence[Sequence[_Queued]]:
+        """Write a group in one transaction; return its halves if one of it is at fault."""
         units = [queued[0] for queued in group]
         try:
             failed = await retry(
@@ -193,19 +197,15 @@ class Writer:
                 if len(group) == 1 and self._known and not is_passing(error):
                     # What was known to be there may have been deleted behind our back.
                     self._known.clear()
-                    await self._write_group(group)
-                    return
+                    return [group]
                 translated = self._translate(error)
                 if len(group) == 1:
                     translated = await name_cause(translated, units[0])
                 for _, future, _, _ in group:
                     _fail(future, translated)
-                return
+                return ()
             self._known.clear()
-            middle = len(group) // 2
-            await self._write_group(group[:middle])
-            await self._write_group(group[middle:])
-            return
+            return halve(group)
         turns = Turns(ANSWERS_AT_ONCE)
         for unit, future, _, _ in group:
             if unit in failed:
@@ -216,6 +216,7 @@ class Writer:
             if not future.done():
                 future.set_result(unit.result)
             await turns.pause_after()
+        return ()
 
     async def _write_units(self, units: Sequence[Unit]) -> dict[Unit, Exception]:
         """Write units in one transaction; returns those whose operation failed, with its error."""

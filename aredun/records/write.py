@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from aredun.database.record_rows import find_existing, is_refusal
+from aredun.database.retry import halve, split_at_fault
 from aredun.database.turns import iter_parts, run_in_turns, take_turn
 from aredun.describe import shorten
 from aredun.errors import InvalidRecordError, RedunDatabaseError
@@ -377,6 +379,16 @@ class RecordWriter:
 
     async def _write(self, items: Sequence[ParsedRecord], made: Draft) -> None:
         """Write records in one transaction; if it fails, find those at fault and write the others."""
+        drafts = [made]
+
+        async def attempt(part: Sequence[ParsedRecord]) -> Sequence[Sequence[ParsedRecord]]:
+            own = drafts.pop() if drafts else await draft(part, self._store, self._min_size)
+            return await self._attempt(part, own)
+
+        await split_at_fault(items, attempt)
+
+    async def _attempt(self, items: Sequence[ParsedRecord], made: Draft) -> Sequence[Sequence[ParsedRecord]]:
+        """Write records in one transaction; return what they are to be written as if some are at fault."""
         if self._lost and (orphans := self._find_orphans(items)):
             self._refuse_waiting(orphans)
             self._lose(orphans)
@@ -400,15 +412,12 @@ class RecordWriter:
                             f" {shorten(str(error))}"
                         )
                     )
-                return
-            middle = len(groups) // 2
-            for half in (groups[:middle], groups[middle:]):
-                own = [item for group in half for item in group]
-                await self._write(own, await draft(own, self._store, self._min_size))
-            return
+                return ()
+            return [list(chain.from_iterable(half)) for half in halve(groups)]
         self.new += new
         if self._tell is not None:
             self._tell(len(items), new)
+        return ()
 
     def _find_orphans(self, items: Sequence[ParsedRecord]) -> list[ParsedRecord]:
         """Return the tags whose owner was refused, or a tag that they replace: no foreign key tells."""

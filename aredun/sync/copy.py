@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aredun.database.record_rows import (
     find_existing,
     is_refusal,
 )
+from aredun.database.retry import halve, split_at_fault
 from aredun.database.turns import iter_parts, run_in_turns, take_turn
 from aredun.describe import shorten
 from aredun.errors import InvalidRecordError, RedunDatabaseError
@@ -51,6 +52,24 @@ class Destination:
         """Write records in one transaction; return how many were new by kind."""
         made = await draft(items, self._value_store, self._min_size)
         return await write_draft(self.database, made, evaluations)
+
+
+class _Work(NamedTuple):
+    """What goes in with one transaction.
+
+    Attributes
+    ----------
+    items : sequence of ParsedRecord
+        Records of one kind.
+    evaluations : sequence of Row, optional
+        What single steps of them are cached as; None where that is to be asked for.
+    with_tags : bool
+        Their tags go in, too.
+    """
+
+    items: Sequence[ParsedRecord]
+    evaluations: Sequence[Row] | None = ()
+    with_tags: bool = True
 
 
 class RecordCopier:
@@ -366,12 +385,20 @@ class RecordCopier:
         kind: str,
         items: Sequence[ParsedRecord],
         evaluations: Sequence[Row] = (),
-        *,
-        with_tags: bool = True,
     ) -> None:
         """Write records in one transaction; if that is refused, find those at fault and write the others."""
-        if not items:
-            return
+
+        async def attempt(work: _Work) -> Sequence[_Work]:
+            return await self._attempt(kind, work)
+
+        if items:
+            await split_at_fault(_Work(items, evaluations), attempt)
+
+    async def _attempt(self, kind: str, work: _Work) -> Sequence[_Work]:
+        """Write records in one transaction; return what is to be written in their place if it is refused."""
+        items, evaluations, with_tags = work
+        if evaluations is None:
+            evaluations = await self._get_evaluations(items)
         tags: list[ParsedRecord] = []
         if with_tags and kind != "Tag":
             owners = self._tags.find_owners(pack_all([item.id for item in items]))
@@ -385,27 +412,22 @@ class RecordCopier:
                 raise
             if len(items) == 1 and tags:
                 # It does not need its tags: those follow, as far as they can.
-                await self._write(kind, items, evaluations, with_tags=False)
-                return
+                return [work._replace(with_tags=False)]
             if len(items) == 1 and evaluations:
                 # A cached step may refer to what is lost; a call does not need it.
-                await self._write(kind, items)
-                return
+                return [_Work(items)]
             if len(items) == 1:
                 reason = f"was refused by the destination: {shorten(str(error))}"
                 self._refuse(items[0], InvalidRecordError(f"{items[0].kind} {items[0].id} {reason}"))
-                return
-            middle = len(items) // 2
+                return ()
             # What needs a record that was just refused is refused by its foreign key.
-            for half in (items[:middle], items[middle:]):
-                steps = await self._get_evaluations(half) if evaluations else ()
-                await self._write(kind, half, steps)
-            return
+            return [_Work(half, None if evaluations else ()) for half in halve(items)]
         self._report.count(kind, new[kind])
         self._report.bytes += sum(item.size for item in items)
         self._count_tags([item.id for item in tags], new["Tag"])
         if self._uncounted is not None and new[kind] == len(items):
             self._uncounted.update((pack(item.id), item.size) for item in items)
+        return ()
 
     def _count_tags(self, ids: Sequence[str], new: int) -> None:
         """Take note of tags that went in with what they hang on."""

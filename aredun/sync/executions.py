@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import sqlalchemy as sa
 
 from aredun.column_types import in_list
 from aredun.database.record_rows import insert_rows, is_refusal, list_storable, select_column, write_new
+from aredun.database.retry import halve, split_at_fault
 from aredun.database.turns import run_in_turns
 from aredun.describe import shorten
 from aredun.errors import RedunDatabaseError
@@ -31,6 +32,20 @@ _EXECUTIONS: Final = select_column("job", "execution_id", "id")
 _JOBS: Final = sa.select(Job.execution_id, Job.id).where(in_list(Job.execution_id, "ids"))
 
 
+class _Work(NamedTuple):
+    """What goes in with one transaction: executions and their jobs, with the tags of both or without."""
+
+    executions: Sequence[Key]
+    jobs: Sequence[Key]
+    with_tags: bool = True
+
+
+def _join(groups: Sequence[tuple[str, list[Key]]], executions: Sequence[Key]) -> _Work:
+    """Return the work of some groups: the jobs of each, and of the executions those that are theirs."""
+    ids = set(pack_all([execution_id for execution_id, _ in groups]))
+    return _Work([key for key in executions if key in ids], [job for _, jobs in groups for job in jobs])
+
+
 class Copier(RecordCopier):
     """Copies plans from a source to a destination; takes what `RecordCopier` takes."""
 
@@ -46,13 +61,16 @@ class Copier(RecordCopier):
         if not jobs and not executions:
             return
         refused = await self._find_refused_executions(jobs) if self._absent else set()
-        await self._write_executions(executions, jobs, refused)
+
+        async def attempt(work: _Work) -> Sequence[_Work]:
+            return await self._write_executions(work, refused)
+
+        await split_at_fault(_Work(executions, jobs), attempt)
         self._step(len(jobs) + len(executions))
 
-    async def _write_executions(
-        self, executions: Sequence[Key], jobs: Sequence[Key], refused: set[str], *, with_tags: bool = True
-    ) -> None:
-        """Write executions and jobs in one transaction; if that is refused, find out which are at fault."""
+    async def _write_executions(self, work: _Work, refused: set[str]) -> Sequence[_Work]:
+        """Write work in one transaction; return what is to be written in its place if it is refused."""
+        executions, jobs, with_tags = work
         owners = self._tags.find_owners([*executions, *jobs]) if with_tags else []
         tags: list[str] = []
 
@@ -84,20 +102,15 @@ class Copier(RecordCopier):
             groups = await self._group_jobs(executions, jobs)
             if len(groups) == 1 and owners:
                 # It does not need its tags: those follow, as far as they can.
-                await self._write_executions(executions, jobs, refused, with_tags=False)
-                return
+                return [work._replace(with_tags=False)]
             if len(groups) == 1:
                 await self._refuse_execution(*groups[0], error)
-                return
-            middle = len(groups) // 2
-            for half in (groups[:middle], groups[middle:]):
-                ids = set(pack_all([execution_id for execution_id, _ in half]))
-                own = [job for _, group in half for job in group]
-                await self._write_executions([key for key in executions if key in ids], own, refused)
-            return
+                return ()
+            return [_join(half, executions) for half in halve(groups)]
         self._report.count("Job", new_jobs)
         self._report.count("Execution", new_executions)
         self._count_tags(tags, new_tags)
+        return ()
 
     async def _group_jobs(
         self, executions: Sequence[Key], jobs: Sequence[Key]
