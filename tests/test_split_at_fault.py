@@ -21,7 +21,7 @@ async def test_what_is_at_fault_is_found_by_halves_in_order() -> None:
         kept.extend(part)
         return ()
 
-    await split_at_fault(list(range(8)), attempt)
+    await split_at_fault(range(8), attempt)
     assert kept == [0, 1, 2, 5, 6, 7]
     assert attempted == [
         [0, 1, 2, 3, 4, 5, 6, 7],
