@@ -21,7 +21,8 @@ async def test_what_is_at_fault_is_found_by_halves_in_order() -> None:
         kept.extend(part)
         return ()
 
-    await split_at_fault(range(8), attempt)
+    numbers: Sequence[int] = list(range(8))
+    await split_at_fault(numbers, attempt)
     assert kept == [0, 1, 2, 5, 6, 7]
     assert attempted == [
         [0, 1, 2, 3, 4, 5, 6, 7],
