@@ -89,10 +89,10 @@ class ParsedRecord:
 
     def _iter_references(self) -> Iterator[Need]:
         return (
-            (kind, row[place])
+            (kind, record_id)
             for table, row in self.iter_rows()
-            for place, kind in REFERENCES.get(table, ())
-            if row[place] is not None
+            for column, kind in REFERENCES.get(table, ())
+            if (record_id := getattr(row, column)) is not None
         )
 
     def iter_rows(self) -> Iterator[tuple[str, Row]]:
@@ -403,15 +403,15 @@ KINDS: Final[dict[str, Kind]] = {kind.name: kind for kind in (EXECUTION, JOB, CA
 _KIND_OF_TABLE: Final = {"task": "Task", **{kind.table: kind.name for kind in KINDS.values()}}
 
 
-def _find_references(table: RowTable) -> tuple[tuple[int, str], ...]:
+def _find_references(table: RowTable) -> tuple[tuple[str, str], ...]:
     return tuple(
-        (table.record_columns.index(each.column), _KIND_OF_TABLE[each.table])
+        (each.column, _KIND_OF_TABLE[each.table])
         for each in table.references
         if each.column != table.owner and each.table in _KIND_OF_TABLE
     )
 
 
-# What the rows of a record refer to: the places of ids in them, and the kinds of what those name.
+# What the rows of a record refer to: the columns with ids, and the kinds of what those name.
 REFERENCES: Final = {
     name: references for name, table in ROW_TABLES.items() if (references := _find_references(table))
 }

@@ -139,17 +139,22 @@ def make_empty_database(
 
 
 @pytest.fixture
-def database_url(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def database_url(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A migrated database without any row of work."""
     if dialect == "sqlite":
         path = tmp_path / "redun.db"
         shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
-        yield f"sqlite:///{path}"
-        return
-    cluster: PostgresCluster = request.getfixturevalue("postgres")
-    name = cluster.create_database(request.getfixturevalue("postgres_template"))
-    yield cluster.url(name)
-    cluster.drop_database(name)
+        return f"sqlite:///{path}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresCluster, postgres_template: str) -> Iterator[str]:
+    """A migrated database of PostgreSQL."""
+    name = postgres.create_database(postgres_template)
+    yield postgres.url(name)
+    postgres.drop_database(name)
 
 
 @pytest.fixture

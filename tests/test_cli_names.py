@@ -93,27 +93,25 @@ async def record_words(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) 
         await scheduler.run(count_words(File("in.txt"), str(folder / "out.txt")))
 
 
-def test_tags_of_a_task_by_its_full_name(
+@pytest.fixture
+def run(
     database_url: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:
+) -> Command:
+    """Run a command, as `aredun` does, on the repository of `record_words`."""
     asyncio.run(record_words(database_url, tmp_path, monkeypatch))
-    run = make_command(database_url, capsys)
+    return make_command(database_url, capsys)
+
+
+def test_tags_of_a_task_by_its_full_name(run: Command) -> None:
     assert run("tag", "add", "words.count", "stage=1").startswith("add tag Task:")
     assert "words.count" in run("tag", "list", "stage=1", "--no-pager")
     assert "did you mean words.count?" in run("tag", "add", "wrods.count", "stage=1", code=2)
 
 
-def test_paths_however_they_are_written(
-    database_url: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    asyncio.run(record_words(database_url, tmp_path, monkeypatch))
-    run = make_command(database_url, capsys)
+def test_paths_however_they_are_written(run: Command, tmp_path: Path) -> None:
     for name in ("in.txt", "out.txt"):
         spellings = [name, f"./{name}", str(tmp_path / name), f"file://{tmp_path / name}", f" {name} "]
         [shown] = {run("log", spelling, "--no-pager").splitlines()[0] for spelling in spellings}

@@ -20,7 +20,6 @@ from aredun.errors import RedunDatabaseError
 from tests.support.recording import FakeExecution, FakeJob, align, count_rows, record_call, start
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -29,14 +28,6 @@ if TYPE_CHECKING:
 
 FAST = {"db_retries_backoff": "0.01", "db_retries_backoff_max": "0.05"}
 LOGGER = logging.getLogger("aredun.tests")
-
-
-@pytest.fixture
-def postgres_url(postgres: PostgresCluster, postgres_template: str) -> Iterator[str]:
-    """A migrated PostgreSQL database."""
-    name = postgres.create_database(postgres_template)
-    yield postgres.url(name)
-    postgres.drop_database(name)
 
 
 def config(**settings: Any) -> BackendConfig:

@@ -32,10 +32,8 @@ from tests.support.snippets import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.databases import PostgresCluster
 
 BLOCKS = {page: find_blocks(page) for page in find_pages()}
 # These make their repository themselves; every other page is tried in one of the quickstart's workflow.
@@ -59,14 +57,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("made")
     make_repository(folder)
     return folder
-
-
-@pytest.fixture
-def postgres_url(postgres: PostgresCluster, postgres_template: str) -> Iterator[str]:
-    """A migrated database, for pages that name one."""
-    name = postgres.create_database(postgres_template)
-    yield postgres.url(name)
-    postgres.drop_database(name)
 
 
 def put_value(text: str, folder: Path) -> str:

@@ -15,10 +15,8 @@ import websockets
 from tests.support.snippets import adapt, find_blocks, find_pages, fork, make_repository
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.databases import PostgresCluster
     from tests.support.snippets import Forked
 
 PAGE = "docs/how-to/serve.md"
@@ -37,14 +35,6 @@ def folder(tmp_path: Path) -> Path:
     """A folder with a repository."""
     make_repository(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def postgres_url(postgres: PostgresCluster, postgres_template: str) -> Iterator[str]:
-    """A migrated database."""
-    name = postgres.create_database(postgres_template)
-    yield postgres.url(name)
-    postgres.drop_database(name)
 
 
 def wait_for_port(process: Forked, stream: str) -> int:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from types import FrameType
 
 
@@ -63,20 +63,15 @@ def cancel_on(number: signal.Signals) -> Iterator[None]:
         if task is not None:
             task.cancel()
 
-    earlier = signal.getsignal(number)
-    # No signal comes to another thread, and a shell has Ctrl-C ignored by what it runs in the background.
-    is_heard = threading.current_thread() is threading.main_thread() and earlier not in (None, signal.SIG_IGN)
-    if is_heard:
-        signal.signal(number, catch)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if is_caught:
-            raise stop from None
-        raise
-    finally:
-        if is_heard:
-            signal.signal(number, earlier)
+    # A shell has Ctrl-C ignored by what it runs in the background.
+    is_heard = signal.getsignal(number) not in (None, signal.SIG_IGN)
+    with _handle((number,) if is_heard else (), catch):
+        try:
+            yield
+        except asyncio.CancelledError:
+            if is_caught:
+                raise stop from None
+            raise
 
 
 @contextmanager
@@ -95,16 +90,23 @@ def catch_signals(handle: Callable[[int, FrameType | None], object], caught: lis
         caught.append(number)
         handle(number, frame)
 
-    if threading.current_thread() is not threading.main_thread():
-        # No signal comes here.
+    with _handle((signal.SIGINT, signal.SIGTERM), catch):
         yield
-        return
-    earlier = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+@contextmanager
+def _handle(
+    numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Have a function handle signals while the block runs; none, in another thread, where none comes."""
+    if threading.current_thread() is not threading.main_thread():
+        numbers = ()
+    earlier = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
+        for number, before in earlier.items():
+            signal.signal(number, before)
 
 
 def leave(code: int, earlier: Collection[threading.Thread]) -> int:

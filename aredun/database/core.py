@@ -301,13 +301,16 @@ class Database:
             The database cannot be reached, or refused.
         """
 
-        self._require_open()
-
         async def attempt() -> T:
             engine = self.engine if transaction else self._storage.reading
             async with RedunSession(self.backend, engine) as session:
                 return await operation(session)
 
+        return await self._read(attempt)
+
+    async def _read(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Run a read, again if it failed for a passing reason."""
+        self._require_open()
         self.counts.reads += 1
         return await self._retry(attempt, "a read")
 
@@ -347,8 +350,6 @@ class Database:
             The database cannot be reached, or refused.
         """
 
-        self._require_open()
-
         async def attempt() -> list[Any]:
             fetching = 0
             try:
@@ -360,8 +361,7 @@ class Database:
             finally:
                 self._fetching -= fetching
 
-        self.counts.reads += 1
-        return await self._retry(attempt, "a read")
+        return await self._read(attempt)
 
     async def write(self, operation: Callable[[AsyncSession], Awaitable[T]], *, apart: bool = False) -> T:
         """Run an operation in a transaction: when this returns, all that it did is durable.

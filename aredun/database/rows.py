@@ -75,15 +75,17 @@ _NOT_IN_RECORDS: Final[dict[type[Any], dict[str, str | None]]] = {
 }
 # What no foreign key tells: a task is a value, too.
 _LOOSE_REFERENCES: Final = {"task": {"hash": ("value.value_hash",)}}
-_OWNERS: Final = {
-    Argument: "call_hash",
-    ArgumentResult: "arg_hash",
-    CallEdge: "parent_id",
-    CallSubtreeTask: "call_hash",
-    File: "value_hash",
-    Subvalue: "parent_value_hash",
-    TagEdit: "child_id",
-    Task: "hash",
+# To what a row belongs that is no record's own.
+OWNERS: Final = {
+    "argument": "call_hash",
+    "argument_result": "arg_hash",
+    "call_edge": "parent_id",
+    "call_subtree_task": "call_hash",
+    "file": "value_hash",
+    "handle_edge": "child_id",
+    "subvalue": "parent_value_hash",
+    "tag_edit": "child_id",
+    "task": "hash",
 }
 
 
@@ -135,7 +137,7 @@ class RowTable:
             make_row_type(f"{model.__name__}RecordRow", self.record_columns) if left_out else self.row
         )
         self.changes = _CHANGES.get(model, Changes())
-        self.owner = _OWNERS.get(model, "")
+        self.owner = OWNERS.get(self.name, "")
         self.references = find_references(self.table)
 
     def merge(self, old: Row, new: Row) -> Row:

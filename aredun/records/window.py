@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from operator import itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from aredun.database.turns import iter_parts
@@ -102,8 +102,8 @@ class Window:
         for own in self._items.values():
             for items in iter_parts(list(own.values())):
                 for table, rows in collect_rows(items).items():
-                    for place, kind in REFERENCES.get(table, ()):
-                        missing[kind].update(map(itemgetter(place), rows))
+                    for column, kind in REFERENCES.get(table, ()):
+                        missing[kind].update(map(attrgetter(column), rows))
                 yield
         for tags in iter_parts(list(self._items["Tag"].values())):
             for tag in tags:
@@ -297,18 +297,20 @@ def _get_own_needs(kind: str, item: ParsedRecord) -> Sequence[str]:
     parts = item.parts
     if not parts:
         return ()
-    tables = _OWN_REFERENCES[kind]
+    columns = _OWN_REFERENCES[kind]
     return [
-        parts[place + 1][tables[parts[place]]] for place in range(0, len(parts), 2) if parts[place] in tables
+        getattr(row, columns[table])
+        for table, row in zip(parts[::2], parts[1::2], strict=True)
+        if table in columns
     ]
 
 
-# The tables by which records need others of their kind, and where the ids of those are in a row.
+# The tables by which records need others of their kind, and the columns with the ids of those.
 _OWN_REFERENCES: Final = {
     kind: {
-        table: place
+        table: column
         for table, references in REFERENCES.items()
-        for place, needed in references
+        for column, needed in references
         if needed == kind and table not in ("job", "execution")
     }
     for kind in KINDS

@@ -147,6 +147,8 @@ def describe_lost(value_hash: str, reason: str) -> InvalidRecordError:
 
 
 _Ids = dict[str, set[str]]
+# Records, and what was prepared of them, if anything was.
+_Work = tuple["Sequence[ParsedRecord]", "Draft | None"]
 
 
 class RecordWriter:
@@ -379,20 +381,18 @@ class RecordWriter:
 
     async def _write(self, items: Sequence[ParsedRecord], made: Draft) -> None:
         """Write records in one transaction; if it fails, find those at fault and write the others."""
-        drafts = [made]
+        work: _Work = items, made
+        await split_at_fault(work, self._attempt)
 
-        async def attempt(part: Sequence[ParsedRecord]) -> Sequence[Sequence[ParsedRecord]]:
-            own = drafts.pop() if drafts else await draft(part, self._store, self._min_size)
-            return await self._attempt(part, own)
-
-        await split_at_fault(items, attempt)
-
-    async def _attempt(self, items: Sequence[ParsedRecord], made: Draft) -> Sequence[Sequence[ParsedRecord]]:
-        """Write records in one transaction; return what they are to be written as if some are at fault."""
+    async def _attempt(self, work: _Work) -> Sequence[_Work]:
+        """Write records in one transaction; return in what parts to write them if some are at fault."""
+        items, made = work
         if self._lost and (orphans := self._find_orphans(items)):
             self._refuse_waiting(orphans)
             self._lose(orphans)
             items = [item for item in items if item not in orphans]
+            made = None
+        if made is None:
             made = await draft(items, self._store, self._min_size)
         try:
             new = (await write_draft(self._database, made)).total()
@@ -413,7 +413,7 @@ class RecordWriter:
                         )
                     )
                 return ()
-            return [list(chain.from_iterable(half)) for half in halve(groups)]
+            return [(list(chain.from_iterable(half)), None) for half in halve(groups)]
         self.new += new
         if self._tell is not None:
             self._tell(len(items), new)

@@ -59,14 +59,17 @@ class _Work(NamedTuple):
 
     Attributes
     ----------
+    kind : str
+        That of the records.
     items : sequence of ParsedRecord
-        Records of one kind.
+        The records.
     evaluations : sequence of Row, optional
         What single steps of them are cached as; None where that is to be asked for.
     with_tags : bool
         Their tags go in, too.
     """
 
+    kind: str
     items: Sequence[ParsedRecord]
     evaluations: Sequence[Row] | None = ()
     with_tags: bool = True
@@ -387,16 +390,12 @@ class RecordCopier:
         evaluations: Sequence[Row] = (),
     ) -> None:
         """Write records in one transaction; if that is refused, find those at fault and write the others."""
-
-        async def attempt(work: _Work) -> Sequence[_Work]:
-            return await self._attempt(kind, work)
-
         if items:
-            await split_at_fault(_Work(items, evaluations), attempt)
+            await split_at_fault(_Work(kind, items, evaluations), self._attempt)
 
-    async def _attempt(self, kind: str, work: _Work) -> Sequence[_Work]:
+    async def _attempt(self, work: _Work) -> Sequence[_Work]:
         """Write records in one transaction; return what is to be written in their place if it is refused."""
-        items, evaluations, with_tags = work
+        kind, items, evaluations, with_tags = work
         if evaluations is None:
             evaluations = await self._get_evaluations(items)
         tags: list[ParsedRecord] = []
@@ -415,13 +414,13 @@ class RecordCopier:
                 return [work._replace(with_tags=False)]
             if len(items) == 1 and evaluations:
                 # A cached step may refer to what is lost; a call does not need it.
-                return [_Work(items)]
+                return [_Work(kind, items)]
             if len(items) == 1:
                 reason = f"was refused by the destination: {shorten(str(error))}"
                 self._refuse(items[0], InvalidRecordError(f"{items[0].kind} {items[0].id} {reason}"))
                 return ()
             # What needs a record that was just refused is refused by its foreign key.
-            return [_Work(half, None if evaluations else ()) for half in halve(items)]
+            return [_Work(kind, half, None if evaluations else ()) for half in halve(items)]
         self._report.count(kind, new[kind])
         self._report.bytes += sum(item.size for item in items)
         self._count_tags([item.id for item in tags], new["Tag"])

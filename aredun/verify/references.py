@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from aredun.database.record_rows import TABLES, select_column
-from aredun.database.rows import find_references
+from aredun.database.rows import OWNERS, find_references
 
 if TYPE_CHECKING:
     from aredun.verify.context import Context
@@ -18,37 +18,31 @@ _REFERENCES: Final = tuple(
     for name, table in TABLES.items()
     for reference in find_references(table)
 )
-# Whose fault a bad row of a table is: what that record is called, and the column with its id.
-_OWNERS: Final = {
-    "argument": ("CallNode", "call_hash"),
-    "argument_result": ("Argument", "arg_hash"),
-    "call_edge": ("CallNode", "parent_id"),
-    "call_node": ("CallNode", "call_hash"),
-    "call_subtree_task": ("CallNode", "call_hash"),
-    "evaluation": ("Evaluation", "eval_hash"),
-    "execution": ("Execution", "id"),
-    "file": ("File", "value_hash"),
-    "handle": ("Handle", "hash"),
-    "handle_edge": ("Handle", "child_id"),
-    "job": ("Job", "id"),
-    "subvalue": ("Value", "parent_value_hash"),
-    "tag_edit": ("Tag", "child_id"),
-    "task": ("Task", "hash"),
+# What the record is called whose fault a bad row of a table is.
+_NAMES: Final = {
+    "argument": "CallNode",
+    "argument_result": "Argument",
+    "call_edge": "CallNode",
+    "call_node": "CallNode",
+    "call_subtree_task": "CallNode",
+    "evaluation": "Evaluation",
+    "execution": "Execution",
+    "file": "File",
+    "handle": "Handle",
+    "handle_edge": "Handle",
+    "job": "Job",
+    "subvalue": "Value",
+    "tag_edit": "Tag",
+    "task": "Task",
 }
 # Rows that are nothing without what they refer to: they belong to it. Evaluations are a cache, and a set of
 # subtree tasks with one of them missing is worse than none.
 _ORPHANS: Final = frozenset(
     {
-        ("argument", "call_hash"),
-        ("argument_result", "arg_hash"),
-        ("call_edge", "parent_id"),
-        ("call_subtree_task", "call_hash"),
+        *((table, column) for table, column in OWNERS.items() if table not in ("handle_edge", "task")),
         ("call_subtree_task", "task_hash"),
         ("evaluation", "task_hash"),
         ("evaluation", "value_hash"),
-        ("file", "value_hash"),
-        ("subvalue", "parent_value_hash"),
-        ("tag_edit", "child_id"),
     }
 )
 
@@ -58,7 +52,7 @@ async def check_references(context: Context) -> None:
     for table, column, target, key in _REFERENCES:
         source = TABLES[table].alias("source")
         goal = TABLES[target].alias("goal")
-        name, owner_column = _OWNERS[table]
+        owner_column = OWNERS.get(table) or TABLES[table].primary_key.columns[0].name
         statement = (
             sa.select(source.c[owner_column], source.c[column])
             .outerjoin(goal, goal.c[key] == source.c[column])
@@ -68,7 +62,7 @@ async def check_references(context: Context) -> None:
         repaired = context.repair and (table, column) in _ORPHANS
         for owner, missing in rows:
             detail = f"its {column} {missing} is not among the {target.replace('_', ' ')}s"
-            context.found("dangling reference", f"{name} {owner}", detail, repaired=repaired)
+            context.found("dangling reference", f"{_NAMES[table]} {owner}", detail, repaired=repaired)
         if repaired:
             await _delete(context, table, owner_column, {row[0] for row in rows})
 
