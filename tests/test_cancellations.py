@@ -13,6 +13,7 @@ import pytest
 from aredun.backend import RedunBackendDb
 from aredun.column_types import TagEntity
 from tests.support.recording import count_rows
+from tests.support.sessions import until_connections_return
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +95,7 @@ async def test_a_storm_of_cancellations(
             await asyncio.sleep(chance.choice((0, 0, 0.001)))
     assert await backend.get_value(known) == ("known", True)
     assert await backend.record_value("after")
-    assert backend.database.checked_out == 0
+    await until_connections_return(backend.database)
     gc.collect()
     await asyncio.sleep(0)
     assert complaints == []

@@ -35,6 +35,7 @@ from tests.support.dataflow import (
 )
 from tests.support.random_graphs import clear, make_random_graph
 from tests.support.redun_dataflow import redun_dataflow
+from tests.support.sessions import until_connections_return
 
 if TYPE_CHECKING:
     from random import Random
@@ -146,12 +147,11 @@ async def test_nothing_is_held_while_edges_are_handed_out(backend: Any, redun_ba
         count += 1
         if count in (1, 2, 3, 40, 700, 3_000):
             # What is being loaded ahead comes to its end by itself.
-            await asyncio.sleep(0.5)
-            assert backend.database.checked_out == 0
+            await until_connections_return(backend.database)
         if count == 4_000:
             break
     await edges.aclose()
-    assert backend.database.checked_out == 0
+    await until_connections_return(backend.database)
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.002, 0.01, 0.05, 0.1])
@@ -163,7 +163,7 @@ async def test_a_cancelled_walk_frees_its_connection(backend: Any, redun_backend
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert backend.database.checked_out == 0
+    await until_connections_return(backend.database)
     assert len(await collect(walk_dataflow(backend, ValueRef(start)))) == 7_802
 
 

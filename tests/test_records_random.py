@@ -21,6 +21,7 @@ from aredun.records.window import parse_items
 from aredun.verify import verify_repository
 from tests.support.record_graphs import Record, RecordGraph, interrupt
 from tests.support.record_shapes import by_id, dispose, get_id, open_original
+from tests.support.sessions import until_connections_return
 
 if TYPE_CHECKING:
     from aredun.backend import RedunBackendDb
@@ -248,7 +249,7 @@ async def test_cancelled_anywhere(
         await asyncio.gather(task, return_exceptions=True)
         # Transactions may be shared: what is in the queue of the database is written.
         assert [task for task in asyncio.all_tasks() - before if is_of_records(task)] == []
-        assert backend.database.checked_out == 0
+        await until_connections_return(backend.database)
         await check_sound(backend)
     await put_records(backend.database, records)
     assert await read(backend, records) == records

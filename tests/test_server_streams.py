@@ -25,6 +25,7 @@ from aredun.dataflow.nodes import (
 from aredun.server.dataflow_socket import EdgeWriter
 from tests.support.dataflow import make_chains, make_hash
 from tests.support.server import serve
+from tests.support.sessions import until_connections_return
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -204,7 +205,7 @@ async def test_a_slow_client_costs_others_nothing(backend: RedunBackendDb, merge
                 before = metric.get()
                 await asyncio.sleep(0.3)
             assert before < 2_000
-            assert backend.database.checked_out == 0
+            await until_connections_return(backend.database)
             messages = await served.receive_all(f"/ws/dataflow/{merged}?batch=500&sections=0")
             assert messages[-1]["type"] == "end"
             websocket.transport.resume_reading()
@@ -225,7 +226,7 @@ async def test_many_streams_at_once(served: Served, backend: RedunBackendDb, mer
 
     counts = await asyncio.gather(*(count() for _ in range(200)))
     assert sum(counts) == 20_000
-    assert backend.database.checked_out == 0
+    await until_connections_return(backend.database)
 
 
 async def test_shutdown_ends_streams_with_a_code(backend: RedunBackendDb, merged: str) -> None:

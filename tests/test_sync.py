@@ -29,6 +29,7 @@ from tests.support.record_shapes import (
     make_shapes,
     open_original,
 )
+from tests.support.sessions import until_connections_return
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -272,8 +273,8 @@ async def test_cancelled(source: RedunBackendDb, backend: RedunBackendDb) -> Non
     task = asyncio.ensure_future(sync_records(source, backend, batch_size=3, on_progress=interrupt))
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert backend.database.checked_out == 0
-    assert source.database.checked_out == 0
+    await until_connections_return(backend.database)
+    await until_connections_return(source.database)
     await check_whole(source, backend)
     await sync_records(source, backend)
     assert by_id(await get_exported(backend)) == by_id(await get_exported(source))

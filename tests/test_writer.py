@@ -15,6 +15,7 @@ from aredun.errors import RedunDatabaseError
 from aredun.models import Job, Tag, Value
 from aredun.values import Handle
 from tests.support.recording import FakeExecution, FakeJob, align, count_rows, record_call, start
+from tests.support.sessions import until_connections_return
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -115,7 +116,7 @@ async def test_a_cancelled_writer_leaves_whole_writes(backend: RedunBackendDb, d
     for value_hash in kept:
         assert (await backend.get_value(value_hash))[1]
     assert await backend.record_value("next")
-    assert backend.database.checked_out == 0
+    await until_connections_return(backend.database)
 
 
 async def test_the_same_write_from_everywhere(database_url: str) -> None:
@@ -195,7 +196,7 @@ async def test_a_batch_with_answers_is_all_or_nothing(backend: RedunBackendDb, d
         await break_off()
     assert (await backend.get_tags(["job"]))["job"]["state"] == ["newest"]
     assert count_rows(database_url, "value") == 7
-    assert backend.database.checked_out == 0
+    await until_connections_return(backend.database)
 
 
 async def test_tasks_of_a_batch_belong_to_it(backend: RedunBackendDb, database_url: str) -> None:
@@ -250,7 +251,7 @@ async def test_a_batch_that_is_cancelled_anywhere_leaves_nothing(
         await asyncio.wait([task])
         # Whatever it was interrupted in, the next one finds a connection that works.
         await asyncio.wait_for(backend.record_value(["kept", steps]), 10)
-        assert backend.database.checked_out == 0
+        await until_connections_return(backend.database)
     tags = await backend.get_tags([f"job {steps}" for steps in range(60)])
     assert all(dict(found.items()) == {"a": 2} for found in tags.values())
     assert count_rows(database_url, "tag") == 2 * len(tags)

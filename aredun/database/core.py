@@ -160,8 +160,6 @@ class Database:
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer = self._storage.make_writer(self.counts, backend)
-        # Connections that `fetch` uses right now.
-        self._fetching = 0
         self._count(self.engine)
         self.writer = Writer(
             self._writer,
@@ -228,12 +226,12 @@ class Database:
 
     @property
     def checked_out(self) -> int:
-        """Connections in use right now, without those of the write queue and of reads that many may share.
+        """Connections in use right now, without those of the write queue.
 
-        Such a read goes on although whoever asked first is cancelled.
+        A read that many may share goes on although whoever asked first is cancelled.
         """
         lent: int = self.engine.sync_engine.pool.checkedout()  # type: ignore[attr-defined]  # QueuePool's
-        return max(lent - self._writer.held - self._fetching, 0)
+        return max(lent - self._writer.held, 0)
 
     def _require_open(self) -> None:
         """Refuse what would open connections again after `close`, or use those of another event loop."""
@@ -350,18 +348,10 @@ class Database:
             The database cannot be reached, or refused.
         """
 
-        async def attempt() -> list[Any]:
-            fetching = 0
-            try:
-                async with RedunSession(self.backend, self._storage.reading) as session:
-                    await session.connection()
-                    fetching = 1
-                    self._fetching += fetching
-                    return await fetch_rows(session, statement, parameters)
-            finally:
-                self._fetching -= fetching
+        async def operation(session: AsyncSession) -> list[Any]:
+            return await fetch_rows(session, statement, parameters)
 
-        return await self._read(attempt)
+        return await self.read(operation)
 
     async def write(self, operation: Callable[[AsyncSession], Awaitable[T]], *, apart: bool = False) -> T:
         """Run an operation in a transaction: when this returns, all that it did is durable.

@@ -1,10 +1,12 @@
-"""Plain sessions on a test database, for rooms below the backend, and whole tables to compare."""
+"""Plain sessions on a test database, for rooms below the backend, whole tables to compare, leaks."""
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -14,6 +16,8 @@ from aredun.models import Base
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from aredun.database import Database
 
 T = TypeVar("T")
 
@@ -78,3 +82,16 @@ def _enforce_foreign_keys(connection: Any, _: Any) -> None:
 
 def _begin_immediate(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+async def until_connections_return(database: Database) -> None:
+    """Wait until no connection is checked out; fail if one is not given back.
+
+    A read goes on for a moment after its caller was cancelled, a connection that leaks stays for ever.
+    """
+    try:
+        async with asyncio.timeout(10):
+            while database.checked_out:  # noqa: ASYNC110  # nothing tells of a return
+                await asyncio.sleep(0.001)
+    except TimeoutError:
+        pytest.fail(f"{database.checked_out} connections were not given back")
