@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from aredun.column_types import DateTimeUTC, in_parameter
+from aredun.column_types import DateTimeUTC, in_list, in_parameter
 from aredun.database import Coalescer
 from aredun.errors import InvalidValueError, RedunDatabaseError, UsageError
 from aredun.models import CallNode, CallSubtreeTask, Evaluation, Job, Tag, Task, Value
@@ -111,7 +111,7 @@ def _find_same_execution() -> sa.Select[Any]:
         .where(
             in_parameter(Job.task_hash, "cse_tasks"),
             in_parameter(Job.execution_id, "executions"),
-            in_parameter(CallNode.args_hash, "cse_args"),
+            in_list(CallNode.args_hash, "cse_args", sparse=True),
         )
         .group_by(
             CallNode.task_hash, CallNode.args_hash, Job.execution_id, CallNode.call_hash, CallNode.value_hash
@@ -133,7 +133,8 @@ def _find_calls() -> sa.Select[Any]:
             *_NO_VALUE,
         )
         .join(CallSubtreeTask, CallSubtreeTask.call_hash == CallNode.call_hash)
-        .where(in_parameter(CallNode.task_hash, "tasks"), in_parameter(CallNode.args_hash, "args"))
+        # Of a task with many calls all are looked at, no index has arguments: PostgreSQL is to hash those.
+        .where(in_parameter(CallNode.task_hash, "tasks"), in_list(CallNode.args_hash, "args", sparse=True))
     )
 
 
