@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from aredun.column_types import in_parameter
 from aredun.database import ValueRows, fetch_rows
+from aredun.database.pacing import take_turn
 from aredun.database.rows import ARGUMENT, ARGUMENT_RESULT, CALL_EDGE, CALL_NODE, CALL_SUBTREE_TASK
-from aredun.database.turns import CALLS_AT_ONCE, Turns
 from aredun.models import CallNode, CallSubtreeTask
 from aredun.nested import SCALARS, get_parts
 from aredun.value_sizes import Weight, weigh
@@ -73,6 +73,31 @@ class UnrecordedCall:
         """Bytes of the arguments' data."""
         return sum(value.size for _, value, _ in self.arguments)
 
+    @staticmethod
+    async def complete(session: AsyncSession, calls: Sequence[UnrecordedCall], rows: RowSet) -> None:
+        """Add the rows of calls, given which of those that they refer to are recorded: one question for all.
+
+        Parameters
+        ----------
+        session : AsyncSession
+            Of the transaction that the rows are for. Calls are never deleted: what is found stays there.
+        calls : sequence of UnrecordedCall
+            In the order in which they are recorded: a later one may refer to an earlier one.
+        rows : RowSet
+            What the rows are added to.
+        """
+        needed = list(dict.fromkeys(call_hash for call in calls for call_hash in call.needs))
+        recorded: dict[str, set[str]] = {}
+        if needed:
+            statement = _FIND_SUBTREES if any(call.with_tasks for call in calls) else _FIND_CALLS
+            for call_hash, task_hash in await fetch_rows(session, statement, {"calls": needed}):
+                tasks = recorded.setdefault(call_hash, set())
+                if task_hash is not None:
+                    tasks.add(task_hash)
+        for call in calls:
+            call.add_rows(recorded, rows)
+            await take_turn()
+
     def add_rows(self, recorded: dict[str, set[str]], rows: RowSet) -> None:
         """Add the rows, given the recorded calls with their subtrees' tasks; then the call to those."""
         call_hash = self.row.call_hash
@@ -123,32 +148,6 @@ _FIND_SUBTREES = (
     .outerjoin(CallSubtreeTask, CallSubtreeTask.call_hash == CallNode.call_hash)
     .where(in_parameter(CallNode.call_hash, "calls"))
 )
-
-
-async def complete_calls(session: AsyncSession, calls: Sequence[UnrecordedCall], rows: RowSet) -> None:
-    """Add the rows of calls, given which of those that they refer to are recorded: one question for all.
-
-    Parameters
-    ----------
-    session : AsyncSession
-        Of the transaction that the rows are for. Calls are never deleted: what is found stays there.
-    calls : sequence of UnrecordedCall
-        In the order in which they are recorded: a later one may refer to an earlier one.
-    rows : RowSet
-        What the rows are added to.
-    """
-    needed = list(dict.fromkeys(call_hash for call in calls for call_hash in call.needs))
-    recorded: dict[str, set[str]] = {}
-    if needed:
-        statement = _FIND_SUBTREES if any(call.with_tasks for call in calls) else _FIND_CALLS
-        for call_hash, task_hash in await fetch_rows(session, statement, {"calls": needed}):
-            tasks = recorded.setdefault(call_hash, set())
-            if task_hash is not None:
-                tasks.add(task_hash)
-    turns = Turns(CALLS_AT_ONCE)
-    for call in calls:
-        call.add_rows(recorded, rows)
-        await turns.pause_after()
 
 
 @functools.lru_cache(maxsize=1024)

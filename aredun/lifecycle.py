@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from aredun import migrate as migrations
 from aredun.caches import Caches
-from aredun.call_rows import complete_calls
 from aredun.config import resolve_secret
 from aredun.database import Database
 from aredun.ending import finish
@@ -91,7 +90,7 @@ class Lifecycle:
     def open(self, backend: Any) -> Opened:
         """Set the database up, unless that is done, without connecting; models find `backend` as theirs."""
         if self._opened is None:
-            database = Database(self.config, backend, self._logger, complete_calls)
+            database = Database(self.config, backend, self._logger)
             caches = Caches(database, self._type_registry, self._value_store, self._logger)
             self._opened = Opened(database, caches, Entities(database, self._value_store))
         return self._opened

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from aredun.backend import RedunBackendDb
-from aredun.database.turns import run_in_turns
+from aredun.database.pacing import run_in_turns
 from aredun.errors import InvalidRecordError
 from aredun.models import CallEdge, CallNode, CallSubtreeTask, Evaluation, Execution, Job, Tag, Value
 from aredun.records import write

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from aredun.database.grouping import GroupDelay
+from aredun.database.pacing import ANSWER_SECONDS, take_turn
 from aredun.database.retry import halve, is_passing, split_at_fault
-from aredun.database.turns import ANSWERS_AT_ONCE, Gathering, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -37,7 +38,7 @@ class Coalescer(Generic[K, V]):
         self._asked: dict[K, list[asyncio.Future[V | None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._scheduled = False
-        self._gathering = Gathering()
+        self._delay = GroupDelay()
 
     async def get(self, key: K) -> V | None:
         """Return the answer for one key, None where there is none."""
@@ -67,7 +68,7 @@ class Coalescer(Generic[K, V]):
 
     async def _answer(self) -> None:
         try:
-            await self._gathering.gather(self._asked)
+            await self._delay.wait(self._asked)
         finally:
             # Only now: a second group that gathers at the same time would be left with nothing.
             self._scheduled = False
@@ -81,13 +82,12 @@ class Coalescer(Generic[K, V]):
             for future in _pending(asked.values()):
                 future.cancel()
             raise
-        turns = Turns(ANSWERS_AT_ONCE)
         for key, futures in asked.items():
             error, answer = refused.get(key), answers.get(key)
             for future in futures:
                 if not future.done():
                     future.set_result(answer) if error is None else future.set_exception(error)
-                    await turns.pause_after()
+                    await take_turn(ANSWER_SECONDS)
 
     async def _fetch_apart(self, keys: Sequence[K]) -> tuple[Mapping[K, V], dict[K, Exception]]:
         """Fetch the answers of keys; if one of them is at fault, find it and let it fail alone."""

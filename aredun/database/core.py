@@ -24,7 +24,7 @@ from aredun.errors import RedunDatabaseError
 from aredun.models import RedunSession
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 
     from aredun.database.batch import Batch, InnerBatch
     from aredun.database.connections import WriteConnection
-    from aredun.database.row_set import RowSet
     from aredun.database.sqlite import SqliteFile
-    from aredun.database.unit import Complete
 
 T = TypeVar("T")
 
@@ -130,8 +128,6 @@ class Database:
         What models that a session loads find as their backend.
     logger : logging.Logger, optional
         Gets the warnings about retries.
-    complete : callable, optional
-        Completes the calls that units hold, on a session of the transaction that they are recorded in.
 
     Attributes
     ----------
@@ -148,7 +144,6 @@ class Database:
         config: BackendConfig,
         backend: Any = None,
         logger: logging.Logger | None = None,
-        complete: Complete | None = None,
     ) -> None:
         self.config = config
         self.backend = backend
@@ -163,7 +158,6 @@ class Database:
         self._count(self.engine)
         self.writer = Writer(
             self._writer,
-            complete or _complete_nothing,
             config,
             self._logger,
             self.counts,
@@ -453,7 +447,3 @@ class Database:
     async def _close_connections(self) -> None:
         await self._writer.close()
         await self._storage.close()
-
-
-async def _complete_nothing(session: AsyncSession, calls: Sequence[Any], rows: RowSet) -> None:
-    """Record calls as they are."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
@@ -12,9 +11,9 @@ from sqlalchemy.dialects.sqlite.aiosqlite import dialect as AiosqliteDialect
 from sqlalchemy.exc import DBAPIError
 
 from aredun.column_types import ShortBinary
+from aredun.database.pacing import PIECE_SIZE, take_turn
 from aredun.database.rows import make_row_type
 from aredun.database.text_rows import iter_rows, pack_rows
-from aredun.database.turns import ROWS_AT_ONCE, take_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,7 +55,7 @@ async def fetch_rows(session: AsyncSession, statement: sa.SelectBase, parameters
         await _plan_anew(connection)
     result = await connection.execute(question, parameters)
     rows: Rows = []
-    while part := result.fetchmany(ROWS_AT_ONCE):
+    while part := result.fetchmany(PIECE_SIZE):
         if rows:
             await take_turn()
         rows += part
@@ -93,7 +92,7 @@ async def _fetch_text(
     rows: Rows = []
     for part in iter_rows(text):
         if rows:
-            await asyncio.sleep(0)
+            await take_turn()
         rows += packed.convert(part)
     return rows
 

@@ -21,10 +21,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from aredun.column_types import JSON, DateTimeUTC, TextList, in_list
 from aredun.database.fetch import PLANNED_ANEW
+from aredun.database.pacing import iter_parts, take_turn
 from aredun.database.retry import is_outage, walk_causes
 from aredun.database.rows import JOB, ROW_TABLES, VALUE
 from aredun.database.sql_log import sql_logger
-from aredun.database.turns import iter_parts, take_turn
 from aredun.errors import RedunDatabaseError
 from aredun.models import Base
 

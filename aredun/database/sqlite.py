@@ -20,7 +20,6 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from aredun.database.connections import KeptConnection, WriteConnection
 from aredun.database.inserts import SqliteInserts
 from aredun.database.memory_folders import MemoryFolder
-from aredun.database.turns import working_threads
 from aredun.errors import DatabaseMovedError, RedunDatabaseError
 
 if TYPE_CHECKING:
@@ -168,20 +167,17 @@ class FileCursor:
 
     async def execute(self, statement: str, parameters: Any = ()) -> None:
         """Execute one statement."""
-        with working_threads:
-            self._latest = await self._connection.execute(statement, parameters)
+        self._latest = await self._connection.execute(statement, parameters)
 
     async def executemany(self, statement: str, parameters: Iterable[Any]) -> None:
         """Execute one statement for many rows of parameters."""
-        with working_threads:
-            self._latest = await self._connection.executemany(statement, parameters)
+        self._latest = await self._connection.executemany(statement, parameters)
 
     async def fetchall(self) -> Iterable[Any]:
         """Return all rows."""
         if self._latest is None:
             return []
-        with working_threads:
-            rows = await self._latest.fetchall()
+        rows = await self._latest.fetchall()
         if self._connection.file.is_immutable:
             # sqlite would not notice that somebody wrote while it read.
             await asyncio.to_thread(self._connection.file.require_same)

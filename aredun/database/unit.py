@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from aredun.database.turns import ROWS_AT_ONCE, Turns
+from aredun.database.pacing import take_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from aredun.database.rows import Row, RowTable
 
 T = TypeVar("T")
-
-# Completes calls on a session of the transaction and adds their rows; the recording room knows how.
-Complete = Callable[["AsyncSession", "Sequence[Any]", "RowSet"], "Awaitable[None]"]
 
 
 class IncompleteCall(Protocol):
@@ -33,6 +29,10 @@ class IncompleteCall(Protocol):
 
     def add_rows(self, recorded: dict[str, set[str]], rows: RowSet) -> None:
         """Add its rows, given the recorded calls with their subtrees' tasks; then itself to those."""
+
+    @staticmethod
+    async def complete(session: AsyncSession, calls: Sequence[Any], rows: RowSet) -> None:
+        """Add the rows of calls of this class, in their order; the session is that of their transaction."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +46,7 @@ class Unit:
     values : Sequence[ValueRows]
         Values that the rows refer to.
     calls : Sequence[IncompleteCall]
-        Calls that are completed within the transaction (see `Complete`).
+        Calls that are completed on the session of the transaction; all of one class.
     heartbeats : Sequence[tuple[str, datetime]]
         New `updated_time` of executions.
     operation : callable, optional
@@ -108,13 +108,12 @@ def _join(mine: Sequence[T], others: Sequence[T]) -> Sequence[T]:
 async def fill(rows: RowSet, units: Sequence[Unit]) -> list[IncompleteCall]:
     """Put the rows of units together; returns the calls that are still to be completed."""
     calls: list[IncompleteCall] = []
-    turns = Turns(ROWS_AT_ONCE)
     for unit in units:
         for value in unit.values:
             rows.add_value(value)
         rows.add(unit.rows)
         calls += unit.calls
-        await turns.pause_after(len(unit.rows) + len(unit.values) + 1)
+        await take_turn()
     for unit in units:
         for execution_id, time in unit.heartbeats:
             rows.add_heartbeat(execution_id, time)

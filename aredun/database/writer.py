@@ -9,10 +9,11 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aredun.database.batch import Batch, InnerBatch
+from aredun.database.grouping import GroupDelay
+from aredun.database.pacing import ANSWER_SECONDS, take_turn
 from aredun.database.refusals import name_cause
 from aredun.database.retry import halve, is_passing, retry, split_at_fault
 from aredun.database.row_set import RowSet
-from aredun.database.turns import ANSWERS_AT_ONCE, Gathering, Turns
 from aredun.database.unit import Unit, fill
 from aredun.errors import RedunDatabaseError
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from aredun.config import BackendConfig
     from aredun.database.batch import HeldTransaction
     from aredun.database.connections import Counts, Transaction, WriteConnection
-    from aredun.database.unit import Complete
 
 T = TypeVar("T")
 
@@ -50,8 +50,6 @@ class Writer:
     ----------
     connection : WriteConnection
         The way to the database.
-    complete : callable
-        Completes calls on a session of the transaction that they are recorded in.
     config : BackendConfig
         Bounds of the queue and settings of the retries.
     logger : logging.Logger
@@ -67,7 +65,6 @@ class Writer:
     def __init__(
         self,
         connection: WriteConnection,
-        complete: Complete,
         config: BackendConfig,
         logger: logging.Logger,
         counts: Counts,
@@ -75,7 +72,6 @@ class Writer:
         discard: Callable[[BaseException], Awaitable[None]],
     ) -> None:
         self._connection = connection
-        self._complete = complete
         self._discard = discard
         self._config = config
         self._logger = logger
@@ -87,7 +83,7 @@ class Writer:
         self._rows = 0
         self._bytes = 0
         self._closed = False
-        self._gathering = Gathering()
+        self._delay = GroupDelay()
         self._known: dict[str, None] = {}
 
     async def write(self, unit: Unit) -> Any:
@@ -141,7 +137,7 @@ class Writer:
         """Write until nothing is queued; the task lives no longer than that."""
         try:
             while self._queue:
-                await self._gathering.gather(self._queue)
+                await self._delay.wait(self._queue)
                 await self._write_queued()
         finally:
             self._task = None
@@ -206,7 +202,6 @@ class Writer:
                 return ()
             self._known.clear()
             return halve(group)
-        turns = Turns(ANSWERS_AT_ONCE)
         for unit, future, _, _ in group:
             if unit in failed:
                 _fail(future, self._translate(failed[unit]))
@@ -215,7 +210,7 @@ class Writer:
                 callback()
             if not future.done():
                 future.set_result(unit.result)
-            await turns.pause_after()
+            await take_turn(ANSWER_SECONDS)
         return ()
 
     async def _write_units(self, units: Sequence[Unit]) -> dict[Unit, Exception]:
@@ -245,7 +240,7 @@ class Writer:
         rows = RowSet(self._known)
         calls = await fill(rows, units)
         if calls:
-            await self._complete(session, calls, rows)
+            await calls[0].complete(session, calls, rows)
         return rows
 
     async def _write_rows(self, transaction: Transaction, units: Sequence[Unit]) -> RowSet:

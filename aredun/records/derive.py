@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from aredun.column_types import in_list
+from aredun.database.pacing import iter_parts, take_turn
 from aredun.database.record_rows import get_existing
 from aredun.database.rows import CALL_SUBTREE_TASK, EVALUATION
-from aredun.database.turns import iter_parts, take_turn
 from aredun.hashing import HASH_LEN
 from aredun.models import CallSubtreeTask, Tag, TagEdit, Value
 from aredun.statuses import ERROR_TYPE_NAME

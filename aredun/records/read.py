@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from aredun.column_types import ShortBinary, in_list
 from aredun.database.fetch import PLANNED_ANEW
+from aredun.database.pacing import list_in_turns
 from aredun.database.record_rows import TABLES, find_existing, list_storable, plain, select_rows
-from aredun.database.turns import take_turn
 from aredun.errors import InvalidRecordError
 from aredun.models import (
     Argument,
@@ -58,8 +58,6 @@ Built = tuple[str, Record]
 BATCH_SIZE: Final = 1000
 # Values of more bytes than this are fetched apart from the rest, one by one.
 LARGE_VALUE: Final = 1 << 16
-# Records that are made or checked before the clock is looked at.
-RECORDS_AT_ONCE: Final = 50
 # Batches that are read while one is handed out: the database works on one while records are made of another.
 BATCHES_AHEAD: Final = 3
 
@@ -159,18 +157,6 @@ def join_incomplete(errors: Sequence[InvalidRecordError]) -> InvalidRecordError:
     more = f"; and {len(errors) - 5} more" if len(errors) > 5 else ""
     noun = "value was" if len(errors) == 1 else "values were"
     return InvalidRecordError(f"{len(errors)} {noun} left out: {shown}{more}")
-
-
-async def list_in_turns(items: Iterable[T]) -> list[T]:
-    """Return items that take work to make, in turns of the event loop (see `run_in_turns`)."""
-    made: list[T] = []
-    rest = iter(items)
-    size = -1
-    while size < len(made):
-        size = len(made)
-        await take_turn()
-        made += islice(rest, RECORDS_AT_ONCE)
-    return made
 
 
 async def iter_ahead(

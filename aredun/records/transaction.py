@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
+from aredun.database.pacing import iter_parts, run_in_turns
 from aredun.database.record_rows import get_existing, insert_rows, write_new
 from aredun.database.rows import ROW_TABLES
-from aredun.database.turns import iter_parts, run_in_turns
 from aredun.models import Argument, CallEdge
 from aredun.record_fields import KINDS
 from aredun.records.derive import (

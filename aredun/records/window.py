@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from aredun.database.turns import iter_parts
+from aredun.database.pacing import iter_parts
 from aredun.describe import shorten
 from aredun.errors import InvalidRecordError
 from aredun.record_checks import Verdict, check_record

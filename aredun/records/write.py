@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
+from aredun.database.pacing import iter_parts, run_in_turns, take_turn
 from aredun.database.record_rows import find_existing, is_refusal
 from aredun.database.retry import halve, split_at_fault
-from aredun.database.turns import iter_parts, run_in_turns, take_turn
 from aredun.describe import shorten
 from aredun.errors import InvalidRecordError, RedunDatabaseError
 from aredun.record_checks import find_alteration

@@ -7,17 +7,16 @@ import copy
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from aredun.database.pacing import RECORDS_PER_PIECE, iter_parts, run_in_turns, take_turn
 from aredun.database.record_rows import (
     find_existing,
     is_refusal,
 )
 from aredun.database.retry import halve, split_at_fault
-from aredun.database.turns import iter_parts, run_in_turns, take_turn
 from aredun.describe import shorten
 from aredun.errors import InvalidRecordError, RedunDatabaseError
 from aredun.record_fields import KEYS
 from aredun.records.keys import pack, pack_all, unpack_all
-from aredun.records.read import RECORDS_AT_ONCE
 from aredun.records.transaction import draft, write_draft
 from aredun.records.window import Window
 from aredun.records.write import LARGE_DATA
@@ -351,7 +350,7 @@ class RecordCopier:
 
     async def _verify(self, items: list[ParsedRecord]) -> list[ParsedRecord]:
         good: list[ParsedRecord] = []
-        for part in iter_parts(items, RECORDS_AT_ONCE):
+        for part in iter_parts(items, RECORDS_PER_PIECE):
             if sum(item.size for item in part) > LARGE_DATA:
                 # Hashing many bytes leaves the interpreter's lock alone.
                 right, errors, unverified = await asyncio.to_thread(verify_items, part, self.source.lost)

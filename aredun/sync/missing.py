@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from aredun.column_types import in_list
+from aredun.database.pacing import take_turn
 from aredun.database.record_rows import find_existing, list_storable
-from aredun.database.turns import take_turn
 from aredun.models import Subvalue
 from aredun.record_fields import KINDS
 from aredun.records.keys import unpack_all

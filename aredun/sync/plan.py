@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 from aredun.column_types import in_list
+from aredun.database.pacing import iter_parts, take_turn
 from aredun.database.record_rows import plain, select_column
-from aredun.database.turns import iter_parts, take_turn
 from aredun.models import (
     CallNode,
     Execution,

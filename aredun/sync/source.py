@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from aredun.column_types import in_list
+from aredun.database.pacing import iter_parts, list_in_turns, run_in_turns, take_turn
 from aredun.database.record_rows import list_storable, plain, select_rows
 from aredun.database.rows import ARGUMENT, ARGUMENT_RESULT, CALL_NODE, FILE, JOB, TAG, TASK, VALUE
-from aredun.database.turns import iter_parts, run_in_turns, take_turn
 from aredun.models import Argument, ArgumentResult, Job, Value
 from aredun.record_checks import normalize_json
 from aredun.record_fields import ParsedRecord
 from aredun.records.derive import hash_evaluation
-from aredun.records.read import SELECT_VALUES, list_in_turns, read_data
+from aredun.records.read import SELECT_VALUES, read_data
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence

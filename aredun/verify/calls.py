@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from aredun.column_types import in_list
+from aredun.database.pacing import iter_parts, run_in_turns
 from aredun.database.record_rows import (
     TABLES,
     find_existing,
@@ -17,7 +18,6 @@ from aredun.database.record_rows import (
     select_rows,
 )
 from aredun.database.rows import CALL_NODE
-from aredun.database.turns import iter_parts, run_in_turns
 from aredun.models import CallNode
 from aredun.record_checks import check_argument, check_call
 from aredun.records.derive import (

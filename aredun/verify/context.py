@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from aredun.column_types import in_array
+from aredun.database.pacing import iter_parts
 from aredun.database.record_rows import insert_rows
-from aredun.database.turns import iter_parts
 from aredun.records.read import fetch
 from aredun.verify.report import Problem, VerifyReport
 

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 from aredun.column_types import in_array, lock_table
+from aredun.database.pacing import iter_parts
 from aredun.database.record_rows import TABLES
-from aredun.database.turns import iter_parts
 from aredun.models import Tag, TagEdit
 from aredun.record_fields import KEYS
 from aredun.records.read import fetch

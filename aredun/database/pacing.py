@@ -1,0 +1,115 @@
+"""Pacing: in each turn of an event loop all long work together gets one small share of time.
+
+Whoever has more than a moment's work does it in small pieces, and calls `take_turn` between them: it returns
+at once while the share of the present turn lasts, and waits for the next turn when it is used up. However
+many tasks work so, they take their turns one after the other: turns that are short each would be a long one
+together. In a thread such work would not go any faster, and the loop would wait for the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from itertools import islice
+from time import monotonic
+from typing import TYPE_CHECKING, Final, TypeVar
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Sequence
+
+T = TypeVar("T")
+
+# Seconds of long work in one turn of the loop, all tasks together.
+TURN_SECONDS: Final = 0.001
+# What it costs the next turn to wake somebody up who waits: who is woken goes on at once.
+ANSWER_SECONDS: Final = TURN_SECONDS / 10
+# Rows, or parts of a record, that are a small piece of work.
+PIECE_SIZE: Final = 250
+# Whole records that are a small piece of work.
+RECORDS_PER_PIECE: Final = 50
+
+
+class _Share:
+    """The share of long work in the present turn of one event loop, and who waits for the next ones.
+
+    Attributes
+    ----------
+    end : float
+        When it is used up.
+    """
+
+    __slots__ = ("_loop", "_waiting", "end")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.end = 0.0
+        self._loop = loop
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def wait_for_next(self) -> None:
+        """Wait for a turn whose share is the caller's."""
+        future = self._loop.create_future()
+        self._waiting.append(future)
+        if len(self._waiting) == 1:
+            self._loop.call_soon(self._wake_next)
+        await future
+        self.end = monotonic() + TURN_SECONDS
+
+    def _wake_next(self) -> None:
+        while self._waiting:
+            future = self._waiting.popleft()
+            # One that was cancelled takes no turn.
+            if not future.done():
+                future.set_result(None)
+                break
+        if self._waiting:
+            self._loop.call_soon(self._wake_next)
+
+
+_shares: WeakKeyDictionary[asyncio.AbstractEventLoop, _Share] = WeakKeyDictionary()
+
+
+async def take_turn(cost: float = 0.0) -> None:
+    """Let the loop run on before the next piece of long work, if this turn has seen enough of it.
+
+    Parameters
+    ----------
+    cost : float
+        Seconds of work that the last piece has set off, beside those that it took (see `ANSWER_SECONDS`).
+    """
+    loop = asyncio.get_running_loop()
+    share = _shares.get(loop)
+    if share is None:
+        share = _shares[loop] = _Share(loop)
+    share.end -= cost
+    if monotonic() >= share.end:
+        await share.wait_for_next()
+
+
+async def run_in_turns(steps: Generator[None, None, T]) -> T:
+    """Run a function that yields after every small piece of its work; return what it returns."""
+    while True:
+        await take_turn()
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+async def list_in_turns(items: Iterable[T]) -> list[T]:
+    """Return items that take work to make."""
+    made: list[T] = []
+    rest = iter(items)
+    size = -1
+    while size < len(made):
+        size = len(made)
+        await take_turn()
+        made += islice(rest, RECORDS_PER_PIECE)
+    return made
+
+
+def iter_parts(items: Sequence[T], size: int = PIECE_SIZE) -> Iterator[Sequence[T]]:
+    """Yield all items in parts of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
