@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,7 @@ from benchmarks.support import (
     FakeJob,
     Part,
     count_redun,
+    get_peak_memory,
     load_redun,
     measure_lag,
     median,
@@ -230,6 +233,30 @@ async def measure_aredun(uri: str, callers: int, calls: int) -> dict[str, float]
     }
 
 
+def record_much(uri: str, calls: int) -> list[float]:
+    """Record calls by 100 callers; returns the peak of the process's memory in MB after each tenth."""
+
+    async def record() -> list[float]:
+        async with RedunBackendDb(uri, {"automigrate": "true"}) as backend:
+            load = Workload.make(backend.type_registry)
+            await backend.record_execution(load.execution.id, ARGV)
+            await backend.record_job_start(load.root)
+            peaks = []
+            for start in range(0, calls, calls // 10):
+                await record_with_aredun(backend, load, 100, range(start, start + calls // 10))
+                peaks.append(get_peak_memory())
+            return peaks
+
+    return asyncio.run(record())
+
+
+def measure_memory(uri: str, calls: int) -> list[float]:
+    """Run `record_much` in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(record_much, uri, calls).result()
+
+
 def run(args: argparse.Namespace) -> None:
     """Measure and print."""
     with temporary_databases(args.databases) as makers:
@@ -251,6 +278,13 @@ def run(args: argparse.Namespace) -> None:
                 ["", "calls/s", "x", "statements", "commits", "lag p99 ms", "checks/s", "x", "statements"],
                 rows,
             )
+            if args.memory:
+                peaks = measure_memory(make(), args.memory)
+                print_table(
+                    f"Memory on {dialect}, 100 callers",
+                    ["calls", "peak MB after a tenth", "after half", "at the end"],
+                    [[f"{args.memory:,}", *(f"{peaks[at]:.0f}" for at in (0, 4, 9))]],
+                )
 
 
 def _medians(rounds: list[dict[str, float]]) -> dict[str, float]:
@@ -282,6 +316,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--calls", type=int, default=5000)
     parser.add_argument("--redun-calls", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", type=int, default=100_000, help="calls to watch the memory of; 0: none")
     run(parser.parse_args(argv))
 
 
