@@ -89,8 +89,9 @@ class UnrecordedCall:
         needed = list(dict.fromkeys(call_hash for call in calls for call_hash in call.needs))
         recorded: dict[str, set[str]] = {}
         if needed:
+            connection = await session.connection()
             statement = _FIND_SUBTREES if any(call.with_tasks for call in calls) else _FIND_CALLS
-            for call_hash, task_hash in await fetch_rows(session, statement, {"calls": needed}):
+            for call_hash, task_hash in await fetch_rows(connection, statement, {"calls": needed}):
                 tasks = recorded.setdefault(call_hash, set())
                 if task_hash is not None:
                     tasks.add(task_hash)

@@ -120,6 +120,22 @@ async def test_a_session_writes_on_its_own(backend: RedunBackendDb, database_url
     assert backend.database.checked_out == 0
 
 
+async def test_a_session_streams_rows(backend: RedunBackendDb) -> None:
+    """Row by row, or in parts, as any `AsyncSession` does."""
+    hashes = sorted([await backend.record_value(number) for number in range(10)])
+    ordered = sa.select(Value.value_hash).order_by(Value.value_hash)
+    async with backend.session() as session:
+        result = await session.stream_scalars(ordered)
+        assert [each async for each in result] == hashes
+        result = await session.stream_scalars(ordered.execution_options(yield_per=4))
+        parts = [list(part) async for part in result.partitions()]
+        assert [len(part) for part in parts] == [4, 4, 2]
+        assert [each for part in parts for each in part] == hashes
+        rows = await session.stream(ordered)
+        assert (await rows.fetchone(), len(await rows.fetchmany(3))) == ((hashes[0],), 3)
+    assert backend.database.checked_out == 0
+
+
 async def test_sessions_in_use_are_counted(backend: RedunBackendDb) -> None:
     await backend.record_value(1)
     assert backend.database.checked_out == 0

@@ -76,6 +76,7 @@ class KeptConnection:
         self._taken = self._used = 0.0
         self._prepare = prepare
         self._connection: AsyncConnection | None = None
+        self._is_lent = False
 
     @property
     def held(self) -> int:
@@ -105,13 +106,26 @@ class KeptConnection:
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[AsyncConnection]:
         """Lend the connection; after an error it goes back to its pool, which ends what was begun on it."""
+        self._is_lent = True
         try:
             yield await self.get()
         except BaseException:
             await self.close()
             raise
+        finally:
+            self._is_lent = False
         if self._max_idle:
             self._used = asyncio.get_running_loop().time()
+
+    @asynccontextmanager
+    async def lend_or_connect(self) -> AsyncIterator[AsyncConnection]:
+        """Lend the connection, or one more of the pool's while it is lent already."""
+        if self._is_lent:
+            async with self._engine.connect() as connection:
+                yield connection
+        else:
+            async with self.lend() as connection:
+                yield connection
 
     async def discard(self) -> None:
         """Drop the connection, after an error that may have broken it."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
     from aredun.database.batch import Batch, InnerBatch
-    from aredun.database.connections import WriteConnection
+    from aredun.database.connections import KeptConnection, WriteConnection
     from aredun.database.sqlite import SqliteFile
 
 T = TypeVar("T")
@@ -100,6 +100,9 @@ class Storage(Protocol):
     def make_writer(self, counts: Counts, backend: Any) -> WriteConnection:
         """Return a way for one writer's transactions; nothing is opened yet."""
 
+    def make_reader(self) -> KeptConnection:
+        """Return a connection to keep for reading; nothing is opened yet."""
+
     async def identify(self) -> object:
         """Return what is equal for the same database only, however it is spelled."""
 
@@ -155,6 +158,7 @@ class Database:
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer = self._storage.make_writer(self.counts, backend)
+        self._reader = self._storage.make_reader()
         self._count(self.engine)
         self.writer = Writer(
             self._writer,
@@ -220,12 +224,12 @@ class Database:
 
     @property
     def checked_out(self) -> int:
-        """Connections in use right now, without those of the write queue.
+        """Connections in use right now, without those that are kept for the write queue and for `fetch`.
 
         A read that many may share goes on although whoever asked first is cancelled.
         """
         lent: int = self.engine.sync_engine.pool.checkedout()  # type: ignore[attr-defined]  # QueuePool's
-        return max(lent - self._writer.held, 0)
+        return max(lent - self._writer.held - self._reader.held, 0)
 
     def _require_open(self) -> None:
         """Refuse what would open connections again after `close`, or use those of another event loop."""
@@ -342,10 +346,12 @@ class Database:
             The database cannot be reached, or refused.
         """
 
-        async def operation(session: AsyncSession) -> list[Any]:
-            return await fetch_rows(session, statement, parameters)
+        async def attempt() -> list[Any]:
+            # A kept connection and no session: that is half of what a lone caller's read takes.
+            async with self._reader.lend_or_connect() as connection:
+                return await fetch_rows(connection, statement, parameters)
 
-        return await self.read(operation)
+        return await self._read(attempt)
 
     async def write(self, operation: Callable[[AsyncSession], Awaitable[T]], *, apart: bool = False) -> T:
         """Run an operation in a transaction: when this returns, all that it did is durable.
@@ -417,6 +423,7 @@ class Database:
         """Throw away connections that lead nowhere or know an old schema; the next attempt opens new ones."""
         if self._storage.belongs_to_loop and (is_outage(error) or is_stale(error)):
             await self._writer.discard()
+            await self._reader.discard()
             await self.engine.dispose()
 
     async def close(self) -> None:
@@ -446,4 +453,5 @@ class Database:
 
     async def _close_connections(self) -> None:
         await self._writer.close()
+        await self._reader.close()
         await self._storage.close()

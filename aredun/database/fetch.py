@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ from aredun.database.text_rows import iter_rows, pack_rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     Rows = list[Any]
 
@@ -30,13 +30,15 @@ _PLAN_ANEW = "SET plan_cache_mode = force_custom_plan"
 _SQLITE = AiosqliteDialect()
 
 
-async def fetch_rows(session: AsyncSession, statement: sa.SelectBase, parameters: Mapping[str, Any]) -> Rows:
+async def fetch_rows(
+    connection: AsyncConnection, statement: sa.SelectBase, parameters: Mapping[str, Any]
+) -> Rows:
     """Return all rows of a statement, letting the loop run on now and then.
 
     Parameters
     ----------
-    session : AsyncSession
-        An open session.
+    connection : AsyncConnection
+        An open connection.
     statement : SelectBase
         Of columns, not of models; always the same object, so that it is compiled once.
     parameters : mapping
@@ -47,7 +49,6 @@ async def fetch_rows(session: AsyncSession, statement: sa.SelectBase, parameters
     list
         Tuples whose cells have the names of the columns.
     """
-    connection = await session.connection()
     if connection.dialect.name == "sqlite":
         return await _fetch_text(connection, statement, parameters)
     question = _as_executable(statement)
@@ -108,7 +109,9 @@ class _PackedRows:
 
     def __init__(self, statement: sa.SelectBase) -> None:
         types = [column.type for column in statement.selected_columns]
-        self._row = make_row_type("Row", statement.selected_columns.keys())
+        # Row by row in C, where `_make` is a function of Python's.
+        row_type = make_row_type("Row", statement.selected_columns.keys())
+        self._make_row: Callable[[list[Any]], Any] = partial(tuple.__new__, row_type)
         self._binary = [place for place, kind in enumerate(types) if isinstance(kind, ShortBinary)]
         self._processors = [
             (place, process)
@@ -129,7 +132,7 @@ class _PackedRows:
         for place, process in self._processors:
             for row in rows:
                 row[place] = process(row[place])
-        return list(map(self._row._make, rows))
+        return list(map(self._make_row, rows))
 
 
 @lru_cache(maxsize=256)

@@ -98,6 +98,10 @@ class PostgresStorage:
         begin = f"SELECT {SAY_VERSION}" if self._says_version else ""
         return WriteConnection(plain, transactional, inserts, begin, counts, backend)
 
+    def make_reader(self) -> KeptConnection:
+        """See `Storage.make_reader`."""
+        return self._keep(self.reading)
+
     def _keep(self, engine: AsyncEngine) -> KeptConnection:
         config = self._config
         return KeptConnection(engine, max_idle=config.ping_after, max_age=config.pool_recycle)

@@ -8,8 +8,9 @@ import sqlite3
 import threading
 import time
 from contextlib import asynccontextmanager, closing, suppress
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 import aiosqlite
@@ -23,7 +24,7 @@ from aredun.database.memory_folders import MemoryFolder
 from aredun.errors import DatabaseMovedError, RedunDatabaseError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping
 
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -43,6 +44,17 @@ _BEGIN = "BEGIN IMMEDIATE"
 _LOOK_AGAIN = 0.005
 
 
+class _Executed(NamedTuple):
+    """What a cursor tells of the statement that it has executed."""
+
+    description: Any
+    rowcount: int
+    lastrowid: int | None
+
+
+_NOTHING = _Executed(None, -1, None)
+
+
 class _Sqlite(sqlite3.Connection):
     """A connection that looks whether its file is still there, and lets go of its locks when it is closed.
 
@@ -53,9 +65,12 @@ class _Sqlite(sqlite3.Connection):
     ----------
     file : SqliteFile
         What it is a connection to, once it is set up.
+    latest : _Executed
+        What is known of the latest statement. Its cursor, if it was kept, might keep sqlite busy.
     """
 
     file: SqliteFile | None = None
+    latest = _NOTHING
     _is_closed = False
 
     def _require_same(self) -> None:
@@ -66,12 +81,16 @@ class _Sqlite(sqlite3.Connection):
     def execute(self, *args: Any) -> sqlite3.Cursor:
         """Execute a statement, if the file is still there."""
         self._require_same()
-        return super().execute(*args)
+        return self._note(super().execute(*args))
 
     def executemany(self, *args: Any) -> sqlite3.Cursor:
         """Execute a statement for many rows of parameters, if the file is still there."""
         self._require_same()
-        return super().executemany(*args)
+        return self._note(super().executemany(*args))
+
+    def _note(self, cursor: sqlite3.Cursor) -> sqlite3.Cursor:
+        self.latest = _Executed(cursor.description, cursor.rowcount, cursor.lastrowid)
+        return cursor
 
     def commit(self) -> None:
         """Commit; what was committed to a file that went away meanwhile is not kept."""
@@ -95,10 +114,10 @@ class _Sqlite(sqlite3.Connection):
 
 
 class FileConnection(aiosqlite.Connection):
-    """An aiosqlite connection whose cursors take one hop to its thread for a statement, and one for its rows.
+    """An aiosqlite connection whose cursors go to its thread once for a statement and all of its rows.
 
-    aiosqlite's own take a hop to be made and another one to be closed: twice the time of a small transaction
-    (`benchmarks.record`, one caller).
+    aiosqlite's own go there four times: to be made, for the statement, for the rows, and to be closed. That
+    is twice the time of a small transaction or read (`benchmarks.record`, one caller).
 
     Parameters
     ----------
@@ -110,6 +129,7 @@ class FileConnection(aiosqlite.Connection):
 
     def __init__(self, raw: _Sqlite, file: SqliteFile) -> None:
         super().__init__(lambda: raw, iter_chunk_size=64)
+        self.raw = raw
         self.file = file
         self._end: asyncio.Future[Any] | None = None
 
@@ -135,11 +155,12 @@ class FileConnection(aiosqlite.Connection):
 
 
 class FileCursor:
-    """What SQLAlchemy's aiosqlite dialect asks of a cursor, answered by that of the latest statement."""
+    """What SQLAlchemy's aiosqlite dialect asks of a cursor; the rows of a statement are there at once."""
 
     def __init__(self, connection: FileConnection) -> None:
         self._connection = connection
-        self._latest: aiosqlite.Cursor | None = None
+        self._latest = _NOTHING
+        self._rows: Iterator[Any] = iter(())
         self.arraysize = 1
 
     # SQLAlchemy 2.0 awaits a new cursor, 2.1 enters it: aiosqlite's allows both.
@@ -153,39 +174,46 @@ class FileCursor:
     @property
     def description(self) -> Any:
         """Names of the columns of the rows; None if the statement has no rows."""
-        return self._latest.description if self._latest is not None else None
+        return self._latest.description
 
     @property
     def rowcount(self) -> int:
         """Rows that the statement changed."""
-        return self._latest.rowcount if self._latest is not None else -1
+        return self._latest.rowcount
 
     @property
     def lastrowid(self) -> int | None:
         """Number of the row that was inserted last."""
-        return self._latest.lastrowid if self._latest is not None else None
+        return self._latest.lastrowid
 
     async def execute(self, statement: str, parameters: Any = ()) -> None:
-        """Execute one statement."""
-        self._latest = await self._connection.execute(statement, parameters)
+        """Execute one statement, and fetch its rows."""
+        self._rows = iter(await self._connection.execute_fetchall(statement, parameters))
+        self._latest = self._connection.raw.latest
+        if self._connection.file.is_immutable and self.description is not None:
+            # sqlite would not notice that somebody wrote while it read.
+            await asyncio.to_thread(self._connection.file.require_same)
 
     async def executemany(self, statement: str, parameters: Iterable[Any]) -> None:
         """Execute one statement for many rows of parameters."""
-        self._latest = await self._connection.executemany(statement, parameters)
+        await self._connection.executemany(statement, parameters)
+        self._latest = self._connection.raw.latest
 
-    async def fetchall(self) -> Iterable[Any]:
-        """Return all rows."""
-        if self._latest is None:
-            return []
-        rows = await self._latest.fetchall()
-        if self._connection.file.is_immutable:
-            # sqlite would not notice that somebody wrote while it read.
-            await asyncio.to_thread(self._connection.file.require_same)
-        return rows
+    async def fetchone(self) -> Any:
+        """Return the next row, None after the last one."""
+        return next(self._rows, None)
+
+    async def fetchmany(self, size: int | None = None) -> list[Any]:
+        """Return the next rows, at most `size`."""
+        return list(islice(self._rows, size or self.arraysize))
+
+    async def fetchall(self) -> list[Any]:
+        """Return all rows that are left."""
+        return list(self._rows)
 
     async def close(self) -> None:
         """Forget the statement, which ended with its last row."""
-        self._latest = None
+        self._latest, self._rows = _NOTHING, iter(())
 
 
 class SqliteFile:
@@ -420,12 +448,12 @@ class SqliteFile:
                 return
 
     def create_engine(self) -> AsyncEngine:
-        """Create the engine: connections for readers, who hold no transaction, and one for the writer."""
+        """Create the engine: connections for readers, who hold no transaction, and two that are kept."""
         return create_async_engine(
             "sqlite+aiosqlite://",
             async_creator=self.connect,
             poolclass=AsyncAdaptedQueuePool,
-            pool_size=self._config.pool_size + 1,
+            pool_size=self._config.pool_size + 2,
             max_overflow=0,
             pool_timeout=self._config.pool_timeout,
             echo=self._config.echo,
@@ -476,6 +504,10 @@ class SqliteStorage:
         kept = KeptConnection(self.engine, self._prepare_writer)
         # Who looks before it writes takes the lock first: nobody else may write in between.
         return WriteConnection(kept, kept, SqliteInserts(), _BEGIN, counts, backend)
+
+    def make_reader(self) -> KeptConnection:
+        """See `Storage.make_reader`."""
+        return KeptConnection(self.reading)
 
     async def _prepare_writer(self, connection: AsyncConnection) -> None:
         """Give the connection that writes its own page cache."""
