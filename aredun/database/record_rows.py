@@ -267,7 +267,7 @@ async def _iter_copied(table: RowTable, rows: Sequence[Row]) -> AsyncIterator[Ro
     for part in iter_parts(rows):
         await take_turn()
         for row in _parse_times(part, times) if times else part:
-            yield row + more
+            yield (*row, *more)
 
 
 def _parse_times(rows: Iterable[Row], places: Sequence[int]) -> Iterator[Row]:
