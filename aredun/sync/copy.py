@@ -16,10 +16,10 @@ from aredun.database.retry import halve, split_at_fault
 from aredun.describe import shorten
 from aredun.errors import InvalidRecordError, RedunDatabaseError
 from aredun.record_fields import KEYS
+from aredun.records.check import LARGE_DATA
 from aredun.records.keys import pack, pack_all, unpack_all
 from aredun.records.transaction import draft, write_draft
 from aredun.records.window import Window
-from aredun.records.write import LARGE_DATA
 from aredun.sync.check import describe_loss, verify_items
 from aredun.sync.pace import Writes
 from aredun.sync.report import SyncReport
