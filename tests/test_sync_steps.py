@@ -18,8 +18,8 @@ from aredun.database.record_rows import find_existing, select_rows
 from aredun.hashing import hash_argument, hash_call_node, hash_struct, hash_tag_bytes
 from aredun.records.keys import KeySet, pack, pack_all, unpack_all
 from aredun.sync import pace, plan, source, sync_records
-from aredun.sync.pace import LEAST, Writes, keep_pace
-from aredun.sync.pipeline import Step, run_steps
+from aredun.sync.pace import LEAST, keep_pace
+from aredun.sync.pipeline import Step, Writes, run_steps
 from aredun.values import pickle_dumps
 from tests.support.record_shapes import get_id
 
