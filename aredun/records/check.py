@@ -60,8 +60,8 @@ def check_items(items: Iterable[ParsedRecord]) -> Checked:
             continue
         except UnicodeEncodeError:
             name = f"{item.kind} {shorten(item.id, 80)}"
-            error = InvalidRecordError(f"{name} holds text that is no Unicode: a lone surrogate")
-            wrong.append((item, error))
+            problem = InvalidRecordError(f"{name} holds text that is no Unicode: a lone surrogate")
+            wrong.append((item, problem))
             continue
         unverifiable += verdict is Verdict.UNVERIFIABLE
         if verdict is Verdict.WRONG:

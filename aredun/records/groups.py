@@ -80,8 +80,10 @@ class GroupWriter:
 
     async def prepare(self, items: Sequence[ParsedRecord], steps: Mapping[str, Row] | None = None) -> Group:
         """Return a group whose rows are made: nothing but the transaction is left to do."""
-        _, value_store, min_size = self._destination
-        return Group(items, steps or {}, await draft(items, value_store, min_size))
+        return Group(items, steps or {}, await self._draft(items))
+
+    async def _draft(self, items: Sequence[ParsedRecord]) -> Draft:
+        return await draft(items, self._destination.value_store, self._destination.min_size)
 
     async def write(self, group: Group) -> None:
         """Write a group in one transaction; if it fails, find those at fault and write the others."""
@@ -95,8 +97,7 @@ class GroupWriter:
             self._refusals.refuse_dependent(orphans)
             kept = [item for item in items if item not in orphans]
             return [Group(kept, steps)] if kept else []
-        if made is None:
-            made = (await self.prepare(items, steps)).draft
+        made = made or await self._draft(items)
         try:
             new = await write_draft(self._destination.database, made, steps.values())
         except (RedunDatabaseError, ValueError, OverflowError) as error:

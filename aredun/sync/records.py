@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
+from aredun.database.pacing import keep_pace
 from aredun.errors import UsageError
 from aredun.records.groups import Destination
 from aredun.sync.copier import PlanCopier
 from aredun.sync.missing import Comparison
-from aredun.sync.pace import keep_pace
 from aredun.sync.pipeline import Step, run_steps
 from aredun.sync.plan import Walker
 from aredun.sync.report import Progress, SyncReport
