@@ -384,23 +384,3 @@ async def find_present(database: Database, ids: Collection[str]) -> set[str]:
         if missing:
             missing -= await find_existing(database, key.class_.__tablename__, key.key, missing)
     return set(ids) - missing
-
-
-__all__ = [
-    "BATCH_SIZE",
-    "FINISHED_JOBS",
-    "NOT_ITS_OWN",
-    "NOT_STORED",
-    "RECORD_KEYS",
-    "SELECT_VALUES",
-    "RecordReader",
-    "fetch",
-    "find_present",
-    "get_records",
-    "group_pairs",
-    "has_records",
-    "iter_ahead",
-    "iter_batches",
-    "read_data",
-    "read_stored",
-]

@@ -159,6 +159,3 @@ def note_owners(plan: Plan, owners: dict[str, str], pairs: Iterable[tuple[str, s
         if owners.setdefault(tag, owner) is owner:
             (key,) = pack_all([tag])
             plan.tags_of.setdefault(pack(owner), []).append(key)
-
-
-__all__ = ["TagCopier", "note_owners"]
