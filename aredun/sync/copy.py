@@ -1,156 +1,146 @@
-"""Copying records of one kind: what is owned before what owns it, read and written side by side."""
+"""Copying what plans hold: values, calls, and executions with their jobs, by a copier each."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
-from aredun.database.pacing import run_in_turns, take_turn
-from aredun.records.keys import pack_all
-from aredun.records.window import Window, arrange
-from aredun.sync.pipeline import Writes
+from aredun.records.groups import GroupWriter
+from aredun.records.keys import pack, pack_all, unpack_all
+from aredun.records.refusals import SYNC, Refusals, describe_loss
+from aredun.sync.executions import ExecutionCopier
+from aredun.sync.ordered import RecordCopier
+from aredun.sync.reader import CheckedReader
+from aredun.sync.report import Progress, SyncReport
+from aredun.sync.tags import TagCopier
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections import Counter
+    from collections.abc import Collection, Sequence
 
-    from aredun.database.rows import Row
     from aredun.record_fields import ParsedRecord
-    from aredun.records.groups import GroupWriter
+    from aredun.records.groups import Destination
     from aredun.records.keys import Key
-    from aredun.sync.reader import CheckedReader
-    from aredun.sync.report import Progress
-    from aredun.sync.tags import TagCopier
+    from aredun.sync.missing import Missing
+    from aredun.sync.plan import Plan
+    from aredun.sync.source import Source
 
 
-class RecordCopier:
-    """Copies values, or calls, with the tags that go in along with them.
+class PlanCopier:
+    """Copies plans from a source to a destination.
 
     Parameters
     ----------
-    kind : str
-        `Value` or `CallNode`.
-    reader : CheckedReader
-        Reads the records.
-    groups : GroupWriter
-        Writes them.
-    tags : TagCopier
-        Gives their tags.
-    slots : Semaphore
-        Batches that may be under way at a time, shared with other copiers.
+    source, destination
+        Where to read and to write.
     progress : Progress
-        Is told of the records that are done with.
+        Keeps the report.
+    workers : int
+        Batches that are under way at a time.
+    batch_size : int
+        Records in one batch.
     """
 
     def __init__(
-        self,
-        kind: str,
-        reader: CheckedReader,
-        groups: GroupWriter,
-        tags: TagCopier,
-        slots: asyncio.Semaphore,
-        progress: Progress,
+        self, source: Source, destination: Destination, progress: Progress, *, workers: int, batch_size: int
     ) -> None:
-        self._kind = kind
-        self._reader = reader
-        self._refusals = reader.refusals
-        self._groups = groups
-        self._tags = tags
-        self._slots = slots
+        self.source = source
+        # Batches that may be begun.
+        self.slots = asyncio.Semaphore(workers)
         self._progress = progress
-        # What is not there yet: to be read, waiting for others, or being written.
-        self._pending: set[Key] = set()
+        self._refusals = Refusals(progress.report.refused.append, SYNC)
+        reader = CheckedReader(
+            source, self._refusals, progress.report, workers=workers, batch_size=batch_size
+        )
+        self._reader = reader
+        self._tags = TagCopier(reader, destination.database, progress)
+        self._groups = GroupWriter(destination, self._refusals, self._note_written)
+        self._values = RecordCopier("Value", reader, self._groups, self._tags, self.slots, progress)
+        self._calls = RecordCopier("CallNode", reader, self._groups, self._tags, self.slots, progress)
+        self._executions = ExecutionCopier(reader, destination.database, self._tags, self.slots, progress)
+        # Values of single steps are no records: they count for nothing, until a later plan owns them.
+        silent = self._refusals.without_telling()
+        report = SyncReport()
+        self._cached_values = RecordCopier(
+            "Value",
+            CheckedReader(source, silent, report, workers=workers, batch_size=batch_size),
+            GroupWriter(destination, silent, self._note_cached),
+            self._tags,
+            self.slots,
+            Progress(report),
+        )
+        # Sizes of new values that only the cache of single steps holds so far.
+        self._cached: dict[Key, int] = {}
+        # Set once the calls of the plan that was begun last are there.
+        self._calls_copied = asyncio.Event()
+        self._calls_copied.set()
 
-    async def copy_leaves(self, keys: Sequence[Key]) -> None:
-        """Copy values that need nothing, several batches at a time."""
+    def _note_written(self, items: Sequence[ParsedRecord], new: Counter[str]) -> None:
+        self._progress.add_written(items, new)
+        self._tags.discard(pack_all([item.id for item in items if item.kind == "Tag"]))
 
-        async def copy(part: Sequence[Key]) -> None:
-            async with self._slots:
-                async for items in self._reader.read_leaves(part):
-                    await self._write(items)
-                self._progress.step(len(part))
+    def _note_cached(self, items: Sequence[ParsedRecord], new: Counter[str]) -> None:
+        if new["Value"] == len(items):
+            self._cached.update((pack(item.id), item.size) for item in items)
 
-        async with asyncio.TaskGroup() as group:
-            for part in self._reader.cut(keys):
-                group.create_task(copy(part))
+    async def copy_values(self, missing: Missing) -> Missing:
+        """Copy values; this may go on beside `copy_calls` of the plan before."""
+        parents = missing.plan.parents
+        self._tags.begin(missing)
+        await _copy_values(self._values, self._pass_over_cached(missing), parents)
+        await _copy_values(self._cached_values, missing.cached, parents)
+        return missing
 
-    async def copy(self, keys: Sequence[Key], before: asyncio.Event | None = None) -> None:
-        """Copy records that need others of their kind: each goes in once those are there.
+    def _pass_over_cached(self, missing: Missing) -> list[Key]:
+        """Count values that went in as what single steps are cached as; return those still to be copied."""
+        known = self._cached.keys() & set(missing.plan.values)
+        for key in known:
+            self._progress.report.count("Value", 1)
+            self._progress.report.bytes += self._cached.pop(key)
+        values = [key for key in missing.records["Value"] if key not in known]
+        self._progress.step(len(missing.records["Value"]) - len(values))
+        return values
 
-        Some may need what is being copied until `before` is set.
-        """
-        self._pending.update(keys)
-        waiting: list[ParsedRecord] = []
-        # Values may be large, and tags are few: one batch of them at a time.
-        workers = self._reader.workers if self._kind == "CallNode" else 1
-        async with asyncio.TaskGroup() as group:
-            writes = Writes(group, self._slots, workers)
-            async for items in self._reader.read(self._kind, keys):
-                waiting = await self._begin_write([*waiting, *items], writes)
-                while writes and len(waiting) >= self._reader.workers * self._reader.batch_size:
-                    waiting = await self._go_on(waiting, writes)
-            while writes:
-                waiting = await self._go_on(waiting, writes)
-        if waiting and before is not None:
-            await before.wait()
-        if waiting:
-            ready, waiting = await self._split(waiting, set())
-            await self._write_ready(ready)
-            self._refusals.refuse_dependent(waiting)
-        # All of them are there now, or were refused.
-        self._pending.difference_update(keys)
+    async def copy_calls(self, missing: Missing) -> Missing:
+        """Copy calls, whose values are there; this may go on beside the same for the next plan."""
+        before, self._calls_copied = self._calls_copied, asyncio.Event()
+        copied = self._calls_copied
+        await self._calls.copy(missing.records["CallNode"], before)
+        copied.set()
+        return missing
 
-    async def _begin_write(self, items: list[ParsedRecord], writes: Writes) -> list[ParsedRecord]:
-        """Begin to write those of the items that need nothing that is still to come; return the others."""
-        await writes.wait_for_slot()
-        ready, items = await self._split(items, self._pending)
-        if ready:
-            writes.begin(self._write_ready(ready))
-        else:
-            writes.leave_slot()
-        return items
+    async def copy_executions(self, missing: Missing) -> Missing:
+        """Copy the rest; when this returns, the executions are there with all that they own."""
+        await self._executions.copy(missing.records["Execution"], missing.records["Job"])
+        await self._tags.end(missing, self._groups, self.slots)
+        await self._end(missing.plan)
+        return missing
 
-    async def _go_on(self, items: list[ParsedRecord], writes: Writes) -> list[ParsedRecord]:
-        """Wait until a write has ended, and begin to write those of the items that waited for it."""
-        await writes.wait()
-        return await self._begin_write(items, writes) if items else items
+    async def count(self, missing: Missing) -> Missing:
+        """Count what copying would write, and write nothing; values without their bytes are refused."""
+        for part in self._reader.cut(missing.records["Value"]):
+            lost = await self.source.find_lost(unpack_all(part))
+            for value_hash in lost:
+                self._refusals.refuse("Value", value_hash, describe_loss(self.source.lost[value_hash]))
+            gone = set(pack_all(lost))
+            missing.records["Value"] = [key for key in missing.records["Value"] if key not in gone]
+        for kind, keys in missing.records.items():
+            self._progress.report.count(kind, len(keys))
+            self._progress.step(len(keys))
+        await self._end(missing.plan)
+        return missing
 
-    async def _split(
-        self, items: list[ParsedRecord], pending: set[Key]
-    ) -> tuple[list[ParsedRecord], list[ParsedRecord]]:
-        """Return those of the items that need nothing that was refused or is pending, and the others."""
-        window = Window()
-        window.add(items)
-        lacking: dict[str, set[str]] = {}
-        for kind, ids in (await run_in_turns(window.find_missing())).items():
-            lacking[kind] = ids & self._refusals.ids.get(kind, set())
-            if kind == self._kind and pending:
-                needed = list(ids)
-                keys = zip(needed, pack_all(needed), strict=True)
-                lacking[kind] |= {each for each, key in keys if key in pending}
-        return await run_in_turns(window.split(lacking))
+    async def _end(self, plan: Plan) -> None:
+        await self.source.forget(unpack_all([*plan.calls, *plan.jobs]))
+        self._progress.report.roots_done += plan.roots
+        self._progress.step(0)
 
-    async def _write_ready(self, items: list[ParsedRecord]) -> None:
-        """Write records that need nothing that is still to come; they are no longer pending then."""
-        await self._write(items)
-        await take_turn()
-        self._pending.difference_update(pack_all([item.id for item in items]))
-        self._progress.step(len(items))
+    def finish(self) -> None:
+        """Refuse what never came to be complete."""
+        self._tags.refuse_late()
 
-    async def _write(self, items: list[ParsedRecord]) -> None:
-        steps = await self._get_steps(items) if self._kind == "CallNode" else {}
-        owners = self._tags.find_owners(pack_all([item.id for item in items]))
-        if owners:
-            provided = {need for item in items for need in item.provides()}
-            tags = await self._tags.read(owners, provided)
-            items, _ = await run_in_turns(arrange([*items, *tags]))
-        await self._groups.write(await self._groups.prepare(items, steps))
 
-    async def _get_steps(self, calls: Sequence[ParsedRecord]) -> dict[str, Row]:
-        """Return what single steps of calls are cached as, without what was refused."""
-        refused = self._refusals.ids.get("Value", ())
-        steps = await self._reader.source.get_steps(calls)
-        return {
-            call_hash: row
-            for call_hash, row in steps.items()
-            if row.task_hash not in refused and row.value_hash not in refused
-        }
+async def _copy_values(copier: RecordCopier, keys: Sequence[Key], parents: Collection[Key]) -> None:
+    """Copy values, first those without subvalues."""
+    await copier.copy_leaves([key for key in keys if key not in parents])
+    await copier.copy([key for key in keys if key in parents])

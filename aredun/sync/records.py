@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aredun.database.pacing import keep_pace
 from aredun.errors import UsageError
 from aredun.records.groups import Destination
-from aredun.sync.copier import PlanCopier
+from aredun.sync.copy import PlanCopier
 from aredun.sync.missing import Comparison
 from aredun.sync.pipeline import Step, run_steps
 from aredun.sync.plan import Walker
