@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aredun.errors import RedunDatabaseError
-from aredun.records.read import join_incomplete
+from aredun.records.refusals import join_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
@@ -157,7 +157,7 @@ class BridgeCalls(ABC):
         yield from self._iterate(backend.get_records(wanted, sorted=sorted, on_incomplete=lost.append))
         if lost:
             with self._redun_errors():
-                raise join_incomplete(lost)
+                raise join_errors(lost, "value", "left out")
 
     def has_records(self, record_ids: Iterable[str]) -> list[str]:
         """Return those of the ids that are in the database, in their order."""

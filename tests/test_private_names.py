@@ -65,12 +65,8 @@ SHARED = {
     "_is_shared",
     "_with_db_uri",
     "_identify",
-    # Records of queries, and the sync that copies itself.
+    # Records of queries.
     "_keep_status",
-    "_report",
-    "_tell",
-    "_uncounted",
-    "_copy_values",
     # Expressions and tasks of aredun's own, whose names are those of redun's.
     "_export_options",
     "_options",

@@ -14,7 +14,8 @@ from aredun.database.pacing import run_in_turns
 from aredun.errors import InvalidRecordError
 from aredun.models import CallEdge, CallNode, CallSubtreeTask, Evaluation, Execution, Job, Tag, Value
 from aredun.records import write
-from aredun.records.window import Window, parse_items
+from aredun.records.check import parse_items
+from aredun.records.window import Window
 from aredun.verify import verify_repository
 from tests.support.record_shapes import (
     by_id,

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from aredun.database.rows import VALUE
 from aredun.record_fields import ParsedRecord
-from aredun.records import put_records, write
+from aredun.records import check, put_records, write
+from aredun.records.check import parse_items
 from aredun.records.count import count_records
 from aredun.records.spool import Spool
-from aredun.records.window import parse_items
 from aredun.verify import verify_repository
 from tests.support.record_graphs import Record, RecordGraph, interrupt
 from tests.support.record_shapes import by_id, dispose, get_id, open_original
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aredun.backend import RedunBackendDb
     from aredun.errors import InvalidRecordError
 
-SIZES = ("WINDOW_SIZE", "FLUSH_SIZE", "READ_SIZE", "PARSE_SIZE")
+SIZES = ("WINDOW_SIZE", "FLUSH_SIZE", "READ_SIZE")
 ORDER = ("Tag", "Value", "CallNode", "Execution", "Job")
 
 
@@ -61,6 +61,7 @@ async def test_any_records_in_any_order(backend: RedunBackendDb, random: Random,
     with pytest.MonkeyPatch.context() as patch:
         for name in SIZES:
             patch.setattr(write, name, random.choice([1, 2, 3, 7, 50, 5000]))
+        patch.setattr(check, "RECORDS_PER_PIECE", random.choice([1, 2, 3, 7, 50, 5000]))
         patch.setattr(write, "WINDOW_BYTES", random.choice([1, 100_000, 1 << 25]))
         batch_size = random.choice([1, 2, 5, 5000])
         present = set(await backend.has_records(ids))
@@ -139,6 +140,7 @@ async def test_nothing_is_left_out_without_a_word(
     random = Random(seed)
     for name in SIZES:
         monkeypatch.setattr(write, name, random.choice([1, 2, 7]))
+    monkeypatch.setattr(check, "RECORDS_PER_PIECE", random.choice([1, 2, 7]))
     records = RecordGraph(random).make()
     bad = {get_id(record) for record in random.sample(records, 3)}
     stream = [

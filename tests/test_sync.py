@@ -32,7 +32,7 @@ from tests.support.record_shapes import (
 from tests.support.sessions import until_connections_return
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 Record = dict[str, Any]
@@ -80,6 +80,17 @@ async def test_everything_arrives(
     assert {get_id(record): record for record in arrived} == {get_id(record): record for record in expected}
     again = await sync_records(source, backend)
     assert (again.seen, again.written) == (len(expected), 0)
+
+
+async def test_between_databases_of_one_dialect(
+    copied: RedunBackendDb, make_empty_database: Callable[[], str]
+) -> None:
+    """Rows that PostgreSQL gave go into PostgreSQL."""
+    expected = await get_exported(copied)
+    async with RedunBackendDb(make_empty_database(), {"automigrate": "true"}) as goal:
+        report = await sync_records(copied, goal)
+        assert (report.written, report.refused) == (len(expected), [])
+        assert by_id(await get_exported(goal)) == by_id(expected)
 
 
 async def _get_results(backend: RedunBackendDb) -> set[str]:

@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aredun.backend import RedunBackendDb
+from aredun.database import pacing
+from aredun.database.pacing import LEAST_BATCHES, keep_pace
 from aredun.database.record_rows import find_existing, select_rows
 from aredun.hashing import hash_argument, hash_call_node, hash_struct, hash_tag_bytes
 from aredun.records.keys import KeySet, pack, pack_all, unpack_all
-from aredun.sync import pace, plan, source, sync_records
-from aredun.sync.pace import LEAST, Writes, keep_pace
-from aredun.sync.pipeline import Step, run_steps
+from aredun.sync import plan, source, sync_records
+from aredun.sync.pipeline import Step, Writes, run_steps
 from aredun.values import pickle_dumps
 from tests.support.record_shapes import get_id
 
@@ -164,20 +165,20 @@ async def _count_free(slots: asyncio.Semaphore) -> int:
 
 
 async def test_a_late_loop_holds_batches_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "INTERVAL", 0.001)
+    monkeypatch.setattr(pacing, "LOOK_SECONDS", 0.001)
     slots = asyncio.Semaphore(5)
     task = asyncio.create_task(keep_pace(slots, 5))
     try:
         await asyncio.sleep(0)
-        assert await _count_free(slots) == LEAST
+        assert await _count_free(slots) == LEAST_BATCHES
         deadline = time.monotonic() + 100
         while await _count_free(slots) < 5 and time.monotonic() < deadline:  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.002)
         assert await _count_free(slots) == 5
-        while await _count_free(slots) > LEAST and time.monotonic() < deadline:
+        while await _count_free(slots) > LEAST_BATCHES and time.monotonic() < deadline:
             time.sleep(0.01)  # noqa: ASYNC251  # what others on the loop should not do
             await asyncio.sleep(0)
-        assert await _count_free(slots) == LEAST
+        assert await _count_free(slots) == LEAST_BATCHES
     finally:
         task.cancel()
 

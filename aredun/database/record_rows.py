@@ -233,8 +233,7 @@ async def insert_rows(
             new[name] = len(cells)
             continue
         new[name] = 0
-        for start in range(0, len(cells), ROWS_PER_STATEMENT):
-            part = cells[start : start + ROWS_PER_STATEMENT]
+        for part in iter_parts(cells, ROWS_PER_STATEMENT):
             arrays = {f"a{i}": list(cell) for i, cell in enumerate(zip(*part, strict=True))}
             result = await connection.execute(_statements.get_arrays(table), arrays)
             new[name] += max(result.rowcount, 0)
@@ -267,7 +266,7 @@ async def _iter_copied(table: RowTable, rows: Sequence[Row]) -> AsyncIterator[Ro
     for part in iter_parts(rows):
         await take_turn()
         for row in _parse_times(part, times) if times else part:
-            yield row + more
+            yield (*row, *more)
 
 
 def _parse_times(rows: Iterable[Row], places: Sequence[int]) -> Iterator[Row]:
@@ -330,9 +329,7 @@ async def _insert_part(connection: AsyncConnection, table: RowTable, rows: Seque
 async def get_existing(session: AsyncSession, column: Any, keys: Collection[str]) -> set[str]:
     """Return those of `keys` that a text column holds."""
     found: set[str] = set()
-    ordered = sorted(list_storable(keys))
-    for start in range(0, len(ordered), ROWS_PER_STATEMENT):
-        part = ordered[start : start + ROWS_PER_STATEMENT]
+    for part in iter_parts(sorted(list_storable(keys)), ROWS_PER_STATEMENT):
         connection = await session.connection()
         result = await connection.execute(sa.select(column).where(in_list(column, part, sparse=True)))
         found.update(result.scalars())
@@ -343,9 +340,7 @@ async def find_existing(database: Database, table: str, key: str, keys: Collecti
     """Return those of `keys` that a text column holds, read outside of any transaction."""
     statement = _select_present(table, key)
     found: set[str] = set()
-    ordered = sorted(list_storable(keys))
-    for start in range(0, len(ordered), KEYS_PER_READ):
-        part = ordered[start : start + KEYS_PER_READ]
+    for part in iter_parts(sorted(list_storable(keys)), KEYS_PER_READ):
         found.update(found_key for (found_key,) in await database.fetch(statement, {"ids": part}))
     return found
 

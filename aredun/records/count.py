@@ -6,10 +6,11 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from aredun.records.check import find_lost, parse_items
 from aredun.records.keys import KeySet
 from aredun.records.read import FINISHED_JOBS, find_present, iter_batches
-from aredun.records.window import parse_items
-from aredun.records.write import READ_SIZE, describe_lost, find_lost
+from aredun.records.refusals import describe_lost
+from aredun.records.write import READ_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable

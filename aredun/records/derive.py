@@ -165,9 +165,7 @@ def _join_subtrees(call: CallFacts, subtrees: Mapping[str, frozenset[str]]) -> f
 
 async def _get_subtrees(session: AsyncSession, calls: Iterable[str]) -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
-    ordered = sorted(calls)
-    for start in range(0, len(ordered), 1000):
-        part = ordered[start : start + 1000]
+    for part in iter_parts(sorted(calls), 1000):
         statement = sa.select(CallSubtreeTask.call_hash, CallSubtreeTask.task_hash)
         connection = await session.connection()
         for call_hash, task_hash in await connection.execute(
@@ -219,9 +217,7 @@ async def update_current(session: AsyncSession, tags: Iterable[str]) -> int:
     deadlock, and in a mode that lets others go on adding edits to them.
     """
     changed = 0
-    ordered = sorted(set(tags))
-    for start in range(0, len(ordered), 1000):
-        part = ordered[start : start + 1000]
+    for part in iter_parts(sorted(set(tags)), 1000):
         replaced = await get_existing(session, TagEdit.parent_id, part)
         statement = (
             sa.select(Tag.tag_hash)

@@ -85,10 +85,6 @@ class KeySet:
         ids = list(record_ids)
         return [each for each, key in zip(ids, pack_all(ids), strict=True) if key not in self._keys]
 
-    def discard(self, record_id: str) -> None:
-        """Remove an id, if it is there."""
-        self._keys.discard(pack(record_id))
-
     def __contains__(self, record_id: str) -> bool:
         return pack(record_id) in self._keys
 

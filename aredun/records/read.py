@@ -29,6 +29,7 @@ from aredun.models import (
 from aredun.record_checks import Verdict, check_value
 from aredun.record_fields import CALL_NODE, EXECUTION, JOB, TAG, VALUE, Record
 from aredun.record_parsing import build_args, build_subtype
+from aredun.records.refusals import join_errors
 from aredun.statuses import get_job_status
 from aredun.value_store import CorruptValueError
 
@@ -148,26 +149,18 @@ async def get_records(
             else:
                 yield filled
     if lost:
-        raise join_incomplete(lost)
-
-
-def join_incomplete(errors: Sequence[InvalidRecordError]) -> InvalidRecordError:
-    """Return one error, of one line, for values that were left out."""
-    shown = "; ".join(str(error) for error in errors[:5])
-    more = f"; and {len(errors) - 5} more" if len(errors) > 5 else ""
-    noun = "value was" if len(errors) == 1 else "values were"
-    return InvalidRecordError(f"{len(errors)} {noun} left out: {shown}{more}")
+        raise join_errors(lost, "value", "left out")
 
 
 async def iter_ahead(
-    work: Callable[[S], Coroutine[Any, Any, T]], items: AsyncIterator[S]
+    work: Callable[[S], Coroutine[Any, Any, T]], items: AsyncIterator[S], ahead: int = BATCHES_AHEAD
 ) -> AsyncIterator[T]:
     """Yield what `work` makes of each item, in order, while it works on the next ones."""
     tasks: deque[asyncio.Task[T]] = deque()
     try:
         async for item in items:
             tasks.append(asyncio.create_task(work(item)))
-            if len(tasks) > BATCHES_AHEAD:
+            if len(tasks) > ahead:
                 yield await tasks.popleft()
         while tasks:
             yield await tasks.popleft()
@@ -391,23 +384,3 @@ async def find_present(database: Database, ids: Collection[str]) -> set[str]:
         if missing:
             missing -= await find_existing(database, key.class_.__tablename__, key.key, missing)
     return set(ids) - missing
-
-
-__all__ = [
-    "BATCH_SIZE",
-    "FINISHED_JOBS",
-    "NOT_ITS_OWN",
-    "NOT_STORED",
-    "RECORD_KEYS",
-    "SELECT_VALUES",
-    "RecordReader",
-    "fetch",
-    "find_present",
-    "get_records",
-    "group_pairs",
-    "has_records",
-    "iter_batches",
-    "join_incomplete",
-    "read_data",
-    "read_stored",
-]

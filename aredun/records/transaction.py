@@ -93,7 +93,7 @@ def _draft(items: Sequence[ParsedRecord]) -> Generator[None, None, Draft]:
     return Draft(rows, parts, len(calls), (yield from derive(calls)))
 
 
-async def write_draft(database: Database, made: Draft, evaluations: Iterable[Row] = ()) -> Counter[str]:
+async def write_draft(database: Database, made: Draft, evaluations: Iterable[Row]) -> Counter[str]:
     """Write what was prepared in one transaction, with what follows from it; count the new ones by kind.
 
     Parameters

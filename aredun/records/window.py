@@ -7,56 +7,13 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from aredun.database.pacing import iter_parts
-from aredun.describe import shorten
-from aredun.errors import InvalidRecordError
-from aredun.record_checks import Verdict, check_record
 from aredun.record_fields import KINDS, REFERENCES, ParsedRecord
-from aredun.record_parsing import parse_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from aredun.database.rows import Row
     from aredun.record_fields import Need
-
-
-def parse_items(
-    records: Sequence[Any], verify: bool
-) -> tuple[list[ParsedRecord], list[ParsedRecord], list[InvalidRecordError]]:
-    """Take records apart and check them.
-
-    Parameters
-    ----------
-    records : sequence
-        The records.
-    verify : bool
-        Check their hashes.
-
-    Returns
-    -------
-    tuple
-        The good ones; call nodes whose hash does not follow from their fields; the errors of the others.
-    """
-    parsed, errors = parse_records(records)
-    if not verify:
-        return parsed, [], errors
-    items, suspects = [], []
-    for item in parsed:
-        try:
-            verdict = check_record(item)
-        except InvalidRecordError as error:
-            errors.append(error)
-            continue
-        except UnicodeEncodeError:
-            name = f"{item.kind} {shorten(item.id, 80)}"
-            errors.append(InvalidRecordError(f"{name} holds text that is no Unicode: a lone surrogate"))
-            continue
-        if verdict is Verdict.WRONG:
-            item.is_whole = False
-            suspects.append(item)
-        else:
-            items.append(item)
-    return items, suspects, errors
 
 
 _ById = dict[str, ParsedRecord]

@@ -5,35 +5,34 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-from aredun.database.pacing import iter_parts, run_in_turns, take_turn
-from aredun.database.record_rows import find_existing, is_refusal
-from aredun.database.retry import halve, split_at_fault
-from aredun.describe import shorten
-from aredun.errors import InvalidRecordError, RedunDatabaseError
+from aredun.database.pacing import iter_parts, run_in_turns
+from aredun.database.record_rows import find_existing
 from aredun.record_checks import find_alteration
-from aredun.record_fields import KEYS, ParsedRecord
-from aredun.records.read import iter_batches, read_stored
+from aredun.record_fields import KEYS
+from aredun.records.check import check_in_turns, find_lost, parse_items
+from aredun.records.groups import Destination, GroupWriter, cut
+from aredun.records.read import iter_batches
+from aredun.records.refusals import IMPORT, Refusals, describe_alteration, describe_lost, join_errors
 from aredun.records.spool import Spool
-from aredun.records.transaction import draft, write_draft
-from aredun.records.window import Window, parse_items
+from aredun.records.window import Window
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import AsyncIterable, Callable, Generator, Iterable, Sequence
 
     from aredun.database import Database
-    from aredun.records.transaction import Draft
+    from aredun.errors import InvalidRecordError
+    from aredun.record_fields import ParsedRecord
+    from aredun.records.groups import Group
+    from aredun.records.refusals import Ids
     from aredun.value_store import ValueStore
 
-# Records in one transaction, taken from the caller, parsed in one turn of the event loop, looked at together
-# (at first, and while many of them wait for others), and held in memory at a time.
+# Records in one transaction, taken from the caller, looked at together (at first, and while many of them wait
+# for others), and held in memory at a time.
 BATCH_SIZE: Final = 5000
 READ_SIZE: Final = 1000
-PARSE_SIZE: Final = 100
-# Characters of a record's bytes that make it a large one.
-LARGE_DATA: Final = 1 << 18
 FLUSH_SIZE: Final = 5000
 WINDOW_SIZE: Final = 50_000
 WINDOW_BYTES: Final = 1 << 25
@@ -95,11 +94,9 @@ async def put_records(
     """
     refused: list[InvalidRecordError] = []
     writer = RecordWriter(
-        database,
-        value_store,
-        min_size=value_store_min_size,
+        Destination(database, value_store, value_store_min_size),
+        Refusals(on_refused or refused.append, IMPORT),
         batch_size=batch_size,
-        on_refused=on_refused or refused.append,
         on_written=on_written,
     )
     try:
@@ -109,46 +106,8 @@ async def put_records(
     finally:
         await writer.close()
     if refused:
-        raise join_errors(refused)
+        raise join_errors(refused, "record", "refused")
     return writer.new
-
-
-def join_errors(errors: Sequence[InvalidRecordError]) -> InvalidRecordError:
-    """Return one error, of one line, for records that were refused; `refused` holds the single ones."""
-    shown = "; ".join(str(error) for error in errors[:5])
-    more = f"; and {len(errors) - 5} more" if len(errors) > 5 else ""
-    noun = "record was" if len(errors) == 1 else "records were"
-    error = InvalidRecordError(f"{len(errors)} {noun} refused: {shown}{more}")
-    error.refused = list(errors)  # type: ignore[attr-defined]  # for those who want them one by one
-    return error
-
-
-async def find_lost(
-    items: Iterable[ParsedRecord], database: Database, value_store: ValueStore | None
-) -> dict[str, str]:
-    """Return which of some values that come without bytes are nowhere here, and why, by hash."""
-    values = {item.id: item.row for item in items}
-    lost = {}
-    for value_hash in values.keys() - await find_existing(database, "value", "value_hash", values.keys()):
-        _, problem = await read_stored(
-            value_store, value_hash, values[value_hash].type, values[value_hash].format
-        )
-        if problem:
-            lost[value_hash] = problem
-    return lost
-
-
-def describe_lost(value_hash: str, reason: str) -> InvalidRecordError:
-    """Return the error of a value that comes without bytes which are nowhere here."""
-    return InvalidRecordError(
-        f"Value {value_hash} comes without its bytes, and here {reason}: they are in the value store of the"
-        " repository that it was exported from (export it with aredun)"
-    )
-
-
-_Ids = dict[str, set[str]]
-# Records, and what was prepared of them, if anything was.
-_Work = tuple["Sequence[ParsedRecord]", "Draft | None"]
 
 
 class RecordWriter:
@@ -156,20 +115,18 @@ class RecordWriter:
 
     def __init__(
         self,
-        database: Database,
-        value_store: ValueStore | None,
+        destination: Destination,
+        refusals: Refusals,
         *,
-        min_size: int,
         batch_size: int,
-        on_refused: Callable[[InvalidRecordError], None],
         on_written: Callable[[int, int], None] | None,
     ) -> None:
         self.new = 0
-        self._database = database
-        self._store = value_store
-        self._min_size = min_size
+        self._destination = destination
+        self._database = destination.database
+        self._refusals = refusals
+        self._groups = GroupWriter(destination, refusals, self._count)
         self._batch_size = batch_size
-        self._refuse = on_refused
         self._tell = on_written
         self._window = Window()
         self._spool: Spool | None = None
@@ -179,11 +136,15 @@ class RecordWriter:
         # Windows that are being written, in order: those that need them can be prepared meanwhile.
         self._writing: deque[_Writing] = deque()
         # What was written inside a batch, which nobody can read before its end.
-        self._batched: _Ids | None = {} if database.writer.in_batch else None
-        # What was refused by the database, or needs that, although it was counted on; and the records of it
-        # that may go in all the same if others bring what they need.
-        self._lost: _Ids = {}
+        self._batched: Ids | None = {} if self._database.writer.in_batch else None
+        # Records that need one that the database refused: they may go in if others bring it.
         self._stranded: list[ParsedRecord] = []
+
+    def _count(self, items: Sequence[ParsedRecord], new: Counter[str]) -> None:
+        """Count what was written in one transaction."""
+        self.new += new.total()
+        if self._tell is not None:
+            self._tell(len(items), new.total())
 
     async def close(self) -> None:
         """Stop what goes on, and throw away what waits."""
@@ -195,15 +156,10 @@ class RecordWriter:
 
     async def add(self, records: Sequence[Any], *, verify: bool) -> None:
         """Take some records; they may not be written before `finish`."""
-        for part in iter_parts(records, PARSE_SIZE):
-            if any(map(_is_large, part)):
-                # Hashing many bytes leaves the interpreter's lock alone.
-                items, suspects, errors = await asyncio.to_thread(parse_items, part, verify)
-            else:
-                await take_turn()
-                items, suspects, errors = parse_items(part, verify)
+        checks = check_in_turns(lambda part: parse_items(part, verify), records, _get_length)
+        async for items, suspects, errors in checks:
             for error in errors:
-                self._refuse(error)
+                self._refusals.tell(error)
             self._suspects.extend(suspects)
             if len(self._hashes) < WINDOW_SIZE:
                 self._hashes.update(item.id for item in items if item.kind in ("Value", "CallNode"))
@@ -244,7 +200,7 @@ class RecordWriter:
                 self._window.add([*waiting, *stranded])
                 waiting = await self._flush(self._window)
                 stranded = await self._settle()
-            self._refuse_waiting(waiting)
+            self._refusals.refuse_dependent(waiting)
             return
         await self._put_away([*waiting, *stranded])
         count = -1
@@ -253,7 +209,7 @@ class RecordWriter:
             await self._empty_spool(spool)
         await spool.start_pass()
         while rest := await spool.take(WINDOW_SIZE, WINDOW_BYTES):
-            self._refuse_waiting(rest)
+            self._refusals.refuse_dependent(rest)
 
     async def _settle(self) -> list[ParsedRecord]:
         """Wait until nothing is being written; return what may go in now if others brought what it needs.
@@ -261,7 +217,8 @@ class RecordWriter:
         What was refused may have come again meanwhile, and gone in: from here on only the database tells.
         """
         await self._join()
-        stranded, self._stranded, self._lost = self._stranded, [], {}
+        stranded, self._stranded = self._stranded, []
+        self._refusals.ids.clear()
         return stranded
 
     async def _put_away(self, items: Sequence[ParsedRecord]) -> None:
@@ -289,11 +246,7 @@ class RecordWriter:
             if field is None:
                 accepted.append(item)
             else:
-                self._refuse(
-                    InvalidRecordError(
-                        f"CallNode {item.id} is not what its hash says: its {field!r} was altered"
-                    )
-                )
+                self._refusals.tell(describe_alteration(item.id, field))
         self._suspects = []
         return accepted
 
@@ -311,11 +264,11 @@ class RecordWriter:
         if empty:
             ready = await self._refuse_empty(ready, empty.intersection(item.id for item in ready))
         chunks = cut(ready, self._batch_size)
-        drafts = await self._prepare(chunks[:1])
+        prepared = await self._prepare(chunks[:1])
         coming = await run_in_turns(_collect_provided(ready))
         await self._join(left=WINDOWS_AHEAD)
         before = self._writing[-1].task if self._writing else None
-        task = asyncio.create_task(self._write_all(before, chunks, drafts))
+        task = asyncio.create_task(self._write_all(before, chunks, prepared))
         self._writing.append(_Writing(task, coming))
         return waiting
 
@@ -324,105 +277,47 @@ class RecordWriter:
         batched = (self._batched or {}).get(kind, ())
         return set().union(batched, *(writing.coming.get(kind, ()) for writing in self._writing))
 
-    async def _prepare(self, chunks: Sequence[Sequence[ParsedRecord]]) -> list[Draft]:
-        return [await draft(chunk, self._store, self._min_size) for chunk in chunks]
+    async def _prepare(self, chunks: Sequence[Sequence[ParsedRecord]]) -> list[Group]:
+        return [await self._groups.prepare(chunk) for chunk in chunks]
 
     async def _write_all(
         self,
         before: asyncio.Task[None] | None,
         chunks: Sequence[Sequence[ParsedRecord]],
-        drafts: list[Draft],
+        prepared: list[Group],
     ) -> None:
-        """Write chunks in a transaction each, given the first one's draft; the next is prepared meanwhile."""
+        """Write chunks in a transaction each, given the first one's group; the next is prepared meanwhile."""
         if before is not None:
             await before
-        if self._lost:
+        if self._refusals.ids:
             # What needs what was refused meanwhile must not go in either.
-            ready, more = await _split([item for chunk in chunks for item in chunk], self._lost)
+            ready, more = await _split([item for chunk in chunks for item in chunk], self._refusals.ids)
             self._stranded += more
-            self._lose(more)
+            for item in more:
+                self._refusals.exclude(item.kind, [item.id])
             chunks = cut(ready, self._batch_size)
-            drafts = await self._prepare(chunks[:1])
-        for number, chunk in enumerate(chunks):
+            prepared = await self._prepare(chunks[:1])
+        for number in range(len(chunks)):
             following = asyncio.create_task(self._prepare(chunks[number + 1 : number + 2]))
             try:
-                await self._write(chunk, drafts[0])
-                drafts = await following
+                await self._groups.write(prepared[0])
+                prepared = await following
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
 
-    def _lose(self, items: Iterable[ParsedRecord]) -> None:
-        for item in items:
-            for kind, record_id in item.provides():
-                self._lost.setdefault(kind, set()).add(record_id)
-
     async def _refuse_empty(self, items: list[ParsedRecord], empty: set[str]) -> list[ParsedRecord]:
         """Refuse values without bytes that are neither in the database nor in the value store."""
-        lost = await find_lost([item for item in items if item.id in empty], self._database, self._store)
+        _, value_store, _ = self._destination
+        lost = await find_lost([item for item in items if item.id in empty], self._database, value_store)
         if not lost:
             return items
         for value_hash, reason in sorted(lost.items()):
-            self._refuse(describe_lost(value_hash, reason))
+            self._refusals.tell(describe_lost(value_hash, reason))
         kept = [item for item in items if item.id not in lost]
         ready, waiting = await _split(kept, {"Value": {*lost}, "Task": {*lost}})
-        self._refuse_waiting(waiting)
+        self._refusals.refuse_dependent(waiting)
         return ready
-
-    def _refuse_waiting(self, items: Iterable[ParsedRecord]) -> None:
-        for item in items:
-            kind, record_id = next(iter(item.needs), ("Value", "?"))
-            self._refuse(
-                InvalidRecordError(
-                    f"{item.kind} {shorten(item.id, 80)} refers to records that are neither among those given"
-                    f" nor in the database, or that need it in turn, such as {kind} {shorten(record_id, 80)}"
-                )
-            )
-
-    async def _write(self, items: Sequence[ParsedRecord], made: Draft) -> None:
-        """Write records in one transaction; if it fails, find those at fault and write the others."""
-        work: _Work = items, made
-        await split_at_fault(work, self._attempt)
-
-    async def _attempt(self, work: _Work) -> Sequence[_Work]:
-        """Write records in one transaction; return in what parts to write them if some are at fault."""
-        items, made = work
-        if self._lost and (orphans := self._find_orphans(items)):
-            self._refuse_waiting(orphans)
-            self._lose(orphans)
-            items = [item for item in items if item not in orphans]
-            made = None
-        if made is None:
-            made = await draft(items, self._store, self._min_size)
-        try:
-            new = (await write_draft(self._database, made)).total()
-        except (RedunDatabaseError, ValueError, OverflowError) as error:
-            if not is_refusal(error):
-                raise
-            groups = cut(items, 1)
-            if len(groups) == 1 and len({item.kind == "Tag" for item in items}) > 1:
-                # What owns tags goes in without those at fault; without it they are refused, too.
-                groups = [[item for item in items if (item.kind == "Tag") is kind] for kind in (False, True)]
-            if len(groups) == 1:
-                self._lose(items)
-                for item in items:
-                    self._refuse(
-                        InvalidRecordError(
-                            f"{item.kind} {shorten(item.id, 80)} was refused by the database:"
-                            f" {shorten(str(error))}"
-                        )
-                    )
-                return ()
-            return [(list(chain.from_iterable(half)), None) for half in halve(groups)]
-        self.new += new
-        if self._tell is not None:
-            self._tell(len(items), new)
-        return ()
-
-    def _find_orphans(self, items: Sequence[ParsedRecord]) -> list[ParsedRecord]:
-        """Return the tags whose owner was refused, or a tag that they replace: no foreign key tells."""
-        lost = {(kind, record_id) for kind, ids in self._lost.items() for record_id in ids}
-        return [item for item in items if item.kind == "Tag" and not lost.isdisjoint(item.needs)]
 
 
 @dataclass(slots=True)
@@ -438,12 +333,12 @@ class _Writing:
     """
 
     task: asyncio.Task[None]
-    coming: _Ids
+    coming: Ids
 
 
-def _collect_provided(items: Sequence[ParsedRecord]) -> Generator[None, None, _Ids]:
+def _collect_provided(items: Sequence[ParsedRecord]) -> Generator[None, None, Ids]:
     """Return, in steps, what others may need of records: ids by kind."""
-    provided: _Ids = {}
+    provided: Ids = {}
     for part in iter_parts(items):
         for item in part:
             for kind, record_id in item.provides():
@@ -453,40 +348,14 @@ def _collect_provided(items: Sequence[ParsedRecord]) -> Generator[None, None, _I
 
 
 async def _split(
-    items: Sequence[ParsedRecord], missing: _Ids
+    items: Sequence[ParsedRecord], missing: Ids
 ) -> tuple[list[ParsedRecord], list[ParsedRecord]]:
     window = Window()
     window.add(items)
     return await run_in_turns(window.split(missing))
 
 
-def _is_large(record: Any) -> bool:
-    """Tell whether checking a record takes longer than a turn of the event loop may."""
+def _get_length(record: Any) -> int:
+    """Return the characters of the bytes that a record carries."""
     data = record.get("data") if type(record) is dict else None
-    return type(data) is str and len(data) > LARGE_DATA
-
-
-def cut(items: Sequence[ParsedRecord], size: int) -> list[Sequence[ParsedRecord]]:
-    """Cut arranged records into transactions: an execution with its jobs, what is tagged with its tags."""
-    chunks = []
-    start = 0
-    execution_id = None
-    has_owner = False
-    for position, item in enumerate(items):
-        if item.kind == "Execution":
-            execution_id = item.id
-        elif item.kind == "Job" and item.row.execution_id == execution_id:
-            continue
-        if item.kind != "Tag":
-            has_owner = True
-        elif has_owner:
-            continue
-        if position - start >= size:
-            chunks.append(items[start:position])
-            start = position
-    if start < len(items):
-        chunks.append(items[start:])
-    return chunks
-
-
-__all__ = ["RecordWriter", "cut", "join_errors", "put_records"]
+    return len(data) if type(data) is str else 0

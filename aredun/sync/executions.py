@@ -16,17 +16,21 @@ from aredun.errors import RedunDatabaseError
 from aredun.models import Job
 from aredun.records.derive import update_current
 from aredun.records.keys import pack, pack_all, unpack_all
+from aredun.records.refusals import BAD_TEXT, NOT_THERE
 from aredun.records.window import Window, collect_rows
-from aredun.sync.copy import RecordCopier
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from aredun.database import Database
     from aredun.record_fields import ParsedRecord
     from aredun.records.keys import Key
-    from aredun.sync.missing import Missing
+    from aredun.sync.reader import CheckedReader
+    from aredun.sync.report import Progress
+    from aredun.sync.tags import TagCopier
 
 _EXECUTIONS: Final = select_column("job", "execution_id", "id")
 _JOBS: Final = sa.select(Job.execution_id, Job.id).where(in_list(Job.execution_id, "ids"))
@@ -46,27 +50,50 @@ def _join(groups: Sequence[tuple[str, list[Key]]], executions: Sequence[Key]) ->
     return _Work([key for key in executions if key in ids], [job for _, jobs in groups for job in jobs])
 
 
-class Copier(RecordCopier):
-    """Copies plans from a source to a destination; takes what `RecordCopier` takes."""
+class ExecutionCopier:
+    """Copies executions and jobs.
 
-    async def copy_executions(self, missing: Missing) -> Missing:
-        """Copy the rest; when this returns, the executions are there with all that they own."""
-        await self._copy_executions(missing.records["Execution"], missing.records["Job"])
-        self._tags.late = await self._copy_tags(self._tags.end(missing))
-        await self._end(missing.plan)
-        return missing
+    Parameters
+    ----------
+    reader : CheckedReader
+        Reads them.
+    destination : Database
+        Where to write.
+    tags : TagCopier
+        Gives their tags.
+    slots : Semaphore
+        Transactions that may be under way at a time, shared with other copiers.
+    progress : Progress
+        Is told of what was written.
+    """
 
-    async def _copy_executions(self, executions: Sequence[Key], jobs: Sequence[Key]) -> None:
+    def __init__(
+        self,
+        reader: CheckedReader,
+        destination: Database,
+        tags: TagCopier,
+        slots: asyncio.Semaphore,
+        progress: Progress,
+    ) -> None:
+        self._reader = reader
+        self._source = reader.source.database
+        self._refusals = reader.refusals
+        self._destination = destination
+        self._tags = tags
+        self._slots = slots
+        self._progress = progress
+
+    async def copy(self, executions: Sequence[Key], jobs: Sequence[Key]) -> None:
         """Copy executions and all of their jobs in one transaction."""
         if not jobs and not executions:
             return
-        refused = await self._find_refused_executions(jobs) if self._absent else set()
+        refused = await self._find_refused_executions(jobs) if self._refusals.ids else set()
 
         async def attempt(work: _Work) -> Sequence[_Work]:
             return await self._write_executions(work, refused)
 
         await split_at_fault(_Work(executions, jobs), attempt)
-        self._step(len(jobs) + len(executions))
+        self._progress.step(len(jobs) + len(executions))
 
     async def _write_executions(self, work: _Work, refused: set[str]) -> Sequence[_Work]:
         """Write work in one transaction; return what is to be written in its place if it is refused."""
@@ -74,28 +101,26 @@ class Copier(RecordCopier):
         owners = self._tags.find_owners([*executions, *jobs]) if with_tags else []
         tags: list[str] = []
 
-        async def operation(session: AsyncSession, all_new: bool) -> tuple[int, int, int]:
+        async def operation(session: AsyncSession, all_new: bool) -> dict[str, int]:
             tags.clear()
+            new = {"Tag": 0}
             # First, as all writers of tags do, who would form a deadlock otherwise.
-            new_tags = 0
-            for part in self._cut(owners):
+            for part in self._reader.cut(owners):
                 ids = [each for each in unpack_all(part) if each not in refused]
                 provided = {(kind, each) for each in ids for kind in ("Job", "Execution")}
                 items = await self._tags.read(pack_all(ids), provided)
-                rows = collect_rows(items)
-                sorted_rows = {table: sorted(cells) for table, cells in rows.items()}
-                new_tags += (await insert_rows(session, sorted_rows, all_new=all_new)).get("tag", 0)
+                rows = {table: sorted(cells) for table, cells in collect_rows(items).items()}
+                new["Tag"] += (await insert_rows(session, rows, all_new=all_new)).get("tag", 0)
                 tags.extend(item.id for item in items)
-            counts = []
             for kind, keys in (("Job", jobs), ("Execution", executions)):
-                counts.append(await self._insert(session, kind, keys, refused, all_new=all_new))
+                new[kind] = await self._insert(session, kind, keys, refused, all_new=all_new)
             if tags:
                 await update_current(session, tags)
-            return counts[0], counts[1], new_tags
+            return new
 
         try:
-            async with self.slots:
-                new_jobs, new_executions, new_tags = await write_new(self._destination.database, operation)
+            async with self._slots:
+                new = await write_new(self._destination, operation)
         except (RedunDatabaseError, ValueError, OverflowError) as error:
             if not is_refusal(error):
                 raise
@@ -107,9 +132,8 @@ class Copier(RecordCopier):
                 await self._refuse_execution(*groups[0], error)
                 return ()
             return [_join(half, executions) for half in halve(groups)]
-        self._report.count("Job", new_jobs)
-        self._report.count("Execution", new_executions)
-        self._count_tags(tags, new_tags)
+        self._progress.add_written((), new)
+        self._tags.discard(pack_all(tags))
         return ()
 
     async def _group_jobs(
@@ -117,30 +141,29 @@ class Copier(RecordCopier):
     ) -> list[tuple[str, list[Key]]]:
         """Return the ids of executions with the jobs of each, oldest first: jobs may hang on older ones."""
         groups: dict[str, list[Key]] = {each: [] for each in reversed(unpack_all(executions))}
-        for part in self._cut(jobs):
-            for row in await self.source.database.fetch(_EXECUTIONS, {"ids": unpack_all(part)}):
+        for part in self._reader.cut(jobs):
+            for row in await self._source.fetch(_EXECUTIONS, {"ids": unpack_all(part)}):
                 groups.setdefault(row.execution_id, [])
         wanted = set(jobs)
-        for execution_id, job_id in await self.source.database.fetch(_JOBS, {"ids": sorted(groups)}):
+        for execution_id, job_id in await self._source.fetch(_JOBS, {"ids": sorted(groups)}):
             if pack(job_id) in wanted:
                 groups[execution_id].append(pack(job_id))
         return list(groups.items())
 
     async def _refuse_execution(self, execution_id: str, jobs: Sequence[Key], error: Exception) -> None:
         """Refuse an execution that the destination does not take, and name its jobs that no text can be."""
-        reason = f"was refused by the destination: {shorten(str(error))}"
-        self._refuse_id("Execution", execution_id, reason)
+        self._refusals.refuse("Execution", execution_id, self._refusals.describe(error))
         # Its tags are not to wait for them.
-        self._absent.setdefault("Job", set()).update(unpack_all(jobs))
+        self._refusals.exclude("Job", unpack_all(jobs))
         unread = set(jobs)
-        async for items in self._read_ahead("Job", jobs):
+        async for items in self._reader.read_unchecked("Job", jobs):
             unread.difference_update(pack_all([item.id for item in items]))
             for item in items:
                 texts = [cell for cell in item.row if isinstance(cell, str)]
                 if list_storable(texts) != texts:
-                    self._refuse_id("Job", item.id, "holds text that not every database can hold")
+                    self._refusals.refuse("Job", item.id, BAD_TEXT)
         for record_id in unpack_all(sorted(unread, key=str)):
-            self._refuse_id("Job", record_id, "is not at the source, or has an id that cannot be asked for")
+            self._refusals.refuse("Job", record_id, NOT_THERE)
 
     async def _insert(
         self, session: AsyncSession, kind: str, keys: Sequence[Key], refused: set[str], *, all_new: bool
@@ -150,7 +173,7 @@ class Copier(RecordCopier):
         table, of_execution = ("job", "execution_id") if kind == "Job" else ("execution", "id")
         get_execution = attrgetter(of_execution)
         new = 0
-        async for items in self._read_ahead(kind, keys):
+        async for items in self._reader.read_unchecked(kind, keys):
             window = Window()
             window.add(item for item in [*waiting, *items] if get_execution(item.row) not in refused)
             needed = (await run_in_turns(window.find_missing())).get("Job", set()) if kind == "Job" else set()
@@ -169,23 +192,19 @@ class Copier(RecordCopier):
     async def _find_refused_executions(self, jobs: Sequence[Key]) -> set[str]:
         """Refuse the executions with a job whose task or call was refused; return them and their jobs."""
         refused: dict[str, ParsedRecord] = {}
-        async for items in self._read_ahead("Job", jobs):
+        async for items in self._reader.read_unchecked("Job", jobs):
             for item in items:
                 # Jobs below it are left out with the execution.
-                absent = any(
-                    needed in self._absent.get("Value" if kind == "Task" else kind, ())
-                    for kind, needed in item.needs
-                    if kind not in ("Job", "Execution")
-                )
-                if absent:
-                    self._refuse_waiting([item])
+                needs = (need for need in item.needs if need[0] not in ("Job", "Execution"))
+                if any(need in self._refusals for need in needs):
+                    self._refusals.refuse_dependent([item])
                     refused.setdefault(item.row.execution_id, item)
         for execution_id, item in refused.items():
-            self._refuse_id("Execution", execution_id, f"refers to Job {item.id}, which was refused")
+            self._refusals.refuse("Execution", execution_id, f"refers to Job {item.id}, which was refused")
         left_out = set(refused)
         if refused and self._tags.find_owners(jobs):
             # Tags of those jobs must not go in.
-            async for items in self._read_ahead("Job", jobs):
+            async for items in self._reader.read_unchecked("Job", jobs):
                 left_out.update(item.id for item in items if item.row.execution_id in refused)
-            self._absent.setdefault("Job", set()).update(left_out)
+            self._refusals.exclude("Job", left_out)
         return left_out

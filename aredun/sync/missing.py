@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from aredun.column_types import in_list
-from aredun.database.pacing import take_turn
+from aredun.database.pacing import iter_parts, take_turn
 from aredun.database.record_rows import find_existing, list_storable
 from aredun.models import Subvalue
 from aredun.record_fields import KINDS
@@ -83,12 +83,9 @@ class Comparison:
         return Missing(plan, {kind: task.result() for kind, task in tasks.items()}, cached.result())
 
     async def _find_missing(self, kind: str, keys: Sequence[Key], parents: Collection[Key]) -> list[Key]:
-        size = self._batch_size
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._find_part(kind, keys[start : start + size], parents))
-                for start in range(0, len(keys), size)
-            ]
+            parts = iter_parts(keys, self._batch_size)
+            tasks = [group.create_task(self._find_part(kind, part, parents)) for part in parts]
         return [key for task in tasks for key in task.result()]
 
     async def _find_part(self, kind: str, keys: Sequence[Key], parents: Collection[Key]) -> list[Key]:

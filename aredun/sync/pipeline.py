@@ -75,3 +75,50 @@ async def _hand_on(begun: _Queue, given: _Queue, slots: asyncio.Semaphore) -> No
         await given.put(await task)
         slots.release()
     await given.put(_END)
+
+
+class Writes:
+    """Writes of one kind of records that are under way.
+
+    Parameters
+    ----------
+    group : asyncio.TaskGroup
+        Runs them.
+    slots : asyncio.Semaphore
+        Shared with all other work: each write takes one.
+    most : int
+        How many of these may be under way.
+    """
+
+    def __init__(self, group: asyncio.TaskGroup, slots: asyncio.Semaphore, most: int) -> None:
+        self._group = group
+        self._slots = slots
+        self._most = most
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._tasks)
+
+    async def wait_for_slot(self) -> None:
+        """Wait until one more may begin; `begin` or `leave_slot` must follow."""
+        while len(self._tasks) >= self._most:
+            await self.wait()
+        await self._slots.acquire()
+
+    def leave_slot(self) -> None:
+        """Begin nothing after all."""
+        self._slots.release()
+
+    def begin(self, write: Coroutine[Any, Any, None]) -> None:
+        """Begin the write that a slot was waited for."""
+        task = self._group.create_task(write)
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+
+    async def wait(self) -> None:
+        """Wait until one of them has ended."""
+        await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -121,8 +121,8 @@ class Walker:
             executions, others = await self._sort_roots(list(dict.fromkeys(root_ids)))
         sizes = await self._get_executions(executions)
         total = len(sizes) + len(others)
-        for start in range(0, len(others), STEP):
-            yield Group(total, others=others[start : start + STEP])
+        for part in iter_parts(others, STEP):
+            yield Group(total, others=[*part])
         group = Group(total)
         limit = FIRST_JOBS
         for execution_id, size in sizes:
@@ -139,8 +139,7 @@ class Walker:
         executions: dict[str, None] = {}
         jobs: list[str] = []
         others: list[str] = []
-        for start in range(0, len(ids), STEP):
-            part = ids[start : start + STEP]
+        for part in iter_parts(ids, STEP):
             models = await find_models(self._database, part)
             for record_id in part:
                 for model in models.get(record_id, ()):
@@ -180,6 +179,10 @@ class Walker:
         await self._walk_tags(plan, of_kind[Tag])
         return plan
 
+    def _take_new(self, kind: str, waiting: deque[str]) -> list[str]:
+        """Return those of the next ids that were not seen before, and remember them."""
+        return self._seen[kind].add_all([waiting.popleft() for _ in range(min(len(waiting), STEP))])
+
     async def _walk_jobs(self, plan: Plan, group: Group) -> tuple[list[str], set[str]]:
         """Walk executions and all of their jobs; return their calls and tasks."""
         calls: dict[str, None] = {}
@@ -187,8 +190,7 @@ class Walker:
         found: list[tuple[Any, Key]] = []
         waiting = deque(group.executions)
         while waiting:
-            new = [waiting.popleft() for _ in range(min(len(waiting), STEP))]
-            new = self._seen["Execution"].add_all(new)
+            new = self._take_new("Execution", waiting)
             plan.executions += pack_all(new)
             for part in iter_parts(await self._source.read_job_links(new, group.jobs)):
                 await take_turn()
@@ -216,8 +218,7 @@ class Walker:
         found: list[tuple[Any, Key]] = []
         waiting = deque(calls)
         while waiting:
-            new = [waiting.popleft() for _ in range(min(len(waiting), STEP))]
-            new = self._seen["CallNode"].add_all(new)
+            new = self._take_new("CallNode", waiting)
             if not new:
                 continue
             items, steps = await self._source.read_calls(new)
@@ -250,9 +251,8 @@ class Walker:
         """Walk values and their subvalues."""
         waiting = deque(values)
         while waiting:
-            new = [waiting.popleft() for _ in range(min(len(waiting), STEP))]
             await take_turn()
-            new = self._seen[kind].add_all(new)
+            new = self._take_new(kind, waiting)
             plan.values += pack_all(new)
             for parent, child in await self._read(_SUBVALUES, new):
                 plan.parents.add(pack(parent))
@@ -264,14 +264,12 @@ class Walker:
         waiting = deque(tags)
         owners: dict[str, str] = {}
         for keys in (plan.executions, plan.jobs, plan.calls, plan.values):
-            for start in range(0, len(keys), STEP):
-                part = unpack_all(keys[start : start + STEP])
-                rows = await self._read(_TAGS, part)
+            for part in iter_parts(keys, STEP):
+                rows = await self._read(_TAGS, unpack_all(part))
                 note_owners(plan, owners, rows)
                 waiting.extend(row[0] for row in rows)
         while waiting:
-            new = [waiting.popleft() for _ in range(min(len(waiting), STEP))]
-            new = self._seen["Tag"].add_all(new)
+            new = self._take_new("Tag", waiting)
             if not new:
                 continue
             plan.tags += pack_all(new)
@@ -286,9 +284,9 @@ class Walker:
         if ids is None:
             return await self._database.fetch(statement, {})
         rows: list[Row] = []
-        for start in range(0, len(ids), STEP):
+        for part in iter_parts(ids, STEP):
             await take_turn()
-            rows += await self._database.fetch(statement, {"ids": ids[start : start + STEP]})
+            rows += await self._database.fetch(statement, {"ids": part})
         return rows
 
 

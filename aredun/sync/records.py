@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
+from aredun.database.pacing import keep_pace
 from aredun.errors import UsageError
-from aredun.sync.copy import Destination
-from aredun.sync.executions import Copier
+from aredun.records.groups import Destination
+from aredun.sync.copy import PlanCopier
 from aredun.sync.missing import Comparison
-from aredun.sync.pace import keep_pace
 from aredun.sync.pipeline import Step, run_steps
 from aredun.sync.plan import Walker
-from aredun.sync.report import SyncReport
+from aredun.sync.report import Progress, SyncReport
 from aredun.sync.source import Source
 
 if TYPE_CHECKING:
@@ -95,13 +95,12 @@ async def sync_records(
     if root_ids is not None:
         roots = [each async for each in root_ids] if hasattr(root_ids, "__aiter__") else list(root_ids)
     report = SyncReport()
-    copier = Copier(
+    copier = PlanCopier(
         Source(src.database, src.value_store),
         Destination(dst.database, dst.value_store, dst.config.value_store_min_size),
-        report,
+        Progress(report, on_progress),
         workers=workers,
         batch_size=batch_size,
-        tell=lambda: on_progress(report) if on_progress is not None else None,
     )
     comparison = Comparison(src.database, dst.database, workers, batch_size)
     pace = asyncio.create_task(keep_pace(copier.slots, workers))
@@ -117,7 +116,7 @@ async def sync_records(
 
 
 async def _copy_groups(
-    copier: Copier, comparison: Comparison, report: SyncReport, roots: list[str] | None, *, dry_run: bool
+    copier: PlanCopier, comparison: Comparison, report: SyncReport, roots: list[str] | None, *, dry_run: bool
 ) -> None:
     """Copy group after group of roots, or count what that would write."""
     walker = Walker(copier.source)
@@ -141,7 +140,7 @@ async def _copy_groups(
     else:
         copying = (Step(copier.copy_values), Step(copier.copy_calls, 2), Step(copier.copy_executions))
         await run_steps(walk(), Step(compare), *copying)
-        await copier.finish()
+        copier.finish()
 
 
 def _get_first(error: BaseException) -> BaseException:

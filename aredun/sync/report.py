@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
     from aredun.errors import InvalidRecordError
+    from aredun.record_fields import ParsedRecord
 
 
 @dataclass
@@ -68,3 +71,32 @@ class SyncReport:
     def tick(self) -> None:
         """Bring `seconds` up to date."""
         self.seconds = time.perf_counter() - self.started
+
+
+class Progress:
+    """Keeps a report up to date, and tells of it.
+
+    Parameters
+    ----------
+    report : SyncReport
+        The report.
+    on_progress : callable, optional
+        Is given it after each batch.
+    """
+
+    def __init__(self, report: SyncReport, on_progress: Callable[[SyncReport], None] | None = None) -> None:
+        self.report = report
+        self._tell = on_progress
+
+    def add_written(self, items: Iterable[ParsedRecord], new: Mapping[str, int]) -> None:
+        """Count what was written in one transaction: the records, and how many were new by kind."""
+        for kind, number in new.items():
+            self.report.count(kind, number)
+        self.report.bytes += sum(item.size for item in items)
+
+    def step(self, records: int) -> None:
+        """Tell that some more records are done with."""
+        self.report.done += records
+        self.report.tick()
+        if self._tell is not None:
+            self._tell(self.report)

@@ -122,12 +122,12 @@ class Source:
                 items += await list_in_turns(make(*await self._read(others, *statements)))
         yield items
 
-    async def get_evaluations(self, calls: Sequence[ParsedRecord]) -> list[Row]:
-        """Return the cached single steps of calls, as rows of `evaluation` sorted by key."""
-        rows = {self._steps[item.id] for item in calls if item.id in self._steps}
-        if others := [item for item in calls if item.id not in self._steps]:
-            rows.update((await self._read_steps(others)).values())
-        return sorted(row for row in rows if row is not None)
+    async def get_steps(self, calls: Sequence[ParsedRecord]) -> dict[str, Row]:
+        """Return what single steps of calls are cached as (rows of `evaluation`), by call hash."""
+        steps = {item.id: self._steps[item.id] for item in calls if item.id in self._steps}
+        if others := [item for item in calls if item.id not in steps]:
+            steps |= await self._read_steps(others)
+        return {call_hash: row for call_hash, row in steps.items() if row is not None}
 
     async def _read_steps(self, calls: Sequence[ParsedRecord]) -> dict[str, Row | None]:
         """Return the cached single step of each call, None where there is none."""

@@ -1,44 +1,52 @@
-"""Which tags go in along with what they hang on, in its transaction, and which are left for later."""
+"""Copying tags: along with what they hang on, in its transaction, or later."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aredun.database.pacing import run_in_turns
+from aredun.database.record_rows import find_existing
+from aredun.record_fields import KEYS
 from aredun.records.keys import pack, pack_all, unpack_all
+from aredun.records.refusals import NO_OWNER
+from aredun.records.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable
+    import asyncio
+    from collections.abc import Collection, Iterable, Sequence
 
+    from aredun.database import Database
     from aredun.record_fields import Need, ParsedRecord
+    from aredun.records.groups import GroupWriter
     from aredun.records.keys import Key
     from aredun.sync.missing import Missing
     from aredun.sync.plan import Plan
-    from aredun.sync.source import Source
+    from aredun.sync.reader import CheckedReader
+    from aredun.sync.report import Progress
 
 
-class PendingTags:
-    """The tags that a destination lacks, by what they go in with.
+class TagCopier:
+    """The tags that a destination lacks, by what they go in with; writes those that could not go in so.
 
     Parameters
     ----------
-    source : Source
-        Where they are read.
-    verify : callable
-        Refuses those that are not what their hash says, and returns the others.
+    reader : CheckedReader
+        Reads them.
+    destination : Database
+        Where to write.
+    progress : Progress
+        Is told of those that are done with.
     """
 
-    def __init__(
-        self, source: Source, verify: Callable[[list[ParsedRecord]], Awaitable[list[ParsedRecord]]]
-    ) -> None:
-        self._source = source
-        self._verify = verify
+    def __init__(self, reader: CheckedReader, destination: Database, progress: Progress) -> None:
+        self._reader = reader
+        self._refusals = reader.refusals
+        self._destination = destination
+        self._progress = progress
         self._of_owner: dict[Key, list[Key]] = {}
         self._pending: set[Key] = set()
         # Those that could not go in with their plan: what they need comes with a later one, or never.
-        self.late: list[Key] = []
-
-    def __contains__(self, key: Key) -> bool:
-        return key in self._pending
+        self._late: list[Key] = []
 
     def begin(self, missing: Missing) -> None:
         """Take over the tags that the destination lacks of a plan."""
@@ -47,17 +55,59 @@ class PendingTags:
             self._pending.update(lacking)
             self._of_owner.update(missing.plan.tags_of)
 
-    def end(self, missing: Missing) -> list[Key]:
-        """Forget a plan; return those of its tags that have not gone in, after those of earlier plans."""
-        if missing.records["Tag"]:
+    async def end(self, missing: Missing, groups: GroupWriter, slots: asyncio.Semaphore) -> None:
+        """Forget a plan, and copy those of its tags that have not gone in, after those of earlier plans."""
+        tags = missing.records["Tag"]
+        if tags:
             for owner in missing.plan.tags_of:
                 self._of_owner.pop(owner, None)
-        left, self.late = self.late, []
-        return [*left, *(key for key in missing.records["Tag"] if key in self._pending)]
+        waiting = [*self._late, *(key for key in tags if key in self._pending)]
+        count = -1
+        while waiting and len(waiting) != count:
+            count = len(waiting)
+            parts, waiting = self._reader.cut(waiting), []
+            for part in parts:
+                waiting += await self._copy(part, groups, slots)
+        self._late = waiting
+
+    def refuse_late(self) -> None:
+        """Refuse the tags whose owner did not come."""
+        for tag_hash in unpack_all(self._late):
+            self._refusals.refuse("Tag", tag_hash, NO_OWNER)
+        self.discard(self._late)
+
+    async def _copy(self, keys: Sequence[Key], groups: GroupWriter, slots: asyncio.Semaphore) -> list[Key]:
+        """Copy tags of what is there already; return those that need what is not."""
+        window = Window()
+        # Some were refused along with what they hang on.
+        unread = [key for key, each in zip(keys, unpack_all(keys), strict=True) if self._is_open(each)]
+        async for items in self._reader.read("Tag", unread):
+            window.add(items)
+        lacking = await run_in_turns(window.find_missing())
+        refused: dict[str, set[str]] = {}
+        for kind, ids in lacking.items():
+            refused[kind] = ids & self._refusals.ids.get(kind, set())
+            ids -= refused[kind]
+            ids -= await find_existing(self._destination, *KEYS[kind], ids)
+        ready, blocked = await run_in_turns(window.split(refused))
+        self._refusals.refuse_dependent(blocked)
+        window.add(ready)
+        ready, waiting = await run_in_turns(window.split(lacking))
+        async with slots:
+            await groups.write(await groups.prepare(ready))
+        kept = set(pack_all([item.id for item in waiting]))
+        self.discard(key for key in keys if key not in kept)
+        return [key for key in keys if key in kept]
+
+    def _is_open(self, tag_hash: str) -> bool:
+        return ("Tag", tag_hash) not in self._refusals
 
     def discard(self, keys: Iterable[Key]) -> None:
         """Take note that tags have gone in, or never will."""
-        self._pending.difference_update(keys)
+        gone = self._pending.intersection(keys)
+        self._pending -= gone
+        if gone:
+            self._progress.step(len(gone))
 
     def find_owners(self, keys: Iterable[Key]) -> list[Key]:
         """Return those of some records with which tags are to go in."""
@@ -69,15 +119,10 @@ class PendingTags:
         keys = dict.fromkeys(
             tag for owner in self.find_owners(owners) for tag in self._of_owner[owner] if tag in self._pending
         )
-        if not keys:
-            return []
+        open_keys = [key for key, each in zip(keys, unpack_all(keys), strict=True) if self._is_open(each)]
         items: list[ParsedRecord] = []
-        async for some in self._source.iter_items("Tag", unpack_all(keys)):
-            good = await self._verify(some)
-            if len(good) < len(some):
-                # Refused once, not by every transaction that they could be in.
-                self.discard(pack_all([item.id for item in some if item not in good]))
-            items += good
+        async for some in self._reader.read("Tag", open_keys):
+            items += some
         return self._choose(items, provided)
 
     def _choose(self, items: list[ParsedRecord], provided: Collection[Need]) -> list[ParsedRecord]:
@@ -114,6 +159,3 @@ def note_owners(plan: Plan, owners: dict[str, str], pairs: Iterable[tuple[str, s
         if owners.setdefault(tag, owner) is owner:
             (key,) = pack_all([tag])
             plan.tags_of.setdefault(pack(owner), []).append(key)
-
-
-__all__ = ["PendingTags", "note_owners"]
