@@ -100,6 +100,23 @@ async def test_changes_come_once_and_in_order(served: Served, writer: RedunBacke
             await receive(websocket, 0.8)
 
 
+async def test_changes_of_aredun_do_not_wait_for_a_poll(
+    backend: RedunBackendDb, writer: RedunBackendDb
+) -> None:
+    """On a database server writers announce them; in a sqlite file a cheap question finds them."""
+    async with serve(backend, server_poll_interval=60.0) as served:
+        async with served.connect("/ws/executions") as websocket:
+            await receive(websocket)
+            # The first look has begun to listen.
+            await start(writer, FakeJob(TASK))
+            await receive_until(websocket, "job:started", timeout=20)
+            root = FakeJob(TASK)
+            await start(writer, root)
+            await receive_until(websocket, "job:started", timeout=20)
+            await writer.record_job_end(root)
+            await receive_until(websocket, "execution:ended", timeout=20)
+
+
 async def _end(writer: Any, job: FakeJob) -> None:
     await writer.record_job_end(job)
 
