@@ -100,6 +100,23 @@ async def test_changes_come_once_and_in_order(served: Served, writer: RedunBacke
             await receive(websocket, 0.8)
 
 
+async def test_changes_of_aredun_do_not_wait_for_a_poll(
+    backend: RedunBackendDb, writer: RedunBackendDb
+) -> None:
+    """On a database server writers announce them; in a sqlite file a cheap question finds them."""
+    async with serve(backend, server_poll_interval=60.0) as served:
+        async with served.connect("/ws/executions") as websocket:
+            await receive(websocket)
+            # The first look has begun to listen.
+            await start(writer, FakeJob(TASK))
+            await receive_until(websocket, "job:started", timeout=20)
+            root = FakeJob(TASK)
+            await start(writer, root)
+            await receive_until(websocket, "job:started", timeout=20)
+            await writer.record_job_end(root)
+            await receive_until(websocket, "execution:ended", timeout=20)
+
+
 async def _end(writer: Any, job: FakeJob) -> None:
     await writer.record_job_end(job)
 
@@ -131,17 +148,17 @@ async def test_who_resumes_while_changes_come_gets_them_in_order(
     async with AsyncExitStack() as stack:
         first, *_ = await stack.enter_async_context(feed.subscribe())
         await start(writer, FakeJob(TASK))
-        seen = await first.take(1)
+        seen = await first.take()
         async with feed._lock:
             # A look is under way, and finds something after the client has come.
-            after = feed.make_cursor(seen[0].seq)
+            after = feed.make_cursor(seen.seq)
             coming = asyncio.create_task(stack.enter_async_context(feed.subscribe(None, after)))
             await asyncio.sleep(0)
             feed._publish(Event("job", "started", "job", "execution", {}))
         subscription, *_ = await coming
-        assert [change.seq for change in await subscription.take(10)] == [2, 3]
+        assert [(await subscription.take()).seq for _ in range(2)] == [2, 3]
         feed._publish(Event("job", "ended", "job", "execution", {}))
-        assert [change.seq for change in await subscription.take(10)] == [4]
+        assert (await subscription.take()).seq == 4
 
 
 async def test_one_execution(served: Served, writer: RedunBackendDb) -> None:

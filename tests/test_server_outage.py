@@ -109,14 +109,17 @@ async def test_who_comes_while_the_feed_ends(
     monkeypatch.setattr("aredun.server.changes._LINGER", 0.0)
     async with serve(backend) as served, RedunBackendDb(database_url) as writer:
         feed = served.app.state.feed
-        async with feed.subscribe():
-            pass
-        looking = feed._task
-        # The timer has rung; the task has yet to notice.
-        while looking is not None and not looking.cancelling():  # noqa: ASYNC110  # nothing tells
+        async with feed.subscribe() as (subscription, _, _):
+            await start(writer, FakeJob(TASK))
+            await asyncio.wait_for(subscription.take(), 5)
+        # It has decided to end, and has yet to close what it watches with.
+        while feed._poll is not None:  # noqa: ASYNC110  # nothing tells
             await asyncio.sleep(0)
+        ending = feed._task
+        assert not ending.done()
         async with feed.subscribe() as (subscription, _, _):
             root = FakeJob(TASK)
             await start(writer, root)
-            [first, *_] = await asyncio.wait_for(subscription.take(10), 5)
+            first = await asyncio.wait_for(subscription.take(), 5)
+            assert feed._task is not ending
             assert first.execution_id == root.execution.id

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aredun.dataflow import describe_node, make_dataflow_dom, serialize_dataflow, walk_dataflow
+from aredun.dataflow import describe_edge, describe_node, make_dataflow_dom, serialize_dataflow, walk_dataflow
 from aredun.dataflow.downstream import walk_downstream
 from aredun.dataflow.load import Loader
 from aredun.dataflow.nodes import (
@@ -22,7 +22,7 @@ from aredun.dataflow.nodes import (
     TaskRef,
     ValueRef,
 )
-from aredun.server.dataflow_socket import EdgeWriter
+from aredun.server.answers import dump
 from tests.support.dataflow import make_chains, make_hash
 from tests.support.server import serve
 from tests.support.sessions import until_connections_return
@@ -139,7 +139,7 @@ async def test_a_bounded_walk_loads_little_more(
 
 def test_edges_are_written_as_they_are_described() -> None:
     """Whatever their hashes, tasks and arguments are called, and however often they come."""
-    writer, seq = EdgeWriter(), 0
+    seq = 0
     for text in ("5a4d7e0a", 'q"uote', "line\n\x00\x1b[31m", "</script>", "\ud800", "\u00e9", ""):
         call = CallNodeRef(text, TaskRef("1" + text, text, text), ValueRef(text))
         argument = ArgumentRef(text, call, ValueRef(text), None, text)
@@ -154,7 +154,7 @@ def test_edges_are_written_as_they_are_described() -> None:
                 seq += 1
                 expected = {"type": "edge", "seq": seq, "src": describe_node(src)}
                 expected["dest"] = None if dest is None else describe_node(dest)
-                assert json.loads(writer.write(seq, DataflowEdge(src, dest))) == expected
+                assert json.loads(dump(describe_edge(seq, DataflowEdge(src, dest)))) == expected
 
 
 BAD_REQUESTS = [

@@ -124,13 +124,12 @@ def _serialize(backend: RedunBackendDb, start: Start, edges: Any) -> AsyncGenera
 
 
 async def _describe_edges(edges: AsyncGenerator[DataflowEdge, None]) -> AsyncGenerator[dict[str, Any], None]:
-    from aredun.dataflow import describe_node
+    from aredun.dataflow import describe_edge
 
-    sequence = 0
-    async for src, dest in edges:
-        sequence += 1
-        described = None if dest is None else describe_node(dest)
-        yield {"type": "edge", "seq": sequence, "src": describe_node(src), "dest": described}
+    seq = 0
+    async for edge in edges:
+        seq += 1
+        yield describe_edge(seq, edge)
 
 
 async def _write_json(items: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[str, None]:

@@ -32,6 +32,7 @@ from aredun.dataflow.nodes import (
     get_node_kind,
 )
 from aredun.dataflow.render import (
+    describe_edge,
     describe_node,
     display_hash,
     display_section,
@@ -80,6 +81,7 @@ __all__ = [
     "DataflowVars",
     "TaskRef",
     "ValueRef",
+    "describe_edge",
     "describe_node",
     "display_call_node",
     "display_dataflow",

@@ -211,3 +211,23 @@ def describe_node(node: Any) -> dict[str, str]:
         described["arg_hash"] = node.argument.arg_hash
         described["name"] = get_argument_name(node.argument)
     return described
+
+
+def describe_edge(seq: int, edge: Any) -> dict[str, Any]:
+    """Return an edge as the JSON messages of the server have it.
+
+    Parameters
+    ----------
+    seq : int
+        Its number in the walk, from 1.
+    edge : DataflowEdge
+        The edge.
+
+    Returns
+    -------
+    dict
+        `type`, `seq`, `src` and `dest` (see `describe_node`; no `dest` is None).
+    """
+    src, dest = edge
+    described = None if dest is None else describe_node(dest)
+    return {"type": "edge", "seq": seq, "src": describe_node(src), "dest": described}

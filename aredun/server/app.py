@@ -12,10 +12,10 @@ from fastapi.websockets import WebSocket  # noqa: TC002  # FastAPI reads it at r
 
 from aredun import models
 from aredun.errors import AredunError
-from aredun.server import api, dataflow_socket, security
+from aredun.server import api, security
 from aredun.server.answers import add_error_handlers, logger, make_problem
 from aredun.server.changes import ChangeFeed
-from aredun.server.dataflow_socket import DataflowRequest, DataflowStream
+from aredun.server.dataflow_socket import DataflowRequest, DataflowStream, Turns
 from aredun.server.executions_socket import ExecutionsStream
 from aredun.server.metrics import CONTENT_TYPE, AccessLog, Metrics
 from aredun.server.settings import ServerSettings
@@ -77,7 +77,7 @@ def create_app(backend: RedunBackendDb, *, settings: ServerSettings | None = Non
     app.state.metrics = metrics
     app.state.streams = Streams(settings, metrics)
     app.state.feed = ChangeFeed(backend, settings)
-    app.state.turns = dataflow_socket.Turns()
+    app.state.turns = Turns()
     app.state.close = lambda: _close(app)
     app.include_router(api.router)
     _add_websockets(app)

@@ -16,6 +16,7 @@ from aredun.database.watch import is_announced, open_watch
 from aredun.errors import DatabaseMovedError
 from aredun.server.answers import dump, is_unreachable
 from aredun.server.change_poll import ChangePoll
+from aredun.server.streams import TRY_AGAIN, StreamError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,41 +54,41 @@ class Subscription:
     execution_id : str | None
         Only those of one execution; None for all.
     max_backlog : int
-        More changes than this make the subscriber miss some: `lost` is set then.
+        More changes than this make the subscriber miss some: it gets an error then.
     """
 
     def __init__(self, execution_id: str | None, max_backlog: int) -> None:
         self._execution_id = execution_id
         self._max_backlog = max_backlog
-        self._changes: deque[Change] = deque()
-        self._arrived = asyncio.Event()
-        self._failure: Exception | None = None
-        self.lost = False
+        self._queue: asyncio.Queue[Change | Exception] = asyncio.Queue()
 
     def put(self, change: Change) -> None:
         """Add a change, if it is one of those subscribed to."""
-        if self.lost or (self._execution_id is not None and change.execution_id != self._execution_id):
+        if self._execution_id is not None and change.execution_id != self._execution_id:
             return
-        if len(self._changes) >= self._max_backlog:
-            self.lost = True
-            self._changes.clear()
-        else:
-            self._changes.append(change)
-        self._arrived.set()
+        if self._queue.qsize() < self._max_backlog:
+            self._queue.put_nowait(change)
+            return
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        self.fail(StreamError(TRY_AGAIN, "too_slow", "changes were dropped: come back with the last cursor"))
 
     def fail(self, error: Exception) -> None:
-        """Let the subscriber have an error: there will be no more changes."""
-        self._failure = error
-        self._arrived.set()
+        """Let the subscriber have an error after the changes that wait."""
+        self._queue.put_nowait(error)
 
-    async def take(self, most: int) -> list[Change]:
-        """Wait for changes and return the next of them; none if some were lost."""
-        while not self._changes and not self.lost:
-            if self._failure is not None:
-                raise self._failure
-            self._arrived.clear()
-            await self._arrived.wait()
-        return [self._changes.popleft() for _ in range(min(most, len(self._changes)))]
+    async def take(self) -> Change:
+        """Wait for the next change.
+
+        Raises
+        ------
+        Exception
+            There are no more changes.
+        """
+        item = await self._queue.get()
+        if isinstance(item, Exception):
+            raise item
+        return item
 
 
 class ChangeFeed:
@@ -106,8 +107,8 @@ class ChangeFeed:
         self._backend = backend
         self._settings = settings
         self._subscriptions: set[Subscription] = set()
+        self._left = 0.0
         self._task: asyncio.Task[None] | None = None
-        self._stop: asyncio.TimerHandle | None = None
         self._lock = asyncio.Lock()
         self._reset()
 
@@ -158,34 +159,24 @@ class ChangeFeed:
                     poll = ChangePoll(self._backend)
                     await poll.begin()
                     self._poll = poll
-                if self._task is None:
-                    self._task = asyncio.create_task(self._run(self._poll), name="aredun-changes")
+                    self._task = asyncio.create_task(self._run(poll), name="aredun-changes")
                 missed = self._find_missed(after)
                 if missed is not None:
                     for change in missed:
                         subscription.put(change)
                 # Not before: a look that was under way would have put its changes ahead of those missed.
                 self._subscriptions.add(subscription)
-                self._keep_on()
                 cursor = self.make_cursor(self._seq) if missed is None else str(after)
             yield subscription, cursor, missed is not None
         finally:
             self._subscriptions.discard(subscription)
-            if not self._subscriptions and self._task is not None:
-                self._keep_on()
-                self._stop = asyncio.get_running_loop().call_later(_LINGER, self._end)
+            self._left = time.monotonic()
 
-    def _keep_on(self) -> None:
-        """Do not stop looking after all."""
-        if self._stop is not None:
-            self._stop.cancel()
-            self._stop = None
-
-    def _end(self) -> None:
-        """Stop looking: whoever subscribes from now on begins anew, while the task still cleans up."""
-        if self._task is not None:
-            self._task.cancel()
-        self._task = self._poll = None
+    def _is_wanted(self, poll: ChangePoll) -> bool:
+        """Tell whether to go on looking; whoever subscribes once nobody wanted it for long begins anew."""
+        if not self._subscriptions and time.monotonic() >= self._left + _LINGER and self._poll is poll:
+            self._poll = None
+        return self._poll is poll
 
     def _find_missed(self, after: str | None) -> list[Change] | None:
         """Return what was missed since a cursor, None when that is not known any more."""
@@ -202,10 +193,10 @@ class ChangeFeed:
         database = self._backend.database
         interval = settings.server_poll_interval if is_announced(database) else settings.sqlite_poll_interval
         is_told = False
-        while True:
+        while self._is_wanted(poll):
             try:
                 async with open_watch(database) as watch:
-                    while True:
+                    while self._is_wanted(poll):
                         if await watch.wait(interval):
                             await self._look(poll)
                         is_told = False
@@ -214,9 +205,7 @@ class ChangeFeed:
                 logger.warning("cannot look for changes any more: %s", error)
                 for subscription in self._subscriptions:
                     subscription.fail(error)
-                if self._poll is poll:
-                    self._task = self._poll = None
-                return
+                self._poll = None
             except Exception as error:
                 # A database that is away comes back; until then there is nothing to tell.
                 if not is_told:
@@ -247,9 +236,8 @@ class ChangeFeed:
 
     async def close(self) -> None:
         """Stop looking."""
-        self._keep_on()
-        task = self._task
-        self._end()
-        if task is not None:
+        self._poll = None
+        if self._task is not None:
+            self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await task
+                await self._task

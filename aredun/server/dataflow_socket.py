@@ -8,16 +8,9 @@ from collections import deque
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+from aredun.database.pacing import take_turn
 from aredun.database.retry import hurry
-from aredun.dataflow import (
-    ArgumentValue,
-    CallNodeRef,
-    CallNodeValue,
-    describe_node,
-    get_argument_name,
-    serialize_dataflow,
-    walk_dataflow,
-)
+from aredun.dataflow import describe_edge, serialize_dataflow, walk_dataflow
 from aredun.dataflow.display import make_dataflow_dom
 from aredun.dataflow.downstream import walk_downstream
 from aredun.dataflow.lookahead import MAX_LIMIT
@@ -30,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 
     from aredun.backend import RedunBackendDb
-    from aredun.dataflow import DataflowEdge, TaskRef
+    from aredun.dataflow import DataflowEdge
     from aredun.server.metrics import Metrics
     from aredun.server.settings import ServerSettings
     from aredun.server.streams import Sender
@@ -51,10 +44,6 @@ LEAST_LOOK_AHEAD = 2_048
 _PATIENCE = 0.05
 # How long, in seconds, a message with room for more edges waits for them.
 _PACKING_TIME = 0.01
-_MAX_RECENT = 512
-_MAX_NAMES = 10_000
-# Sent messages after which others get the event loop, though the client takes all at once.
-_SEND_SLICE = 100
 
 
 class Turns:
@@ -165,88 +154,6 @@ def walk(backend: RedunBackendDb, start: Any, request: DataflowRequest, look_ahe
     if request.direction == DOWNSTREAM:
         return walk_downstream(backend, start, **bounds)
     return walk_dataflow(backend, start, **bounds)
-
-
-def is_plain(text: str) -> bool:
-    """Tell whether a text, such as a hash, needs no escapes in JSON."""
-    return text.isascii() and text.isalnum()
-
-
-class EdgeWriter:
-    """Writes edges as messages, node by node as `describe_node` has them, in a tenth of its time.
-
-    A walk meets most nodes twice within a few edges, first as a destination: such a node is written once. So
-    are the names of tasks and arguments.
-    """
-
-    def __init__(self) -> None:
-        # By identity: comparing nodes takes longer than writing them. The node is kept, so that its identity
-        # is not given to another.
-        self._recent: dict[int, tuple[Any, str]] = {}
-        self._tasks: dict[str, str] = {}
-        self._names: dict[str, str] = {}
-
-    def write(self, seq: int, edge: DataflowEdge) -> str:
-        """Return the message of an edge."""
-        src, dest = edge
-        recent = self._recent
-        known = recent.get(id(src))
-        src_text = self._remember(src) if known is None else known[1]
-        if dest is None:
-            return f'{{"type":"edge","seq":{seq},"src":{src_text},"dest":null}}'
-        known = recent.get(id(dest))
-        dest_text = self._remember(dest) if known is None else known[1]
-        return f'{{"type":"edge","seq":{seq},"src":{src_text},"dest":{dest_text}}}'
-
-    def _remember(self, node: Any) -> str:
-        text = self._write_node(node)
-        if len(self._recent) >= _MAX_RECENT:
-            self._recent.clear()
-        self._recent[id(node)] = (node, text)
-        return text
-
-    def _write_node(self, node: Any) -> str:
-        kind = type(node)
-        if kind is ArgumentValue:
-            argument, value = node
-            call_node, arg_hash, value_hash = argument.call_node, argument.arg_hash, value.value_hash
-            call_hash = call_node.call_hash
-            if is_plain(f"{call_hash}{arg_hash}{value_hash}"):
-                task = self._quote_task(call_node.task)
-                name = self._quote(get_argument_name(argument))
-                return (
-                    f'{{"kind":"ArgumentValue","call_hash":"{call_hash}","task":{task},'
-                    f'"value_hash":"{value_hash}","arg_hash":"{arg_hash}","name":{name}}}'
-                )
-        elif kind is CallNodeRef:
-            call_hash = node.call_hash
-            if is_plain(call_hash):
-                task = self._quote_task(node.task)
-                return f'{{"kind":"CallNode","call_hash":"{call_hash}","task":{task}}}'
-        elif kind is CallNodeValue:
-            call_node, value = node
-            call_hash, value_hash = call_node.call_hash, value.value_hash
-            if is_plain(f"{call_hash}{value_hash}"):
-                task = self._quote_task(call_node.task)
-                return (
-                    f'{{"kind":"CallNodeValue","call_hash":"{call_hash}","task":{task},'
-                    f'"value_hash":"{value_hash}"}}'
-                )
-        return dump(describe_node(node)).decode()
-
-    def _quote_task(self, task: TaskRef) -> str:
-        text = self._tasks.get(task.hash)
-        if text is None:
-            text = self._tasks[task.hash] = dump(task.fullname).decode()
-        return text
-
-    def _quote(self, name: str) -> str:
-        text = self._names.get(name)
-        if text is None:
-            if len(self._names) >= _MAX_NAMES:
-                self._names.clear()
-            text = self._names[name] = dump(name).decode()
-        return text
 
 
 class _Buffer:
@@ -362,7 +269,7 @@ class DataflowStream:
     async def _walk(self, start: Any, look_ahead: int) -> None:
         """Walk and write edges, a slice at a time, never ahead of the client by more than the buffer."""
         request, buffer, turn = self._request, self._buffer, _Turn(self._turns)
-        write, first = EdgeWriter().write, request.after + 1
+        first = request.after + 1
         count, due, texts = 0, min(SLICE, first), []
         try:
             await turn.begin()
@@ -375,7 +282,7 @@ class DataflowStream:
                     if self._edges is not None:
                         self._keep(edge)
                     if count >= first:
-                        texts.append(write(count, edge))
+                        texts.append(dump(describe_edge(count, edge)).decode())
                     if count == due:
                         self.count = count
                         buffer.put(texts)
@@ -400,7 +307,7 @@ class DataflowStream:
                 await space
             finally:
                 space.cancel()
-        await asyncio.sleep(0)
+        await take_turn()
         await turn.resume()
 
     def _keep(self, edge: DataflowEdge) -> None:
@@ -410,16 +317,12 @@ class DataflowStream:
             self._edges = None
 
     async def _send_edges(self, sender: Sender) -> None:
-        sent = 0
         while messages := await self._buffer.take(self._request.batch or 1):
             self._metrics.edges.inc(len(messages))
             if self._request.batch:
                 await sender.send(f"[{','.join(messages)}]")
             else:
                 await sender.send(messages[0])
-            sent += 1
-            if sent % _SEND_SLICE == 0:
-                await asyncio.sleep(0)
 
     async def _iter_sections(
         self, edges: list[DataflowEdge], name: str

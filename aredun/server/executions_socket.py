@@ -15,7 +15,6 @@ from aredun.query_scan import get_load_options, mark_abandoned
 from aredun.server import records
 from aredun.server.answers import dump
 from aredun.server.finding import find_record
-from aredun.server.streams import TRY_AGAIN, StreamError
 from aredun.statuses import get_abandoned_after
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from aredun.server.streams import Sender
 
 _RUNNING = ("RUNNING", "ABANDONED")
-_TAKE = 200
 
 
 class ExecutionsStream:
@@ -72,12 +70,11 @@ class ExecutionsStream:
                     snapshot = await self._make_snapshot(whole_id)
                     first = {"type": "snapshot", "cursor": cursor, **snapshot}
             await sender.send(dump(first).decode())
-            while changes := await subscription.take(_TAKE):
-                for change in changes:
-                    if not self._is_told(change):
-                        self._metrics.changes.inc()
-                        await sender.send(change.message)
-            raise StreamError(TRY_AGAIN, "too_slow", "changes were dropped: come back with the last cursor")
+            while True:
+                change = await subscription.take()
+                if not self._is_told(change):
+                    self._metrics.changes.inc()
+                    await sender.send(change.message)
 
     def _is_told(self, change: Change) -> bool:
         """Tell whether the snapshot, which is read after its cursor, showed a change already."""

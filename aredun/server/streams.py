@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
+from aredun.database.pacing import take_turn
 from aredun.server.answers import dump, get_problem, logger
 from aredun.server.metrics import log_access
 from aredun.server.security import has_token, is_host_allowed, is_origin_allowed, is_same_secret
@@ -66,6 +67,8 @@ class Sender:
         except TimeoutError:
             raise StreamError(REFUSED, "stalled", "the client took nothing for too long") from None
         self.messages += 1
+        # A client that takes all at once must not keep the others waiting.
+        await take_turn()
 
 
 class Streams:
