@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from aredun.column_types import JSON, TagEntity, in_array, insert_new, transaction_lock
-from aredun.database.record_rows import is_refusal
 from aredun.database.refusals import describe_limit
+from aredun.database.retry import is_refusal
 from aredun.describe import shorten
 from aredun.errors import RedunDatabaseError, UsageError
 from aredun.hashing import hash_tag

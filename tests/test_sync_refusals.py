@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from aredun.backend import RedunBackendDb
-from aredun.database.record_rows import is_refusal
+from aredun.database.retry import is_refusal
 from aredun.errors import RedunDatabaseError
 from aredun.models import CallNode, Execution, Job, Value
 from aredun.sync import sync_records

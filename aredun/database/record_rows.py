@@ -10,7 +10,6 @@ list that the database takes apart.
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import UTC, datetime
 from functools import cache
 from itertools import chain, repeat
@@ -22,7 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from aredun.column_types import JSON, DateTimeUTC, TextList, in_list
 from aredun.database.fetch import PLANNED_ANEW
 from aredun.database.pacing import iter_parts, take_turn
-from aredun.database.retry import is_outage, walk_causes
+from aredun.database.retry import is_refusal
 from aredun.database.rows import JOB, ROW_TABLES, VALUE
 from aredun.database.sql_log import sql_logger
 from aredun.errors import RedunDatabaseError
@@ -176,28 +175,6 @@ async def write_new(database: Database, operation: Callable[[AsyncSession, bool]
             if not is_refusal(error):
                 raise
     return await database.write(lambda session: operation(session, False), apart=True)
-
-
-def is_refusal(error: Exception) -> bool:
-    """Tell whether the database did not like the data, rather than failed: a full disk refuses no record."""
-    if is_outage(error.__cause__ or error):
-        return False
-    return any(
-        isinstance(each, _REFUSALS) or str(getattr(each, "sqlstate", None))[:2] in _REFUSAL_CLASSES
-        for each in walk_causes(error)
-    )
-
-
-_REFUSALS = (
-    ValueError,
-    OverflowError,
-    sqlite3.IntegrityError,
-    sqlite3.DataError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
-)
-# PostgreSQL's data exceptions, violated constraints, and limits exceeded.
-_REFUSAL_CLASSES = {"22", "23", "54"}
 
 
 async def insert_rows(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aredun.database.record_rows import is_refusal
-from aredun.database.retry import walk_causes
+from aredun.database.retry import is_refusal, walk_causes
 from aredun.database.row_set import RowSet
 from aredun.database.unit import fill
 from aredun.describe import shorten

@@ -114,6 +114,28 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, TimeoutError | OSError)
 
 
+def is_refusal(error: Exception) -> bool:
+    """Tell whether the database did not like the data, rather than failed: a full disk refuses no record."""
+    if is_outage(error.__cause__ or error):
+        return False
+    return any(
+        isinstance(each, _REFUSALS) or str(getattr(each, "sqlstate", None))[:2] in _REFUSAL_CLASSES
+        for each in walk_causes(error)
+    )
+
+
+_REFUSALS = (
+    ValueError,
+    OverflowError,
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
+# PostgreSQL's data exceptions, violated constraints, and limits exceeded.
+_REFUSAL_CLASSES = {"22", "23", "54"}
+
+
 def find_refused_parameter(error: BaseException) -> str | None:
     """Return the name of the startup parameter that a pooler refuses, which it does every time."""
     for each in walk_causes(error):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from aredun.database.pacing import take_turn
+from aredun.ending import finish
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from aredun.database.batch import HeldTransaction
+    from aredun.database.connections import Transaction
     from aredun.database.row_set import RowSet, ValueRows
     from aredun.database.rows import Row, RowTable
 
@@ -103,6 +105,71 @@ def _join(mine: Sequence[T], others: Sequence[T]) -> Sequence[T]:
     joined = mine if isinstance(mine, list) else list(mine)
     joined.extend(others)
     return joined
+
+
+class HeldTransaction:
+    """A transaction of the writer's that a batch keeps open until its end.
+
+    Parameters
+    ----------
+    enqueue : callable
+        Puts a unit into the queue.
+    """
+
+    def __init__(self, enqueue: Callable[[Unit], Awaitable[Any]]) -> None:
+        loop = asyncio.get_running_loop()
+        self._transaction: asyncio.Future[Transaction] = loop.create_future()
+        self._is_kept: asyncio.Future[bool] = loop.create_future()
+        self._task = asyncio.ensure_future(enqueue(Unit(held=self)))
+        self._task.add_done_callback(self._pass_failure_on)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the batch has been given the transaction."""
+        return self._transaction.done()
+
+    async def get(self) -> Transaction:
+        """Wait for the transaction."""
+        return await asyncio.shield(self._transaction)
+
+    async def serve(self, transaction: Transaction) -> None:
+        """Lend the transaction to the batch until its end (called by the writer)."""
+        self._transaction.set_result(transaction)
+        if not await self._is_kept:
+            raise _AbortedError
+
+    async def commit(self, on_commit: Sequence[Callable[[], None]]) -> None:
+        """Commit; what is called then is called although whoever waits for it is cancelled meanwhile."""
+
+        def tell(task: asyncio.Future[Any]) -> None:
+            if not task.cancelled() and task.exception() is None:
+                for callback in on_commit:
+                    callback()
+
+        self._task.add_done_callback(tell)
+        self._is_kept.set_result(True)
+        await asyncio.shield(self._task)
+
+    async def abort(self) -> None:
+        """Roll back, and wait for that however often the caller is cancelled."""
+        if not self._is_kept.done():
+            self._is_kept.set_result(False)
+        await finish(asyncio.wait([self._task]))
+
+    def _pass_failure_on(self, task: asyncio.Future[Any]) -> None:
+        # Asked for in any case: the batch may have been given up by then.
+        error = task.exception() if not task.cancelled() else None
+        if self._transaction.done():
+            return
+        if error is None:
+            self._transaction.cancel()
+            return
+        self._transaction.set_exception(error)
+        self._transaction.exception()
+
+
+class _AbortedError(Exception):
+    """Rolls a held transaction back."""
 
 
 async def fill(rows: RowSet, units: Sequence[Unit]) -> list[IncompleteCall]:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.config import BackendConfig
-    from aredun.database.batch import HeldTransaction
     from aredun.database.connections import Counts, Transaction, WriteConnection
+    from aredun.database.unit import HeldTransaction
 
 T = TypeVar("T")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aredun.database.record_rows import is_refusal
-from aredun.database.retry import halve, split_at_fault
+from aredun.database.retry import halve, is_refusal, split_at_fault
 from aredun.errors import RedunDatabaseError
 from aredun.records.transaction import draft, write_draft
 

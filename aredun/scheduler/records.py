@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from aredun.column_types import TagEntity
-from aredun.database.record_rows import is_refusal
+from aredun.database.retry import is_refusal
 from aredun.describe import describe
 from aredun.errors import RedunDatabaseError, UsageError
 from aredun.hashing import hash_call_node

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from aredun.column_types import in_list
 from aredun.database.pacing import run_in_turns
-from aredun.database.record_rows import insert_rows, is_refusal, list_storable, select_column, write_new
-from aredun.database.retry import halve, split_at_fault
+from aredun.database.record_rows import insert_rows, list_storable, select_column, write_new
+from aredun.database.retry import halve, is_refusal, split_at_fault
 from aredun.describe import shorten
 from aredun.errors import RedunDatabaseError
 from aredun.models import Job
