@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aredun.dataflow import lookahead
-from aredun.dataflow.bulk import Reach
-from aredun.dataflow.decide import make_key, parse_key
+from aredun.dataflow import policy
 from aredun.dataflow.engine import Walk
-from aredun.dataflow.lookahead import MOST_LOADS
+from aredun.dataflow.keys import make_key, parse_key
 from aredun.dataflow.nodes import CallNodeRef, TaskRef, ValueRef
+from aredun.dataflow.policy import MOST_LOADS
+from aredun.dataflow.steps import CallStep, Reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from aredun.dataflow.bulk import Entry
-    from aredun.dataflow.decide import Key
+    from aredun.dataflow.keys import Key
     from aredun.dataflow.nodes import DataflowNode
+    from aredun.dataflow.steps import Entry
 
 TASK = TaskRef("0" * 40, "work")
-LOOK_AHEAD = lookahead.PREFETCH_LIMIT
+LOOK_AHEAD = policy.PREFETCH_LIMIT
 
 
 @pytest.fixture(autouse=True)
 def overlap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have loads overlap that are small enough for a test."""
-    monkeypatch.setattr(lookahead, "OVERLAP_LIMIT", LOOK_AHEAD)
+    monkeypatch.setattr(policy, "OVERLAP_LIMIT", LOOK_AHEAD)
 
 
 def make_call(number: int) -> CallNodeRef:
@@ -53,7 +53,7 @@ class Graph:
         self.children = children
         self.entries: dict[Key, Entry] = {
             self.keys[number]: tuple(
-                (self.keys[child], f"{child:040x}", TASK.hash, "f" * 40, 0) for child in steps
+                CallStep(self.keys[child], f"{child:040x}", TASK.hash, "f" * 40, 0) for child in steps
             )
             for number, steps in enumerate(children)
         }
@@ -116,12 +116,6 @@ class Graph:
                     met[step[0]] = None
                     queue.append(step[0])
         return list(met)
-
-    def complete(self, node: DataflowNode) -> Sequence[Any]:
-        return (None,)
-
-    def complete_keys(self, key: Key) -> Sequence[Key]:
-        return ()
 
     def walk(self, number: int) -> list[tuple[int, int | None]]:
         """Return the edges of a depth-first walk."""

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from aredun.backend import RedunBackendDb
-from aredun.dataflow.decide import make_key
-from aredun.dataflow.downstream import DownstreamLoader
-from aredun.dataflow.load import Loader
+from aredun.dataflow.downstream import DOWNSTREAM
+from aredun.dataflow.keys import make_key
+from aredun.dataflow.load import Direction, Loader
+from aredun.dataflow.upstream import UPSTREAM
 from tests.support.dataflow import make_chains
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from aredun.database import Database
 
 
 def count_scans(redun_backend: Any) -> dict[str, int]:
@@ -30,9 +26,9 @@ def count_scans(redun_backend: Any) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("make_loader", [Loader, DownstreamLoader])
+@pytest.mark.parametrize("direction", [UPSTREAM, DOWNSTREAM], ids=["upstream", "downstream"])
 async def test_layers_are_looked_up_by_index(
-    database_url: str, redun_backend: Any, make_loader: Callable[[Database], Loader | DownstreamLoader]
+    database_url: str, redun_backend: Any, direction: Direction
 ) -> None:
     graph, _ = make_chains(20, 5)
     graph.insert(redun_backend)
@@ -45,7 +41,7 @@ async def test_layers_are_looked_up_by_index(
     backend = RedunBackendDb(database_url)
     await backend.load()
     # Without statistics, and for tables as small as these, the planner's own choice is to read them whole.
-    entries = await make_loader(backend.database).load_layer(keys)
+    entries = await Loader(backend.database, direction).load_layer(keys)
     await backend.close()
     assert len(entries) == len(keys)
     assert count_scans(redun_backend) == before

@@ -6,8 +6,6 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from aredun.database.graph import get_graph_dialect
 from aredun.dataflow.dom import iter_dataflow_dom
 from aredun.dataflow.render import (
@@ -164,7 +162,7 @@ async def get_latest_jobs(backend: RedunBackendDb, call_hashes: Collection[str])
     if not call_hashes:
         return {}
     dialect = get_graph_dialect(backend.database.dialect_name)
-    statement = sa.text(make_jobs_statement(dialect))
+    statement = make_jobs_statement(dialect)
 
     async def operation(session: AsyncSession) -> dict[str, CallJob]:
         found = await session.execute(statement, dialect.bind_strings("calls", sorted(call_hashes)))

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
+from aredun.dataflow.load import Loader
 from aredun.dataflow.nodes import ValueRef
-from aredun.dataflow.refs import RefLoader
+from aredun.dataflow.upstream import UPSTREAM
 from aredun.errors import UsageError
 from aredun.models import CallNode, Execution, Job, Task
 
@@ -66,7 +67,7 @@ async def get_start(backend: RedunBackendDb, record: Any, *, downstream: bool = 
                 f"This {type(record).__name__.lower()} has no result to follow: it has not finished."
             )
         if downstream:
-            return Start(await RefLoader(backend.database).load_start(call_node), "result")
+            return Start(await Loader(backend.database, UPSTREAM).load_start(call_node), "result")
         return Start(ValueRef(call_node.value_hash), "result")
     value_hash = getattr(record, "value_hash", None)
     if value_hash is None:

@@ -17,10 +17,10 @@ from aredun.dataflow import (
     get_argument_name,
     serialize_dataflow,
     walk_dataflow,
+    walk_downstream,
 )
 from aredun.dataflow.display import make_dataflow_dom
-from aredun.dataflow.downstream import walk_downstream
-from aredun.dataflow.lookahead import MAX_LIMIT
+from aredun.dataflow.policy import MAX_LIMIT
 from aredun.errors import UsageError
 from aredun.server.answers import dump
 from aredun.server.finding import find_start
