@@ -106,7 +106,7 @@ class Walk:
             await self._begin(init_node)
             while frontier.stack:
                 key, ready, leading, owner = frontier.pop()
-                node = ready if leading is None else leading.make_node(owner, tasks)
+                node: Any = ready if leading is None else leading.make_node(owner, tasks)
                 steps = frontier.entries.pop(key, None)
                 if steps is None:
                     steps = await ahead.load(key, None if self._last is None else self._last - count)

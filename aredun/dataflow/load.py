@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from heapq import merge
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aredun.database.graph import get_graph_dialect
@@ -21,7 +20,7 @@ from aredun.dataflow.nodes import (
     get_identity,
 )
 from aredun.dataflow.sections import iter_unique
-from aredun.dataflow.steps import Entry, PlacedStep, Reach, count_arguments, make_step, place_step
+from aredun.dataflow.steps import Entry, PlacedStep, Reach, count_arguments, get_place, make_step
 from aredun.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,11 +33,9 @@ if TYPE_CHECKING:
     from aredun.dataflow.nodes import DataflowNode
     from aredun.dataflow.statements import Transition
 
-_get_place = itemgetter(0)
-
 
 def _get_key(placed: PlacedStep) -> Key:
-    return placed[1].key
+    return placed[0].key
 
 
 class Direction(NamedTuple):
@@ -218,7 +215,8 @@ class Loader:
                 width = 3 if kind == "A" and with_parents else 2
                 # Each step of the preparation takes some milliseconds for thousands of nodes.
                 await take_turn()
-                parameters.update(self._dialect.bind(kind, [node[1 : 1 + width] for node in some], width))
+                columns = [(node.node_hash, node.value_hash, node.parent)[:width] for node in some]
+                parameters.update(self._dialect.bind(kind, columns, width))
         statement = statements.make_edges_statement(
             self._dialect,
             transitions,
@@ -231,11 +229,11 @@ class Loader:
         targets = [[found[node.key] for node in wanted[transition.kind]] for transition in transitions]
         calls: dict[str, str] = {}
         async for rows in self._dialect.fetch(session, statement, statements.EDGE_WIDTH, parameters):
-            for number, index, *columns, order, time in rows:
-                step = make_step(*columns)
-                targets[number][index].append(place_step(step, number, order, time))
-                if step.call_hash is not None:
-                    calls[step.call_hash] = columns[1]
+            for number, index, call, task, result, value, arg, own_value, position, name, order, time in rows:
+                step = make_step(call, task, result, value, arg, own_value, position, name)
+                targets[number][index].append((step, number, order, time))
+                if call is not None:
+                    calls[call] = task
         counts = await self._load_tasks(session, calls)
         await self._order(session, wanted["A"], found)
         return await self._make_entries(found, counts)
@@ -244,34 +242,37 @@ class Loader:
         """Return the entry of a value as such."""
         rows = await self._direction.find_value_edges(session, value_hash)
         placed = await list_in_turns(
-            place_step(make_step(*columns), rank, order, time) for rank, *columns, order, time in rows
+            (make_step(*columns), rank, order, time) for rank, *columns, order, time in rows
         )
         counts = await self._load_tasks(session, {row[1]: row[2] for row in rows})
         key = make_key("V", value_hash)
         return (await self._make_entries({key: placed}, counts))[key]
 
     async def _order(
-        self, session: AsyncSession, arguments: Sequence[WantedNode], found: Mapping[Key, list[PlacedStep]]
+        self, session: AsyncSession, arguments: Sequence[WantedNode], found: dict[Key, list[PlacedStep]]
     ) -> None:
         """Place the edges of a node that only another statement orders, where there are several."""
         ordered, find_orders = self._direction.ordered, self._direction.find_orders
-        if find_orders is None:
+        if ordered is None or find_orders is None:
             return
         several: dict[Key, str] = {}
         for node in arguments:
             steps = found[node.key]
-            if len(steps) > 1 and sum(place[0] == ordered for place, _ in steps) > 1:
+            if len(steps) > 1 and sum(placed[1] == ordered for placed in steps) > 1:
                 several[node.key] = node.node_hash
         if not several:
             return
         orders = await find_orders(session, self._dialect, sorted(set(several.values())))
         for key, arg_hash in several.items():
             await take_turn()
-            found[key][:] = [
-                place_step(step, ordered, orders.get((arg_hash, step.call_hash or ""), 0), None)
-                if place[0] == ordered
-                else (place, step)
-                for place, step in found[key]
+            found[key] = [
+                (
+                    step,
+                    rank,
+                    orders.get((arg_hash, step.call_hash or ""), 0) if rank == ordered else order,
+                    time,
+                )
+                for step, rank, order, time in found[key]
             ]
 
     async def _make_entries(
@@ -279,19 +280,17 @@ class Loader:
     ) -> dict[Key, Entry]:
         """Return entries with their steps in order."""
         entries: dict[Key, Entry] = {}
-        size = 0
-        for key, placed in found.items():
-            size += 1 + len(placed)
-            if size > PIECE_SIZE:
-                size = 0
-                await take_turn()
+        for number, (key, placed) in enumerate(found.items(), 1):
             if len(placed) > 1:
                 placed = await _sort(placed)
                 if not self._direction.repeats:
                     # A child that was called again is one way all the same: the first call counts.
                     placed = await list_in_turns(iter_unique(placed, key=_get_key))
-            entry = tuple([step for _, step in placed])
-            entries[key] = count_arguments(entry, counts) if counts else entry
+            entries[key] = tuple([step for step, _, _, _ in placed])
+            if number % PIECE_SIZE == 0:
+                await take_turn()
+        if counts:
+            entries = {key: count_arguments(entry, counts) for key, entry in entries.items()}
         return entries
 
     async def _load_tasks(self, session: AsyncSession, calls: Mapping[str, str]) -> dict[str, int]:
@@ -322,6 +321,6 @@ class Loader:
 async def _sort(placed: list[PlacedStep]) -> list[PlacedStep]:
     """Return steps by their places; very many in parts, which are merged."""
     if len(placed) <= PIECE_SIZE:
-        return sorted(placed, key=_get_place)
-    parts = await list_in_turns(sorted(part, key=_get_place) for part in iter_parts(placed))
-    return await list_in_turns(merge(*parts, key=_get_place))
+        return sorted(placed, key=get_place)
+    parts = await list_in_turns(sorted(part, key=get_place) for part in iter_parts(placed))
+    return await list_in_turns(merge(*parts, key=get_place))

@@ -8,7 +8,7 @@ parent of a call, and of an argument's call.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
 
@@ -169,20 +169,20 @@ def _list_strings(dialect: GraphDialect, name: str) -> sa.TextualSelect:
     return sa.text(dialect.strings(name)).columns(sa.column("item", sa.String))
 
 
-def make_tasks_statement(dialect: GraphDialect) -> sa.Select[Any]:
+def make_tasks_statement(dialect: GraphDialect) -> sa.Executable:
     """Return the statement that loads tasks: `(hash, name, namespace, source)` of the strings `tasks`."""
     columns = (Task.hash, Task.name, Task.namespace, Task.source)
     return sa.select(*columns).where(Task.hash.in_(_list_strings(dialect, "tasks")))
 
 
-def make_counts_statement(dialect: GraphDialect) -> sa.Select[Any]:
+def make_counts_statement(dialect: GraphDialect) -> sa.Executable:
     """Return the statement that counts the arguments of calls: `(call_hash, count)` of the strings
     `calls`."""
     call = Argument.call_hash
     return sa.select(call, sa.func.count()).where(call.in_(_list_strings(dialect, "calls"))).group_by(call)
 
 
-def make_jobs_statement(dialect: GraphDialect) -> sa.Select[Any]:
+def make_jobs_statement(dialect: GraphDialect) -> sa.Executable:
     """Return the statement that finds the latest jobs of calls: `(call_hash, job_id, execution_id)` of the
     strings `calls`.
 

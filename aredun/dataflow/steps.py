@@ -19,7 +19,7 @@ from aredun.dataflow.nodes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from aredun.dataflow.nodes import DataflowNode, TaskRef
 
@@ -121,24 +121,25 @@ def make_step(
     return step
 
 
-# What orders steps among their siblings, and the step.
-PlacedStep: TypeAlias = tuple[tuple[Any, ...], Step]
+# A step with what orders it among its siblings: rank, order and time.
+PlacedStep: TypeAlias = tuple[Step, int, int, Any]
 
 
-def place_step(step: Step, rank: int, order: int, time: Any) -> PlacedStep:
-    """Return a step with its place: by rank, by order, by time (none counts as the oldest), by the call, by
+def get_place(placed: PlacedStep) -> tuple[Any, ...]:
+    """Return the sort key of a step: by rank, by order, by time (none counts as the oldest), by the call, by
     the argument."""
-    place: tuple[Any, ...] = ()
+    step, rank, order, time = placed
+    argument: tuple[Any, ...] = ()
     if type(step) is ArgumentStep:
-        place = argument_order(step.position, step.name, step.arg_hash)
-    return (rank, order, time is not None, time or 0, step.call_hash or "", place), step
+        argument = argument_order(step.position, step.name, step.arg_hash)
+    return rank, order, time is not None, time or 0, step.call_hash or "", argument
 
 
 def count_arguments(entry: Entry, counts: Mapping[str, int]) -> Entry:
     """Return an entry whose steps know the numbers of arguments of their calls, as far as those were
     counted."""
     return tuple(
-        step._replace(argument_count=counts[step.call_hash]) if step.call_hash in counts else step
+        step._replace(argument_count=counts.get(step.call_hash, 0)) if step.call_hash else step
         for step in entry
     )
 
@@ -162,8 +163,3 @@ class Reach(NamedTuple):
     rows: int
     known_calls: list[str]
     truncated: bool
-
-
-def iter_dests(entry: Entry, source: CallNodeRef | None, tasks: Tasks) -> Iterable[DataflowNode | None]:
-    """Yield the nodes that the steps out of a node lead to, None for an end."""
-    return (step.make_node(source, tasks) for step in entry) if entry else (None,)
