@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from aredun.dataflow.steps import Entry, Step
 
 # Steps of a search for seeds that are a small piece of work, and the most of one search.
-SCAN_PIECE = 250
+SCAN_PIECE = 1_000
 MOST_SCANNED = 32_768
 
 

@@ -69,13 +69,15 @@ class Direction(NamedTuple):
 
 
 class WantedNode(NamedTuple):
-    """A node whose edges are to be loaded; the latest parent of an argument's call, where it is known."""
+    """A node whose edges are to be loaded; the latest parent of an argument's call, where it is known; the
+    steps that were found."""
 
     kind: str
     node_hash: str
     value_hash: str
     parent: str | None
     key: Key
+    steps: list[PlacedStep]
 
 
 class Loader:
@@ -145,7 +147,7 @@ class Loader:
             if kind == "V":
                 return {keys[0]: await self._load_value(session, value_hash)}
             await self._dialect.prepare(session)
-            nodes = [WantedNode(*parse_key(key), None, key) for key in keys]
+            nodes = [WantedNode(*parse_key(key), None, key, []) for key in keys]
             return await self.load_edges(session, nodes, with_parents=False)
 
         return await self._database.read(
@@ -192,7 +194,7 @@ class Loader:
                 for kind, node_hash, value_hash, parent in rows:
                     key = make_key(kind, node_hash, value_hash)
                     if key in first or not is_known(key):
-                        wanted.append(WantedNode(kind, node_hash, value_hash, parent, key))
+                        wanted.append(WantedNode(kind, node_hash, value_hash, parent, key, []))
                     elif kind == "C":
                         known_calls.append(node_hash)
             note([node.key for node in wanted])
@@ -224,69 +226,65 @@ class Loader:
             None if with_parents else self._direction.parent_of_argument,
         )
         await take_turn()
-        found: dict[Key, list[PlacedStep]] = {node.key: [] for node in nodes}
-        await take_turn()
-        targets = [[found[node.key] for node in wanted[transition.kind]] for transition in transitions]
+        sources = [wanted[transition.kind] for transition in transitions]
         calls: dict[str, str] = {}
         async for rows in self._dialect.fetch(session, statement, statements.EDGE_WIDTH, parameters):
             for number, index, call, task, result, value, arg, own_value, position, name, order, time in rows:
-                step = make_step(call, task, result, value, arg, own_value, position, name)
-                targets[number][index].append((step, number, order, time))
+                node = sources[number][index]
                 if call is not None:
                     calls[call] = task
+                elif arg is None:
+                    # No single child returned the value: it is the call's own.
+                    call = node.node_hash
+                step = make_step(call, task, result, value, arg, own_value, position, name)
+                node.steps.append((step, number, order, time))
         counts = await self._load_tasks(session, calls)
-        await self._order(session, wanted["A"], found)
-        return await self._make_entries(found, counts)
+        await self._order(session, wanted["A"])
+        return await self._make_entries(nodes, counts)
 
     async def _load_value(self, session: AsyncSession, value_hash: str) -> Entry:
         """Return the entry of a value as such."""
         rows = await self._direction.find_value_edges(session, value_hash)
-        placed = await list_in_turns(
+        steps = await list_in_turns(
             (make_step(*columns), rank, order, time) for rank, *columns, order, time in rows
         )
         counts = await self._load_tasks(session, {row[1]: row[2] for row in rows})
         key = make_key("V", value_hash)
-        return (await self._make_entries({key: placed}, counts))[key]
+        node = WantedNode("V", value_hash, "", None, key, steps)
+        return (await self._make_entries([node], counts))[key]
 
-    async def _order(
-        self, session: AsyncSession, arguments: Sequence[WantedNode], found: dict[Key, list[PlacedStep]]
-    ) -> None:
+    async def _order(self, session: AsyncSession, arguments: Sequence[WantedNode]) -> None:
         """Place the edges of a node that only another statement orders, where there are several."""
         ordered, find_orders = self._direction.ordered, self._direction.find_orders
         if ordered is None or find_orders is None:
             return
-        several: dict[Key, str] = {}
-        for node in arguments:
-            steps = found[node.key]
-            if len(steps) > 1 and sum(placed[1] == ordered for placed in steps) > 1:
-                several[node.key] = node.node_hash
+        several = [
+            node
+            for node in arguments
+            if len(node.steps) > 1 and sum(placed[1] == ordered for placed in node.steps) > 1
+        ]
         if not several:
             return
-        orders = await find_orders(session, self._dialect, sorted(set(several.values())))
-        for key, arg_hash in several.items():
+        hashes = sorted({node.node_hash for node in several})
+        orders = await find_orders(session, self._dialect, hashes)
+        for node in several:
             await take_turn()
-            found[key] = [
-                (
-                    step,
-                    rank,
-                    orders.get((arg_hash, step.call_hash or ""), 0) if rank == ordered else order,
-                    time,
-                )
-                for step, rank, order, time in found[key]
-            ]
+            for place, (step, number, _, time) in enumerate(node.steps):
+                if number == ordered:
+                    order = orders.get((node.node_hash, step.call_hash or ""), 0)
+                    node.steps[place] = (step, number, order, time)
 
-    async def _make_entries(
-        self, found: Mapping[Key, list[PlacedStep]], counts: Mapping[str, int]
-    ) -> dict[Key, Entry]:
+    async def _make_entries(self, nodes: Sequence[WantedNode], counts: Mapping[str, int]) -> dict[Key, Entry]:
         """Return entries with their steps in order."""
         entries: dict[Key, Entry] = {}
-        for number, (key, placed) in enumerate(found.items(), 1):
+        for number, node in enumerate(nodes, 1):
+            placed = node.steps
             if len(placed) > 1:
                 placed = await _sort(placed)
                 if not self._direction.repeats:
                     # A child that was called again is one way all the same: the first call counts.
                     placed = await list_in_turns(iter_unique(placed, key=_get_key))
-            entries[key] = tuple([step for step, _, _, _ in placed])
+            entries[node.key] = tuple([step[0] for step in placed])
             if number % PIECE_SIZE == 0:
                 await take_turn()
         if counts:

@@ -68,7 +68,7 @@ _TWICE = (
     "LIMIT 1 OFFSET 0))"
 )
 _MATCHES = f"pa.call_hash = {{w}}.next AND {holds('pa.value_hash', '{w}.value')}"
-_ONLY_CHILD = f"LEFT JOIN call_node x ON x.call_hash = {only_child('{w}.hash', '{w}.value')}"
+_ONLY_CHILD = only_child("{w}.hash", "{w}.value")
 # The call whose parent an argument's value is routed through.
 _OWNER = "(SELECT o.call_hash FROM argument o WHERE o.arg_hash = {arg})"
 
@@ -98,17 +98,15 @@ TRANSITIONS = (
         needs_next=True,
         reach=f"FROM {{n}} argument pa WHERE {_MATCHES}",
     ),
-    # The only child that returned a value, else the call itself.
+    # The only child that returned a value, NULLs where it is the call's own.
     Transition(
         "R",
-        f"FROM {{n}} call_node k {_ONLY_CHILD} WHERE k.call_hash = {{w}}.hash",
-        "COALESCE(x.call_hash, k.call_hash), COALESCE(x.task_hash, k.task_hash), "
-        "COALESCE(x.value_hash, k.value_hash), CASE WHEN x.call_hash IS NOT NULL THEN {w}.value END, "
-        "NULL, NULL, CAST(NULL AS INTEGER), NULL",
+        f"FROM {{n}} (SELECT 1 AS one) o LEFT JOIN call_node x ON x.call_hash = {_ONLY_CHILD} "
+        "WHERE {w}.hash IS NOT NULL",
+        select_columns("x", "CASE WHEN x.call_hash IS NOT NULL THEN {w}.value END"),
         "CASE WHEN x.call_hash IS NULL THEN 'C' ELSE 'R' END, COALESCE(x.call_hash, {w}.hash), "
         "CASE WHEN x.call_hash IS NULL THEN '' ELSE {w}.value END, "
         f"CASE WHEN x.call_hash IS NULL THEN {latest_parent('{w}.hash')} END",
-        reach=f"FROM {{n}} (SELECT 1 AS one) o {_ONLY_CHILD} WHERE {{w}}.hash IS NOT NULL",
     ),
 )
 _RESULTS = 1
