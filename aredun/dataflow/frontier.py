@@ -36,6 +36,8 @@ class Frontier:
         What was loaded and not used yet.
     coming : set of Key
         What is being loaded, as far as that is known.
+    missed : Key or None
+        What the walk waits for.
     allowed : set of Key or None
         What the walk may expand, None for all.
     """
@@ -44,6 +46,7 @@ class Frontier:
         self.stack: list[Waiting] = []
         self.entries: dict[Key, Entry] = {}
         self.coming: set[Key] = set()
+        self.missed: Key | None = None
         self.allowed: set[Key] | None = None
         # Keys that were pushed: whether they still are on the stack.
         self._waits: dict[Key, bool] = {}
@@ -69,10 +72,10 @@ class Frontier:
         """Tell whether the entry of a node is there, is coming or was used."""
         return key in self.entries or key in self.coming or self._waits.get(key) is False
 
-    def find_seeds(self, first: Key | None, most: int) -> Generator[None, None, list[Key]]:
-        """Return the nodes without an entry that the walk will reach first, beginning with `first`; yield
-        after every small piece of work."""
-        seeds = {} if first is None or first in self.coming else {first: None}
+    def find_seeds(self, most: int) -> Generator[None, None, list[Key]]:
+        """Return the nodes without an entry that the walk will reach first, beginning with the one that it
+        waits for; yield after every small piece of work."""
+        seeds = {} if self.missed is None or self.missed in self.coming else {self.missed: None}
         met: set[Key] = set(seeds)
         ahead: list[Key] = []
         # While others run, the walk may go on.

@@ -44,8 +44,6 @@ class LookAhead:
         self._tasks: set[asyncio.Task[None]] = set()
         # What the load brings that is still looking for nodes: there is one at a time.
         self._searching: set[Key] | None = None
-        # What the walk waits for.
-        self._missed: Key | None = None
 
     async def load(self, key: Key, rest: int | None = None) -> Entry:
         """Load the entry of a node that has none, and others ahead of the walk.
@@ -62,18 +60,18 @@ class LookAhead:
         Entry
             The steps out of it; it is forgotten here.
         """
-        entries = self._frontier.entries
+        frontier, entries = self._frontier, self._frontier.entries
         self._policy.set_rest(rest, len(entries))
-        self._missed = key
+        frontier.missed = key
         while self._tasks and key not in entries:
             # The walk has caught up with what is on its way.
             done, _ = await asyncio.wait(set(self._tasks), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 self._tasks.discard(task)
                 task.result()
-        self._missed = None
         if key not in entries:
-            await self._load(key)
+            await self._load()
+        frontier.missed = None
         # Loading the next entries can only begin once the steps of this one are on the stack.
         self.is_due = self._policy.looks_ahead
         return entries.pop(key)
@@ -97,8 +95,8 @@ class LookAhead:
         """Load until it is worth the walk's while."""
         wanted = self._policy.worthwhile
         while wanted > 0:
-            brought = await self._load(self._missed)
-            if not brought or self._missed is not None or self._searching is not None:
+            brought = await self._load()
+            if not brought or self._frontier.missed is not None or self._searching is not None:
                 break
             wanted -= brought
 
@@ -110,12 +108,12 @@ class LookAhead:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks.clear()
 
-    async def _load(self, first: Key | None) -> int:
-        """Load the entry of a node and others, or only others; returns how many came."""
+    async def _load(self) -> int:
+        """Load what the walk waits for and what it will reach; returns how many entries came."""
         keys: set[Key] = set()
         self._searching = keys
         try:
-            entries = await self._fetch(first, keys)
+            entries = await self._fetch(keys)
         finally:
             self._end_search(keys)
             self._frontier.coming -= keys
@@ -127,13 +125,13 @@ class LookAhead:
         if self._searching is keys:
             self._searching = None
 
-    async def _fetch(self, first: Key | None, keys: set[Key]) -> dict[Key, Entry]:
+    async def _fetch(self, keys: set[Key]) -> dict[Key, Entry]:
         """Return what a load brings; `keys` are to be those of its nodes as soon as they are known."""
-        if first is not None and is_value(first):
-            return await self._source.load_layer([first])
         policy, frontier = self._policy, self._frontier
+        if frontier.missed is not None and is_value(frontier.missed):
+            return await self._source.load_layer([frontier.missed])
         plan = policy.plan()
-        seeds = await run_in_turns(frontier.find_seeds(first, plan.seeds))
+        seeds = await run_in_turns(frontier.find_seeds(plan.seeds))
 
         def note(met: Sequence[Key]) -> None:
             keys.update(met)
