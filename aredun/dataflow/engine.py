@@ -126,10 +126,11 @@ class Walk:
                     if count % PIECE_SIZE == 0:
                         await take_turn()
                 # The last ones first, as a stack wants it.
-                for end in range(len(pushed), 0, -PIECE_SIZE):
-                    frontier.push(pushed[max(0, end - PIECE_SIZE) : end])
-                    if end > PIECE_SIZE:
-                        await take_turn()
+                while len(pushed) > PIECE_SIZE:
+                    frontier.push(pushed[-PIECE_SIZE:])
+                    del pushed[-PIECE_SIZE:]
+                    await take_turn()
+                frontier.push(pushed)
                 if ahead.is_due:
                     ahead.prefetch()
         finally:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from aredun.dataflow.nodes import DataflowNode
     from aredun.dataflow.statements import Transition
 
+_new: Any = tuple.__new__
+
 
 def _get_key(placed: PlacedStep) -> Key:
     return placed[0].key
@@ -194,7 +196,7 @@ class Loader:
                 for kind, node_hash, value_hash, parent in rows:
                     key = make_key(kind, node_hash, value_hash)
                     if key in first or not is_known(key):
-                        wanted.append(WantedNode(kind, node_hash, value_hash, parent, key, []))
+                        wanted.append(_new(WantedNode, (kind, node_hash, value_hash, parent, key, [])))
                     elif kind == "C":
                         known_calls.append(node_hash)
             note([node.key for node in wanted])
@@ -284,7 +286,9 @@ class Loader:
                 if not self._direction.repeats:
                     # A child that was called again is one way all the same: the first call counts.
                     placed = await list_in_turns(iter_unique(placed, key=_get_key))
-            entries[node.key] = tuple([step[0] for step in placed])
+                entries[node.key] = tuple([step[0] for step in placed])
+            else:
+                entries[node.key] = (placed[0][0],) if placed else ()
             if number % PIECE_SIZE == 0:
                 await take_turn()
         if counts:
