@@ -53,7 +53,8 @@ class Graph:
         self.children = children
         self.entries: dict[Key, Entry] = {
             self.keys[number]: tuple(
-                CallStep(self.keys[child], f"{child:040x}", TASK.hash, "f" * 40, 0) for child in steps
+                CallStep(self.keys[child], (0, 0, False, 0), f"{child:040x}", TASK.hash, "f" * 40, 0)
+                for child in steps
             )
             for number, steps in enumerate(children)
         }

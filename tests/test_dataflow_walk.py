@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redun.backends import db as redun_db
 
+from aredun.backend import RedunBackendDb
 from aredun.dataflow import (
     CallNodeRef,
     CallNodeValue,
@@ -21,6 +23,7 @@ from aredun.dataflow import (
     walk_dataflow_callnode_value,
     walk_dataflow_node,
     walk_dataflow_value,
+    walk_downstream,
 )
 from aredun.dataflow.keys import make_key, parse_key
 from aredun.dataflow.nodes import get_identity
@@ -79,6 +82,23 @@ async def test_edges_of_one_node(backend: Any, redun_backend: Any, chains: str) 
         expected = identify(redun_dataflow.walk_dataflow_node(redun_backend, node))
         assert identify(await collect(walk_dataflow_node(backend, node))) == expected
         assert identify(await collect(walkers[get_identity(node)[0]](backend, node))) == expected
+
+
+@pytest.mark.parametrize(
+    "walker",
+    [
+        walk_dataflow,
+        walk_downstream,
+        walk_dataflow_node,
+        walk_dataflow_value,
+        walk_dataflow_callnode,
+        walk_dataflow_argument_value,
+        walk_dataflow_callnode_value,
+        RedunBackendDb.get_records,
+    ],
+)
+def test_what_yields_is_an_async_generator_function(walker: Any) -> None:
+    assert inspect.isasyncgenfunction(walker)
 
 
 async def test_light_nodes_know_their_names(backend: Any, redun_backend: Any, chains: str) -> None:

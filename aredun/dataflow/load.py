@@ -20,7 +20,7 @@ from aredun.dataflow.nodes import (
     get_identity,
 )
 from aredun.dataflow.sections import iter_unique
-from aredun.dataflow.steps import Entry, PlacedStep, Reach, count_arguments, get_place, make_step
+from aredun.dataflow.steps import Entry, Reach, Step, count_arguments, get_order, make_place, make_step
 from aredun.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 _new: Any = tuple.__new__
 
 
-def _get_key(placed: PlacedStep) -> Key:
-    return placed[0].key
+def _get_key(step: Step) -> Key:
+    return step.key
 
 
 class Direction(NamedTuple):
@@ -79,7 +79,7 @@ class WantedNode(NamedTuple):
     value_hash: str
     parent: str | None
     key: Key
-    steps: list[PlacedStep]
+    steps: list[Step]
 
 
 class Loader:
@@ -229,6 +229,8 @@ class Loader:
         )
         await take_turn()
         sources = [wanted[transition.kind] for transition in transitions]
+        # Most steps share the place of their transition.
+        places = [make_place(number) for number in range(len(transitions))]
         calls: dict[str, str] = {}
         async for rows in self._dialect.fetch(session, statement, statements.EDGE_WIDTH, parameters):
             for number, index, call, task, result, value, arg, own_value, position, name, order, time in rows:
@@ -238,8 +240,8 @@ class Loader:
                 elif arg is None:
                     # No single child returned the value: it is the call's own.
                     call = node.node_hash
-                step = make_step(call, task, result, value, arg, own_value, position, name)
-                node.steps.append((step, number, order, time))
+                place = places[number] if time is None and not order else make_place(number, order, time)
+                node.steps.append(make_step(place, call, task, result, value, arg, own_value, position, name))
         counts = await self._load_tasks(session, calls)
         await self._order(session, wanted["A"])
         return await self._make_entries(nodes, counts)
@@ -248,7 +250,7 @@ class Loader:
         """Return the entry of a value as such."""
         rows = await self._direction.find_value_edges(session, value_hash)
         steps = await list_in_turns(
-            (make_step(*columns), rank, order, time) for rank, *columns, order, time in rows
+            make_step(make_place(rank, order, time), *columns) for rank, *columns, order, time in rows
         )
         counts = await self._load_tasks(session, {row[1]: row[2] for row in rows})
         key = make_key("V", value_hash)
@@ -263,7 +265,7 @@ class Loader:
         several = [
             node
             for node in arguments
-            if len(node.steps) > 1 and sum(placed[1] == ordered for placed in node.steps) > 1
+            if len(node.steps) > 1 and sum(step.place[0] == ordered for step in node.steps) > 1
         ]
         if not several:
             return
@@ -271,24 +273,22 @@ class Loader:
         orders = await find_orders(session, self._dialect, hashes)
         for node in several:
             await take_turn()
-            for place, (step, number, _, time) in enumerate(node.steps):
-                if number == ordered:
-                    order = orders.get((node.node_hash, step.call_hash or ""), 0)
-                    node.steps[place] = (step, number, order, time)
+            for index, step in enumerate(node.steps):
+                if step.place[0] == ordered:
+                    place = make_place(ordered, orders.get((node.node_hash, step.call_hash or ""), 0))
+                    node.steps[index] = step._replace(place=place)
 
     async def _make_entries(self, nodes: Sequence[WantedNode], counts: Mapping[str, int]) -> dict[Key, Entry]:
         """Return entries with their steps in order."""
         entries: dict[Key, Entry] = {}
         for number, node in enumerate(nodes, 1):
-            placed = node.steps
-            if len(placed) > 1:
-                placed = await _sort(placed)
+            steps = node.steps
+            if len(steps) > 1:
+                steps = await _sort(steps)
                 if not self._direction.repeats:
                     # A child that was called again is one way all the same: the first call counts.
-                    placed = await list_in_turns(iter_unique(placed, key=_get_key))
-                entries[node.key] = tuple([step[0] for step in placed])
-            else:
-                entries[node.key] = (placed[0][0],) if placed else ()
+                    steps = await list_in_turns(iter_unique(steps, key=_get_key))
+            entries[node.key] = tuple(steps)
             if number % PIECE_SIZE == 0:
                 await take_turn()
         if counts:
@@ -320,9 +320,9 @@ class Loader:
         return dict(await list_in_turns((call, count) for call, count in found))
 
 
-async def _sort(placed: list[PlacedStep]) -> list[PlacedStep]:
-    """Return steps by their places; very many in parts, which are merged."""
-    if len(placed) <= PIECE_SIZE:
-        return sorted(placed, key=get_place)
-    parts = await list_in_turns(sorted(part, key=get_place) for part in iter_parts(placed))
-    return await list_in_turns(merge(*parts, key=get_place))
+async def _sort(steps: list[Step]) -> list[Step]:
+    """Return steps in their order; very many are sorted in parts, which are merged."""
+    if len(steps) <= PIECE_SIZE:
+        return sorted(steps, key=get_order)
+    parts = await list_in_turns(sorted(part, key=get_order) for part in iter_parts(steps))
+    return await list_in_turns(merge(*parts, key=get_order))

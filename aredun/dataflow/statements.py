@@ -42,7 +42,7 @@ class Transition(NamedTuple):
     node : str
         Kind, hash, value followed and latest parent of the node that it leads to.
     order, time : str
-        What orders the edges of one transition out of one node (see `place_step`).
+        What orders the edges of one transition out of one node (see `make_place`).
     needs_next : bool
         Whether the body reads the column `next`.
     reach : str

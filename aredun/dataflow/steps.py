@@ -28,11 +28,21 @@ if TYPE_CHECKING:
 # Steps and nodes are made for every edge of a walk: this way they cost half.
 _new: Any = tuple.__new__
 
+# What orders steps among their siblings, before their calls and arguments do: the number of the transition,
+# the order, and the time (none counts as the oldest).
+Place: TypeAlias = tuple[int, int, bool, Any]
+
+
+def make_place(number: int, order: int = 0, time: Any = None) -> Place:
+    """Return the place of a step."""
+    return number, order, time is not None, time or 0
+
 
 class CallStep(NamedTuple):
     """To a call."""
 
     key: Key
+    place: Place
     call_hash: str
     task_hash: str
     result_hash: str
@@ -41,13 +51,14 @@ class CallStep(NamedTuple):
     def make_node(self, source: CallNodeRef | None, tasks: Tasks) -> DataflowNode:
         """Return the node, given the call that the step leaves."""
         # A result that no child returned leads to its own call.
-        return source if source is not None and source[1] == self[1] else _make_call(self, tasks)
+        return source if source is not None and source[1] == self[2] else _make_call(self, tasks)
 
 
 class ResultStep(NamedTuple):
     """To a value within the result of a call."""
 
     key: Key
+    place: Place
     call_hash: str
     task_hash: str
     result_hash: str
@@ -57,7 +68,7 @@ class ResultStep(NamedTuple):
     def make_node(self, source: CallNodeRef | None, tasks: Tasks) -> DataflowNode:
         """Return the node."""
         node: DataflowNode = _new(
-            CallNodeValue, (_make_call(self, tasks), _new(ValueRef, ("Value", self[5])))
+            CallNodeValue, (_make_call(self, tasks), _new(ValueRef, ("Value", self[6])))
         )
         return node
 
@@ -66,6 +77,7 @@ class ArgumentStep(NamedTuple):
     """To a value within an argument; an argument of the call that the step leaves names no call."""
 
     key: Key
+    place: Place
     call_hash: str | None
     task_hash: str | None
     result_hash: str | None
@@ -78,7 +90,7 @@ class ArgumentStep(NamedTuple):
 
     def make_node(self, source: CallNodeRef | None, tasks: Tasks) -> DataflowNode:
         """Return the node, given the call that the step leaves."""
-        _, call_hash, _, _, _, value_hash, arg_hash, own_value_hash, position, name = self
+        _, _, call_hash, _, _, _, value_hash, arg_hash, own_value_hash, position, name = self
         call = source if call_hash is None else _make_call(self, tasks)
         own_value = _new(ValueRef, ("Value", own_value_hash))
         followed = own_value if value_hash == own_value_hash else _new(ValueRef, ("Value", value_hash))
@@ -94,12 +106,13 @@ Entry: TypeAlias = tuple[Step, ...]
 
 def _make_call(step: Any, tasks: Tasks) -> Any:
     """Return the light node of the call that a step belongs to."""
-    _, call_hash, task_hash, result_hash, argument_count, *_ = step
+    _, _, call_hash, task_hash, result_hash, argument_count, *_ = step
     value = _new(ValueRef, ("Value", result_hash))
     return _new(CallNodeRef, ("CallNode", call_hash, tasks[task_hash], value, argument_count))
 
 
 def make_step(
+    place: Place,
     call: str | None,
     task: str | None,
     result: str | None,
@@ -113,26 +126,20 @@ def make_step(
     step: Step
     if arg is not None:
         key = make_key("A", arg, value or "")
-        step = _new(ArgumentStep, (key, call, task, result, 0, value, arg, own_value, position, name))
+        step = _new(ArgumentStep, (key, place, call, task, result, 0, value, arg, own_value, position, name))
     elif value is not None:
-        step = _new(ResultStep, (make_key("R", call or "", value), call, task, result, 0, value))
+        step = _new(ResultStep, (make_key("R", call or "", value), place, call, task, result, 0, value))
     else:
-        step = _new(CallStep, (make_key("C", call or ""), call, task, result, 0))
+        step = _new(CallStep, (make_key("C", call or ""), place, call, task, result, 0))
     return step
 
 
-# A step with what orders it among its siblings: rank, order and time.
-PlacedStep: TypeAlias = tuple[Step, int, int, Any]
-
-
-def get_place(placed: PlacedStep) -> tuple[Any, ...]:
-    """Return the sort key of a step: by rank, by order, by time (none counts as the oldest), by the call, by
-    the argument."""
-    step, rank, order, time = placed
+def get_order(step: Step) -> tuple[Place, str, tuple[Any, ...]]:
+    """Return the sort key of a step: by its place, by the call, by the argument."""
     argument: tuple[Any, ...] = ()
     if type(step) is ArgumentStep:
         argument = argument_order(step.position, step.name, step.arg_hash)
-    return rank, order, time is not None, time or 0, step.call_hash or "", argument
+    return step.place, step.call_hash or "", argument
 
 
 def count_arguments(entry: Entry, counts: Mapping[str, int]) -> Entry:
