@@ -40,6 +40,11 @@ def find_seeds(frontier: Frontier, most: int) -> list[int]:
             return [KEYS.index(key) for key in end.value]
 
 
+def get_readiness(policy: Policy) -> tuple[bool, bool]:
+    """Return whether loads are begun ahead of the walk, and beside others."""
+    return policy.looks_ahead, policy.overlaps
+
+
 def test_the_first_load_is_a_layer_and_the_next_ones_grow() -> None:
     policy = Policy()
     assert policy.plan() == (True, FIRST_LIMIT, FIRST_LIMIT)
@@ -124,14 +129,13 @@ def test_a_bounded_walk_loads_no_more_than_it_wants() -> None:
 
 def test_when_loads_are_begun() -> None:
     policy = Policy()
-    assert not policy.looks_ahead
+    assert get_readiness(policy) == (False, False)
     while policy.plan().limit < PREFETCH_LIMIT:
         policy.learn(4, make_reach(4), 0)
-    assert policy.looks_ahead
-    assert not policy.overlaps
+    assert get_readiness(policy) == (True, False)
     policy.learn(4, make_reach(4), 0)
     policy.learn(4, make_reach(4), 0)
-    assert policy.overlaps
+    assert get_readiness(policy) == (True, True)
     # With nothing under way always; beside another load while not too much is at hand; never a third one.
     assert policy.wants_more(100 * MAX_LIMIT, 0)
     assert policy.wants_more(MAX_LIMIT, 1)

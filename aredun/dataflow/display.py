@@ -120,20 +120,7 @@ async def serialize_dataflow(
 
 
 async def get_previews(backend: RedunBackendDb, value_hashes: Collection[str]) -> dict[str, str]:
-    """Return values as they are shown, at most 200 characters each.
-
-    Parameters
-    ----------
-    backend : RedunBackendDb
-        The repository.
-    value_hashes : collection of str
-        Hashes of values.
-
-    Returns
-    -------
-    dict of str to str
-        Text by hash, for the values that are recorded.
-    """
+    """Return the recorded ones of some values as they are shown, by hash, at most 200 characters each."""
     if not value_hashes:
         return {}
     previews = await backend.get_previews(sorted(value_hashes))
@@ -144,21 +131,8 @@ async def get_previews(backend: RedunBackendDb, value_hashes: Collection[str]) -
 
 
 async def get_latest_jobs(backend: RedunBackendDb, call_hashes: Collection[str]) -> dict[str, CallJob]:
-    """Return the job of every call that started last.
-
-    Parameters
-    ----------
-    backend : RedunBackendDb
-        The repository.
-    call_hashes : collection of str
-        Hashes of calls.
-
-    Returns
-    -------
-    dict of str to CallJob
-        The job by call; calls without a job are missing. Of jobs that started together the one with the least
-        id counts.
-    """
+    """Return the job of every call that started last, by call; of jobs that started together that of the
+    least id."""
     if not call_hashes:
         return {}
     dialect = get_graph_dialect(backend.database.dialect_name)

@@ -9,19 +9,7 @@ if TYPE_CHECKING:
 
 
 class Candidate(NamedTuple):
-    """A call that may have produced a value.
-
-    Attributes
-    ----------
-    call_hash : str
-        The call.
-    task_hash : str
-        Its task.
-    value_hash : str
-        Its result: the value, or one that holds it.
-    started : Any
-        Latest start of its jobs, None without a job.
-    """
+    """A call whose result is or holds a value; the latest start of its jobs, None without a job."""
 
     call_hash: str
     task_hash: str
@@ -30,23 +18,10 @@ class Candidate(NamedTuple):
 
 
 def find_origin(candidates: Sequence[Candidate], parents: Mapping[str, Sequence[str]]) -> Candidate | None:
-    """Return the call that a value came from.
-
-    A candidate that is an ancestor of another one only passed the value on. Of the others the one that ran
-    last wins.
-
-    Parameters
-    ----------
-    candidates : sequence of Candidate
-        All calls whose result is or holds the value.
-    parents : mapping of str to sequence of str
-        Parents of every candidate and of their ancestors, in the order of their calls.
-
-    Returns
-    -------
-    Candidate or None
-        None where no candidate ran, or all of them only passed the value on.
-    """
+    """Return the call that a value came from, given the parents of candidates and of their ancestors in the
+    order of their calls; None where no candidate ran, or all of them only passed the value on."""
+    # A candidate that is an ancestor of another one only passed the value on. Of the others the one that ran
+    # last wins.
     hashes = {candidate.call_hash for candidate in candidates}
     seen: set[str] = set()
     routing = set()

@@ -226,29 +226,14 @@ async def walk_downstream(
         The repository.
     init_node : ValueRef, CallNodeRef, ArgumentValue, CallNodeValue or a model's instance
         Where to begin: a `File` counts as its value, a `Task` as the value that it is recorded as.
-    max_depth : int, optional
-        Leave out edges out of nodes that are this many edges or more away from the start, on the shortest
-        way.
-    max_edges : int, optional
-        End after this many edges were yielded.
-    after : int
-        Skip this many edges: with the number of the last edge received (they count from 1) a walk goes on
-        behind it.
-    look_ahead : int
-        Most nodes that are loaded at a time: fewer take less memory, and more statements.
+    max_depth, max_edges, after, look_ahead : int, optional
+        See `walk_dataflow`.
 
     Yields
     ------
     DataflowEdge
         `dest` was derived from `src`; None where nothing was. Siblings come in the order in which they
         were recorded, then by hash, so the order is the same every time.
-
-    Raises
-    ------
-    UsageError
-        A bound is negative, or the repository has no such call or argument.
-    TypeError
-        The object is no dataflow node.
     """
     walk = Walk(
         Loader(backend.database, DOWNSTREAM),
