@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aredun.dataflow import policy
-from aredun.dataflow.engine import Walk
+from aredun.dataflow.engine import Bounds, Walk
 from aredun.dataflow.keys import make_key, parse_key
 from aredun.dataflow.nodes import CallNodeRef, TaskRef, ValueRef
 from aredun.dataflow.policy import MOST_LOADS
@@ -159,7 +159,7 @@ def make_random(seed: int, size: int) -> Graph:
 async def collect(graph: Graph) -> list[tuple[int, int | None]]:
     """Return the edges that a walk hands out."""
     edges = []
-    async with aclosing(Walk(graph, look_ahead=LOOK_AHEAD).run(make_call(0))) as found:
+    async with aclosing(Walk(graph, Bounds(look_ahead=LOOK_AHEAD)).run(make_call(0))) as found:
         async for src, dest in found:
             assert isinstance(src, CallNodeRef)
             assert dest is None or isinstance(dest, CallNodeRef)
@@ -188,7 +188,7 @@ async def test_one_load_looks_for_nodes_while_the_edges_of_another_are_read() ->
 
 async def test_a_slow_consumer_holds_the_loads_up() -> None:
     graph = make_chains(300, 50)
-    async with aclosing(Walk(graph, look_ahead=LOOK_AHEAD).run(make_call(0))) as edges:
+    async with aclosing(Walk(graph, Bounds(look_ahead=LOOK_AHEAD)).run(make_call(0))) as edges:
         taken = 0
         async for _ in edges:
             taken += 1
@@ -210,7 +210,7 @@ async def test_the_error_of_a_load_ahead_ends_the_walk() -> None:
 
 async def test_a_walk_that_is_left_takes_its_loads_along() -> None:
     graph = make_chains(160, 50)
-    async with aclosing(Walk(graph, look_ahead=LOOK_AHEAD).run(make_call(0))) as edges:
+    async with aclosing(Walk(graph, Bounds(look_ahead=LOOK_AHEAD)).run(make_call(0))) as edges:
         async for _ in edges:
             if graph.under_way == MOST_LOADS:
                 break

@@ -4,7 +4,7 @@ bulk.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from aredun.database.pacing import PIECE_SIZE, take_turn
 from aredun.dataflow.frontier import Frontier, Waiting
@@ -55,6 +55,15 @@ def get_call(node: DataflowNode) -> CallNodeRef | None:
     return node.call_node if type(node) is CallNodeValue else None
 
 
+class Bounds(NamedTuple):
+    """How far a walk goes (see `walk_dataflow`)."""
+
+    max_depth: int | None = None
+    max_edges: int | None = None
+    after: int = 0
+    look_ahead: int = MAX_LIMIT
+
+
 class Walk:
     """One walk.
 
@@ -62,8 +71,8 @@ class Walk:
     ----------
     source : Source
         Where its edges come from.
-    max_depth, max_edges, after, look_ahead : int, optional
-        See `walk_dataflow`.
+    bounds : Bounds
+        How far it goes.
 
     Raises
     ------
@@ -71,30 +80,16 @@ class Walk:
         A bound is negative or no whole number.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        max_depth: int | None = None,
-        max_edges: int | None = None,
-        after: int = 0,
-        look_ahead: int = MAX_LIMIT,
-    ) -> None:
-        bounds = {
-            "max_depth": max_depth,
-            "max_edges": max_edges,
-            "after": after,
-            "look_ahead": look_ahead,
-        }
-        for name, bound in bounds.items():
+    def __init__(self, source: Source, bounds: Bounds) -> None:
+        for name, bound in bounds._asdict().items():
             if bound is not None and (not isinstance(bound, int) or bound < 0):
                 raise UsageError(f"{name} must be a whole number of 0 or more, not {bound!r}.")
         self._source = source
-        self._max_depth = max_depth
-        self._after = after
-        self._last = None if max_edges is None else after + max_edges
+        self._max_depth = bounds.max_depth
+        self._after = bounds.after
+        self._last = None if bounds.max_edges is None else bounds.after + bounds.max_edges
         self._frontier = Frontier()
-        self._ahead = LookAhead(source, self._frontier, look_ahead)
+        self._ahead = LookAhead(source, self._frontier, bounds.look_ahead)
 
     async def run(self, init_node: Any) -> AsyncGenerator[DataflowEdge, None]:
         """Yield the edges of the walk."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.database.pacing import list_in_turns
 from aredun.dataflow.downstream import DOWNSTREAM
-from aredun.dataflow.engine import Walk, get_call
+from aredun.dataflow.engine import Bounds, Walk, get_call
 from aredun.dataflow.keys import get_key
 from aredun.dataflow.load import Loader
 from aredun.dataflow.nodes import DataflowEdge, get_node_kind
@@ -187,13 +187,7 @@ async def walk_dataflow(
     TypeError
         The object is no dataflow node.
     """
-    walk = Walk(
-        Loader(backend.database, UPSTREAM),
-        max_depth=max_depth,
-        max_edges=max_edges,
-        after=after,
-        look_ahead=look_ahead,
-    )
+    walk = Walk(Loader(backend.database, UPSTREAM), Bounds(max_depth, max_edges, after, look_ahead))
     async with aclosing(walk.run(init_node)) as edges:
         async for edge in edges:
             yield edge
@@ -235,13 +229,7 @@ async def walk_downstream(
         `dest` was derived from `src`; None where nothing was. Siblings come in the order in which they
         were recorded, then by hash, so the order is the same every time.
     """
-    walk = Walk(
-        Loader(backend.database, DOWNSTREAM),
-        max_depth=max_depth,
-        max_edges=max_edges,
-        after=after,
-        look_ahead=look_ahead,
-    )
+    walk = Walk(Loader(backend.database, DOWNSTREAM), Bounds(max_depth, max_edges, after, look_ahead))
     async with aclosing(walk.run(init_node)) as edges:
         async for edge in edges:
             yield edge
