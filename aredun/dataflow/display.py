@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from aredun.database.graph import get_graph_dialect
@@ -53,13 +54,17 @@ async def make_dataflow_dom(
     DataflowSectionDOM
         Documents in the order in which they are shown. Mirrors redun's `make_dataflow_dom`.
     """
-    edges = await _collect(dataflow_edges)
+    edges = (
+        dataflow_edges
+        if isinstance(dataflow_edges, list)
+        else [edge async for edge in _iterate(dataflow_edges)]
+    )
     sections = iter_dataflow_dom(edges, new_varname)
     if len(edges) <= MANY_EDGES:
         for dom in sections:
             yield dom
         return
-    while chunk := await asyncio.to_thread(_take, sections, _DOM_CHUNK):
+    while chunk := await asyncio.to_thread(lambda: list(islice(sections, _DOM_CHUNK))):
         for dom in chunk:
             yield dom
 
@@ -79,11 +84,8 @@ async def display_dataflow(backend: RedunBackendDb, dom: DataflowDOM) -> AsyncGe
     str
         Lines without line ends, an empty one after every section. Mirrors redun's `display_dataflow`.
     """
-    async with aclosing(_in_batches(dom)) as batches:
-        async for batch in batches:
-            previews = await get_previews(
-                backend, {value for item in batch for value in get_section_values(item)}
-            )
+    async with aclosing(_in_batches(backend, dom)) as batches:
+        async for batch, previews in batches:
             for item in batch:
                 for line in display_section(item, previews):
                     yield line
@@ -107,11 +109,8 @@ async def serialize_dataflow(
     dict
         One object per section. Mirrors redun's `serialize_dataflow`.
     """
-    async with aclosing(_in_batches(dom)) as batches:
-        async for batch in batches:
-            previews = await get_previews(
-                backend, {value for item in batch for value in get_section_values(item)}
-            )
+    async with aclosing(_in_batches(backend, dom)) as batches:
+        async for batch, previews in batches:
             jobs = await get_latest_jobs(
                 backend, {call for item in batch for call in get_section_calls(item)}
             )
@@ -145,32 +144,25 @@ async def get_latest_jobs(backend: RedunBackendDb, call_hashes: Collection[str])
     return await backend.database.read(operation)
 
 
-async def _collect(items: AsyncIterable[Any] | Iterable[Any]) -> list[Any]:
-    if isinstance(items, list):
-        return items
-    if hasattr(items, "__aiter__"):
-        return [item async for item in items]
-    return list(items)
-
-
-def _take(items: Any, most: int) -> list[Any]:
-    return [item for _, item in zip(range(most), items, strict=False)]
-
-
 async def _in_batches(
-    dom: DataflowDOM,
-) -> AsyncGenerator[list[DataflowSectionDOM], None]:
-    batch: list[DataflowSectionDOM] = []
+    backend: RedunBackendDb, dom: DataflowDOM
+) -> AsyncGenerator[tuple[list[DataflowSectionDOM], dict[str, str]], None]:
+    """Yield sections in batches that grow, with the previews of their values."""
     size = FIRST_BATCH
     async with aclosing(_iterate(dom)) as items:
-        async for item in items:
-            batch.append(item)
-            if len(batch) == size:
-                yield batch
-                batch = []
-                size = min(size * 4, LAST_BATCH)
-    if batch:
-        yield batch
+        while batch := [item async for item in _take(items, size)]:
+            values = {value for item in batch for value in get_section_values(item)}
+            yield batch, await get_previews(backend, values)
+            size = min(size * 4, LAST_BATCH)
+
+
+async def _take(items: AsyncGenerator[Any, None], most: int) -> AsyncGenerator[Any, None]:
+    """Yield the next items, at most so many."""
+    for _ in range(most):
+        try:
+            yield await anext(items)
+        except StopAsyncIteration:
+            return
 
 
 async def _iterate(items: AsyncIterable[Any] | Iterable[Any]) -> AsyncGenerator[Any, None]:
