@@ -146,7 +146,7 @@ class Walk:
 
 async def _find_near(source: Source, entries: dict[Key, Entry], start: Key, max_depth: int) -> set[Key]:
     """Return the keys of all nodes less than `max_depth` edges away from the start; what was loaded on the
-    way is kept in `entries` while it is not too much."""
+    path is kept in `entries` while it is not too much."""
     near: set[Key] = set()
     level = [start]
     for depth in range(max_depth):

@@ -286,7 +286,7 @@ class Loader:
             if len(steps) > 1:
                 steps = await _sort(steps)
                 if not self._direction.repeats:
-                    # A child that was called again is one way all the same: the first call counts.
+                    # A child that was called again is one edge all the same: the first call counts.
                     steps = await list_in_turns(iter_unique(steps, key=_get_key))
             entries[node.key] = tuple(steps)
             if number % PIECE_SIZE == 0:
