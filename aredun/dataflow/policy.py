@@ -109,7 +109,7 @@ class Policy:
         while len(self.stops) > MAX_STOPS:
             del self.stops[next(iter(self.stops))]
         if len(reach.entries) * 2 < reach.rows:
-            # Most of it was known: other paths lead to the same nodes. Layer by layer nothing is loaded twice.
+            # Most of it was known: other paths lead to the same nodes. Layers load nothing twice.
             self._layers = self._backoff
             self._backoff = min(self._backoff * 2, MAX_LAYERS)
         else:
