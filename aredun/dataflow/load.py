@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heapq import merge
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from aredun.database.graph import get_graph_dialect
 from aredun.database.pacing import PIECE_SIZE, iter_parts, list_in_turns, take_turn
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from aredun.dataflow.statements import Transition
 
 _new: Any = tuple.__new__
+
+# The steps out of one node, as they are found.
+Siblings: TypeAlias = "Step | list[Step] | None"
 
 
 def _get_key(step: Step) -> Key:
@@ -71,15 +74,13 @@ class Direction(NamedTuple):
 
 
 class WantedNode(NamedTuple):
-    """A node whose edges are to be loaded; the latest parent of an argument's call, where it is known; the
-    steps that were found."""
+    """A node whose edges are to be loaded; the latest parent of an argument's call, where it is known."""
 
     kind: str
     node_hash: str
     value_hash: str
     parent: str | None
     key: Key
-    steps: list[Step]
 
 
 class Loader:
@@ -149,7 +150,7 @@ class Loader:
             if kind == "V":
                 return {keys[0]: await self._load_value(session, value_hash)}
             await self._dialect.prepare(session)
-            nodes = [WantedNode(*parse_key(key), None, key, []) for key in keys]
+            nodes = [WantedNode(*parse_key(key), None, key) for key in keys]
             return await self.load_edges(session, nodes, with_parents=False)
 
         return await self._database.read(
@@ -196,7 +197,7 @@ class Loader:
                 for kind, node_hash, value_hash, parent in rows:
                     key = make_key(kind, node_hash, value_hash)
                     if key in first or not is_known(key):
-                        wanted.append(_new(WantedNode, (kind, node_hash, value_hash, parent, key, [])))
+                        wanted.append(_new(WantedNode, (kind, node_hash, value_hash, parent, key)))
                     elif kind == "C":
                         known_calls.append(node_hash)
             note([node.key for node in wanted])
@@ -228,23 +229,34 @@ class Loader:
             None if with_parents else self._direction.parent_of_argument,
         )
         await take_turn()
-        sources = [wanted[transition.kind] for transition in transitions]
+        # Most nodes have one step: a list for each would be a lot for the garbage collector to follow.
+        found: dict[str, list[Siblings]] = {kind: [None] * len(some) for kind, some in wanted.items()}
+        targets = [found[transition.kind] for transition in transitions]
         # Most steps share the place of their transition.
         places = [make_place(number) for number in range(len(transitions))]
         calls: dict[str, str] = {}
         async for rows in self._dialect.fetch(session, statement, statements.EDGE_WIDTH, parameters):
             for number, index, call, task, result, value, arg, own_value, position, name, order, time in rows:
-                node = sources[number][index]
                 if call is not None:
                     calls[call] = task
                 elif arg is None:
                     # No single child returned the value: it is the call's own.
-                    call = node.node_hash
+                    call = wanted["R"][index].node_hash
                 place = places[number] if time is None and not order else make_place(number, order, time)
-                node.steps.append(make_step(place, call, task, result, value, arg, own_value, position, name))
+                step = make_step(place, call, task, result, value, arg, own_value, position, name)
+                siblings = targets[number][index]
+                if siblings is None:
+                    targets[number][index] = step
+                elif type(siblings) is list:
+                    siblings.append(step)
+                else:
+                    targets[number][index] = [siblings, step]
         counts = await self._load_tasks(session, calls)
-        await self._order(session, wanted["A"])
-        return await self._make_entries(nodes, counts)
+        await self._order(session, wanted["A"], found["A"])
+        entries: dict[Key, Entry] = {}
+        for kind, some in wanted.items():
+            entries.update(await self._make_entries(some, found[kind], counts))
+        return entries
 
     async def _load_value(self, session: AsyncSession, value_hash: str) -> Entry:
         """Return the entry of a value as such."""
@@ -254,41 +266,46 @@ class Loader:
         )
         counts = await self._load_tasks(session, {row[1]: row[2] for row in rows})
         key = make_key("V", value_hash)
-        node = WantedNode("V", value_hash, "", None, key, steps)
-        return (await self._make_entries([node], counts))[key]
+        node = WantedNode("V", value_hash, "", None, key)
+        return (await self._make_entries([node], [steps], counts))[key]
 
-    async def _order(self, session: AsyncSession, arguments: Sequence[WantedNode]) -> None:
+    async def _order(
+        self, session: AsyncSession, arguments: Sequence[WantedNode], found: Sequence[Siblings]
+    ) -> None:
         """Place the edges of a node that only another statement orders, where there are several."""
         ordered, find_orders = self._direction.ordered, self._direction.find_orders
         if ordered is None or find_orders is None:
             return
         several = [
-            node
-            for node in arguments
-            if len(node.steps) > 1 and sum(step.place[0] == ordered for step in node.steps) > 1
+            (node.node_hash, steps)
+            for node, steps in zip(arguments, found, strict=True)
+            if type(steps) is list and sum(step.place[0] == ordered for step in steps) > 1
         ]
         if not several:
             return
-        hashes = sorted({node.node_hash for node in several})
+        hashes = sorted({arg_hash for arg_hash, _ in several})
         orders = await find_orders(session, self._dialect, hashes)
-        for node in several:
+        for arg_hash, steps in several:
             await take_turn()
-            for index, step in enumerate(node.steps):
+            for index, step in enumerate(steps):
                 if step.place[0] == ordered:
-                    place = make_place(ordered, orders.get((node.node_hash, step.call_hash or ""), 0))
-                    node.steps[index] = step._replace(place=place)
+                    place = make_place(ordered, orders.get((arg_hash, step.call_hash or ""), 0))
+                    steps[index] = step._replace(place=place)
 
-    async def _make_entries(self, nodes: Sequence[WantedNode], counts: Mapping[str, int]) -> dict[Key, Entry]:
+    async def _make_entries(
+        self, nodes: Sequence[WantedNode], found: Sequence[Siblings], counts: Mapping[str, int]
+    ) -> dict[Key, Entry]:
         """Return entries with their steps in order."""
         entries: dict[Key, Entry] = {}
-        for number, node in enumerate(nodes, 1):
-            steps = node.steps
-            if len(steps) > 1:
+        for number, (node, steps) in enumerate(zip(nodes, found, strict=True), 1):
+            if isinstance(steps, list):
                 steps = await _sort(steps)
                 if not self._direction.repeats:
                     # A child that was called again is one edge all the same: the first call counts.
                     steps = await list_in_turns(iter_unique(steps, key=_get_key))
-            entries[node.key] = tuple(steps)
+                entries[node.key] = tuple(steps)
+            else:
+                entries[node.key] = () if steps is None else (steps,)
             if number % PIECE_SIZE == 0:
                 await take_turn()
         if counts:
