@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aredun import caches, handles, versions
@@ -55,6 +55,7 @@ from aredun.versions import DBVersionInfo, parse_db_version
 
 if TYPE_CHECKING:
     from collections.abc import (
+        AsyncGenerator,
         AsyncIterable,
         AsyncIterator,
         Callable,
@@ -764,13 +765,13 @@ class RedunBackendDb:
 
     # Records in bulk, streaming
 
-    def get_records(
+    async def get_records(
         self,
         ids: Iterable[str] | AsyncIterable[str],
         sorted: bool = True,
         *,
         on_incomplete: Callable[[InvalidRecordError], None] | None = None,
-    ) -> AsyncIterator[Record]:
+    ) -> AsyncGenerator[Record, None]:
         """Yield the records of the given ids; unknown ids are passed over (mirrors redun's method).
 
         Parameters
@@ -794,9 +795,12 @@ class RedunBackendDb:
             Without `on_incomplete`, at the end, when values were left out: the value store that holds their
             bytes is not configured, or holds them no more, or holds something else.
         """
-        return record_operations.get_records(
+        found = record_operations.get_records(
             self.database, ids, self.value_store, in_order=sorted, on_incomplete=on_incomplete
         )
+        async with aclosing(found) as records:
+            async for record in records:
+                yield record
 
     async def put_records(
         self,

@@ -20,8 +20,9 @@ from aredun.dataflow import (
     walk_dataflow,
     walk_downstream,
 )
-from aredun.dataflow.downstream_statements import make_downstream_edges_statement
+from aredun.dataflow.downstream import DOWNSTREAM
 from aredun.dataflow.nodes import get_identity
+from aredun.dataflow.statements import make_edges_statement
 from tests.support.dataflow import Graph, get_start_nodes, identify, make_chains, make_popular_value
 from tests.support.dataflow_workflows import run_all
 from tests.support.random_graphs import clear, make_random_graph
@@ -324,9 +325,11 @@ async def test_statistics_do_not_turn_probes_into_scans(redun_backend: Any) -> N
     graph.insert(redun_backend)
     graph_dialect = get_graph_dialect("sqlite")
     parameters = {}
-    for kind in "car":
+    for kind in "CAR":
         parameters.update(graph_dialect.bind(kind, [(children[0], part)], 2))
-    statement = make_downstream_edges_statement(graph_dialect, "car")
+    statement = make_edges_statement(
+        graph_dialect, DOWNSTREAM.transitions, "CAR", DOWNSTREAM.parent_of_argument
+    )
     with redun_backend.engine.begin() as connection:
         connection.exec_driver_sql("ANALYZE")
         plan = connection.execute(sa.text(f"EXPLAIN QUERY PLAN {statement}"), parameters).all()

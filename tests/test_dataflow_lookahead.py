@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aredun.dataflow import lookahead
-from aredun.dataflow.bulk import Reach
-from aredun.dataflow.decide import make_key, parse_key
-from aredun.dataflow.engine import Walk
-from aredun.dataflow.lookahead import MOST_LOADS
+from aredun.dataflow import policy
+from aredun.dataflow.engine import Bounds, Walk
+from aredun.dataflow.keys import make_key, parse_key
 from aredun.dataflow.nodes import CallNodeRef, TaskRef, ValueRef
+from aredun.dataflow.policy import MOST_LOADS
+from aredun.dataflow.steps import CallStep, Reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from aredun.dataflow.bulk import Entry
-    from aredun.dataflow.decide import Key
+    from aredun.dataflow.keys import Key
     from aredun.dataflow.nodes import DataflowNode
+    from aredun.dataflow.steps import Entry
 
 TASK = TaskRef("0" * 40, "work")
-LOOK_AHEAD = lookahead.PREFETCH_LIMIT
+LOOK_AHEAD = policy.PREFETCH_LIMIT
 
 
 @pytest.fixture(autouse=True)
 def overlap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have loads overlap that are small enough for a test."""
-    monkeypatch.setattr(lookahead, "OVERLAP_LIMIT", LOOK_AHEAD)
+    monkeypatch.setattr(policy, "OVERLAP_LIMIT", LOOK_AHEAD)
 
 
 def make_call(number: int) -> CallNodeRef:
@@ -53,7 +53,8 @@ class Graph:
         self.children = children
         self.entries: dict[Key, Entry] = {
             self.keys[number]: tuple(
-                (self.keys[child], f"{child:040x}", TASK.hash, "f" * 40, 0) for child in steps
+                CallStep(self.keys[child], (0, 0, False, 0), f"{child:040x}", TASK.hash, "f" * 40, 0)
+                for child in steps
             )
             for number, steps in enumerate(children)
         }
@@ -117,12 +118,6 @@ class Graph:
                     queue.append(step[0])
         return list(met)
 
-    def complete(self, node: DataflowNode) -> Sequence[Any]:
-        return (None,)
-
-    def complete_keys(self, key: Key) -> Sequence[Key]:
-        return ()
-
     def walk(self, number: int) -> list[tuple[int, int | None]]:
         """Return the edges of a depth-first walk."""
         edges: list[tuple[int, int | None]] = []
@@ -164,7 +159,7 @@ def make_random(seed: int, size: int) -> Graph:
 async def collect(graph: Graph) -> list[tuple[int, int | None]]:
     """Return the edges that a walk hands out."""
     edges = []
-    async with aclosing(Walk(graph, look_ahead=LOOK_AHEAD).run(make_call(0))) as found:
+    async with aclosing(Walk(graph, Bounds(look_ahead=LOOK_AHEAD)).run(make_call(0))) as found:
         async for src, dest in found:
             assert isinstance(src, CallNodeRef)
             assert dest is None or isinstance(dest, CallNodeRef)
@@ -193,7 +188,7 @@ async def test_one_load_looks_for_nodes_while_the_edges_of_another_are_read() ->
 
 async def test_a_slow_consumer_holds_the_loads_up() -> None:
     graph = make_chains(300, 50)
-    async with aclosing(Walk(graph, look_ahead=LOOK_AHEAD).run(make_call(0))) as edges:
+    async with aclosing(Walk(graph, Bounds(look_ahead=LOOK_AHEAD)).run(make_call(0))) as edges:
         taken = 0
         async for _ in edges:
             taken += 1
@@ -215,7 +210,7 @@ async def test_the_error_of_a_load_ahead_ends_the_walk() -> None:
 
 async def test_a_walk_that_is_left_takes_its_loads_along() -> None:
     graph = make_chains(160, 50)
-    async with aclosing(Walk(graph, look_ahead=LOOK_AHEAD).run(make_call(0))) as edges:
+    async with aclosing(Walk(graph, Bounds(look_ahead=LOOK_AHEAD)).run(make_call(0))) as edges:
         async for _ in edges:
             if graph.under_way == MOST_LOADS:
                 break

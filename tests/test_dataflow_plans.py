@@ -1,4 +1,4 @@
-"""That a walk looks rows up by index, whatever the planner knows of the tables."""
+"""That a walk looks rows up by index, whatever the planner knows, and knows no table but the models'."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import pytest
 import sqlalchemy as sa
 
 from aredun.backend import RedunBackendDb
-from aredun.dataflow.decide import make_key
-from aredun.dataflow.downstream import DownstreamLoader
-from aredun.dataflow.load import Loader
+from aredun.database.graph import GraphDialect
+from aredun.dataflow.downstream import DOWNSTREAM, USES_OF_VALUE
+from aredun.dataflow.keys import make_key
+from aredun.dataflow.load import Direction, Loader
+from aredun.dataflow.statements import make_edges_statement, make_reach_statement
+from aredun.dataflow.upstream import ANCESTRY, CANDIDATES, UPSTREAM, make_order_statement
+from aredun.models import Base
 from tests.support.dataflow import make_chains
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from aredun.database import Database
+    from collections.abc import Iterator
 
 
 def count_scans(redun_backend: Any) -> dict[str, int]:
@@ -30,9 +32,9 @@ def count_scans(redun_backend: Any) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("make_loader", [Loader, DownstreamLoader])
+@pytest.mark.parametrize("direction", [UPSTREAM, DOWNSTREAM], ids=["upstream", "downstream"])
 async def test_layers_are_looked_up_by_index(
-    database_url: str, redun_backend: Any, make_loader: Callable[[Database], Loader | DownstreamLoader]
+    database_url: str, redun_backend: Any, direction: Direction
 ) -> None:
     graph, _ = make_chains(20, 5)
     graph.insert(redun_backend)
@@ -45,7 +47,60 @@ async def test_layers_are_looked_up_by_index(
     backend = RedunBackendDb(database_url)
     await backend.load()
     # Without statistics, and for tables as small as these, the planner's own choice is to read them whole.
-    entries = await make_loader(backend.database).load_layer(keys)
+    entries = await Loader(backend.database, direction).load_layer(keys)
     await backend.close()
     assert len(entries) == len(keys)
     assert count_scans(redun_backend) == before
+
+
+def list_statements() -> Iterator[str]:
+    """Yield every statement of a walk that is written as text."""
+    dialect = GraphDialect()
+    for direction in (UPSTREAM, DOWNSTREAM):
+        yield make_reach_statement(dialect, direction.transitions, direction.parent_of_seed)
+        for parent in (direction.parent_of_argument, None):
+            yield make_edges_statement(dialect, direction.transitions, "CAR", parent)
+    yield from (make_order_statement(dialect), CANDIDATES, ANCESTRY, USES_OF_VALUE)
+
+
+def explain(metadata: sa.MetaData) -> None:
+    """Have sqlite read all statements, with these tables alone."""
+    parameters = dict.fromkeys(["C", "A", "R", "seeds", "stop"], "[]")
+    engine = sa.create_engine("sqlite://")
+    metadata.create_all(engine)
+    with engine.connect() as connection:
+        for statement in list_statements():
+            connection.execute(
+                sa.text(f"EXPLAIN {statement}"), {**parameters, "limit": 1, "value": "", "hash": ""}
+            )
+    engine.dispose()
+
+
+def test_statements_name_tables_and_columns_of_the_models() -> None:
+    explain(Base.metadata)
+
+
+USED = {
+    "argument": ["arg_hash", "arg_key", "arg_position", "call_hash", "value_hash"],
+    "argument_result": ["arg_hash", "result_call_hash"],
+    "call_edge": ["call_order", "child_id", "parent_id"],
+    "call_node": ["call_hash", "task_hash", "timestamp", "value_hash"],
+    "job": ["call_hash", "start_time"],
+    "subvalue": ["parent_value_hash", "value_hash"],
+    "task": ["hash", "name", "namespace"],
+}
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [(table, name) for table, names in USED.items() for name in names]
+)
+def test_a_renamed_column_is_noticed(table: str, column: str) -> None:
+    metadata = sa.MetaData()
+    for name in USED:
+        columns = [
+            sa.Column("renamed" if (name, item.name) == (table, column) else item.name, item.type)
+            for item in Base.metadata.tables[name].columns
+        ]
+        sa.Table(name, metadata, *columns)
+    with pytest.raises(sa.exc.OperationalError, match=f"no such column: .*{column}"):
+        explain(metadata)

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aredun.dataflow import describe_edge, describe_node, make_dataflow_dom, serialize_dataflow, walk_dataflow
-from aredun.dataflow.downstream import walk_downstream
+from aredun.dataflow import (
+    describe_edge,
+    describe_node,
+    make_dataflow_dom,
+    serialize_dataflow,
+    walk_dataflow,
+    walk_downstream,
+)
 from aredun.dataflow.load import Loader
 from aredun.dataflow.nodes import (
     ArgumentRef,

@@ -4,22 +4,18 @@ holds.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from aredun.database.pacing import PIECE_SIZE, take_turn
 from aredun.database.text_rows import iter_rows, pack_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
-
-
-# Rows that are handed out before others get the event loop.
-_ROW_CHUNK = 500
 
 
 class GraphDialect:
@@ -72,7 +68,7 @@ class GraphDialect:
         found: str | None = await session.scalar(sa.text(pack_text(statement, width)), parameters)
         for rows in iter_rows(found):
             yield rows
-            await asyncio.sleep(0)
+            await take_turn()
 
 
 class PostgresGraphDialect(GraphDialect):
@@ -124,9 +120,9 @@ class PostgresGraphDialect(GraphDialect):
     ) -> AsyncGenerator[Sequence[Sequence[Any]], None]:
         """See `GraphDialect.fetch`; here rows come as they are."""
         found = await session.execute(sa.text(statement), parameters)
-        while rows := found.fetchmany(_ROW_CHUNK):
+        while rows := found.fetchmany(PIECE_SIZE):
             yield rows
-            await asyncio.sleep(0)
+            await take_turn()
 
     async def prepare(self, session: AsyncSession) -> None:
         """Keep the planner to index probes for the rest of the transaction.

@@ -10,7 +10,6 @@ from aredun.dataflow.dom import (
     make_data_section_dom,
     make_section_dom,
 )
-from aredun.dataflow.downstream import walk_downstream
 from aredun.dataflow.naming import (
     REDUN_INTERNAL_TASKS,
     DataflowVars,
@@ -61,6 +60,7 @@ from aredun.dataflow.walk import (
     walk_dataflow_callnode_value,
     walk_dataflow_node,
     walk_dataflow_value,
+    walk_downstream,
 )
 
 __all__ = [

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from itertools import islice
 from typing import TYPE_CHECKING, Any
-
-import sqlalchemy as sa
 
 from aredun.database.graph import get_graph_dialect
 from aredun.dataflow.dom import iter_dataflow_dom
@@ -55,13 +54,17 @@ async def make_dataflow_dom(
     DataflowSectionDOM
         Documents in the order in which they are shown. Mirrors redun's `make_dataflow_dom`.
     """
-    edges = await _collect(dataflow_edges)
+    edges = (
+        dataflow_edges
+        if isinstance(dataflow_edges, list)
+        else [edge async for edge in _iterate(dataflow_edges)]
+    )
     sections = iter_dataflow_dom(edges, new_varname)
     if len(edges) <= MANY_EDGES:
         for dom in sections:
             yield dom
         return
-    while chunk := await asyncio.to_thread(_take, sections, _DOM_CHUNK):
+    while chunk := await asyncio.to_thread(lambda: list(islice(sections, _DOM_CHUNK))):
         for dom in chunk:
             yield dom
 
@@ -81,11 +84,8 @@ async def display_dataflow(backend: RedunBackendDb, dom: DataflowDOM) -> AsyncGe
     str
         Lines without line ends, an empty one after every section. Mirrors redun's `display_dataflow`.
     """
-    async with aclosing(_in_batches(dom)) as batches:
-        async for batch in batches:
-            previews = await get_previews(
-                backend, {value for item in batch for value in get_section_values(item)}
-            )
+    async with aclosing(_in_batches(backend, dom)) as batches:
+        async for batch, previews in batches:
             for item in batch:
                 for line in display_section(item, previews):
                     yield line
@@ -109,11 +109,8 @@ async def serialize_dataflow(
     dict
         One object per section. Mirrors redun's `serialize_dataflow`.
     """
-    async with aclosing(_in_batches(dom)) as batches:
-        async for batch in batches:
-            previews = await get_previews(
-                backend, {value for item in batch for value in get_section_values(item)}
-            )
+    async with aclosing(_in_batches(backend, dom)) as batches:
+        async for batch, previews in batches:
             jobs = await get_latest_jobs(
                 backend, {call for item in batch for call in get_section_calls(item)}
             )
@@ -122,20 +119,7 @@ async def serialize_dataflow(
 
 
 async def get_previews(backend: RedunBackendDb, value_hashes: Collection[str]) -> dict[str, str]:
-    """Return values as they are shown, at most 200 characters each.
-
-    Parameters
-    ----------
-    backend : RedunBackendDb
-        The repository.
-    value_hashes : collection of str
-        Hashes of values.
-
-    Returns
-    -------
-    dict of str to str
-        Text by hash, for the values that are recorded.
-    """
+    """Return the recorded ones of some values as they are shown, by hash, at most 200 characters each."""
     if not value_hashes:
         return {}
     previews = await backend.get_previews(sorted(value_hashes))
@@ -146,25 +130,12 @@ async def get_previews(backend: RedunBackendDb, value_hashes: Collection[str]) -
 
 
 async def get_latest_jobs(backend: RedunBackendDb, call_hashes: Collection[str]) -> dict[str, CallJob]:
-    """Return the job of every call that started last.
-
-    Parameters
-    ----------
-    backend : RedunBackendDb
-        The repository.
-    call_hashes : collection of str
-        Hashes of calls.
-
-    Returns
-    -------
-    dict of str to CallJob
-        The job by call; calls without a job are missing. Of jobs that started together the one with the least
-        id counts.
-    """
+    """Return the job of every call that started last, by call; of jobs that started together that of the
+    least id."""
     if not call_hashes:
         return {}
     dialect = get_graph_dialect(backend.database.dialect_name)
-    statement = sa.text(make_jobs_statement(dialect))
+    statement = make_jobs_statement(dialect)
 
     async def operation(session: AsyncSession) -> dict[str, CallJob]:
         found = await session.execute(statement, dialect.bind_strings("calls", sorted(call_hashes)))
@@ -173,32 +144,25 @@ async def get_latest_jobs(backend: RedunBackendDb, call_hashes: Collection[str])
     return await backend.database.read(operation)
 
 
-async def _collect(items: AsyncIterable[Any] | Iterable[Any]) -> list[Any]:
-    if isinstance(items, list):
-        return items
-    if hasattr(items, "__aiter__"):
-        return [item async for item in items]
-    return list(items)
-
-
-def _take(items: Any, most: int) -> list[Any]:
-    return [item for _, item in zip(range(most), items, strict=False)]
-
-
 async def _in_batches(
-    dom: DataflowDOM,
-) -> AsyncGenerator[list[DataflowSectionDOM], None]:
-    batch: list[DataflowSectionDOM] = []
+    backend: RedunBackendDb, dom: DataflowDOM
+) -> AsyncGenerator[tuple[list[DataflowSectionDOM], dict[str, str]], None]:
+    """Yield sections in batches that grow, with the previews of their values."""
     size = FIRST_BATCH
     async with aclosing(_iterate(dom)) as items:
-        async for item in items:
-            batch.append(item)
-            if len(batch) == size:
-                yield batch
-                batch = []
-                size = min(size * 4, LAST_BATCH)
-    if batch:
-        yield batch
+        while batch := [item async for item in _take(items, size)]:
+            values = {value for item in batch for value in get_section_values(item)}
+            yield batch, await get_previews(backend, values)
+            size = min(size * 4, LAST_BATCH)
+
+
+async def _take(items: AsyncGenerator[Any, None], most: int) -> AsyncGenerator[Any, None]:
+    """Yield the next items, at most so many."""
+    for _ in range(most):
+        try:
+            yield await anext(items)
+        except StopAsyncIteration:
+            return
 
 
 async def _iterate(items: AsyncIterable[Any] | Iterable[Any]) -> AsyncGenerator[Any, None]:

@@ -268,20 +268,7 @@ def make_data_section_dom(
 def iter_dataflow_dom(
     dataflow_edges: Iterable[DataflowEdge], new_varname: str = "value"
 ) -> Iterator[DataflowSectionDOM]:
-    """Yield the documents of all sections of a dataflow; the I/O-free core of `make_dataflow_dom`.
-
-    Parameters
-    ----------
-    dataflow_edges : iterable of DataflowEdge
-        The edges of an upstream walk.
-    new_varname : str
-        Name of the node that the walk began at.
-
-    Yields
-    ------
-    DataflowSectionDOM
-        Documents in the order in which they are shown.
-    """
+    """Yield the documents of all sections of a dataflow in their order, without any I/O."""
     names = DataflowVars()
     for kind, section in iter_dataflow_sections(dataflow_edges):
         if not section:

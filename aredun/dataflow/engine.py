@@ -4,31 +4,30 @@ bulk.
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from aredun.dataflow.decide import make_key, make_node
-from aredun.dataflow.lookahead import MAX_LIMIT, LookAhead, Pending
-from aredun.dataflow.nodes import CallNodeRef, CallNodeValue, DataflowEdge, get_identity
+from aredun.database.pacing import PIECE_SIZE, take_turn
+from aredun.dataflow.frontier import Frontier, Waiting
+from aredun.dataflow.keys import get_key, is_value
+from aredun.dataflow.lookahead import LookAhead
+from aredun.dataflow.nodes import CallNodeRef, CallNodeValue, DataflowEdge
+from aredun.dataflow.policy import FIRST_LIMIT, MAX_LIMIT, MOST_HELD
 from aredun.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 
-    from aredun.dataflow.bulk import Entry, Reach
-    from aredun.dataflow.decide import Key, Step
+    from aredun.dataflow.keys import Key
     from aredun.dataflow.nodes import DataflowNode, TaskRef
+    from aredun.dataflow.steps import Entry, Reach
 
-# Edges that are yielded, and nodes that are pushed, before others get the event loop.
-YIELD_CHUNK = 200
-PUSH_CHUNK = 1_000
 # Where more edges than this leave a node, its destinations wait as steps, not as nodes: they take less
 # memory.
 WIDE = 64
 
 
 class Source(Protocol):
-    """What a walk needs to know about its direction."""
+    """What a walk loads from (see `aredun.dataflow.load.Loader`)."""
 
     tasks: dict[str, TaskRef]
 
@@ -48,17 +47,6 @@ class Source(Protocol):
     ) -> Reach:
         """Return the entries of some nodes and of what follows from them."""
 
-    def complete(self, node: DataflowNode) -> Sequence[Step | None]:
-        """Return the steps out of a node whose entry is empty, `None` for an end."""
-
-    def complete_keys(self, key: Key) -> Sequence[Key]:
-        """Return the keys of the nodes that `complete` leads to."""
-
-
-def get_key(node: Any) -> Key:
-    """Return the key of a node among all nodes."""
-    return make_key(*get_identity(node))
-
 
 def get_call(node: DataflowNode) -> CallNodeRef | None:
     """Return the call that the steps out of a node are relative to."""
@@ -67,17 +55,13 @@ def get_call(node: DataflowNode) -> CallNodeRef | None:
     return node.call_node if type(node) is CallNodeValue else None
 
 
-def check_bounds(**bounds: int | None) -> None:
-    """Refuse a negative bound.
+class Bounds(NamedTuple):
+    """How far a walk goes (see `walk_dataflow`)."""
 
-    Raises
-    ------
-    UsageError
-        A bound is negative or no whole number.
-    """
-    for name, bound in bounds.items():
-        if bound is not None and (not isinstance(bound, int) or bound < 0):
-            raise UsageError(f"{name} must be a whole number of 0 or more, not {bound!r}.")
+    max_depth: int | None = None
+    max_edges: int | None = None
+    after: int = 0
+    look_ahead: int = MAX_LIMIT
 
 
 class Walk:
@@ -86,85 +70,113 @@ class Walk:
     Parameters
     ----------
     source : Source
-        Its direction.
-    max_depth, max_edges, after : int, optional
-        See `walk_dataflow`.
-    look_ahead : int
-        Most nodes that one load looks at: the fewer, the less memory a walk takes and the more statements.
+        Where its edges come from.
+    bounds : Bounds
+        How far it goes.
+
+    Raises
+    ------
+    UsageError
+        A bound is negative or no whole number.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        max_depth: int | None = None,
-        max_edges: int | None = None,
-        after: int = 0,
-        look_ahead: int = MAX_LIMIT,
-    ) -> None:
-        check_bounds(max_depth=max_depth, max_edges=max_edges, after=after, look_ahead=look_ahead)
+    def __init__(self, source: Source, bounds: Bounds) -> None:
+        for name, bound in bounds._asdict().items():
+            if bound is not None and (not isinstance(bound, int) or bound < 0):
+                raise UsageError(f"{name} must be a whole number of 0 or more, not {bound!r}.")
         self._source = source
-        self._max_depth = max_depth
-        self._after = after
-        self._last = None if max_edges is None else after + max_edges
-        self._pending = Pending()
-        self._ahead = LookAhead(source, self._pending, look_ahead)
+        self._max_depth = bounds.max_depth
+        self._after = bounds.after
+        self._last = None if bounds.max_edges is None else bounds.after + bounds.max_edges
+        self._frontier = Frontier()
+        self._ahead = LookAhead(source, self._frontier, bounds.look_ahead)
 
     async def run(self, init_node: Any) -> AsyncGenerator[DataflowEdge, None]:
         """Yield the edges of the walk."""
         if self._last is not None and self._last <= self._after:
             return
+        frontier, ahead, tasks = self._frontier, self._ahead, self._source.tasks
+        count = 0
         try:
             await self._begin(init_node)
-            tasks = self._source.tasks
-            ahead = self._ahead
-            count = 0
-            while self._pending.stack:
-                key, ready, owner = self._pending.pop()
-                node: DataflowNode = ready if owner is None else make_node(ready, owner, tasks)
-                entry = ahead.entries.pop(key, None)
-                if entry is None:
-                    entry = await ahead.load(key, None if self._last is None else self._last - count)
-                steps = entry or self._source.complete(node)
+            while frontier.stack:
+                key, ready, leading, owner = frontier.pop()
+                node: Any = ready if leading is None else leading.make_node(owner, tasks)
+                steps = frontier.entries.pop(key, None)
+                if steps is None:
+                    steps = await ahead.load(key, None if self._last is None else self._last - count)
                 source = get_call(node)
-                # A destination that waits as a step has to remember whose argument it is.
-                keep = None if len(steps) <= WIDE else source or _NOBODY
-                pushed: list[tuple[Key, Any, Any]] = []
-                for step in steps:
-                    dest = None if step is None else make_node(step, source, tasks)
+                is_wide = len(steps) > WIDE
+                pushed: list[Waiting] = []
+                for step in steps or (None,):
+                    dest = None if step is None else step.make_node(source, tasks)
                     count += 1
                     if count > self._after:
                         yield _new(DataflowEdge, (node, dest))
                     if count == self._last:
                         return
                     if step is not None:
-                        pushed.append((step[0], dest, None) if keep is None else (step[0], step, keep))
-                    if count % YIELD_CHUNK == 0:
-                        await asyncio.sleep(0)
-                if len(pushed) <= PUSH_CHUNK:
-                    self._pending.push(pushed)
-                else:
-                    await self._push_many(pushed)
+                        waiting = (step[0], None, step, source) if is_wide else (step[0], dest, None, None)
+                        pushed.append(_new(Waiting, waiting))
+                    if count % PIECE_SIZE == 0:
+                        await take_turn()
+                # The last ones first, as a stack wants it.
+                while len(pushed) > PIECE_SIZE:
+                    frontier.push(pushed[-PIECE_SIZE:])
+                    del pushed[-PIECE_SIZE:]
+                    await take_turn()
+                frontier.push(pushed)
                 if ahead.is_due:
                     ahead.prefetch()
         finally:
             # Whatever ends the walk, nothing of it stays behind.
-            await self._ahead.close()
+            await ahead.close()
 
     async def _begin(self, init_node: Any) -> None:
+        """Put the start on the stack."""
         start = await self._source.load_start(init_node)
         key = get_key(start)
         if self._max_depth is not None:
-            self._pending.allowed = await self._ahead.measure(key, self._max_depth)
+            self._frontier.allowed = await _find_near(
+                self._source, self._frontier.entries, key, self._max_depth
+            )
         if self._max_depth != 0:
-            self._pending.stack.append((key, start, None))
-
-    async def _push_many(self, pushed: Sequence[tuple[Key, Any, Any]]) -> None:
-        """Push a lot without holding the event loop up: the last ones first, as a stack wants it."""
-        for end in range(len(pushed), 0, -PUSH_CHUNK):
-            self._pending.push(pushed[max(0, end - PUSH_CHUNK) : end])
-            await asyncio.sleep(0)
+            self._frontier.stack.append(Waiting(key, start))
 
 
-_NOBODY: Any = object()
+async def _find_near(source: Source, entries: dict[Key, Entry], start: Key, max_depth: int) -> set[Key]:
+    """Return the keys of all nodes less than `max_depth` edges away from the start; what was loaded on the
+    path is kept in `entries` while it is not too much."""
+    near: set[Key] = set()
+    level = [start]
+    for depth in range(max_depth):
+        near.update(level)
+        missing = [key for key in level if key not in entries]
+        for begin in range(0, len(missing), MAX_LIMIT):
+            keys = missing[begin : begin + MAX_LIMIT]
+            entries.update(await _load_level(source, entries, keys, max_depth - depth))
+        following: dict[Key, None] = {}
+        for number, key in enumerate(level, 1):
+            following.update({step.key: None for step in entries[key]})
+            if number % PIECE_SIZE == 0:
+                await take_turn()
+        level = [key for key in following if key not in near]
+        if not level:
+            break
+    if len(entries) > MOST_HELD * MAX_LIMIT:
+        entries.clear()
+    return near
+
+
+async def _load_level(
+    source: Source, entries: dict[Key, Entry], keys: Sequence[Key], depth: int
+) -> dict[Key, Entry]:
+    """Return the entries of the nodes of one distance; where they are few and it is far to go, also of those
+    that follow from them."""
+    if depth < 4 or len(keys) > FIRST_LIMIT or is_value(keys[0]):
+        return await source.load_layer(keys)
+    limit = min(MAX_LIMIT, 16 * depth)
+    return (await source.load_reach(keys, limit, entries.__contains__, (), lambda met: None)).entries
+
+
 _new: Any = tuple.__new__

@@ -1,217 +1,345 @@
-"""Neighbourhoods of many nodes in a fixed number of statements, for an upstream walk."""
+"""Neighbourhoods of many nodes in a fixed number of statements, for a walk in one direction."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any
+from heapq import merge
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-import sqlalchemy as sa
-
+from aredun.database.graph import get_graph_dialect
+from aredun.database.pacing import PIECE_SIZE, iter_parts, list_in_turns, take_turn
 from aredun.dataflow import statements
-from aredun.dataflow.bulk import KEY, VALUE, BulkLoader, Entry, Wanted, sort_by_kind
-from aredun.dataflow.decide import (
-    Candidate,
-    Key,
-    Step,
-    count_arguments,
-    find_origin,
-    get_call_key,
-    make_key,
-    parse_key,
-    sort_parents,
-    sort_steps,
+from aredun.dataflow.keys import Key, make_key, parse_key
+from aredun.dataflow.naming import get_task_args
+from aredun.dataflow.nodes import (
+    ArgumentRef,
+    ArgumentValue,
+    CallNodeRef,
+    CallNodeValue,
+    TaskRef,
+    ValueRef,
+    get_identity,
 )
-from aredun.dataflow.nodes import CallNodeValue
-from aredun.dataflow.refs import DECODE_CHUNK, in_chunks
+from aredun.dataflow.sections import iter_unique
+from aredun.dataflow.steps import Entry, Reach, Step, count_arguments, get_order, make_place, make_step
+from aredun.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.database import Database
+    from aredun.database.graph import GraphDialect
     from aredun.dataflow.nodes import DataflowNode
+    from aredun.dataflow.statements import Transition
+
+_new: Any = tuple.__new__
+
+# The steps out of one node, as they are found.
+Siblings: TypeAlias = "Step | list[Step] | None"
 
 
-# Steps out of one node that are sorted in a thread.
-MANY_STEPS = 2_000
+def _get_key(step: Step) -> Key:
+    return step.key
 
 
-class Loader(BulkLoader):
-    """Loads entries for an upstream walk.
+class Direction(NamedTuple):
+    """What a walk upstream and a walk downstream have for themselves.
+
+    Attributes
+    ----------
+    transitions : tuple of Transition
+        The kinds of edges.
+    find_value_edges : callable
+        Returns the edges out of a value as such: rows of the edges statement without the index.
+    parent_of_argument, parent_of_seed : str
+        Expressions for what transitions find in the column `next`, of an argument c1 and of a seed (c1, c2).
+    ordered : int, optional
+        Number of the transition whose edges out of one node are ordered by `find_orders`.
+    find_orders : callable, optional
+        Returns the places of calls by argument and call.
+    repeats : bool
+        Whether an edge that is found twice is walked twice.
+    """
+
+    transitions: tuple[Transition, ...]
+    find_value_edges: Callable[[AsyncSession, str], Awaitable[list[Any]]]
+    parent_of_argument: str = "NULL"
+    parent_of_seed: str = "NULL"
+    ordered: int | None = None
+    find_orders: (
+        Callable[[AsyncSession, GraphDialect, Sequence[str]], Awaitable[dict[tuple[str, str], int]]] | None
+    ) = None
+    repeats: bool = False
+
+
+class WantedNode(NamedTuple):
+    """A node whose edges are to be loaded; the latest parent of an argument's call, where it is known."""
+
+    kind: str
+    node_hash: str
+    value_hash: str
+    parent: str | None
+    key: Key
+
+
+class Loader:
+    """Loads the edges out of nodes.
 
     Parameters
     ----------
     database : Database
         Every load takes a short session of its own from it.
+    direction : Direction
+        Which edges.
+
+    Attributes
+    ----------
+    tasks : dict of str to TaskRef
+        All tasks that were met so far, by hash.
     """
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(database)
-        self.reach_statement = statements.make_reach_statement(self._dialect)
+    def __init__(self, database: Database, direction: Direction) -> None:
+        self._database = database
+        self._direction = direction
+        self._dialect = get_graph_dialect(database.dialect_name)
+        self.tasks: dict[str, TaskRef] = {}
+        self._unreadable: set[str] = set()
+        self._reach_statement = statements.make_reach_statement(
+            self._dialect, direction.transitions, direction.parent_of_seed
+        )
 
-    async def load_layer(self, keys: Sequence[Key]) -> dict[Key, Entry]:
-        """Return the entries of some nodes, in at most four statements.
+    async def load_start(self, node: Any) -> DataflowNode:
+        """Return the light node of a start node, read from the database where the hashes do not suffice.
 
-        Parameters
-        ----------
-        keys : sequence of Key
-            Keys of calls, arguments and results, or of one value.
-
-        Returns
-        -------
-        dict of Key to Entry
-            The steps out of every node, in the order of the walk.
+        Raises
+        ------
+        UsageError
+            The database has no such call or argument.
         """
-        kind, value_hash, _ = parse_key(keys[0])
+        kind, node_hash, value_hash = get_identity(node)
         if kind == "V":
-            return {keys[0]: await self._load_value(value_hash)}
-        return await self.load_nodes(keys)
+            return ValueRef(node_hash)
+        statement, name = (statements.ARGUMENT, "argument") if kind == "A" else (statements.CALL, "call node")
 
-    async def _load_value(self, value_hash: str) -> Entry:
-        """Return the step from a value to the call that it came from, none for an origin."""
-
-        async def operation(session: AsyncSession) -> Entry:
-            found = await session.execute(sa.text(statements.CANDIDATES), {"value": value_hash})
-            candidates = [Candidate(*row) async for row in in_chunks(found)]
-            if not candidates:
-                return ()
-            found = await session.execute(sa.text(statements.ANCESTRY), {"value": value_hash})
-            edges = [(row[0], row[1], row[2]) async for row in in_chunks(found)]
-            origin = await asyncio.to_thread(lambda: find_origin(candidates, sort_parents(edges)))
-            if origin is None:
-                return ()
-            call_hash, task_hash, result_hash, _ = origin
-            counts = await self.load_tasks(session, {call_hash: task_hash})
-            key = make_key("C", call_hash)
-            return ((key, call_hash, task_hash, result_hash, counts.get(call_hash, 0)),)
+        async def operation(session: AsyncSession) -> DataflowNode:
+            found = (await session.execute(statement, {"hash": node_hash})).first()
+            if found is None:
+                raise UsageError(f"There is no {name} {node_hash} in this repository.")
+            call_hash, task_hash, result_hash, *argument = found
+            counts = await self._load_tasks(session, {call_hash: task_hash})
+            count = counts.get(call_hash, 0)
+            call_node = CallNodeRef(call_hash, self.tasks[task_hash], ValueRef(result_hash), count)
+            if kind == "C":
+                return call_node
+            if kind == "R":
+                return CallNodeValue(call_node, ValueRef(value_hash))
+            arg_hash, own_value_hash, position, arg_key = argument
+            own_value = ValueRef(own_value_hash)
+            return ArgumentValue(
+                ArgumentRef(arg_hash, call_node, own_value, position, arg_key), ValueRef(value_hash)
+            )
 
         return await self._database.read(operation)
 
-    def complete(self, node: DataflowNode) -> Sequence[Step | None]:
-        """Return the steps out of a node whose entry is empty: `None` for an origin."""
-        if type(node) is CallNodeValue:
-            # No single child returned the value: it is the call's own.
-            call_node = node.call_node
-            task, value = call_node.task, call_node.value
-            key = make_key("C", call_node.call_hash)
-            return ((key, call_node.call_hash, task.hash, value.value_hash, call_node.argument_count),)
-        return (None,)
+    async def load_layer(self, keys: Sequence[Key]) -> dict[Key, Entry]:
+        """Return the entries of calls, arguments and results, or of one value, in at most four statements."""
+        kind, value_hash, _ = parse_key(keys[0])
 
-    def complete_keys(self, key: Key) -> Sequence[Key]:
-        """Return the keys of the nodes that `complete` leads to."""
-        call_key = get_call_key(key)
-        return () if call_key is None else (call_key,)
+        async def operation(session: AsyncSession) -> dict[Key, Entry]:
+            if kind == "V":
+                return {keys[0]: await self._load_value(session, value_hash)}
+            await self._dialect.prepare(session)
+            nodes = [WantedNode(*parse_key(key), None, key) for key in keys]
+            return await self.load_edges(session, nodes, with_parents=False)
+
+        return await self._database.read(
+            operation, transaction=self._dialect.needs_preparation and kind != "V"
+        )
+
+    async def load_reach(
+        self,
+        seeds: Sequence[Key],
+        limit: int,
+        is_known: Callable[[Key], bool],
+        stop: Collection[str],
+        note: Callable[[Sequence[Key]], None],
+    ) -> Reach:
+        """Return the entries of some nodes and of what a walk reaches from them, in at most six statements.
+
+        Parameters
+        ----------
+        seeds : sequence of Key
+            Keys of the nodes to begin with; their entries are always loaded.
+        limit : int
+            Most nodes to look at.
+        is_known : callable
+            Tells whether the node of a key needs no entry any more.
+        stop : collection of str
+            Hashes of calls that are not to be followed.
+        note : callable
+            Is told the keys of the nodes that were met, before their entries are loaded.
+        """
+        parameters = {
+            **self._dialect.bind("seeds", [parse_key(key) for key in seeds], 3),
+            **self._dialect.bind_strings("stop", list(stop)),
+            "limit": limit,
+        }
+        first = set(seeds)
+
+        async def operation(session: AsyncSession) -> Reach:
+            await self._dialect.prepare(session)
+            wanted: list[WantedNode] = []
+            known_calls: list[str] = []
+            count = 0
+            async for rows in self._dialect.fetch(session, self._reach_statement, 4, parameters):
+                count += len(rows)
+                for kind, node_hash, value_hash, parent in rows:
+                    key = make_key(kind, node_hash, value_hash)
+                    if key in first or not is_known(key):
+                        wanted.append(_new(WantedNode, (kind, node_hash, value_hash, parent, key)))
+                    elif kind == "C":
+                        known_calls.append(node_hash)
+            note([node.key for node in wanted])
+            entries = await self.load_edges(session, wanted, with_parents=True)
+            return Reach(entries, count, known_calls, count >= limit)
+
+        return await self._database.read(operation, transaction=self._dialect.needs_preparation)
 
     async def load_edges(
-        self, session: AsyncSession, nodes: Sequence[Wanted], *, with_parents: bool
+        self, session: AsyncSession, nodes: Sequence[WantedNode], *, with_parents: bool
     ) -> dict[Key, Entry]:
-        """Return the entries of some nodes; see `BulkLoader.load_edges`."""
-        wanted = sort_by_kind(nodes)
+        """Return the entries of some nodes, with the latest parents of arguments' calls given or not."""
+        wanted: dict[str, list[WantedNode]] = {"C": [], "A": [], "R": []}
+        for node in nodes:
+            wanted[node.kind].append(node)
+        transitions = self._direction.transitions
         parameters: dict[str, Any] = {}
         for kind, some in wanted.items():
             if some:
-                bound: list[tuple[str | None, ...]]
-                if kind == "a" and with_parents:
-                    bound = [node[1:4] for node in some]
-                else:
-                    bound = [node[1:3] for node in some]
+                width = 3 if kind == "A" and with_parents else 2
                 # Each step of the preparation takes some milliseconds for thousands of nodes.
-                await asyncio.sleep(0)
-                parameters.update(self._dialect.bind(kind, bound, len(bound[0])))
-        kinds = "".join(kind for kind, some in wanted.items() if some)
-        statement = statements.make_edges_statement(self._dialect, kinds, with_parents)
-        await asyncio.sleep(0)
-        reader = _EdgeReader(wanted)
-        await asyncio.sleep(0)
-        async for rows in self._dialect.fetch(session, statement, 10, parameters):
-            reader.add(rows)
-        counts = await self.load_tasks(session, reader.calls)
-        several = sorted({parse_key(key)[1] for key in reader.several})
-        orders = await self._load_orders(session, several) if several else {}
-        return await reader.finish(orders, counts)
-
-    async def _load_orders(
-        self, session: AsyncSession, arguments: Sequence[str]
-    ) -> dict[str, dict[str, int]]:
-        statement = sa.text(statements.make_order_statement(self._dialect))
-        found = await session.execute(statement, self._dialect.bind("a", [(arg,) for arg in arguments], 1))
-        orders: dict[str, dict[str, int]] = {}
-        async for index, call_hash, call_order in in_chunks(found):
-            orders.setdefault(arguments[index], {})[call_hash] = call_order
-        return orders
-
-
-class _EdgeReader:
-    """Makes steps of the rows of an edges statement.
-
-    Parameters
-    ----------
-    wanted : mapping
-        The nodes that the statement was asked for, by kind.
-    """
-
-    def __init__(self, wanted: Mapping[str, Sequence[Wanted]]) -> None:
-        self.calls: dict[str, str] = {}
-        # Arguments with several upstream calls: their order is asked for.
-        self.several: set[Key] = set()
-        self._wanted = wanted
-        self._entries: dict[Key, Entry] = {node[KEY]: () for some in wanted.values() for node in some}
-        self._many: dict[Key, list[Step]] = {}
-
-    def add(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Make the steps of some rows; see `make_edges_statement` for their columns."""
-        calls, arguments, results = (self._wanted[kind] for kind in "car")
-        for branch, index, h1, h2, h3, h4, h5, position, name, twice in rows:
-            step: Step
-            if branch == 0:
-                node = calls[index]
-                step = (make_key("A", h1, h2), None, None, None, 0, h2, h1, h2, position, name)
-            elif branch == 1:
-                node = arguments[index]
-                step = (make_key("R", h1, h4), h1, h2, h3, 0, h4)
-                self.calls[h1] = h2
-            elif branch == 2:
-                node = arguments[index]
-                value = node[VALUE]
-                step = (make_key("A", h1, value), h3, h4, h5, 0, value, h1, h2, position, name)
-                self.calls[h3] = h4
-            elif h1 is None:
-                continue
-            else:
-                node = results[index]
-                value = node[VALUE]
-                step = (make_key("R", h1, value), h1, h2, h3, 0, value)
-                self.calls[h1] = h2
-            self._put(node[KEY], step, branch == 1)
-            if twice:
-                self._put(node[KEY], step, False)
-
-    def _put(self, key: Key, step: Step, is_upstream: bool) -> None:
-        entry = self._entries[key]
-        if not entry:
-            self._entries[key] = (step,)
-        elif key in self._many:
-            self._many[key].append(step)
-        else:
-            self._many[key] = [*entry, step]
-        if entry and is_upstream:
-            self.several.add(key)
-
-    async def finish(
-        self, orders: Mapping[str, Mapping[str, int]], counts: Mapping[str, int]
-    ) -> dict[Key, Entry]:
-        """Return the entries with their steps sorted."""
-        entries = self._entries
-        for number, (key, steps) in enumerate(self._many.items(), 1):
-            order = orders.get(parse_key(key)[1]) if key in self.several else None
-            if len(steps) > MANY_STEPS:
-                entries[key] = await asyncio.to_thread(sort_steps, steps, order)
-            else:
-                entries[key] = sort_steps(steps, order)
-            if number % DECODE_CHUNK == 0:
-                await asyncio.sleep(0)
-        if counts:
-            for key, entry in entries.items():
-                entries[key] = count_arguments(entry, counts)
+                await take_turn()
+                columns = [(node.node_hash, node.value_hash, node.parent)[:width] for node in some]
+                parameters.update(self._dialect.bind(kind, columns, width))
+        statement = statements.make_edges_statement(
+            self._dialect,
+            transitions,
+            "".join(kind for kind, some in wanted.items() if some),
+            None if with_parents else self._direction.parent_of_argument,
+        )
+        await take_turn()
+        # Most nodes have one step: a list for each would be a lot for the garbage collector to follow.
+        found: dict[str, list[Siblings]] = {kind: [None] * len(some) for kind, some in wanted.items()}
+        targets = [found[transition.kind] for transition in transitions]
+        # Most steps share the place of their transition.
+        places = [make_place(number) for number in range(len(transitions))]
+        calls: dict[str, str] = {}
+        async for rows in self._dialect.fetch(session, statement, statements.EDGE_WIDTH, parameters):
+            for number, index, call, task, result, value, arg, own_value, position, name, order, time in rows:
+                if call is not None:
+                    calls[call] = task
+                elif arg is None:
+                    # No single child returned the value: it is the call's own.
+                    call = wanted["R"][index].node_hash
+                place = places[number] if time is None and not order else make_place(number, order, time)
+                step = make_step(place, call, task, result, value, arg, own_value, position, name)
+                siblings = targets[number][index]
+                if siblings is None:
+                    targets[number][index] = step
+                elif type(siblings) is list:
+                    siblings.append(step)
+                else:
+                    targets[number][index] = [siblings, step]
+        counts = await self._load_tasks(session, calls)
+        await self._order(session, wanted["A"], found["A"])
+        entries: dict[Key, Entry] = {}
+        for kind, some in wanted.items():
+            entries.update(await self._make_entries(some, found[kind], counts))
         return entries
+
+    async def _load_value(self, session: AsyncSession, value_hash: str) -> Entry:
+        """Return the entry of a value as such."""
+        rows = await self._direction.find_value_edges(session, value_hash)
+        steps = await list_in_turns(
+            make_step(make_place(rank, order, time), *columns) for rank, *columns, order, time in rows
+        )
+        counts = await self._load_tasks(session, {row[1]: row[2] for row in rows})
+        key = make_key("V", value_hash)
+        node = WantedNode("V", value_hash, "", None, key)
+        return (await self._make_entries([node], [steps], counts))[key]
+
+    async def _order(
+        self, session: AsyncSession, arguments: Sequence[WantedNode], found: Sequence[Siblings]
+    ) -> None:
+        """Place the edges of a node that only another statement orders, where there are several."""
+        ordered, find_orders = self._direction.ordered, self._direction.find_orders
+        if ordered is None or find_orders is None:
+            return
+        several = [
+            (node.node_hash, steps)
+            for node, steps in zip(arguments, found, strict=True)
+            if type(steps) is list and sum(step.place[0] == ordered for step in steps) > 1
+        ]
+        if not several:
+            return
+        hashes = sorted({arg_hash for arg_hash, _ in several})
+        orders = await find_orders(session, self._dialect, hashes)
+        for arg_hash, steps in several:
+            await take_turn()
+            for index, step in enumerate(steps):
+                if step.place[0] == ordered:
+                    place = make_place(ordered, orders.get((arg_hash, step.call_hash or ""), 0))
+                    steps[index] = step._replace(place=place)
+
+    async def _make_entries(
+        self, nodes: Sequence[WantedNode], found: Sequence[Siblings], counts: Mapping[str, int]
+    ) -> dict[Key, Entry]:
+        """Return entries with their steps in order."""
+        entries: dict[Key, Entry] = {}
+        for number, (node, steps) in enumerate(zip(nodes, found, strict=True), 1):
+            if isinstance(steps, list):
+                steps = await _sort(steps)
+                if not self._direction.repeats:
+                    # A child that was called again is one edge all the same: the first call counts.
+                    steps = await list_in_turns(iter_unique(steps, key=_get_key))
+                entries[node.key] = tuple(steps)
+            else:
+                entries[node.key] = () if steps is None else (steps,)
+            if number % PIECE_SIZE == 0:
+                await take_turn()
+        if counts:
+            entries = {key: count_arguments(entry, counts) for key, entry in entries.items()}
+        return entries
+
+    async def _load_tasks(self, session: AsyncSession, calls: Mapping[str, str]) -> dict[str, int]:
+        """Load the tasks of calls, given by call, that are not known yet; return the numbers of arguments of
+        the calls whose tasks do not tell the names of their arguments."""
+        task_hashes = set(calls.values())
+        missing = sorted(task_hashes - self.tasks.keys())
+        if missing:
+            statement = statements.make_tasks_statement(self._dialect)
+            found = await session.execute(statement, self._dialect.bind_strings("tasks", missing))
+            tasks = ((row[0], TaskRef(row[0], *(text or "" for text in row[1:]))) for row in found)
+            self.tasks.update(await list_in_turns(tasks))
+            for task_hash in missing:
+                await take_turn()
+                task = self.tasks.setdefault(task_hash, TaskRef(task_hash, task_hash[:8]))
+                try:
+                    get_task_args(task)
+                except SyntaxError:
+                    self._unreadable.add(task_hash)
+        if self._unreadable.isdisjoint(task_hashes):
+            return {}
+        uncounted = [call for call, task in calls.items() if task in self._unreadable]
+        statement = statements.make_counts_statement(self._dialect)
+        found = await session.execute(statement, self._dialect.bind_strings("calls", uncounted))
+        return dict(await list_in_turns((call, count) for call, count in found))
+
+
+async def _sort(steps: list[Step]) -> list[Step]:
+    """Return steps in their order; very many are sorted in parts, which are merged."""
+    if len(steps) <= PIECE_SIZE:
+        return sorted(steps, key=get_order)
+    parts = await list_in_turns(sorted(part, key=get_order) for part in iter_parts(steps))
+    return await list_in_turns(merge(*parts, key=get_order))

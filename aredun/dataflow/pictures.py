@@ -31,18 +31,7 @@ _MERMAID_ESCAPES = {ord(character): f"#{ord(character)};" for character in '"#<>
 
 
 def get_label(node: Any) -> str:
-    """Return what a picture writes on a node: what it is, and the first characters of its hash.
-
-    Parameters
-    ----------
-    node : DataflowNode
-        The node.
-
-    Returns
-    -------
-    str
-        One line.
-    """
+    """Return what a picture writes on a node: what it is, and the first characters of its hash."""
     kind = get_node_kind(node)
     if kind == "Value":
         return f"value {node.value_hash[:8]}"

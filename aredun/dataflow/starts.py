@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
+from aredun.dataflow.load import Loader
 from aredun.dataflow.nodes import ValueRef
-from aredun.dataflow.refs import RefLoader
+from aredun.dataflow.upstream import UPSTREAM
 from aredun.errors import UsageError
 from aredun.models import CallNode, Execution, Job, Task
 
@@ -19,37 +20,17 @@ if TYPE_CHECKING:
 
 
 class Start(NamedTuple):
-    """Where a dataflow begins.
-
-    Attributes
-    ----------
-    node : DataflowNode
-        The node to walk from.
-    name : str
-        What the text of a dataflow calls it.
-    """
+    """Where a dataflow begins, and what its text calls that node."""
 
     node: DataflowNode
     name: str
 
 
 async def get_start(backend: RedunBackendDb, record: Any, *, downstream: bool = False) -> Start:
-    """Return where the dataflow of a record begins.
+    """Return where the dataflow of a record that `infer_id` found begins; of a tuple its first item counts.
 
-    Parameters
-    ----------
-    backend : RedunBackendDb
-        The repository.
-    record : Value, Task, CallNode, Job, Execution, File or tuple
-        What `infer_id` found; of a tuple the first item, which is a file.
-    downstream : bool
-        Begin a walk downstream: a call then begins at the call itself, and not at its result.
-
-    Returns
-    -------
-    Start
-        A value for a value, a file or a task; for a call, a job or an execution the result of the call, as
-        `redun log` has it.
+    A call, a job or an execution begins at the result of its call, as `redun log` has it; downstream at the
+    call itself.
 
     Raises
     ------
@@ -66,7 +47,7 @@ async def get_start(backend: RedunBackendDb, record: Any, *, downstream: bool = 
                 f"This {type(record).__name__.lower()} has no result to follow: it has not finished."
             )
         if downstream:
-            return Start(await RefLoader(backend.database).load_start(call_node), "result")
+            return Start(await Loader(backend.database, UPSTREAM).load_start(call_node), "result")
         return Start(ValueRef(call_node.value_hash), "result")
     value_hash = getattr(record, "value_hash", None)
     if value_hash is None:

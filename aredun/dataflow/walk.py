@@ -1,17 +1,18 @@
-"""The upstream walks: async generators over edges, which look ahead in bulk and hold no connection while they
-yield.
-"""
+"""The walks: async generators over edges that hold no connection while they yield."""
 
 from __future__ import annotations
 
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from aredun.dataflow.decide import make_node
-from aredun.dataflow.engine import Walk, get_call, get_key
+from aredun.database.pacing import list_in_turns
+from aredun.dataflow.downstream import DOWNSTREAM
+from aredun.dataflow.engine import Bounds, Walk, get_call
+from aredun.dataflow.keys import get_key
 from aredun.dataflow.load import Loader
-from aredun.dataflow.lookahead import MAX_LIMIT
 from aredun.dataflow.nodes import DataflowEdge, get_node_kind
+from aredun.dataflow.policy import MAX_LIMIT
+from aredun.dataflow.upstream import UPSTREAM
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -19,17 +20,16 @@ if TYPE_CHECKING:
     from aredun.backend import RedunBackendDb
 
 
-async def _expand(backend: Any, node: Any, kind: str) -> AsyncGenerator[DataflowEdge, None]:
-    """Yield the edges out of one node."""
+async def _list_edges(backend: RedunBackendDb, node: Any, kind: str) -> list[DataflowEdge]:
+    """Return the edges out of one node of a kind."""
     if get_node_kind(node) != kind:
         raise TypeError(f"expected a {kind}, not a {get_node_kind(node)}")
-    loader = Loader(backend.database)
+    loader = Loader(backend.database, UPSTREAM)
     start = await loader.load_start(node)
     key = get_key(start)
     entry = (await loader.load_layer([key]))[key]
-    source = get_call(start)
-    for step in entry or loader.complete(start):
-        yield DataflowEdge(start, None if step is None else make_node(step, source, loader.tasks))
+    dests = (step.make_node(get_call(start), loader.tasks) for step in entry)
+    return await list_in_turns(DataflowEdge(start, dest) for dest in (dests if entry else (None,)))
 
 
 async def walk_dataflow_value(backend: RedunBackendDb, value: Any) -> AsyncGenerator[DataflowEdge, None]:
@@ -48,9 +48,8 @@ async def walk_dataflow_value(backend: RedunBackendDb, value: Any) -> AsyncGener
         One edge: to the call that produced the value last, or to no origin. Mirrors redun's
         `walk_dataflow_value`.
     """
-    async with aclosing(_expand(backend, value, "Value")) as edges:
-        async for edge in edges:
-            yield edge
+    for edge in await _list_edges(backend, value, "Value"):
+        yield edge
 
 
 async def walk_dataflow_callnode(
@@ -71,9 +70,8 @@ async def walk_dataflow_callnode(
         To its arguments, positional ones first; to None when it has none. Mirrors redun's
         `walk_dataflow_callnode`.
     """
-    async with aclosing(_expand(backend, call_node, "CallNode")) as edges:
-        async for edge in edges:
-            yield edge
+    for edge in await _list_edges(backend, call_node, "CallNode"):
+        yield edge
 
 
 async def walk_dataflow_callnode_value(
@@ -94,9 +92,8 @@ async def walk_dataflow_callnode_value(
         One edge: to the only child that returned the value, else to the call itself.
         Mirrors redun's `walk_dataflow_callnode_value`.
     """
-    async with aclosing(_expand(backend, call_node_value, "CallNodeValue")) as edges:
-        async for edge in edges:
-            yield edge
+    for edge in await _list_edges(backend, call_node_value, "CallNodeValue"):
+        yield edge
 
 
 async def walk_dataflow_argument_value(
@@ -118,13 +115,12 @@ async def walk_dataflow_argument_value(
         of the latest parent; to None when there is neither. Mirrors redun's
         `walk_dataflow_argument_value`.
     """
-    async with aclosing(_expand(backend, argument_value, "ArgumentValue")) as edges:
-        async for edge in edges:
-            yield edge
+    for edge in await _list_edges(backend, argument_value, "ArgumentValue"):
+        yield edge
 
 
-def walk_dataflow_node(backend: RedunBackendDb, node: Any) -> AsyncGenerator[DataflowEdge, None]:
-    """Return an iterator over the upstream edges of one node of any kind.
+async def walk_dataflow_node(backend: RedunBackendDb, node: Any) -> AsyncGenerator[DataflowEdge, None]:
+    """Iterate over the upstream edges of one node of any kind.
 
     Parameters
     ----------
@@ -133,9 +129,9 @@ def walk_dataflow_node(backend: RedunBackendDb, node: Any) -> AsyncGenerator[Dat
     node : DataflowNode or model
         The node.
 
-    Returns
-    -------
-    async iterator of DataflowEdge
+    Yields
+    ------
+    DataflowEdge
         Its edges in redun's order. Mirrors redun's `walk_dataflow_node`.
 
     Raises
@@ -143,10 +139,11 @@ def walk_dataflow_node(backend: RedunBackendDb, node: Any) -> AsyncGenerator[Dat
     TypeError
         The object is no dataflow node.
     """
-    return _expand(backend, node, get_node_kind(node))
+    for edge in await _list_edges(backend, node, get_node_kind(node)):
+        yield edge
 
 
-def walk_dataflow(
+async def walk_dataflow(
     backend: RedunBackendDb,
     init_node: Any,
     *,
@@ -190,12 +187,49 @@ def walk_dataflow(
     TypeError
         The object is no dataflow node.
     """
-    walk = Walk(
-        Loader(backend.database),
-        max_depth=max_depth,
-        max_edges=max_edges,
-        after=after,
-        look_ahead=look_ahead,
-    )
-    # Handed on as it is: a generator around it would cost every edge.
-    return walk.run(init_node)
+    walk = Walk(Loader(backend.database, UPSTREAM), Bounds(max_depth, max_edges, after, look_ahead))
+    async with aclosing(walk.run(init_node)) as edges:
+        async for edge in edges:
+            yield edge
+
+
+async def walk_downstream(
+    backend: RedunBackendDb,
+    init_node: Any,
+    *,
+    max_depth: int | None = None,
+    max_edges: int | None = None,
+    after: int = 0,
+    look_ahead: int = MAX_LIMIT,
+) -> AsyncGenerator[DataflowEdge, None]:
+    """Walk everything that was derived from a node, depth first: what must be redone if it was wrong.
+
+    - A value leads to every argument that is or holds it and, where it is a task, to every call of it; then
+      to what was made of a result that is or holds it.
+    - An argument leads to its call, then to the arguments of child calls that share the value followed.
+    - A call leads to its result.
+    - A result leads to the arguments that were made of it, then to the results of its parent calls.
+
+    One value shares another if it is the other, holds it, is a part of it or has a part in common with it.
+    Arguments made of another part of a result than the one followed are left out; a result that an argument
+    holds is followed as that part of it. redun has no such walk.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository.
+    init_node : ValueRef, CallNodeRef, ArgumentValue, CallNodeValue or a model's instance
+        Where to begin: a `File` counts as its value, a `Task` as the value that it is recorded as.
+    max_depth, max_edges, after, look_ahead : int, optional
+        See `walk_dataflow`.
+
+    Yields
+    ------
+    DataflowEdge
+        `dest` was derived from `src`; None where nothing was. Siblings come in the order in which they
+        were recorded, then by hash, so the order is the same every time.
+    """
+    walk = Walk(Loader(backend.database, DOWNSTREAM), Bounds(max_depth, max_edges, after, look_ahead))
+    async with aclosing(walk.run(init_node)) as edges:
+        async for edge in edges:
+            yield edge

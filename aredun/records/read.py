@@ -35,6 +35,7 @@ from aredun.value_store import CorruptValueError
 
 if TYPE_CHECKING:
     from collections.abc import (
+        AsyncGenerator,
         AsyncIterable,
         AsyncIterator,
         Callable,
@@ -103,7 +104,7 @@ async def get_records(
     in_order: bool = True,
     batch_size: int = BATCH_SIZE,
     on_incomplete: Callable[[InvalidRecordError], None] | None = None,
-) -> AsyncIterator[Record]:
+) -> AsyncGenerator[Record, None]:
     """Yield the records of the given ids; ids that no record has are passed over.
 
     A value whose bytes cannot be found, or are not the value's, is left out.

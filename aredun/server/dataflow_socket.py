@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.database.pacing import take_turn
 from aredun.database.retry import hurry
-from aredun.dataflow import describe_edge, serialize_dataflow, walk_dataflow
+from aredun.dataflow import describe_edge, serialize_dataflow, walk_dataflow, walk_downstream
 from aredun.dataflow.display import make_dataflow_dom
-from aredun.dataflow.downstream import walk_downstream
-from aredun.dataflow.lookahead import MAX_LIMIT
+from aredun.dataflow.policy import MAX_LIMIT
 from aredun.errors import UsageError
 from aredun.server.answers import dump
 from aredun.server.finding import find_start
