@@ -15,7 +15,7 @@ from aredun.errors import AredunError
 from aredun.server import api, security
 from aredun.server.answers import add_error_handlers, logger, make_problem
 from aredun.server.changes import ChangeFeed
-from aredun.server.dataflow_socket import DataflowRequest, DataflowStream, Turns
+from aredun.server.dataflow_socket import DataflowRequest, DataflowStream, Walks
 from aredun.server.executions_socket import ExecutionsStream
 from aredun.server.metrics import CONTENT_TYPE, AccessLog, Metrics
 from aredun.server.settings import ServerSettings
@@ -77,7 +77,7 @@ def create_app(backend: RedunBackendDb, *, settings: ServerSettings | None = Non
     app.state.metrics = metrics
     app.state.streams = Streams(settings, metrics)
     app.state.feed = ChangeFeed(backend, settings)
-    app.state.turns = Turns()
+    app.state.walks = Walks()
     app.state.close = lambda: _close(app)
     app.include_router(api.router)
     _add_websockets(app)
@@ -134,7 +134,7 @@ def _add_websockets(app: FastAPI) -> None:
     async def stream_dataflow(websocket: WebSocket, record_id: str) -> None:
         async def body(sender: Sender) -> None:
             request = DataflowRequest(websocket.query_params, state.settings)
-            stream = DataflowStream(state.backend, request, state.settings, state.turns, state.metrics)
+            stream = DataflowStream(state.backend, request, state.settings, state.walks, state.metrics)
             await stream.run(record_id, sender)
 
         await state.streams.run(websocket, "dataflow", body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from aredun.server.finding import find_start
 from aredun.server.streams import end_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Iterator, Mapping
 
     from aredun.backend import RedunBackendDb
     from aredun.dataflow import DataflowEdge
@@ -29,80 +29,36 @@ if TYPE_CHECKING:
 
 UPSTREAM, DOWNSTREAM = "upstream", "downstream"
 
-# Edges that one stream may walk and write before the next one has its turn (about two milliseconds).
+# Edges that one stream may walk before the next one has its turn (about two milliseconds).
 SLICE = 100
-# Streams that walk at the same time; the others wait for their turn, or for their clients.
-WALKERS = 2
-# Walks beyond their first edges, without those that wait for their clients: each remembers what it has seen.
-STARTED = 16
+# Walks that go on beyond their first edges, or make sections, at the same time, without those that wait for
+# their clients: each remembers what it has seen.
+WALKERS = 8
 # Nodes that the walks load at a time, together and each at least: the more, the faster each of them is, and
 # the more memory it takes.
 ALL_LOOK_AHEAD = 32_768
 LEAST_LOOK_AHEAD = 2_048
-# How long, in seconds, a walk waits for its client before another walk may begin in its place.
+# How long, in seconds, an edge waits for others to fill a message with: few large ones take the least time.
+_PACKING_TIME = 0.05
+# How long, in seconds, a walk waits for its client before another one may go on in its place.
 _PATIENCE = 0.05
-# How long, in seconds, a message with room for more edges waits for them.
-_PACKING_TIME = 0.01
 
 
-class Turns:
-    """Lets a few streams walk at a time, and everyone in turn, so that the event loop stays free."""
+class Walks:
+    """What all walks of a server share: turns to go on in, and the nodes that they may load at a time."""
 
     def __init__(self) -> None:
-        self.started = asyncio.Semaphore(STARTED)
-        self.walking = asyncio.Semaphore(WALKERS)
-        # Making sections takes a thread; more of them would only fight over the interpreter.
-        self.sections = asyncio.Semaphore(1)
-        self._streams = 0
+        self.turns = asyncio.Semaphore(WALKERS)
+        self._count = 0
 
     @contextlib.contextmanager
     def share_look_ahead(self) -> Iterator[int]:
-        """Give one more stream the nodes that its walk may load at a time."""
-        self._streams += 1
+        """Give one more walk the nodes that it may load at a time."""
+        self._count += 1
         try:
-            yield max(LEAST_LOOK_AHEAD, min(MAX_LIMIT, ALL_LOOK_AHEAD // self._streams))
+            yield max(LEAST_LOOK_AHEAD, min(MAX_LIMIT, ALL_LOOK_AHEAD // self._count))
         finally:
-            self._streams -= 1
-
-
-class _Turn:
-    """One stream's place among the others: what it holds of the common turns."""
-
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
-        self._is_started = False
-        self._was_started = False
-        self._is_walking = False
-
-    async def begin(self) -> None:
-        """Wait for the first turn, in which every walk yields its first edges."""
-        await self._turns.walking.acquire()
-        self._is_walking = True
-
-    async def resume(self) -> None:
-        """Wait for the next turn; for the second one, until one more walk may go on."""
-        if not self._was_started:
-            await self._turns.started.acquire()
-            self._is_started = self._was_started = True
-        await self.begin()
-
-    def pause(self) -> None:
-        """Let the next one walk."""
-        if self._is_walking:
-            self._is_walking = False
-            self._turns.walking.release()
-
-    def yield_start(self) -> None:
-        """Let another walk begin: this one waits for its client."""
-        self._was_started = True
-        if self._is_started:
-            self._is_started = False
-            self._turns.started.release()
-
-    def end(self) -> None:
-        """Give back what is held."""
-        self.pause()
-        self.yield_start()
+            self._count -= 1
 
 
 class DataflowRequest:
@@ -155,61 +111,9 @@ def walk(backend: RedunBackendDb, start: Any, request: DataflowRequest, look_ahe
     return walk_dataflow(backend, start, **bounds)
 
 
-class _Buffer:
-    """Messages between the walk and the client: the walk waits while it is full."""
-
-    def __init__(self, size: int) -> None:
-        self._messages: deque[str] = deque()
-        self._size = size
-        self._filled = asyncio.Event()
-        self._drained = asyncio.Event()
-        self._wanted = 1
-        self._was_taken = False
-        self.closed = False
-
-    @property
-    def is_full(self) -> bool:
-        return len(self._messages) >= self._size
-
-    def put(self, messages: Iterable[str]) -> None:
-        self._messages.extend(messages)
-        if len(self._messages) >= self._wanted:
-            self._filled.set()
-
-    async def wait_for_space(self) -> None:
-        while self.is_full:
-            self._drained.clear()
-            await self._drained.wait()
-
-    def close(self) -> None:
-        self.closed = True
-        self._filled.set()
-
-    async def take(self, most: int) -> list[str]:
-        """Return the next messages, at least one; none at the end."""
-        await self._wait_for(1)
-        if self._was_taken and len(self._messages) < most:
-            # The first edge leaves at once. Later on, few large messages take less time than many small ones.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PACKING_TIME):
-                    await self._wait_for(min(most, self._size))
-        self._was_taken = True
-        messages = self._messages
-        taken = [messages.popleft() for _ in range(min(most, len(messages)))]
-        if not self.is_full:
-            self._drained.set()
-        return taken
-
-    async def _wait_for(self, wanted: int) -> None:
-        self._wanted = wanted
-        while len(self._messages) < wanted and not self.closed:
-            self._filled.clear()
-            await self._filled.wait()
-
-
 class DataflowStream:
     """
-    One stream of a dataflow.
+    One stream of a dataflow. A slow client stops its walk: the next edges are walked once it took the last.
 
     Parameters
     ----------
@@ -219,7 +123,7 @@ class DataflowStream:
         What is asked for.
     settings : ServerSettings
         Bounds.
-    turns : Turns
+    walks : Walks
         Shared by all streams.
     metrics : Metrics
         Where edges are counted.
@@ -230,18 +134,18 @@ class DataflowStream:
         backend: RedunBackendDb,
         request: DataflowRequest,
         settings: ServerSettings,
-        turns: Turns,
+        walks: Walks,
         metrics: Metrics,
     ) -> None:
         self._backend = backend
         self._request = request
         self._settings = settings
-        self._turns = turns
+        self._walks = walks
         self._metrics = metrics
-        self._buffer = _Buffer(max(2 * SLICE, request.batch))
-        self._edges: list[DataflowEdge] | None = [] if request.with_sections else None
+        self._count = 0
         self._is_cut = False
-        self.count = 0
+        # What sections are made of; None without them.
+        self._edges: list[DataflowEdge] | None = [] if request.with_sections else None
 
     async def run(self, record_id: str, sender: Sender) -> None:
         """Send everything, in the order of the walk."""
@@ -249,65 +153,67 @@ class DataflowStream:
         # A walk that is under way waits for a database that restarts; a client that has nothing yet does not.
         with hurry():
             start = await find_start(self._backend, record_id, downstream=is_downstream)
-        with self._turns.share_look_ahead() as look_ahead:
-            walking = asyncio.create_task(self._walk(start.node, look_ahead))
-            try:
-                await self._send_edges(sender)
-                await walking
-            finally:
-                await end_tasks(walking)
+        with self._walks.share_look_ahead() as look_ahead:
+            async with aclosing(walk(self._backend, start.node, self._request, look_ahead)) as edges:
+                await self._send_edges(edges, sender)
         if self._edges is not None:
-            async with aclosing(self._iter_sections(self._edges, start.name)) as sections:
-                async for section in sections:
-                    await self._send(sender, {"type": "section", **section})
-        end: dict[str, Any] = {"type": "end", "edges": self.count}
+            await self._send_sections(self._edges, start.name, sender)
+        end: dict[str, Any] = {"type": "end", "edges": self._count}
         if self._is_cut:
             end["is_cut"] = True
-        await self._send(sender, end)
+        await self._send(sender, [end])
 
-    async def _walk(self, start: Any, look_ahead: int) -> None:
-        """Walk and write edges, a slice at a time, never ahead of the client by more than the buffer."""
-        request, buffer, turn = self._request, self._buffer, _Turn(self._turns)
-        first = request.after + 1
-        count, due, texts = 0, min(SLICE, first), []
+    async def _send_edges(self, edges: AsyncGenerator[DataflowEdge, None], sender: Sender) -> None:
+        """Send the first edge at once, and the rest when this walk is among those that may go on."""
+        messages, is_end = await self._walk_message(edges)
+        sending = asyncio.create_task(self._send(sender, messages))
         try:
-            await turn.begin()
-            async with aclosing(walk(self._backend, start, request, look_ahead)) as edges:
-                async for edge in edges:
-                    if count == request.max_edges:
-                        self._is_cut = True
-                        break
-                    count += 1
-                    if self._edges is not None:
-                        self._keep(edge)
-                    if count >= first:
-                        texts.append(dump(describe_edge(count, edge)).decode())
-                    if count == due:
-                        self.count = count
-                        buffer.put(texts)
-                        texts = []
-                        due += first - count if count < first <= count + SLICE else SLICE
-                        await self._pause(turn)
-            self.count = count
-            buffer.put(texts)
+            while not is_end:
+                # Another walk may go on in the place of one whose client is slow.
+                await sending
+                async with self._walks.turns:
+                    while sending.done() and not is_end:
+                        sending.result()
+                        messages, is_end = await self._walk_message(edges)
+                        sending = asyncio.create_task(self._send(sender, messages))
+                        await asyncio.wait([sending], timeout=_PATIENCE)
+            await sending
         finally:
-            turn.end()
-            buffer.close()
+            await end_tasks(sending)
 
-    async def _pause(self, turn: _Turn) -> None:
-        """Let others walk, and wait until the client has taken what is there."""
-        turn.pause()
-        if self._buffer.is_full:
-            space = asyncio.ensure_future(self._buffer.wait_for_space())
-            try:
-                await asyncio.wait([space], timeout=_PATIENCE)
-                if not space.done():
-                    turn.yield_start()
-                await space
-            finally:
-                space.cancel()
+    async def _walk_message(
+        self, edges: AsyncGenerator[DataflowEdge, None]
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """Return the messages of the next edges, as many as go together, and whether they are the last."""
+        request = self._request
+        messages: list[dict[str, Any]] = []
+        due = time.monotonic() + _PACKING_TIME
+        while True:
+            is_end = await self._walk_slice(edges, messages)
+            is_first = self._count == request.after + 1
+            if is_end or is_first or len(messages) >= request.batch or time.monotonic() >= due:
+                self._metrics.edges.inc(len(messages))
+                return messages, is_end
+
+    async def _walk_slice(
+        self, edges: AsyncGenerator[DataflowEdge, None], messages: list[dict[str, Any]]
+    ) -> bool:
+        """Walk the next few edges and add their messages; tells whether they were the last."""
+        request = self._request
+        first = request.after + 1
         await take_turn()
-        await turn.resume()
+        async for edge in edges:
+            if self._count == request.max_edges:
+                self._is_cut = True
+                return True
+            self._count += 1
+            self._keep(edge)
+            if self._count >= first:
+                messages.append(describe_edge(self._count, edge))
+            # The first edge leaves at once.
+            if self._count == first or self._count % SLICE == 0 or len(messages) == request.batch:
+                return False
+        return True
 
     def _keep(self, edge: DataflowEdge) -> None:
         if self._edges is not None and len(self._edges) < self._settings.max_section_edges:
@@ -315,28 +221,17 @@ class DataflowStream:
         else:
             self._edges = None
 
-    async def _send_edges(self, sender: Sender) -> None:
-        while messages := await self._buffer.take(self._request.batch or 1):
-            self._metrics.edges.inc(len(messages))
-            if self._request.batch:
-                await sender.send(f"[{','.join(messages)}]")
-            else:
-                await sender.send(messages[0])
-
-    async def _iter_sections(
-        self, edges: list[DataflowEdge], name: str
-    ) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the sections; they are made for one stream at a time, but not while a client is slow."""
-        turn = self._turns.sections
-        sections = serialize_dataflow(self._backend, make_dataflow_dom(edges, name))
-        async with aclosing(sections):
+    async def _send_sections(self, edges: list[DataflowEdge], name: str, sender: Sender) -> None:
+        """Make sections in turn with the walks of the other streams, but not while the client is slow."""
+        async with aclosing(serialize_dataflow(self._backend, make_dataflow_dom(edges, name))) as sections:
             while True:
-                async with turn:
+                async with self._walks.turns:
                     section = await anext(sections, None)
                 if section is None:
                     return
-                yield section
+                await self._send(sender, [{"type": "section", **section}])
 
-    async def _send(self, sender: Sender, content: dict[str, Any]) -> None:
-        message = dump(content).decode()
-        await sender.send(f"[{message}]" if self._request.batch else message)
+    async def _send(self, sender: Sender, messages: list[dict[str, Any]]) -> None:
+        """Send messages: in one, if the client wants them so."""
+        for content in [messages] if self._request.batch and messages else messages:
+            await sender.send(dump(content).decode())
