@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from heapq import merge
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from aredun.database.graph import GraphDialect
     from aredun.dataflow.nodes import DataflowNode
     from aredun.dataflow.statements import Transition
-
-_new: Any = tuple.__new__
 
 # The steps out of one node, as they are found.
 Siblings: TypeAlias = "Step | list[Step] | None"
@@ -73,14 +72,35 @@ class Direction(NamedTuple):
     repeats: bool = False
 
 
-class WantedNode(NamedTuple):
-    """A node whose edges are to be loaded; the latest parent of an argument's call, where it is known."""
+@dataclass
+class WantedNodes:
+    """Nodes of one kind whose edges are to be loaded, by column: texts are nothing for the garbage collector.
 
-    kind: str
-    node_hash: str
-    value_hash: str
-    parent: str | None
-    key: Key
+    Attributes
+    ----------
+    hashes, values : list of str
+        The hashes of the nodes, and of the values that they stand for.
+    parents : list of str or None
+        The latest parent of an argument's call, where it is known.
+    keys : list of Key
+        The keys of the nodes.
+    """
+
+    hashes: list[str] = field(default_factory=list)
+    values: list[str] = field(default_factory=list)
+    parents: list[str | None] = field(default_factory=list)
+    keys: list[Key] = field(default_factory=list)
+
+    def add(self, node_hash: str, value_hash: str, parent: str | None, key: Key) -> None:
+        """Add a node."""
+        self.hashes.append(node_hash)
+        self.values.append(value_hash)
+        self.parents.append(parent)
+        self.keys.append(key)
+
+
+def _by_kind() -> dict[str, WantedNodes]:
+    return {"C": WantedNodes(), "A": WantedNodes(), "R": WantedNodes()}
 
 
 class Loader:
@@ -144,17 +164,20 @@ class Loader:
 
     async def load_layer(self, keys: Sequence[Key]) -> dict[Key, Entry]:
         """Return the entries of calls, arguments and results, or of one value, in at most four statements."""
-        kind, value_hash, _ = parse_key(keys[0])
+        first_kind, first_hash, _ = parse_key(keys[0])
 
         async def operation(session: AsyncSession) -> dict[Key, Entry]:
-            if kind == "V":
-                return {keys[0]: await self._load_value(session, value_hash)}
+            if first_kind == "V":
+                return {keys[0]: await self._load_value(session, first_hash)}
             await self._dialect.prepare(session)
-            nodes = [WantedNode(*parse_key(key), None, key) for key in keys]
-            return await self.load_edges(session, nodes, with_parents=False)
+            wanted = _by_kind()
+            for key in keys:
+                kind, node_hash, value_hash = parse_key(key)
+                wanted[kind].add(node_hash, value_hash, None, key)
+            return await self.load_edges(session, wanted, with_parents=False)
 
         return await self._database.read(
-            operation, transaction=self._dialect.needs_preparation and kind != "V"
+            operation, transaction=self._dialect.needs_preparation and first_kind != "V"
         )
 
     async def load_reach(
@@ -189,7 +212,7 @@ class Loader:
 
         async def operation(session: AsyncSession) -> Reach:
             await self._dialect.prepare(session)
-            wanted: list[WantedNode] = []
+            wanted = _by_kind()
             known_calls: list[str] = []
             count = 0
             async for rows in self._dialect.fetch(session, self._reach_statement, 4, parameters):
@@ -197,40 +220,38 @@ class Loader:
                 for kind, node_hash, value_hash, parent in rows:
                     key = make_key(kind, node_hash, value_hash)
                     if key in first or not is_known(key):
-                        wanted.append(_new(WantedNode, (kind, node_hash, value_hash, parent, key)))
+                        wanted[kind].add(node_hash, value_hash, parent, key)
                     elif kind == "C":
                         known_calls.append(node_hash)
-            note([node.key for node in wanted])
+            for nodes in wanted.values():
+                note(nodes.keys)
             entries = await self.load_edges(session, wanted, with_parents=True)
             return Reach(entries, count, known_calls, count >= limit)
 
         return await self._database.read(operation, transaction=self._dialect.needs_preparation)
 
     async def load_edges(
-        self, session: AsyncSession, nodes: Sequence[WantedNode], *, with_parents: bool
+        self, session: AsyncSession, wanted: Mapping[str, WantedNodes], *, with_parents: bool
     ) -> dict[Key, Entry]:
-        """Return the entries of some nodes, with the latest parents of arguments' calls given or not."""
-        wanted: dict[str, list[WantedNode]] = {"C": [], "A": [], "R": []}
-        for node in nodes:
-            wanted[node.kind].append(node)
+        """Return the entries of nodes by kind, with the latest parents of arguments' calls given or not."""
         transitions = self._direction.transitions
         parameters: dict[str, Any] = {}
-        for kind, some in wanted.items():
-            if some:
+        for kind, nodes in wanted.items():
+            if nodes.keys:
                 width = 3 if kind == "A" and with_parents else 2
                 # Each step of the preparation takes some milliseconds for thousands of nodes.
                 await take_turn()
-                columns = [(node.node_hash, node.value_hash, node.parent)[:width] for node in some]
-                parameters.update(self._dialect.bind(kind, columns, width))
+                columns = (nodes.hashes, nodes.values, nodes.parents)[:width]
+                parameters.update(self._dialect.bind(kind, list(zip(*columns, strict=True)), width))
         statement = statements.make_edges_statement(
             self._dialect,
             transitions,
-            "".join(kind for kind, some in wanted.items() if some),
+            "".join(kind for kind, nodes in wanted.items() if nodes.keys),
             None if with_parents else self._direction.parent_of_argument,
         )
         await take_turn()
         # Most nodes have one step: a list for each would be a lot for the garbage collector to follow.
-        found: dict[str, list[Siblings]] = {kind: [None] * len(some) for kind, some in wanted.items()}
+        found: dict[str, list[Siblings]] = {kind: [None] * len(nodes.keys) for kind, nodes in wanted.items()}
         targets = [found[transition.kind] for transition in transitions]
         # Most steps share the place of their transition.
         places = [make_place(number) for number in range(len(transitions))]
@@ -241,7 +262,7 @@ class Loader:
                     calls[call] = task
                 elif arg is None:
                     # No single child returned the value: it is the call's own.
-                    call = wanted["R"][index].node_hash
+                    call = wanted["R"].hashes[index]
                 place = places[number] if time is None and not order else make_place(number, order, time)
                 step = make_step(place, call, task, result, value, arg, own_value, position, name)
                 siblings = targets[number][index]
@@ -254,8 +275,8 @@ class Loader:
         counts = await self._load_tasks(session, calls)
         await self._order(session, wanted["A"], found["A"])
         entries: dict[Key, Entry] = {}
-        for kind, some in wanted.items():
-            entries.update(await self._make_entries(some, found[kind], counts))
+        for kind, nodes in wanted.items():
+            entries.update(await self._make_entries(nodes.keys, found[kind], counts))
         return entries
 
     async def _load_value(self, session: AsyncSession, value_hash: str) -> Entry:
@@ -266,19 +287,16 @@ class Loader:
         )
         counts = await self._load_tasks(session, {row[1]: row[2] for row in rows})
         key = make_key("V", value_hash)
-        node = WantedNode("V", value_hash, "", None, key)
-        return (await self._make_entries([node], [steps], counts))[key]
+        return (await self._make_entries([key], [steps], counts))[key]
 
-    async def _order(
-        self, session: AsyncSession, arguments: Sequence[WantedNode], found: Sequence[Siblings]
-    ) -> None:
+    async def _order(self, session: AsyncSession, arguments: WantedNodes, found: Sequence[Siblings]) -> None:
         """Place the edges of a node that only another statement orders, where there are several."""
         ordered, find_orders = self._direction.ordered, self._direction.find_orders
         if ordered is None or find_orders is None:
             return
         several = [
-            (node.node_hash, steps)
-            for node, steps in zip(arguments, found, strict=True)
+            (arg_hash, steps)
+            for arg_hash, steps in zip(arguments.hashes, found, strict=True)
             if type(steps) is list and sum(step.place[0] == ordered for step in steps) > 1
         ]
         if not several:
@@ -293,19 +311,19 @@ class Loader:
                     steps[index] = step._replace(place=place)
 
     async def _make_entries(
-        self, nodes: Sequence[WantedNode], found: Sequence[Siblings], counts: Mapping[str, int]
+        self, keys: Sequence[Key], found: Sequence[Siblings], counts: Mapping[str, int]
     ) -> dict[Key, Entry]:
         """Return entries with their steps in order."""
         entries: dict[Key, Entry] = {}
-        for number, (node, steps) in enumerate(zip(nodes, found, strict=True), 1):
+        for number, (key, steps) in enumerate(zip(keys, found, strict=True), 1):
             if isinstance(steps, list):
                 steps = await _sort(steps)
                 if not self._direction.repeats:
                     # A child that was called again is one edge all the same: the first call counts.
                     steps = await list_in_turns(iter_unique(steps, key=_get_key))
-                entries[node.key] = tuple(steps)
+                entries[key] = tuple(steps)
             else:
-                entries[node.key] = () if steps is None else (steps,)
+                entries[key] = () if steps is None else (steps,)
             if number % PIECE_SIZE == 0:
                 await take_turn()
         if counts:
