@@ -8,11 +8,13 @@ PYTEST_ARGS ?= -n 2
 LOWEST := .venv-lowest
 LOWEST_STAMP := $(LOWEST)/.installed
 # What of the tests says whether the versions of the packages below aredun will do; `make test` runs them too.
-CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py, \
-	backend caches cancellations database dependencies query recording records scheduler scheduler_storm \
-	schema server_api sync tags write_behind writer)) \
-	tests/test_redun_bridge.py::test_workflow_leaves_the_rows_that_redun_leaves \
-	tests/test_redun_bridge.py::test_every_kind_of_read_sees_what_is_queued
+CORE_TESTS := \
+	tests/test_backend.py tests/recording/test_caches.py tests/storage/test_cancellations.py tests/storage/test_database.py \
+	tests/test_dependencies.py tests/search/test_query.py tests/recording/test_recording.py tests/transfer/test_records.py \
+	tests/workflow/test_scheduler.py tests/workflow/test_scheduler_storm.py tests/storage/test_schema.py tests/server/test_server_api.py \
+	tests/transfer/test_sync.py tests/recording/test_tags.py tests/bridge/test_write_behind.py tests/storage/test_writer.py \
+	tests/bridge/test_redun_bridge.py::test_workflow_leaves_the_rows_that_redun_leaves \
+	tests/bridge/test_redun_bridge.py::test_every_kind_of_read_sees_what_is_queued
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-lowest browser pooler test-redun check bench format clean

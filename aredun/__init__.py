@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aredun.backend import RedunBackendDb
-    from aredun.column_types import TagEntity
     from aredun.dataflow import walk_dataflow
     from aredun.errors import (
         AredunError,
@@ -25,8 +24,9 @@ if TYPE_CHECKING:
     from aredun.query import CallGraphQuery
     from aredun.scheduler import Scheduler
     from aredun.sync import sync_records
-    from aredun.tasks import CacheCheckValid, CacheResult, CacheScope, task
+    from aredun.tables.column_types import TagEntity
     from aredun.values import File, Handle
+    from aredun.workflow.tasks import CacheCheckValid, CacheResult, CacheScope, task
 
 __all__ = [
     "AredunError",
@@ -51,17 +51,17 @@ __all__ = [
 ]
 
 _MODULES = {
-    "CacheCheckValid": "aredun.tasks",
-    "CacheResult": "aredun.tasks",
-    "CacheScope": "aredun.tasks",
+    "CacheCheckValid": "aredun.workflow.tasks",
+    "CacheResult": "aredun.workflow.tasks",
+    "CacheScope": "aredun.workflow.tasks",
     "CallGraphQuery": "aredun.query",
     "File": "aredun.values",
     "Handle": "aredun.values",
     "RedunBackendDb": "aredun.backend",
     "Scheduler": "aredun.scheduler",
-    "TagEntity": "aredun.column_types",
+    "TagEntity": "aredun.tables.column_types",
     "sync_records": "aredun.sync",
-    "task": "aredun.tasks",
+    "task": "aredun.workflow.tasks",
     "walk_dataflow": "aredun.dataflow",
 }
 

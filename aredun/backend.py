@@ -10,12 +10,10 @@ import logging
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from aredun import caches, handles, versions
-from aredun import records as record_operations
-from aredun import tags as tag_operations
-from aredun.column_types import JSON, Column, DateTimeUTC, TagEntity
 from aredun.config import BackendConfig, get_abs_path
 from aredun.errors import RedunDatabaseError, RedunVersionError
+from aredun.formats import versions
+from aredun.formats.versions import DBVersionInfo, parse_db_version
 from aredun.lifecycle import Lifecycle
 from aredun.models import (
     Argument,
@@ -40,8 +38,13 @@ from aredun.models import (
     Task,
     Value,
 )
-from aredun.recording import Recorder, ValueRecorder, make_tags
-from aredun.records import (
+from aredun.recording import caches, handles
+from aredun.recording import tags as tag_operations
+from aredun.recording.recorder import Recorder, ValueRecorder, make_tags
+from aredun.storage.value_store import ValueStore
+from aredun.tables.column_types import JSON, Column, DateTimeUTC, TagEntity
+from aredun.transfer import records as record_operations
+from aredun.transfer.records import (
     get_call_node_child_edges,
     get_execution_child_edges,
     get_job_child_edges,
@@ -49,9 +52,7 @@ from aredun.records import (
     get_tag_entity_child_edges,
     get_value_child_edges,
 )
-from aredun.value_store import ValueStore
 from aredun.values import get_type_registry
-from aredun.versions import DBVersionInfo, parse_db_version
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -69,12 +70,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from aredun.database import Database
-    from aredun.entities import Entities
     from aredun.errors import InvalidRecordError
-    from aredun.multimap import MultiMap
-    from aredun.record_fields import Record
-    from aredun.recording import SerializedValue
+    from aredun.recording.entities import Entities
+    from aredun.recording.multimap import MultiMap
+    from aredun.recording.recorder import SerializedValue
+    from aredun.storage import Database
+    from aredun.transfer.record_fields import Record
     from aredun.values import CacheResult
 
     TagResult = tuple[str, str, str, Any]
@@ -812,7 +813,7 @@ class RedunBackendDb:
     ) -> int:
         """Write records that are not in the database yet; returns how many were new (mirrors redun's method).
 
-        Records may come in any order, and from several writers at once. See `aredun.records.put_records`.
+        Records may come in any order, and from several writers at once. See `transfer.records.put_records`.
 
         Parameters
         ----------

@@ -7,21 +7,21 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aredun import migrate as migrations
-from aredun.caches import Caches
 from aredun.config import resolve_secret
-from aredun.database import Database
-from aredun.ending import finish
-from aredun.entities import Entities
 from aredun.errors import RedunDatabaseError, RedunVersionError, describe_os_error
-from aredun.versions import get_db_version_required, null_db_version
+from aredun.formats.versions import get_db_version_required, null_db_version
+from aredun.loop.ending import finish
+from aredun.recording.caches import Caches
+from aredun.recording.entities import Entities
+from aredun.storage import Database
+from aredun.storage import migrate as migrations
 
 if TYPE_CHECKING:
     import logging
 
     from aredun.config import BackendConfig
-    from aredun.value_store import ValueStore
-    from aredun.versions import DBVersionInfo
+    from aredun.formats.versions import DBVersionInfo
+    from aredun.storage.value_store import ValueStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 A model never loads anything on its own: relationships raise unless the query loaded them, and `__repr__`
 shows columns only. What needs the database or a stored value is a coroutine method of one line, which hands
-over to the operations of the backend that loaded the object (`aredun.model_behaviour.EntityOperations`).
+over to the operations of the backend that loaded the object (`aredun.tables.behaviour.EntityOperations`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ from sqlalchemy import ForeignKey, Index, String, text
 from sqlalchemy.ext.asyncio import AsyncAttrs
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from aredun.column_types import JSON, DateTimeUTC, tag_entity_type, utcnow
-from aredun.column_types import Column as Column
-from aredun.column_types import TagEntity as TagEntity
-from aredun.model_behaviour import PreviewValue as PreviewValue
-from aredun.model_behaviour import RedunSession as RedunSession
-from aredun.model_behaviour import (
+from aredun.formats.statuses import get_execution_status, get_job_status
+from aredun.tables.behaviour import PreviewValue as PreviewValue
+from aredun.tables.behaviour import RedunSession as RedunSession
+from aredun.tables.behaviour import (
     WithHolders,
     WithStatus,
     WithStoredValue,
@@ -30,7 +28,10 @@ from aredun.model_behaviour import (
     remember_backends,
     show,
 )
-from aredun.relationships import (
+from aredun.tables.column_types import JSON, DateTimeUTC, tag_entity_type, utcnow
+from aredun.tables.column_types import Column as Column
+from aredun.tables.column_types import TagEntity as TagEntity
+from aredun.tables.relationships import (
     Hash,
     key_of,
     many,
@@ -42,7 +43,6 @@ from aredun.relationships import (
     through,
     wholes,
 )
-from aredun.statuses import get_execution_status, get_job_status
 
 
 class Base(AsyncAttrs, DeclarativeBase):

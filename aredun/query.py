@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
-from aredun import query_filters as filters
-from aredun import statuses
-from aredun.column_types import utcnow
 from aredun.errors import UsageError
-from aredun.identify import find_file, infer_id, infer_specialty_id
+from aredun.formats import statuses
 from aredun.models import CallNode, Execution, Job, Tag, Task, Value
-from aredun.query_arguments import parse_callgraph_query, setup_query_parser
-from aredun.query_pages import Page, parse_cursor, read_page
-from aredun.query_scan import Scan, get_load_options
-from aredun.query_statements import get_order
-from aredun.query_statuses import filter_execution_statuses, filter_job_statuses
+from aredun.search import filters
+from aredun.search.arguments import parse_callgraph_query, setup_query_parser
+from aredun.search.identify import find_file, infer_id, infer_specialty_id
+from aredun.search.pages import Page, parse_cursor, read_page
+from aredun.search.scan import Scan, get_load_options
+from aredun.search.statements import get_order
+from aredun.search.statuses import filter_execution_statuses, filter_job_statuses
+from aredun.tables.column_types import utcnow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Select
 
-    from aredun.query_conditions import Condition
-    from aredun.query_scan import Repository
-    from aredun.query_statements import Key
+    from aredun.search.conditions import Condition
+    from aredun.search.scan import Repository
+    from aredun.search.statements import Key
 
 __all__ = [
     "CallGraphQuery",
@@ -69,7 +69,7 @@ class CallGraphQuery:
     backend : RedunBackendDb
         The repository to ask.
     filters : Iterable[Callable[[str], Condition | None]]
-        Conditions per record type (`aredun.query_filters`); added by the `filter_*` methods.
+        Conditions per record type (`aredun.search.filters`); added by the `filter_*` methods.
     execution_clauses : Iterable[Callable]
         What the execution that records belong to must meet; added by `filter_execution_ids` and `_tags`.
     order_by : str | None
@@ -198,7 +198,7 @@ class CallGraphQuery:
         ----------
         execution_statuses : Iterable[str]
             Of RUNNING, FAILED, DONE and ABANDONED. An execution whose result came from the cache is DONE;
-            one that is ABANDONED is no longer RUNNING (`aredun.statuses`).
+            one that is ABANDONED is no longer RUNNING (`aredun.formats.statuses`).
 
         Raises
         ------
@@ -259,7 +259,7 @@ class CallGraphQuery:
         Parameters
         ----------
         tags : Iterable[tuple[str, Any]]
-            Pairs of key and value; `aredun.tag_syntax.ANY_VALUE` for whatever value. As in redun, the value
+            Pairs of key and value; `tag_syntax.ANY_VALUE` for whatever value. As in redun, the value
             None equals no tag's.
         """
         return self.clone(filters=(*self._filters, *filters.filter_tags(_to_list(tags, "tags"))))

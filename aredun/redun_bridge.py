@@ -20,12 +20,12 @@ from redun.utils import MultiMap
 from redun.value import InvalidValueError
 
 from aredun import errors, models
-from aredun.bridge_calls import BridgeCalls
-from aredun.bridge_core import BridgeCore, watch_engine
+from aredun.bridge.calls import BridgeCalls
+from aredun.bridge.core import BridgeCore, watch_engine
+from aredun.bridge.loop_thread import complete
 from aredun.config import get_sync_uri, quote_config_dir
-from aredun.loop_thread import complete
-from aredun.recording import make_tags
-from aredun.tags import is_sound
+from aredun.recording.recorder import make_tags
+from aredun.recording.tags import is_sound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,6 +1,6 @@
 """Serializers: models to records and back (mirrors `redun.backends.db.serializers`).
 
-A record is redun's record JSON, field for field; `aredun.record_fields` describes it. These classes work on
+A record is redun's record JSON, field for field; `transfer.record_fields` describes it. These classes work on
 models, one at a time or by query; in bulk, `get_records` and `put_records` go from rows to records directly.
 """
 
@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy.orm import joinedload, selectinload
 
-from aredun.column_types import TagEntity
-from aredun.database.rows import ROW_TABLES
 from aredun.errors import InvalidRecordError
-from aredun.hashing import json_dumps
+from aredun.formats.hashing import json_dumps
+from aredun.formats.statuses import get_job_status
 from aredun.models import (
     Argument,
     ArgumentResult,
@@ -32,7 +31,9 @@ from aredun.models import (
     Task,
     Value,
 )
-from aredun.record_fields import (
+from aredun.storage.rows import ROW_TABLES
+from aredun.tables.column_types import TagEntity
+from aredun.transfer.record_fields import (
     CALL_NODE,
     EXECUTION,
     JOB,
@@ -46,8 +47,7 @@ from aredun.record_fields import (
     get_kind,
     parse_timestamp,
 )
-from aredun.record_parsing import build_args, build_subtype, parse_record
-from aredun.statuses import get_job_status
+from aredun.transfer.record_parsing import build_args, build_subtype, parse_record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -55,9 +55,9 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from aredun.database.rows import Row
-    from aredun.record_fields import Kind
-    from aredun.versions import DBVersionInfo
+    from aredun.formats.versions import DBVersionInfo
+    from aredun.storage.rows import Row
+    from aredun.transfer.record_fields import Kind
 
 __all__ = [
     "VERSION",

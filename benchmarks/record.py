@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aredun.backend import RedunBackendDb
-from aredun.hashing import hash_eval
+from aredun.formats.hashing import hash_eval
 from aredun.values import CacheCheckValid, CacheResult, CacheScope
 from benchmarks.support import (
     FakeJob,

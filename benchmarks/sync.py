@@ -22,10 +22,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from aredun.backend import RedunBackendDb
-from aredun.database.rows import ROW_TABLES
-from aredun.hashing import hash_argument, hash_call_node, hash_struct, hash_tag, hash_tag_bytes
-from aredun.record_parsing import parse_records
+from aredun.formats.hashing import hash_argument, hash_call_node, hash_struct, hash_tag, hash_tag_bytes
+from aredun.storage.rows import ROW_TABLES
 from aredun.sync import sync_records
+from aredun.transfer.record_parsing import parse_records
 from aredun.values import MIME_TYPE_PICKLE, pickle_dumps
 from benchmarks.support import (
     load_redun,

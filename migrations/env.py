@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that `aredun.migrate` hands over: all of them in one transaction.
+"""Runs migrations on the connection that `aredun.storage.migrate` hands over: all of them in one transaction.
 
 The attributes of alembic's config are `connection`, a `Connection` without an open transaction, `step_done`,
 which is called after each step, and `finish`, which is called with the connection before the commit.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from alembic import context
 from sqlalchemy import text
 
-from aredun.database.sql_log import sql_logger
+from aredun.storage.sql_log import sql_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,9 @@ def run_migrations() -> None:
     """Run the steps that were asked for; all of them happen or none."""
     attributes = context.config.attributes
     if "connection" not in attributes:
-        raise SystemExit("migrations run through aredun: aredun db upgrade, or aredun.migrate.migrate()")
+        raise SystemExit(
+            "migrations run through aredun: aredun db upgrade, or aredun.storage.migrate.migrate()"
+        )
     connection: Connection = attributes["connection"]
     transaction = _sqlite_transaction if connection.dialect.name == "sqlite" else _postgresql_transaction
     with transaction(connection):

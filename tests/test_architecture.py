@@ -1,97 +1,57 @@
-"""The floors of the house: a room imports only from its own floor or from lower ones."""
+"""The rooms of the house: every arrow goes down, and no two files need each other."""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 PACKAGE = Path(__file__).parent.parent / "aredun"
 
-PURE, STORAGE, OPERATIONS, DOOR, EDGES = range(1, 6)
+# From the top down. A room imports from rooms that stand lower; those on one line know nothing of each other.
+# A room is a folder, or a file where that is all there is; CONTRIBUTING.md says what lives there.
+ROOMS = (
+    ("aredun",),
+    ("cli",),
+    ("server", "redun_bridge"),
+    ("bridge", "scheduler"),
+    ("workflow",),
+    ("backend",),
+    ("lifecycle", "query", "sync", "serializers"),
+    ("recording", "transfer", "search", "dataflow"),
+    ("storage",),
+    ("models",),
+    ("tables",),
+    ("values", "config"),
+    ("formats", "loop"),
+    ("errors",),
+)
+LEVELS = {room: len(ROOMS) - level for level, rooms in enumerate(ROOMS) for room in rooms}
 
-FLOORS = {
-    # 1: pure decisions, free of the database
-    "aredun.errors": PURE,
-    "aredun.record_fields": OPERATIONS,
-    "aredun.record_parsing": OPERATIONS,
-    "aredun.record_checks": OPERATIONS,
-    "aredun.bencode": PURE,
-    "aredun.describe": PURE,
-    "aredun.hashing": PURE,
-    "aredun.nested": PURE,
-    "aredun.ending": PURE,
-    "aredun.values": PURE,
-    "aredun.config": PURE,
-    "aredun.versions": PURE,
-    "aredun.multimap": PURE,
-    "aredun.tag_syntax": PURE,
-    "aredun.statuses": PURE,
-    "aredun.spelling": PURE,
-    "aredun.value_sizes": PURE,
-    "aredun.dataflow.nodes": PURE,
-    "aredun.dataflow.frontier": PURE,
-    "aredun.dataflow.keys": PURE,
-    "aredun.dataflow.origin": PURE,
-    "aredun.dataflow.policy": PURE,
-    "aredun.dataflow.steps": PURE,
-    "aredun.dataflow.naming": PURE,
-    "aredun.dataflow.sections": PURE,
-    "aredun.dataflow.render": PURE,
-    "aredun.dataflow.dom": PURE,
-    "aredun.dataflow.pictures": PURE,
-    # 2: tables, engines and stores
-    "aredun.column_types": STORAGE,
-    "aredun.models": STORAGE,
-    "aredun.model_behaviour": STORAGE,
-    "aredun.relationships": STORAGE,
-    "aredun.database": STORAGE,
-    "aredun.migrate": STORAGE,
-    "aredun.value_store": STORAGE,
-    # 3: operations on an open session
-    "aredun.call_rows": OPERATIONS,
-    "aredun.recording": OPERATIONS,
-    "aredun.caches": OPERATIONS,
-    "aredun.tags": OPERATIONS,
-    "aredun.handles": OPERATIONS,
-    "aredun.entities": OPERATIONS,
-    "aredun.serializers": OPERATIONS,
-    "aredun.records": OPERATIONS,
-    "aredun.lifecycle": OPERATIONS,
-    "aredun.verify": OPERATIONS,
-    "aredun.sync": OPERATIONS,
-    "aredun.query": OPERATIONS,
-    "aredun.query_arguments": OPERATIONS,
-    "aredun.query_conditions": OPERATIONS,
-    "aredun.query_filters": OPERATIONS,
-    "aredun.query_pages": OPERATIONS,
-    "aredun.query_records": OPERATIONS,
-    "aredun.query_scan": OPERATIONS,
-    "aredun.query_statements": OPERATIONS,
-    "aredun.query_statuses": OPERATIONS,
-    "aredun.query_suggestions": OPERATIONS,
-    "aredun.identify": OPERATIONS,
-    "aredun.job_tree": OPERATIONS,
-    "aredun.call_texts": OPERATIONS,
-    "aredun.dataflow": OPERATIONS,
-    # 4: the door
-    "aredun.backend": DOOR,
-    # 5: the edges, which only hand things on or talk to people
-    "aredun.tasks": EDGES,
-    "aredun.scheduler": EDGES,
-    "aredun.cli": EDGES,
-    "aredun.server": EDGES,
-    "aredun.redun_bridge": EDGES,
-    "aredun.bridge_core": EDGES,
-    "aredun.bridge_calls": EDGES,
-    "aredun.loop_thread": EDGES,
-    "aredun.write_behind": EDGES,
-    "aredun": EDGES,
+# What decides and never talks to a database.
+PURE = {"values", "config", "formats", "loop", "errors"}
+# Files of a room with a database that are pure all the same.
+PURE_FILES = {
+    f"aredun.dataflow.{name}"
+    for name in ("nodes", "keys", "steps", "frontier", "policy", "naming", "sections", "render", "dom")
+}
+DRIVERS = {"sqlalchemy", "aiosqlite", "asyncpg", "alembic", "sqlite3"}
+
+# Arrows that only a type checker follows may go up: the caller hands itself over.
+UPWARD_TYPES = {
+    ("dataflow", "backend"): "walkers are functions that take a backend, as redun's are",
+    ("search", "query"): "the arguments of the command make a CallGraphQuery",
+    ("tables", "models"): "what models do beside holding columns is written for those models",
 }
 
 # Only these may name a dialect; everything else asks them.
-DIALECT_ROOMS = {"aredun.column_types", "aredun.database", "aredun.config"}
+DIALECT_ROOMS = {"tables", "storage", "config"}
 
 MODULES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
@@ -99,34 +59,33 @@ MODULES = {
 }
 
 
-def floor_of(module: str) -> int:
-    """Return the floor of the room that a module belongs to."""
-    name = module
-    while name not in FLOORS or (name == "aredun" and module != "aredun"):
-        if "." not in name:
-            pytest.fail(f"{module} has no floor: give its room one in tests/test_architecture.py")
-        name = name.rpartition(".")[0]
-    return FLOORS[name]
+def room_of(module: str) -> str:
+    """Return the room that a module of aredun's lives in."""
+    parts = module.split(".")
+    room = parts[1] if len(parts) > 1 else parts[0]
+    if room not in LEVELS:
+        pytest.fail(f"{module} has no room: give it one in tests/test_architecture.py")
+    return room
 
 
-def runtime_nodes(tree: ast.AST) -> list[ast.AST]:
-    """Return the nodes of a module that run, leaving out what only a type checker reads."""
-    found: list[ast.AST] = []
+def iter_nodes(tree: ast.AST, *, typed: bool = False) -> Iterator[ast.AST]:
+    """Yield the nodes of a module that run; with `typed` those that only a type checker reads, too."""
     stack: list[ast.AST] = [tree]
     while stack:
         node = stack.pop()
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             stack.extend(node.orelse)
+            if typed:
+                stack.extend(node.body)
             continue
-        found.append(node)
+        yield node
         stack.extend(ast.iter_child_nodes(node))
-    return found
 
 
-def imported_modules(path: Path) -> set[str]:
-    """Return the full names of all modules that a file imports at run time."""
+def imported_modules(path: Path, *, typed: bool = False) -> set[str]:
+    """Return the full names of all modules that a file imports."""
     imported: set[str] = set()
-    for node in runtime_nodes(ast.parse(path.read_text())):
+    for node in iter_nodes(ast.parse(path.read_text()), typed=typed):
         if isinstance(node, ast.Import):
             imported.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -136,22 +95,81 @@ def imported_modules(path: Path) -> set[str]:
     return imported
 
 
+def own_imports(module: str, *, typed: bool = False) -> set[str]:
+    """Return the modules of aredun's that one of them imports."""
+    names = imported_modules(MODULES[module], typed=typed)
+    return {name for name in names if name.split(".")[0] == "aredun" and name != module}
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_down(module: str) -> None:
-    """No room imports from a higher floor."""
-    upward = [
+    """No room imports from one that stands higher, or beside it."""
+    room = room_of(module)
+    wrong = [
         name
-        for name in imported_modules(MODULES[module])
-        if name.split(".")[0] == "aredun" and floor_of(name) > floor_of(module)
+        for name in own_imports(module)
+        if (other := room_of(name)) != room and LEVELS[other] >= LEVELS[room]
     ]
-    assert not upward, f"{module} (floor {floor_of(module)}) imports {upward} from above"
+    assert not wrong, f"{module} imports {wrong}, which do not stand below {room}"
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if floor_of(name) == PURE])
+@pytest.mark.parametrize("module", MODULES)
+def test_types_go_down(module: str) -> None:
+    """What only a type checker follows goes down too, but for the arrows of a table."""
+    room = room_of(module)
+    wrong = [
+        name
+        for name in own_imports(module, typed=True)
+        if (other := room_of(name)) != room
+        and LEVELS[other] >= LEVELS[room]
+        and (room, other) not in UPWARD_TYPES
+    ]
+    assert not wrong, f"{module} takes types from {wrong}, which do not stand below {room}"
+
+
+def test_the_upward_arrows_are_needed() -> None:
+    """An arrow that nobody takes any more is taken out of the table."""
+    taken = {
+        (room_of(module), room_of(name)) for module in MODULES for name in own_imports(module, typed=True)
+    }
+    assert UPWARD_TYPES.keys() <= taken
+
+
+def find_circles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """Return the files that need each other, group by group."""
+
+    def reach(start: str) -> set[str]:
+        seen: set[str] = set()
+        stack = [start]
+        while stack:
+            for name in arrows.get(stack.pop(), set()) - seen:
+                seen.add(name)
+                stack.append(name)
+        return seen
+
+    reached = {module: reach(module) for module in arrows}
+    circles = {
+        tuple(sorted(other for other in reached[module] if module in reached.get(other, set())))
+        for module in arrows
+        if module in reached[module]
+    }
+    return [list(circle) for circle in sorted(circles)]
+
+
+def test_no_two_files_need_each_other() -> None:
+    """Whichever is read first, what it needs has been read before."""
+    assert find_circles({module: own_imports(module) for module in MODULES}) == []
+
+
+def test_circles_are_found() -> None:
+    arrows = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}
+    assert find_circles(arrows) == [["a", "b", "c"]]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) in PURE or name in PURE_FILES])
 def test_pure_rooms_do_not_know_the_database(module: str) -> None:
-    """Floor one decides; it never talks to a database driver."""
-    forbidden = {"sqlalchemy", "aiosqlite", "asyncpg", "alembic", "sqlite3"}
-    assert not {name.split(".")[0] for name in imported_modules(MODULES[module])} & forbidden
+    """They decide; they never talk to a database driver."""
+    assert not {name.split(".")[0] for name in imported_modules(MODULES[module])} & DRIVERS
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name != "aredun.redun_bridge"])
@@ -160,17 +178,23 @@ def test_only_the_bridge_imports_redun(module: str) -> None:
     assert "redun" not in {name.split(".")[0] for name in imported_modules(MODULES[module])}
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) not in DIALECT_ROOMS])
 def test_dialects_are_named_in_few_rooms(module: str) -> None:
     """Differences between sqlite and PostgreSQL live in the storage rooms."""
-    if any(module == room or module.startswith(room + ".") for room in DIALECT_ROOMS):
-        return
     named = {
         node.value
-        for node in runtime_nodes(ast.parse(MODULES[module].read_text()))
+        for node in iter_nodes(ast.parse(MODULES[module].read_text()))
         if isinstance(node, ast.Constant) and node.value in ("sqlite", "postgresql")
     }
     assert not named, f"{module} names {named}"
+
+
+def test_every_room_is_on_the_page() -> None:
+    """The architecture page has a row for each room, and no other."""
+    page = (PACKAGE.parent / "docs" / "explanation" / "architecture.md").read_text()
+    cells = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    rooms = [name for cell in cells for name in re.findall(r"`(\w+)(?:/|\.py)`", cell)]
+    assert sorted(rooms) == sorted(LEVELS.keys() - {"aredun"})
 
 
 def test_package_init_defines_nothing() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from aredun.backend import RedunBackendDb
 from aredun.errors import RedunDatabaseError, RedunVersionError, UsageError
-from aredun.versions import null_db_version, parse_db_version
+from aredun.formats.versions import null_db_version, parse_db_version
 from tests.support.databases import redun_uri
 from tests.support.recording import other_database, read_rows
 

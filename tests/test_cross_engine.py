@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aredun import RedunBackendDb
 
 IMPORTS = {
-    "aredun": "from aredun import File, task\nfrom aredun.scheduler.operators import catch, cond, seq",
+    "aredun": "from aredun import File, task\nfrom aredun.workflow.operators import catch, cond, seq",
     "redun": "from redun import File, catch, cond, task\nfrom redun.functools import seq",
 }
 

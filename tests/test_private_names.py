@@ -17,8 +17,8 @@ import aiosqlite
 import pytest
 from redun.backends.db import RedunBackendDb as OriginalBackend
 
-from aredun.call_rows import find_upstream_calls
 from aredun.cli.tables import format_traceback
+from aredun.recording.call_rows import find_upstream_calls
 from aredun.values.expressions import iter_upstreams
 
 if TYPE_CHECKING:

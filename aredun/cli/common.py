@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from rich.console import Console
 
-from aredun.describe import describe_error
 from aredun.errors import UsageError
-from aredun.spelling import ask_whether, find_near
+from aredun.formats.describe import describe_error
+from aredun.formats.spelling import ask_whether, find_near
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Container, Iterator

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from aredun.backend import RedunBackendDb
     from aredun.cli.common import Commands
-    from aredun.versions import DBVersionInfo
+    from aredun.formats.versions import DBVersionInfo
 
 
 def add_parser(subparsers: Commands) -> None:
@@ -76,7 +76,7 @@ async def run_downgrade(args: argparse.Namespace, console: Console) -> int:
 
 
 async def _migrate(args: argparse.Namespace, console: Console, *, upgrade: bool) -> int:
-    from aredun.versions import parse_db_version
+    from aredun.formats.versions import parse_db_version
 
     try:
         desired: DBVersionInfo = parse_db_version(args.version)

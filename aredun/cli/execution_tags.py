@@ -7,7 +7,7 @@ import getpass
 import os
 from typing import Any
 
-from aredun.tag_syntax import DOC_KEY, PROJECT_KEY, USER_KEY, VERSION_KEY
+from aredun.formats.tag_syntax import DOC_KEY, PROJECT_KEY, USER_KEY, VERSION_KEY
 
 USER_ENV = "REDUN_USER"
 GIT_TAGS = (

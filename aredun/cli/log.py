@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from aredun import statuses
 from aredun.cli.common import open_backend
 from aredun.cli.records import RecordPrinter
 from aredun.cli.tables import Printer, paged
 from aredun.errors import UsageError
-from aredun.identify import (
+from aredun.formats import statuses
+from aredun.formats.spelling import ask_whether
+from aredun.models import File, Value
+from aredun.query import CallGraphQuery, parse_callgraph_query, setup_query_parser
+from aredun.search.identify import (
     explain_unknown,
     find_file,
     find_one,
@@ -22,10 +25,7 @@ from aredun.identify import (
     leave_out_task_values,
     refuse_empty,
 )
-from aredun.models import File, Value
-from aredun.query import CallGraphQuery, parse_callgraph_query, setup_query_parser
-from aredun.query_suggestions import suggest_task_names
-from aredun.spelling import ask_whether
+from aredun.search.suggestions import suggest_task_names
 
 if TYPE_CHECKING:
     import argparse

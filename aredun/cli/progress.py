@@ -11,14 +11,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from aredun.scheduler.jobs import JobStatus
+from aredun.workflow.jobs import JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rich.console import Console
 
-    from aredun.scheduler.jobs import Job
+    from aredun.workflow.jobs import Job
 
     StatusListener = Callable[[Job, JobStatus | None], None]
 

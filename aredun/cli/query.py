@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from aredun.cli.log import add_output_options, get_abandoned_after, make_query, show_counts
 from aredun.cli.records import RecordPrinter
 from aredun.cli.tables import paged
-from aredun.identify import describe, refuse_empty
 from aredun.models import CallNode, Execution, Job, Task
 from aredun.query import setup_query_parser
+from aredun.search.identify import describe, refuse_empty
 
 if TYPE_CHECKING:
     import argparse

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from aredun.call_texts import get_arguments_texts
 from aredun.cli.tables import (
     Printer,
     clean_line,
@@ -18,9 +17,10 @@ from aredun.cli.tables import (
     show_time,
     utcnow,
 )
-from aredun.job_tree import JobRow
 from aredun.models import CallNode, Execution, File, Job, Task, Value
-from aredun.query_filters import PRIMARY_KEYS
+from aredun.search.call_texts import get_arguments_texts
+from aredun.search.filters import PRIMARY_KEYS
+from aredun.search.job_tree import JobRow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence

@@ -6,17 +6,6 @@ from collections import Counter
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from aredun import statuses
-from aredun.call_texts import (
-    get_ancestors,
-    get_arguments_texts,
-    get_last_sign,
-    load_file,
-    load_first_job,
-    load_job_call,
-    load_task,
-    load_value,
-)
 from aredun.cli.record_lines import FIRST_LINES, MAX_LINES, LinePrinter, make_job_row
 from aredun.cli.tables import (
     STATUS_STYLES,
@@ -30,10 +19,21 @@ from aredun.cli.tables import (
     show_time,
 )
 from aredun.dataflow import display_dataflow, make_dataflow_dom, walk_dataflow
-from aredun.identify import find_use
-from aredun.job_tree import FoldedJobs, JobRow, TreeLine, count_jobs, get_job_tree
+from aredun.formats import statuses
 from aredun.models import CallNode, Execution, File, Job, Task, Value
-from aredun.query_scan import mark_abandoned
+from aredun.search.call_texts import (
+    get_ancestors,
+    get_arguments_texts,
+    get_last_sign,
+    load_file,
+    load_first_job,
+    load_job_call,
+    load_task,
+    load_value,
+)
+from aredun.search.identify import find_use
+from aredun.search.job_tree import FoldedJobs, JobRow, TreeLine, count_jobs, get_job_tree
+from aredun.search.scan import mark_abandoned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

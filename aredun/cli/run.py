@@ -29,11 +29,11 @@ from aredun.cli.task_arguments import (
 )
 from aredun.cli.workflow_file import find_task, import_script, list_task_names
 from aredun.config import get_config_dir, write_default_config
-from aredun.describe import describe
 from aredun.errors import UsageError
-from aredun.tag_syntax import parse_tag_key_value, parse_tag_value
-from aredun.tasks import merge_contexts
+from aredun.formats.describe import describe
+from aredun.formats.tag_syntax import parse_tag_key_value, parse_tag_value
 from aredun.values.task_options import check_task_options
+from aredun.workflow.tasks import merge_contexts
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from aredun.cli.common import Commands
     from aredun.config import RedunIni
     from aredun.scheduler import Scheduler
-    from aredun.tasks import Task
+    from aredun.workflow.tasks import Task
 
 EXIT_WORKFLOW_FAILED = 1
 

@@ -167,7 +167,7 @@ class _Meter:
 
 async def resolve_ids(backend: RedunBackendDb, ids: Sequence[str]) -> list[str]:
     """Return the full ids of records named by their ids or their beginnings, as `aredun log` takes them."""
-    from aredun.identify import get_key, infer_id
+    from aredun.search.identify import get_key, infer_id
 
     present = set(await backend.has_records(ids))
     resolved = []
@@ -323,7 +323,7 @@ async def _count_import(
     records: AsyncIterator[Any],
     refuse: Callable[[InvalidRecordError], None],
 ) -> str:
-    from aredun.records.count import count_records
+    from aredun.transfer.records.count import count_records
 
     new, known = await count_records(backend.database, records, refuse, backend.value_store)
     return f"would import {describe_counts(new)}; {known:,} are there already"
@@ -454,7 +454,7 @@ async def run_sync(args: argparse.Namespace, console: Console) -> int:
 
 async def run_verify(args: argparse.Namespace, console: Console) -> int:
     """Check a repository, and mend what can be."""
-    from aredun.verify import VerifyReport, verify_repository
+    from aredun.transfer.verify import VerifyReport, verify_repository
 
     if args.repair:
         refuse_read_only(args)

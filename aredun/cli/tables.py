@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from aredun import statuses
 from aredun.cli.common import PipeConsole
-from aredun.tag_syntax import DOC_KEY, format_tag_key_value
+from aredun.formats import statuses
+from aredun.formats.tag_syntax import DOC_KEY, format_tag_key_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

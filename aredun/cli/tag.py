@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from aredun import statuses
 from aredun.cli.common import CommandParser, open_backend
 from aredun.cli.records import RecordPrinter
 from aredun.cli.tables import Printer, clean_line, paged
-from aredun.column_types import JSON, TagEntity
 from aredun.errors import UsageError
-from aredun.identify import describe, infer_id
+from aredun.formats import statuses
+from aredun.formats.tag_syntax import ANY_VALUE, format_tag_key_value, parse_tag_key_value
 from aredun.models import Tag
 from aredun.query import CallGraphQuery
-from aredun.tag_syntax import ANY_VALUE, format_tag_key_value, parse_tag_key_value
+from aredun.search.identify import describe, infer_id
+from aredun.tables.column_types import JSON, TagEntity
 
 if TYPE_CHECKING:
     import argparse

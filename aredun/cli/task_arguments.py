@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import CommandParser, one_line
 from aredun.cli.hints import Hint, read_hint, show_choice
-from aredun.describe import describe
 from aredun.errors import UsageError
+from aredun.formats.describe import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from aredun.tasks import Task
+    from aredun.workflow.tasks import Task
 
 _DEST_PREFIX = "task argument "
 

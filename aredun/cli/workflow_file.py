@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import one_line
 from aredun.errors import UsageError
-from aredun.spelling import ask_whether, find_near
-from aredun.tasks import get_task_registry
+from aredun.formats.spelling import ask_whether, find_near
+from aredun.workflow.tasks import get_task_registry
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from aredun.tasks import Task
+    from aredun.workflow.tasks import Task
 
 BUILTIN_NAMESPACE = "redun"
 

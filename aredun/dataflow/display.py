@@ -7,7 +7,6 @@ from contextlib import aclosing
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from aredun.database.graph import get_graph_dialect
 from aredun.dataflow.dom import iter_dataflow_dom
 from aredun.dataflow.render import (
     CallJob,
@@ -18,6 +17,7 @@ from aredun.dataflow.render import (
     trim_string,
 )
 from aredun.dataflow.statements import make_jobs_statement
+from aredun.storage.graph import get_graph_dialect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterable

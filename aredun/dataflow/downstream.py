@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from aredun.database.pacing import list_in_turns
 from aredun.dataflow.load import Direction
 from aredun.dataflow.statements import (
     CANDIDATE_CALLS,
@@ -15,6 +14,7 @@ from aredun.dataflow.statements import (
     holds,
     select_columns,
 )
+from aredun.loop.pacing import list_in_turns
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession

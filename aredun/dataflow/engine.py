@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from aredun.database.pacing import PIECE_SIZE, take_turn
 from aredun.dataflow.frontier import Frontier, Waiting
 from aredun.dataflow.keys import get_key, is_value
 from aredun.dataflow.lookahead import LookAhead
 from aredun.dataflow.nodes import CallNodeRef, CallNodeValue, DataflowEdge
 from aredun.dataflow.policy import FIRST_LIMIT, MAX_LIMIT, MOST_HELD
 from aredun.errors import UsageError
+from aredun.loop.pacing import PIECE_SIZE, take_turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Sequence

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from heapq import merge
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from aredun.database.graph import get_graph_dialect
-from aredun.database.pacing import PIECE_SIZE, iter_parts, list_in_turns, take_turn
 from aredun.dataflow import statements
 from aredun.dataflow.keys import Key, make_key, parse_key
 from aredun.dataflow.naming import get_task_args
@@ -23,16 +21,18 @@ from aredun.dataflow.nodes import (
 from aredun.dataflow.sections import iter_unique
 from aredun.dataflow.steps import Entry, Reach, Step, count_arguments, get_order, make_place, make_step
 from aredun.errors import UsageError
+from aredun.loop.pacing import PIECE_SIZE, iter_parts, list_in_turns, take_turn
+from aredun.storage.graph import get_graph_dialect
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from aredun.database import Database
-    from aredun.database.graph import GraphDialect
     from aredun.dataflow.nodes import DataflowNode
     from aredun.dataflow.statements import Transition
+    from aredun.storage import Database
+    from aredun.storage.graph import GraphDialect
 
 # The steps out of one node, as they are found.
 Siblings: TypeAlias = "Step | list[Step] | None"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from aredun.database.pacing import run_in_turns
 from aredun.dataflow.keys import is_value
 from aredun.dataflow.policy import MAX_LIMIT, Policy
+from aredun.loop.pacing import run_in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ from aredun.models import Argument, CallNode, Execution, Job, Task
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aredun.database.graph import GraphDialect
+    from aredun.storage.graph import GraphDialect
 
 FULL_NAME = (
     "CASE WHEN t.namespace IS NULL OR t.namespace = '' THEN t.name ELSE t.namespace || '.' || t.name END"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from aredun.database.pacing import list_in_turns
 from aredun.dataflow.load import Direction
 from aredun.dataflow.origin import Candidate, find_origin, sort_parents
 from aredun.dataflow.statements import (
@@ -18,13 +17,14 @@ from aredun.dataflow.statements import (
     latest_parent,
     select_columns,
 )
+from aredun.loop.pacing import list_in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from aredun.database.graph import GraphDialect
+    from aredun.storage.graph import GraphDialect
 
 # Above this number of children, the ones that hold a value are looked up by the value.
 FEW_CHILDREN = 32

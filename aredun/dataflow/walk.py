@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from aredun.database.pacing import list_in_turns
 from aredun.dataflow.downstream import DOWNSTREAM
 from aredun.dataflow.engine import Bounds, Walk, get_call
 from aredun.dataflow.keys import get_key
@@ -13,6 +12,7 @@ from aredun.dataflow.load import Loader
 from aredun.dataflow.nodes import DataflowEdge, get_node_kind
 from aredun.dataflow.policy import MAX_LIMIT
 from aredun.dataflow.upstream import UPSTREAM
+from aredun.loop.pacing import list_in_turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -11,9 +11,9 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from aredun.database.retry import is_outage
 from aredun.errors import AredunError, DatabaseMovedError, RedunDatabaseError, UsageError
 from aredun.server.schemas import cut_text
+from aredun.storage.retry import is_outage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from aredun import models, statuses
-from aredun.column_types import TagEntity, utcnow
+from aredun import models
 from aredun.errors import UsageError
+from aredun.formats import statuses
+from aredun.formats.spelling import spell_path
+from aredun.formats.tag_syntax import parse_tag_key_value
 from aredun.query import CallGraphQuery
-from aredun.query_pages import make_cursor
+from aredun.search.pages import make_cursor
 from aredun.server import details, records, schemas
 from aredun.server.answers import respond, respond_list
 from aredun.server.finding import check_id, find_anything, find_ids, find_matches, find_record
-from aredun.spelling import spell_path
-from aredun.tag_syntax import parse_tag_key_value
+from aredun.tables.column_types import TagEntity, utcnow
 
 if TYPE_CHECKING:
     from datetime import datetime

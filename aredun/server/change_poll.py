@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
-from aredun.column_types import in_array, utcnow
-from aredun.database.watch import get_arrival_order
 from aredun.models import Execution, Job
-from aredun.query_scan import get_load_options
+from aredun.search.scan import get_load_options
 from aredun.server.records import make_execution, make_job
+from aredun.storage.watch import get_arrival_order
+from aredun.tables.column_types import in_array, utcnow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

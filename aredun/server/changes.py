@@ -11,12 +11,12 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aredun.database.retry import hurry
-from aredun.database.watch import is_announced, open_watch
 from aredun.errors import DatabaseMovedError
 from aredun.server.answers import dump, is_unreachable
 from aredun.server.change_poll import ChangePoll
 from aredun.server.streams import TRY_AGAIN, StreamError
+from aredun.storage.retry import hurry
+from aredun.storage.watch import is_announced, open_watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,15 +8,15 @@ import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from aredun.database.pacing import take_turn
-from aredun.database.retry import hurry
 from aredun.dataflow import describe_edge, serialize_dataflow, walk_dataflow, walk_downstream
 from aredun.dataflow.display import make_dataflow_dom
 from aredun.dataflow.policy import MAX_LIMIT
 from aredun.errors import UsageError
+from aredun.loop.pacing import take_turn
 from aredun.server.answers import dump
 from aredun.server.finding import find_start
 from aredun.server.streams import end_tasks
+from aredun.storage.retry import hurry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from aredun import call_texts, models
-from aredun.column_types import in_array
+from aredun import models
 from aredun.dataflow import CallNodeRef, TaskRef, ValueRef, get_argument_name
 from aredun.dataflow.nodes import ArgumentRef
-from aredun.identify import find_use
-from aredun.job_tree import JobRow, count_jobs, get_job_tree
+from aredun.search import call_texts
+from aredun.search.identify import find_use
+from aredun.search.job_tree import JobRow, count_jobs, get_job_tree
 from aredun.server import records, schemas
+from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

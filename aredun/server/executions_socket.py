@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from aredun import models
-from aredun.column_types import utcnow
-from aredun.database.retry import hurry
+from aredun.formats.statuses import get_abandoned_after
 from aredun.query import CallGraphQuery
-from aredun.query_scan import get_load_options, mark_abandoned
+from aredun.search.scan import get_load_options, mark_abandoned
 from aredun.server import records
 from aredun.server.answers import dump
 from aredun.server.finding import find_record
-from aredun.statuses import get_abandoned_after
+from aredun.storage.retry import hurry
+from aredun.tables.column_types import utcnow
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession

@@ -9,10 +9,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import load_only
 
 from aredun import models
-from aredun.column_types import starts_with
 from aredun.dataflow.starts import get_start
 from aredun.errors import AmbiguousIdError, UnknownIdError, UsageError
-from aredun.identify import (
+from aredun.formats.spelling import spell_id
+from aredun.formats.tag_syntax import is_storable_text
+from aredun.query import CallGraphQuery
+from aredun.search.identify import (
     explain_unknown,
     find_one,
     get_key,
@@ -20,10 +22,8 @@ from aredun.identify import (
     infer_specialty_id,
     leave_out_task_values,
 )
-from aredun.query import CallGraphQuery
 from aredun.server.answers import AmbiguousError, NotFoundError
-from aredun.spelling import spell_id
-from aredun.tag_syntax import is_storable_text
+from aredun.tables.column_types import starts_with
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

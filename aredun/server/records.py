@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from aredun import models
-from aredun.column_types import in_array
+from aredun.formats.statuses import get_execution_status
 from aredun.server import schemas
-from aredun.statuses import get_execution_status
+from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
-    from aredun.job_tree import JobRow
+    from aredun.search.job_tree import JobRow
 
 _MAX_PREVIEW = 4_000
 _MAX_TAGS = 500

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 
-from aredun.database.retry import hurry
 from aredun.server.answers import INTERNAL, SLOW, logger, make_problem
+from aredun.storage.retry import hurry
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from aredun.database.pacing import take_turn
+from aredun.loop.pacing import take_turn
 from aredun.server.answers import dump, get_problem, logger
 from aredun.server.metrics import log_access
 from aredun.server.security import has_token, is_host_allowed, is_origin_allowed, is_same_secret

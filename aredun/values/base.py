@@ -7,8 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from aredun.errors import InvalidValueError, UnknownTypeError
-from aredun.hashing import hash_tag_bytes
-from aredun.nested import SCALARS, iter_nested_value
+from aredun.formats.hashing import hash_tag_bytes
+from aredun.values.nested import SCALARS, iter_nested_value
 from aredun.values.pickling import (
     MIME_TYPE_PICKLE,
     get_redun_name,

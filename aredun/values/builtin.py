@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from dateutil.parser import parse as parse_date
 
 from aredun.errors import InvalidValueError
-from aredun.hashing import hash_bytes, hash_struct, hash_tag_bytes
+from aredun.formats.hashing import hash_bytes, hash_struct, hash_tag_bytes
 from aredun.values.base import ProxyValue
 from aredun.values.pickling import pickle_dumps, pickle_loads, stands_for
 

@@ -10,8 +10,8 @@ import traceback
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from aredun.describe import describe, describe_error
-from aredun.hashing import hash_struct
+from aredun.formats.describe import describe, describe_error
+from aredun.formats.hashing import hash_struct
 from aredun.values.base import Value, get_type_registry
 from aredun.values.pickling import stands_for
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # The frames below these files run a task; those above them are the task's own.
-_RUNNER_PREFIXES = tuple(os.path.join(_PACKAGE, name) for name in ("scheduler", "tasks", "cli"))
+_RUNNER_PREFIXES = tuple(os.path.join(_PACKAGE, name) for name in ("workflow", "cli"))
 MAX_LOCAL = 200
 _DEF_LINE = re.compile(r"(async )? *def ")
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aredun.describe import describe
-from aredun.hashing import hash_arguments, hash_bytes, hash_struct
-from aredun.nested import iter_nested_value
+from aredun.formats.describe import describe
+from aredun.formats.hashing import hash_arguments, hash_bytes, hash_struct
 from aredun.values.base import Value, get_type_registry, is_value
+from aredun.values.nested import iter_nested_value
 from aredun.values.operations import format_arguments, format_operation, get_lazy_operation
 from aredun.values.pickling import pickle_dumps, pickle_loads, stands_for
 from aredun.values.task_registry import get_task_registry

@@ -14,7 +14,7 @@ import os
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
-from aredun.hashing import hash_struct
+from aredun.formats.hashing import hash_struct
 from aredun.values.base import Value
 from aredun.values.filesystem import FileSystem, get_filesystem
 from aredun.values.pickling import stands_for

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from typing import TYPE_CHECKING, Any
 
-from aredun.hashing import hash_stream, hash_struct
+from aredun.formats.hashing import hash_stream, hash_struct
 from aredun.values.base import Value
 from aredun.values.file import Dir, File, FileClasses, FileSet, StagingDir, StagingFile
 from aredun.values.filesystem import get_filesystem

@@ -13,7 +13,7 @@ from urllib.parse import urlparse
 
 import fsspec
 
-from aredun.hashing import hash_struct
+from aredun.formats.hashing import hash_struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from aredun.hashing import hash_kwargs, hash_positional_args, hash_struct
+from aredun.formats.hashing import hash_kwargs, hash_positional_args, hash_struct
 from aredun.values.base import Value, get_type_registry
 from aredun.values.namespace import compute_namespace, join_fullname
 from aredun.values.pickling import stands_for

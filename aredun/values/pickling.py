@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aredun.errors import InvalidValueError
-from aredun.nested import is_long
+from aredun.values.nested import is_long
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from numbers import Integral
 from typing import Any
 
 from aredun.errors import UsageError
-from aredun.spelling import ask_whether, find_near
+from aredun.formats.spelling import ask_whether, find_near
 from aredun.values.pickling import stands_for
 
 

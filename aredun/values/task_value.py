@@ -7,8 +7,8 @@ import re
 import typing
 from typing import TYPE_CHECKING, Any, Self
 
-from aredun.describe import describe
-from aredun.hashing import hash_arguments, hash_eval, hash_struct
+from aredun.formats.describe import describe
+from aredun.formats.hashing import hash_arguments, hash_eval, hash_struct
 from aredun.values.base import Value, get_type_registry
 from aredun.values.builtin import get_func_source
 from aredun.values.expressions import SchedulerExpression, TaskExpression
@@ -26,7 +26,7 @@ from aredun.values.task_registry import TaskRegistry, get_task_registry
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from aredun.hashing import ValueHasher
+    from aredun.formats.hashing import ValueHasher
 
 __all__ = [
     "PartialTaskValue",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from aredun.column_types import Column
+from aredun.tables.column_types import Column
 
 revision = "806f5dcb11bf"
 down_revision = None

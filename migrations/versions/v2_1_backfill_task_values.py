@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from aredun.hashing import hash_struct
+from aredun.formats.hashing import hash_struct
 
 revision = "30ffbaee18cd"
 down_revision = "647c510a77b1"

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from aredun.column_types import Column
+from aredun.tables.column_types import Column
 
 revision = "cc4f663817b6"
 down_revision = "cd2d53191748"

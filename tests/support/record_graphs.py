@@ -9,7 +9,14 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid5
 
-from aredun.hashing import hash_argument, hash_call_node, hash_struct, hash_tag, hash_tag_bytes, hash_text
+from aredun.formats.hashing import (
+    hash_argument,
+    hash_call_node,
+    hash_struct,
+    hash_tag,
+    hash_tag_bytes,
+    hash_text,
+)
 
 if TYPE_CHECKING:
     from random import Random

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import redun
 import sqlalchemy as sa
 
-from aredun.hashing import hash_eval
+from aredun.formats.hashing import hash_eval
 from aredun.values import CacheCheckValid, CacheResult, CacheScope
 from tests.support.databases import redun_uri
 

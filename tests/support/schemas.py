@@ -11,7 +11,7 @@ import psycopg2
 from redun.backends import db as redun_db
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from aredun.migrate import migrate
+from aredun.storage.migrate import migrate
 from tests.support.databases import redun_uri
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from aredun.versions import DBVersionInfo
+    from aredun.formats.versions import DBVersionInfo
 
 PG_SCHEMA = {
     "columns": """

@@ -17,7 +17,7 @@ from aredun.models import Base
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from aredun.database import Database
+    from aredun.storage import Database
 
 T = TypeVar("T")
 

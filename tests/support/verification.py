@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aredun.verify import VerifyReport, verify_repository
+from aredun.transfer.verify import VerifyReport, verify_repository
 
 if TYPE_CHECKING:
     from aredun.backend import RedunBackendDb

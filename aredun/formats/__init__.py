@@ -1,0 +1,1 @@
+"""Formats that redun fixes: hashes, bencode, tags, statuses, versions; no database."""

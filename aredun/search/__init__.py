@@ -1,0 +1,1 @@
+"""Search: filters, pages and ids, and the statements that answer them."""

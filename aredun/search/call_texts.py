@@ -1,0 +1,170 @@
+"""What the details of a record take: arguments as text in bulk, the jobs above a job, single rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.orm import aliased, defer, joinedload
+
+from aredun.models import Argument, CallNode, Execution, File, Job, Task, Value
+from aredun.tables.column_types import in_array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Select
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+# More arguments of one call are not shown.
+MAX_ARGUMENTS = 50
+
+
+class Ancestor(NamedTuple):
+    """A job above another: its id and the name of its task."""
+
+    id: str
+    task_name: str
+
+
+async def get_arguments_texts(
+    backend: Any, call_hashes: Collection[str], show: Callable[[Any], str]
+) -> dict[str, str]:
+    """
+    Return the arguments of many calls as texts such as `'prog', 10, extra=File(...)`.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository to look in.
+    call_hashes : Collection[str]
+        Whole hashes of call nodes.
+    show : Callable[[Any], str]
+        Turns the preview of a value into text.
+
+    Returns
+    -------
+    dict[str, str]
+        By call hash, positional arguments before those by keyword; calls without arguments have the empty
+        text.
+    """
+    if not call_hashes:
+        return {}
+    statement = sa.select(
+        Argument.call_hash, Argument.arg_position, Argument.arg_key, Argument.value_hash
+    ).where(in_array(Argument.call_hash, sorted(call_hashes)))
+
+    async def operation(session: AsyncSession) -> Sequence[Any]:
+        return (await session.execute(statement)).all()
+
+    by_call: dict[str, list[Any]] = defaultdict(list)
+    for row in await backend.database.read(operation):
+        by_call[row.call_hash].append(row)
+    chosen = {call: sorted(rows, key=_place)[:MAX_ARGUMENTS] for call, rows in by_call.items()}
+    previews = await backend.get_previews({row.value_hash for rows in chosen.values() for row in rows})
+    shown = {value_hash: show(preview) for value_hash, preview in previews.items()}
+
+    def write(call_hash: str) -> str:
+        parts = [
+            (f"{row.arg_key}=" if row.arg_position is None else "") + shown.get(row.value_hash, "?")
+            for row in chosen.get(call_hash, [])
+        ]
+        more = len(by_call[call_hash]) - len(parts) if call_hash in by_call else 0
+        return ", ".join([*parts, f"... {more} more"] if more else parts)
+
+    return {call_hash: write(call_hash) for call_hash in call_hashes}
+
+
+def _place(row: Any) -> tuple[bool, int, str]:
+    return row.arg_position is None, row.arg_position or 0, row.arg_key or ""
+
+
+async def get_ancestors(backend: Any, job_id: str) -> list[Ancestor]:
+    """
+    Return the jobs above a job in one statement, its parent first and the root of the execution last.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository to look in.
+    job_id : str
+        Whole id of the job.
+    """
+    start, parent, task = aliased(Job), aliased(Job), aliased(Task)
+    above = sa.select(start.parent_id.label("id"), sa.literal(1).label("height")).where(start.id == job_id)
+    tree = above.cte("above", recursive=True)
+    tree = tree.union_all(sa.select(parent.parent_id, tree.c.height + 1).join(tree, parent.id == tree.c.id))
+    statement = (
+        sa.select(Job.id, task.namespace, task.name)
+        .join(tree, tree.c.id == Job.id)
+        .join(task, task.hash == Job.task_hash)
+        .order_by(tree.c.height)
+    )
+
+    async def operation(session: AsyncSession) -> list[Ancestor]:
+        rows = await session.execute(statement)
+        return [Ancestor(key, f"{namespace}.{name}" if namespace else name) for key, namespace, name in rows]
+
+    found: list[Ancestor] = await backend.database.read(operation)
+    return found
+
+
+async def get_last_sign(backend: Any, execution_id: str) -> datetime | None:
+    """Return the latest heartbeat, job start or job end of an execution; None without any."""
+    jobs = sa.select(sa.func.max(Job.start_time), sa.func.max(Job.end_time))
+    beat = sa.select(Execution.updated_time).where(Execution.id == execution_id)
+
+    async def operation(session: AsyncSession) -> datetime | None:
+        started, ended = (await session.execute(jobs.where(Job.execution_id == execution_id))).one()
+        signs = [sign for sign in (started, ended, await session.scalar(beat)) if sign is not None]
+        return max(signs, default=None)
+
+    sign: datetime | None = await backend.database.read(operation)
+    return sign
+
+
+async def load_value(backend: Any, value_hash: str) -> Value | None:
+    """Return a value's row without its data."""
+    statement = sa.select(Value).where(Value.value_hash == value_hash)
+    value: Value | None = await _load_one(backend, statement.options(defer(Value.value, raiseload=True)))
+    return value
+
+
+async def load_task(backend: Any, task_hash: str) -> Task | None:
+    """Return a task with its source."""
+    task: Task | None = await _load_one(backend, sa.select(Task).where(Task.hash == task_hash))
+    return task
+
+
+async def load_file(backend: Any, value_hash: str) -> File | None:
+    """Return the file that a value is; None when it is something else."""
+    file: File | None = await _load_one(backend, sa.select(File).where(File.value_hash == value_hash))
+    return file
+
+
+async def load_job_call(backend: Any, job: Job) -> CallNode | None:
+    """Return the call that a job led to, with its task; None while it has led to none."""
+    if job.call_hash is None:
+        return None
+    statement = sa.select(CallNode).where(CallNode.call_hash == job.call_hash)
+    node: CallNode | None = await _load_one(backend, statement.options(joinedload(CallNode.task)))
+    return node
+
+
+async def load_first_job(backend: Any, task_hash: str) -> Job | None:
+    """Return the job of a task that started first."""
+    # Materialised: by the index on start times the first job of a late task is far down.
+    jobs = sa.select(Job.id, Job.start_time).where(Job.task_hash == task_hash).cte("jobs")
+    jobs = jobs.prefix_with("MATERIALIZED")
+    first = sa.select(jobs.c.id).order_by(jobs.c.start_time, jobs.c.id).limit(1)
+    job: Job | None = await _load_one(backend, sa.select(Job).where(Job.id.in_(first)))
+    return job
+
+
+async def _load_one(backend: Any, statement: Select[Any]) -> Any:
+    async def operation(session: AsyncSession) -> Any:
+        return (await session.scalars(statement)).one_or_none()
+
+    return await backend.database.read(operation)

@@ -1,0 +1,445 @@
+"""The filters of a call graph query as conditions on the records of each type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from aredun.errors import UsageError
+from aredun.formats.spelling import spell_id
+from aredun.formats.tag_syntax import ANY_VALUE, is_storable_text
+from aredun.models import Argument, CallNode, Execution, File, Job, Subvalue, Tag, Task, Value
+from aredun.search.conditions import (
+    Condition,
+    alias,
+    among,
+    any_of,
+    identity,
+    indexed,
+    is_one_of,
+    leave_out_unstorable,
+    unindexed,
+)
+from aredun.tables.column_types import (
+    JSON,
+    get_prefix_bounds,
+    in_parameter,
+    matches_wildcards,
+    starts_with,
+    starts_with_parameters,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import ColumnElement, Select
+
+MODEL_CLASSES: dict[str, Any] = {
+    "Execution": Execution,
+    "Job": Job,
+    "CallNode": CallNode,
+    "Task": Task,
+    "Value": Value,
+}
+# One instance, whose key in the cache of statements is worked out once.
+JSON_TYPE = JSON()
+# What belongs to executions is gathered up to this many jobs.
+EXECUTION_SEEK_ROWS = 10_000
+
+PRIMARY_KEYS: dict[str, Any] = {
+    "Execution": Execution.id,
+    "Job": Job.id,
+    "CallNode": CallNode.call_hash,
+    "Task": Task.hash,
+    "Value": Value.value_hash,
+}
+
+
+def filter_ids(ids: Sequence[str]) -> Callable[[str], Condition]:
+    """Return the filter of records with one of the ids."""
+    keys = leave_out_unstorable(ids)
+    return lambda name: _on_key(name, lambda key: is_one_of(key, keys)).prepare(
+        _prepare_ids(name), {"sought": keys}
+    )
+
+
+def _on_key(name: str, match: Callable[[Any], ColumnElement[bool]]) -> Condition:
+    return indexed(PRIMARY_KEYS[name], match, PRIMARY_KEYS[name], on_key=True)
+
+
+@cache
+def _prepare_ids(name: str) -> Condition:
+    return _on_key(name, lambda key: in_parameter(key, "sought"))
+
+
+def filter_id_prefix(prefix: str) -> Callable[[str], Condition]:
+    """Return the filter of records whose id begins with a prefix, and of tasks of that name.
+
+    Blanks around it do not count; hashes may be in upper case, names have their namespace or not.
+    """
+    if not is_storable_text(prefix):
+        return filter_nothing
+    # Nothing at all is the beginning of every id; blanks are no id.
+    spellings = spell_id(prefix) or ([""] if not prefix else [])
+    if not spellings:
+        return filter_nothing
+    parameters = _split_task_name(spellings[0])
+    bounds = get_prefix_bounds(spellings[0])
+
+    def condition(name: str) -> Condition:
+        found = _make_prefix_condition(
+            name, lambda key: sa.or_(*(starts_with(key, spelling) for spelling in spellings)), parameters
+        )
+        if bounds is None or len(spellings) > 1:
+            return found
+        lower, upper = bounds
+        return found.prepare(prepare_prefix(name), {**parameters, "lower": lower, "upper": upper})
+
+    return condition
+
+
+def _split_task_name(text: str) -> dict[str, Any]:
+    namespace, dot, name = text.rpartition(".")
+    return {"sought": text, "task_namespace": namespace if dot else None, "task_name": name}
+
+
+def _make_prefix_condition(
+    name: str, begins: Callable[[Any], ColumnElement[bool]], parameters: dict[str, Any]
+) -> Condition:
+    condition = _on_key(name, begins)
+    if name != "Task":
+        return condition
+
+    def is_called(column: Any) -> ColumnElement[bool]:
+        in_namespace = sa.and_(
+            column == parameters["task_name"], Task.namespace == parameters["task_namespace"]
+        )
+        return sa.or_(column == parameters["sought"], in_namespace)
+
+    return any_of([condition, indexed(Task.name, is_called, Task.hash)])
+
+
+@cache
+def prepare_prefix(name: str) -> Condition:
+    """Return the condition of `filter_id_prefix` for parameters."""
+    text = sa.String()
+    parameters = {key: sa.bindparam(key, type_=text) for key in ("sought", "task_namespace", "task_name")}
+    return _make_prefix_condition(name, lambda key: starts_with_parameters(key, "lower", "upper"), parameters)
+
+
+def filter_base(base: Select[Any], record_type: str) -> Callable[[str], Condition | None]:
+    """Return the filter of records that a select of their model gives."""
+    key = PRIMARY_KEYS[record_type]
+    keys = base.with_only_columns(key, maintain_column_froms=True).correlate(None)
+
+    def condition(name: str) -> Condition | None:
+        if name != record_type:
+            return None
+        clause = key.in_(keys)
+        return Condition(lambda: clause, lambda: clause, lambda: [keys])
+
+    return condition
+
+
+def filter_nothing(name: str) -> Condition:
+    """Filter all records out."""
+    return _on_key(name, lambda _: sa.false())
+
+
+def filter_task_names(names: Iterable[str]) -> Callable[[str], Condition | None]:
+    """Return the filter of tasks of the names, with namespace or without, and of their jobs."""
+
+    def matches(task: Any) -> ColumnElement[bool]:
+        clauses = []
+        for full_name in names:
+            namespace, dot, name = full_name.rpartition(".")
+            clause = task.name == name
+            clauses.append(sa.and_(clause, task.namespace == namespace) if dot else clause)
+        return sa.or_(sa.false(), *clauses)
+
+    names = [name.strip() for name in names if is_storable_text(name)]
+    task = alias(Task, "named_task")
+    tasks = sa.select(task.hash).where(matches(task))
+
+    def condition(name: str) -> Condition | None:
+        if name == "Task":
+            return indexed(Task.name, lambda _: matches(Task), Task.hash)
+        if name == "Job":
+            return _among_tasks(tasks)
+        return None
+
+    return condition
+
+
+def _among_tasks(tasks: Select[Any]) -> Condition:
+    # The versions of a task are few. Looked up first, they let the planner know which of them have many jobs.
+    condition = indexed(Job.task_hash, lambda column: column.in_(tasks), Job.id)
+    return condition.resolve_by(tasks, _has_task)
+
+
+def _has_task(hashes: Sequence[str]) -> Condition:
+    return indexed(Job.task_hash, lambda column: is_one_of(column, hashes), Job.id)
+
+
+def filter_task_hashes(hashes: Sequence[str]) -> Callable[[str], Condition | None]:
+    """Return the filter of tasks with one of the hashes, and of their jobs."""
+
+    def condition(name: str) -> Condition | None:
+        if name == "Task":
+            return _on_key(name, lambda key: is_one_of(key, hashes))
+        if name == "Job":
+            return _has_task(hashes)
+        return None
+
+    return condition
+
+
+def filter_arguments(value_hashes: Sequence[str]) -> Callable[[str], Condition | None]:
+    """Return the filter of jobs that had one of the values as an argument, or inside one."""
+    return lambda name: took_one_of(value_hashes) if name == "Job" else None
+
+
+def took_one_of(value_hashes: Sequence[str]) -> Condition:
+    """Return the condition that a job had one of the values as an argument, or inside one."""
+    return _among_calls(_given, value_hashes)
+
+
+def _given(column: Any, is_sought: Callable[[Any], ColumnElement[bool]]) -> list[Select[Any]]:
+    argument, outer = alias(Argument, "argument_1"), alias(Argument, "argument_2")
+    inner = alias(Subvalue, "subvalue_1")
+    return [
+        sa.select(argument.call_hash).where(is_sought(column(argument.value_hash))),
+        sa.select(outer.call_hash)
+        .join(inner, inner.parent_value_hash == outer.value_hash)
+        .where(is_sought(inner.value_hash)),
+    ]
+
+
+def filter_results(value_hashes: Sequence[str]) -> Callable[[str], Condition | None]:
+    """Return the filter of jobs that had one of the values as their result, or inside it."""
+    return lambda name: _among_calls(_returned, value_hashes) if name == "Job" else None
+
+
+def _returned(column: Any, is_sought: Callable[[Any], ColumnElement[bool]]) -> list[Select[Any]]:
+    node, outer = alias(CallNode, "call_node_1"), alias(CallNode, "call_node_2")
+    inner = alias(Subvalue, "subvalue_1")
+    return [
+        sa.select(node.call_hash).where(is_sought(column(node.value_hash))),
+        sa.select(outer.call_hash)
+        .join(inner, inner.parent_value_hash == outer.value_hash)
+        .where(is_sought(inner.value_hash)),
+    ]
+
+
+CallBranches = Callable[[Any, Callable[[Any], "ColumnElement[bool]"]], list["Select[Any]"]]
+
+
+def _among_calls(branches: CallBranches, value_hashes: Sequence[str]) -> Condition:
+    condition = _make_call_condition(branches, lambda column: is_one_of(column, value_hashes))
+    if len(value_hashes) != 1 or not is_storable_text(value_hashes[0]):
+        return condition
+    return condition.prepare(_prepare_call_condition(branches), {"sought": value_hashes[0]})
+
+
+@cache
+def _prepare_call_condition(branches: CallBranches) -> Condition:
+    return _make_call_condition(branches, lambda column: column == sa.bindparam("sought"))
+
+
+def _make_call_condition(
+    branches: CallBranches, is_sought: Callable[[Any], ColumnElement[bool]]
+) -> Condition:
+    # One call may have had any number of jobs (each cached run adds one), so it is jobs that are counted.
+    job = alias(Job, "call_job")
+
+    def sources() -> list[Select[Any]]:
+        return [
+            branch.join(job, job.call_hash == branch.selected_columns[0]).with_only_columns(
+                job.id, maintain_column_froms=True
+            )
+            for branch in branches(identity, is_sought)
+        ]
+
+    return among(Job.call_hash, lambda column: branches(column, is_sought)).count_by(sources)
+
+
+def filter_value_types(types: Sequence[str]) -> Callable[[str], Condition | None]:
+    """Return the filter of values of the types."""
+
+    def condition(name: str) -> Condition | None:
+        if name != "Value":
+            return None
+        return indexed(Value.type, lambda column: is_one_of(column, types), Value.value_hash)
+
+    return condition
+
+
+def filter_file_paths(paths: Sequence[str]) -> Callable[[str], Condition | None]:
+    """Return the filter of files whose path matches a pattern, in which `*` stands for any text."""
+
+    exact = [path for path in paths if "*" not in path]
+    patterns = [path for path in paths if "*" in path and is_storable_text(path)]
+
+    def matches(column: Any) -> ColumnElement[bool]:
+        clauses = [matches_wildcards(column, pattern) for pattern in patterns]
+        return sa.or_(sa.false(), *([is_one_of(column, exact)] if exact else []), *clauses)
+
+    def branches(column: Any) -> list[Select[Any]]:
+        file = alias(File, "file_1")
+        return [sa.select(file.value_hash).where(matches(column(file.path)))]
+
+    return lambda name: among(Value.value_hash, branches) if name == "Value" else None
+
+
+def _tagged_ids(tag: Any, tags: tuple[str, Any], column: Any) -> Select[Any]:
+    key, value = tags
+    is_sought = column(tag.key) == key if _is_parameter(key) else is_one_of(column(tag.key), [key])
+    select = sa.select(tag.entity_id).where(tag.is_current, is_sought)
+    if value is ANY_VALUE:
+        return select
+    if value is None:
+        # redun compares with SQL's NULL here, which equals nothing; the same records are promised.
+        return select.where(sa.false())
+    literal = value if _is_parameter(value) else sa.literal(value, JSON_TYPE)
+    return select.where(tag.value == sa.cast(literal, JSON_TYPE))
+
+
+def _is_parameter(value: Any) -> bool:
+    return isinstance(value, sa.BindParameter)
+
+
+def filter_tags(tags: Sequence[tuple[str, Any]]) -> list[Callable[[str], Condition]]:
+    """Return one filter per tag, of records that carry the tag."""
+
+    def make(tag: tuple[str, Any]) -> Callable[[str], Condition]:
+        key, value = tag = _check_tag(tag)
+
+        def condition(name: str) -> Condition:
+            found = _make_tag_condition(name, tag)
+            if value is ANY_VALUE or value is None or not is_storable_text(key):
+                return found
+            return found.prepare(_prepare_tag_condition(name), {"tag_key": key, "tag_value": value})
+
+        return condition
+
+    return [make(tag) for tag in tags]
+
+
+def _make_tag_condition(name: str, tag: tuple[Any, Any]) -> Condition:
+    return among(PRIMARY_KEYS[name], lambda column: [_tagged_ids(alias(Tag, "tag_1"), tag, column)])
+
+
+@cache
+def _prepare_tag_condition(name: str) -> Condition:
+    return _make_tag_condition(name, (sa.bindparam("tag_key"), sa.bindparam("tag_value", type_=JSON_TYPE)))
+
+
+def execution_ids_clause(ids: Sequence[str]) -> Callable[[Any], ColumnElement[bool]]:
+    """Return the demand that an execution has one of the ids."""
+    return lambda column: is_one_of(column, ids)
+
+
+def execution_tag_clauses(tags: Sequence[tuple[str, Any]]) -> list[Callable[[Any], ColumnElement[bool]]]:
+    """Return the demands that an execution carries each of the tags; without tags, that there is one."""
+
+    def make(tag: tuple[str, Any]) -> Callable[[Any], ColumnElement[bool]]:
+        tag = _check_tag(tag)
+        return lambda column: column.in_(_tagged_ids(alias(Tag, "execution_tag"), tag, identity))
+
+    return [make(tag) for tag in tags] or [lambda _: sa.true()]
+
+
+def _check_tag(tag: Any) -> tuple[str, Any]:
+    match tag:
+        case (str(key), value):
+            return key, value
+    raise UsageError(f"tag {tag!r} is not a pair: give (key, value)")
+
+
+def filter_executions(
+    clauses: Sequence[Callable[[Any], ColumnElement[bool]]],
+) -> Callable[[str], Condition]:
+    """
+    Return the filter of records that belong to an execution which meets all clauses.
+
+    A value belongs to an execution when it is, or is inside, an argument or the result of one of its calls.
+    All clauses are about one and the same execution.
+    """
+
+    def chosen(column: Any) -> ColumnElement[bool]:
+        return sa.and_(*(clause(column) for clause in clauses))
+
+    def count_jobs(condition: Condition, first_rows: int, *, is_bounded: bool = True) -> Condition:
+        # What there is to look up grows with the executions' jobs, by whichever of the ways it is found.
+        job = alias(Job, "counted_job")
+        sources = [sa.select(job.id).where(chosen(job.execution_id))]
+        return condition.count_by(
+            lambda: sources, seek_rows=(first_rows, EXECUTION_SEEK_ROWS), is_bounded=is_bounded
+        )
+
+    def call_branches(column: Any) -> list[Select[Any]]:
+        job = alias(Job, "job_1")
+        return [sa.select(job.call_hash).where(chosen(column(job.execution_id)))]
+
+    def task_branches(column: Any) -> list[Select[Any]]:
+        job = alias(Job, "job_1")
+        tasks = sa.select(job.task_hash).where(chosen(column(job.execution_id)))
+        if column is not identity:
+            return [tasks]
+        # Materialised, or PostgreSQL goes through the jobs of each task in search of one in the execution.
+        return [sa.select(tasks.distinct().cte("chosen_tasks").prefix_with("MATERIALIZED").c.task_hash)]
+
+    def value_branches(column: Any) -> list[Select[Any]]:
+        return _seek_values(chosen) if column is identity else _probe_values(chosen)
+
+    def condition(name: str) -> Condition:
+        if name == "Execution":
+            return indexed(Execution.id, chosen, Execution.id)
+        if name == "Job":
+            return count_jobs(indexed(Job.execution_id, chosen, Job.id), EXECUTION_SEEK_ROWS)
+        if name == "CallNode":
+            return count_jobs(among(CallNode.call_hash, call_branches), EXECUTION_SEEK_ROWS)
+        if name == "Task":
+            # Never probed: a task that has many jobs, but none there, would take as many look-ups as it has.
+            return among(Task.hash, task_branches).count_by(lambda: [], is_bounded=False)
+        # Seeking takes ten look-ups a job: too many to wait for where the first values are wanted at once.
+        return count_jobs(among(Value.value_hash, value_branches), 0, is_bounded=False)
+
+    return condition
+
+
+def _seek_values(chosen: Callable[[Any], ColumnElement[bool]]) -> list[Select[Any]]:
+    """Return all that the calls of the chosen executions were given and returned, and what is inside that."""
+    job, node, argument = alias(Job, "job_1"), alias(CallNode, "call_node_1"), alias(Argument, "argument_1")
+    results = sa.select(node.call_hash, node.value_hash).join(job, job.call_hash == node.call_hash)
+    calls = results.where(chosen(job.execution_id)).cte("chosen_calls").prefix_with("MATERIALIZED")
+    # UNION, not UNION ALL: a value that was given to every call is looked into once.
+    held = sa.union(
+        sa.select(calls.c.value_hash),
+        sa.select(argument.value_hash).join(calls, calls.c.call_hash == argument.call_hash),
+    )
+    values = held.cte("held_values").prefix_with("MATERIALIZED")
+    subvalue = alias(Subvalue, "subvalue_1")
+    inside = sa.select(subvalue.value_hash).join(values, values.c.value_hash == subvalue.parent_value_hash)
+    return [sa.select(values.c.value_hash), inside]
+
+
+def _probe_values(chosen: Callable[[Any], ColumnElement[bool]]) -> list[Select[Any]]:
+    """Return the four ways from jobs to values: results, arguments, and the values inside either."""
+    branches = []
+    for through_argument in (False, True):
+        for inside in (False, True):
+            job = alias(Job, "job_1")
+            source = alias(Argument, "argument_1") if through_argument else alias(CallNode, "call_node_1")
+            value_hash = source.value_hash
+            join = sa.join(source, job, job.call_hash == source.call_hash)
+            if inside:
+                subvalue = alias(Subvalue, "subvalue_1")
+                join = sa.join(join, subvalue, subvalue.parent_value_hash == value_hash)
+                value_hash = subvalue.value_hash
+            clause = chosen(unindexed(job.execution_id))
+            branches.append(sa.select(value_hash).select_from(join).where(clause))
+    return branches

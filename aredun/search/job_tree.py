@@ -1,0 +1,321 @@
+"""The jobs of an execution: counted by task and status, and as a tree in a few statements."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import sqlalchemy as sa
+
+from aredun.formats import statuses
+from aredun.models import CallNode, Execution, Job, Task, Value
+from aredun.search.statuses import is_alive
+from aredun.tables.column_types import in_array
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Select
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.search.scan import Repository
+
+# An execution of more jobs is read level by level, and only as far as it is shown.
+FETCH_ALL = 20_000
+DEFAULT_FOLD = 10
+DEFAULT_MAX_JOBS = 1_000
+
+# Jobs of these statuses are what people look for, so they are folded last.
+_PROMINENT = (statuses.FAILED, statuses.RUNNING, statuses.ABANDONED)
+
+
+class JobRow(NamedTuple):
+    """
+    A job of a tree.
+
+    Attributes
+    ----------
+    id, parent_id, task_hash, call_hash : str
+        As in the table `job`; a root has no parent, an unfinished job no call.
+    start_time, end_time : datetime
+        `end_time` is None while the job has not ended.
+    task_name : str
+        Name of the task with its namespace.
+    status : str
+        Of `statuses.JOB_STATUSES`.
+    """
+
+    id: str
+    parent_id: str | None
+    task_hash: str
+    call_hash: str | None
+    start_time: datetime
+    end_time: datetime | None
+    task_name: str
+    status: str
+
+
+class FoldedJobs(NamedTuple):
+    """Jobs of one task under one parent that are counted instead of shown."""
+
+    task_name: str
+    counts: dict[str, int]
+
+
+class TreeLine(NamedTuple):
+    """A line of a tree: a job, or jobs that are folded, at a depth counted from zero."""
+
+    depth: int
+    entry: JobRow | FoldedJobs
+
+
+@dataclass
+class JobTree:
+    """
+    The jobs of an execution as far as they are to be shown.
+
+    Attributes
+    ----------
+    roots : list[JobRow]
+        Jobs without a parent, by start; usually one.
+    children : dict[str, list[JobRow]]
+        Shown jobs by parent, by start.
+    folded : dict[str, list[FoldedJobs]]
+        What is not shown, by parent.
+    is_cut : bool
+        Whether jobs below the shown ones were left out because there were too many.
+    """
+
+    roots: list[JobRow] = field(default_factory=list)
+    children: dict[str, list[JobRow]] = field(default_factory=dict)
+    folded: dict[str, list[FoldedJobs]] = field(default_factory=dict)
+    is_cut: bool = False
+
+    def walk_lines(self) -> Iterator[TreeLine]:
+        """Yield the lines of the tree, each job before the jobs that it started."""
+        stack: list[TreeLine] = [TreeLine(0, root) for root in reversed(self.roots)]
+        while stack:
+            line = stack.pop()
+            yield line
+            if isinstance(line.entry, JobRow):
+                depth, key = line.depth + 1, line.entry.id
+                stack += [TreeLine(depth, folded) for folded in reversed(self.folded.get(key, []))]
+                stack += [TreeLine(depth, child) for child in reversed(self.children.get(key, []))]
+
+
+async def count_jobs(backend: Repository, execution_id: str, cutoff: datetime) -> dict[str, Counter[str]]:
+    """
+    Count an execution's jobs by task and status, in the database.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository to look in.
+    execution_id : str
+        Whole id of the execution.
+    cutoff : datetime
+        Without a sign of life since then, open jobs are ABANDONED.
+
+    Returns
+    -------
+    dict[str, Counter[str]]
+        Counts by status, by the full name of the task, sorted by name.
+    """
+    status = _status()
+    statement = (
+        _join_status(sa.select(Task.namespace, Task.name, status, sa.func.count()).select_from(Job))
+        .where(Job.execution_id == execution_id)
+        .group_by(Task.namespace, Task.name, status)
+    )
+
+    async def operation(session: AsyncSession) -> dict[str, Counter[str]]:
+        abandoned = await _is_abandoned(session, execution_id, cutoff)
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        for namespace, name, raw_status, count in await session.execute(statement):
+            counts[_full_name(namespace, name)][_tell(raw_status, abandoned)] += count
+        return dict(sorted(counts.items()))
+
+    found: dict[str, Counter[str]] = await backend.database.read(operation)
+    return found
+
+
+async def get_job_tree(
+    backend: Repository,
+    execution_id: str,
+    cutoff: datetime,
+    *,
+    fold: int | None = DEFAULT_FOLD,
+    max_jobs: int | None = DEFAULT_MAX_JOBS,
+) -> JobTree:
+    """
+    Read the tree of an execution's jobs: in one statement up to 20,000 jobs, beyond that in one per level.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository to look in.
+    execution_id : str
+        Whole id of the execution.
+    cutoff : datetime
+        Without a sign of life since then, open jobs are ABANDONED.
+    fold : int | None
+        How many jobs of one task to show under one parent, those that are not over or failed first; None
+        shows all.
+    max_jobs : int | None
+        Stop below the level that makes it this many; None for no limit.
+    """
+
+    async def operation(session: AsyncSession) -> JobTree:
+        abandoned = await _is_abandoned(session, execution_id, cutoff)
+        is_whole = fold is None or await _count_up_to(session, execution_id, FETCH_ALL + 1) <= FETCH_ALL
+        if is_whole:
+            rows = await _read_jobs(session, abandoned, Job.execution_id == execution_id)
+            known = {row.id for row in rows}
+            level_of = _group(rows)
+            roots = [row for row in rows if row.parent_id is None or row.parent_id not in known]
+        else:
+            level_of = None
+            chosen = sa.and_(Job.execution_id == execution_id, Job.parent_id.is_(None))
+            roots = await _read_jobs(session, abandoned, chosen)
+        tree = JobTree(roots=roots)
+        count, level = len(roots), [root.id for root in roots]
+        while level:
+            if max_jobs is not None and count >= max_jobs:
+                tree.is_cut = await _has_children(session, level)
+                break
+            if level_of is not None:
+                children = {key: level_of[key] for key in level if key in level_of}
+                level = _fold_level(tree, children, fold)
+            else:
+                level = await _read_level(session, tree, level, abandoned, fold or DEFAULT_FOLD)
+            count += len(level)
+        return tree
+
+    tree: JobTree = await backend.database.read(operation)
+    return tree
+
+
+async def _is_abandoned(session: AsyncSession, execution_id: str, cutoff: datetime) -> bool:
+    statement = sa.select(Execution.id).where(Execution.id == execution_id, is_alive(Execution.id, cutoff))
+    return await session.scalar(statement) is None
+
+
+def _status() -> Any:
+    return sa.case(
+        (Value.type == statuses.ERROR_TYPE_NAME, statuses.FAILED),
+        (Job.end_time.is_(None), statuses.RUNNING),
+        (Job.cached, statuses.CACHED),
+        else_=statuses.DONE,
+    )
+
+
+def _tell(status: str, abandoned: bool) -> str:
+    return statuses.ABANDONED if abandoned and status == statuses.RUNNING else status
+
+
+def _join_status(statement: Select[Any]) -> Select[Any]:
+    return (
+        statement.join(Task, Task.hash == Job.task_hash)
+        .outerjoin(CallNode, CallNode.call_hash == Job.call_hash)
+        .outerjoin(Value, Value.value_hash == CallNode.value_hash)
+    )
+
+
+def _full_name(namespace: str, name: str) -> str:
+    return f"{namespace}.{name}" if namespace else name
+
+
+def _columns() -> list[Any]:
+    columns = (Job.id, Job.parent_id, Job.task_hash, Job.call_hash, Job.start_time, Job.end_time)
+    return [*columns, Task.namespace, Task.name, _status().label("status")]
+
+
+def _make_row(row: Sequence[Any], abandoned: bool) -> JobRow:
+    namespace, name, status = row[6:]
+    return JobRow._make([*row[:6], _full_name(namespace, name), _tell(status, abandoned)])
+
+
+async def _count_up_to(session: AsyncSession, execution_id: str, limit: int) -> int:
+    jobs = sa.select(Job.id).where(Job.execution_id == execution_id).limit(limit).subquery()
+    return (await session.execute(sa.select(sa.func.count()).select_from(jobs))).scalar_one()
+
+
+async def _has_children(session: AsyncSession, parents: Collection[str]) -> bool:
+    statement = sa.select(Job.id).where(in_array(Job.parent_id, parents)).limit(1)
+    return await session.scalar(statement) is not None
+
+
+async def _read_jobs(session: AsyncSession, abandoned: bool, chosen: Any) -> list[JobRow]:
+    statement = _join_status(sa.select(*_columns()).select_from(Job)).where(chosen)
+    rows = await session.execute(statement.order_by(Job.start_time, Job.id))
+    return [_make_row(row, abandoned) for row in rows]
+
+
+def _group(rows: Iterable[JobRow]) -> dict[str, list[JobRow]]:
+    groups: dict[str, list[JobRow]] = defaultdict(list)
+    for row in rows:
+        if row.parent_id is not None:
+            groups[row.parent_id].append(row)
+    return dict(groups)
+
+
+def _fold_level(tree: JobTree, children: dict[str, list[JobRow]], fold: int | None) -> list[str]:
+    """Add the children of a level to the tree and return which of them are shown."""
+    shown: list[str] = []
+    for parent, rows in children.items():
+        kept, folded = (rows, []) if fold is None or len(rows) <= fold else _fold_rows(rows, fold)
+        tree.children[parent] = kept
+        if folded:
+            tree.folded[parent] = folded
+        shown += [row.id for row in kept]
+    return shown
+
+
+def _fold_rows(rows: list[JobRow], fold: int) -> tuple[list[JobRow], list[FoldedJobs]]:
+    by_task: dict[str, list[JobRow]] = defaultdict(list)
+    for row in rows:
+        by_task[row.task_hash].append(row)
+    hidden: set[str] = set()
+    folded: list[FoldedJobs] = []
+    for group in by_task.values():
+        # One job alone is not worth a line that says that there is one more.
+        if len(group) > fold + 1:
+            ordered = sorted(group, key=lambda row: row.status not in _PROMINENT)
+            hidden.update(row.id for row in ordered[fold:])
+            counts = Counter(row.status for row in ordered[fold:])
+            folded.append(FoldedJobs(group[0].task_name, dict(counts)))
+    return [row for row in rows if row.id not in hidden], folded
+
+
+async def _read_level(
+    session: AsyncSession, tree: JobTree, parents: Collection[str], abandoned: bool, fold: int
+) -> list[str]:
+    """Read the children of a level as far as they are shown, and count the others."""
+    status = _status()
+    rank = sa.func.row_number().over(
+        partition_by=(Job.parent_id, Job.task_hash),
+        order_by=(sa.case((status.in_(_PROMINENT), 0), else_=1), Job.start_time, Job.id),
+    )
+    ranked = (
+        _join_status(sa.select(*_columns(), rank.label("rank")).select_from(Job))
+        .where(in_array(Job.parent_id, parents))
+        .subquery("ranked")
+    )
+    *columns, ranks = ranked.c
+    statement = sa.select(*columns).where(ranks <= fold).order_by(ranked.c.start_time, ranked.c.id)
+    groups = _group([_make_row(row, abandoned) for row in await session.execute(statement)])
+    tree.children.update(groups)
+    hidden = (
+        sa.select(ranked.c.parent_id, ranked.c.namespace, ranked.c.name, ranked.c.status, sa.func.count())
+        .where(ranks > fold)
+        .group_by(ranked.c.parent_id, ranked.c.namespace, ranked.c.name, ranked.c.status)
+        .order_by(ranked.c.parent_id, ranked.c.namespace, ranked.c.name)
+    )
+    counts: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for parent, namespace, name, raw_status, count in await session.execute(hidden):
+        counts[parent, _full_name(namespace, name)][_tell(raw_status, abandoned)] = count
+    for (parent, task_name), by_status in counts.items():
+        tree.folded.setdefault(parent, []).append(FoldedJobs(task_name, by_status))
+    return [row.id for rows in groups.values() for row in rows]

@@ -1,0 +1,111 @@
+"""Pages of records by key: each begins where the one before ended, whatever has been added meanwhile."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aredun.errors import UsageError
+from aredun.formats.tag_syntax import is_storable_text
+from aredun.search.statements import get_order
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from aredun.search.scan import Scan
+    from aredun.search.statements import Key
+
+
+class Page(NamedTuple):
+    """
+    A page of records.
+
+    Attributes
+    ----------
+    records : list[Any]
+        The records, in the query's order.
+    cursor : str | None
+        Where the next page begins, for `CallGraphQuery.page_after`; None after the last record.
+    """
+
+    records: list[Any]
+    cursor: str | None
+
+
+async def read_page(scans: Iterable[Scan], order_by: str | None, after: Key | None, size: int) -> Page:
+    """
+    Read one page.
+
+    Parameters
+    ----------
+    scans : Iterable[Scan]
+        The record types in order, from the one that the page begins in.
+    order_by : str | None
+        The query's order.
+    after : Key | None
+        The key, in the first of the types, that the page begins after.
+    size : int
+        Records on the page.
+    """
+    records: list[Any] = []
+    cursor = ""
+    for scan in scans:
+        while True:
+            # One record more than is asked for tells whether there is another page.
+            batch = await scan.read(after, size + 1 - len(records))
+            if len(records) + len(batch.rows) > size:
+                if len(records) < size:
+                    cursor = make_cursor(scan.record_type, order_by, batch.keys[size - 1 - len(records)])
+                return Page([*records, *batch.rows][:size], cursor)
+            records += batch.rows
+            if batch.keys:
+                cursor = make_cursor(scan.record_type, order_by, batch.keys[-1])
+            after = batch.resume
+            if after is None:
+                break
+    return Page(records, None)
+
+
+def make_cursor(record_type: str, order_by: str | None, key: Key) -> str:
+    """Return an opaque text that stands for a place in a query's records."""
+    values = [value.isoformat() if isinstance(value, datetime) else value for value in key]
+    text = json.dumps([record_type, order_by, values], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def parse_cursor(cursor: str, order_by: str | None, record_types: Collection[str]) -> tuple[str, Key]:
+    """
+    Return the record type and the key that a cursor stands for.
+
+    Raises
+    ------
+    UsageError
+        When it is no cursor, or one of a query with another order or other record types.
+    """
+    try:
+        record_type, cursor_order, values = json.loads(base64.urlsafe_b64decode(cursor))
+        *times, key = values
+        fits = cursor_order == order_by and record_type in record_types
+        place = (*map(_parse_time, times), _check_key(key)) if fits else ()
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise UsageError(f"invalid cursor {cursor!r}: start again without one") from error
+    if not fits or len(place) != len(get_order(record_type, order_by == "time").columns):
+        raise UsageError("the cursor is another query's: start again without one")
+    return record_type, place
+
+
+def _parse_time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    # Refused here if it is beyond the calendar in UTC, which is what databases are asked in.
+    return time.astimezone(UTC)
+
+
+def _check_key(key: Any) -> str:
+    """Return the key of a row, if a database can look for it."""
+    if not isinstance(key, str) or not is_storable_text(key):
+        raise ValueError("a key is a text without NUL and halves of characters")
+    return key

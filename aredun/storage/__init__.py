@@ -1,0 +1,24 @@
+"""The database: engines, sessions, retried transactions, and the queue that writes."""
+
+from aredun.storage.batch import Batch
+from aredun.storage.coalesce import Coalescer
+from aredun.storage.connections import Counts
+from aredun.storage.core import Database, get_file_path, translate_error
+from aredun.storage.fetch import fetch_rows
+from aredun.storage.row_set import RowSet, ValueRows
+from aredun.storage.rows import RowTable
+from aredun.storage.unit import Unit
+
+__all__ = [
+    "Batch",
+    "Coalescer",
+    "Counts",
+    "Database",
+    "RowSet",
+    "RowTable",
+    "Unit",
+    "ValueRows",
+    "fetch_rows",
+    "get_file_path",
+    "translate_error",
+]

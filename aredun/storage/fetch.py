@@ -1,0 +1,150 @@
+"""Reads that are asked thousands of times, whose rows keep nobody else on the event loop waiting."""
+
+from __future__ import annotations
+
+import sqlite3
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, cast
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite.aiosqlite import dialect as AiosqliteDialect
+from sqlalchemy.exc import DBAPIError
+
+from aredun.loop.pacing import PIECE_SIZE, take_turn
+from aredun.storage.rows import make_row_type
+from aredun.storage.text_rows import iter_rows, pack_rows
+from aredun.tables.column_types import ShortBinary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    Rows = list[Any]
+
+# An execution option of statements over tables that grow while they are asked: PostgreSQL keeps the plan that
+# it made when a table was small, which reads all of it, until the statistics are next renewed.
+PLANNED_ANEW = {"aredun_planned_anew": True}
+_PLAN_ANEW = "SET plan_cache_mode = force_custom_plan"
+
+_SQLITE = AiosqliteDialect()
+
+
+async def fetch_rows(
+    connection: AsyncConnection, statement: sa.SelectBase, parameters: Mapping[str, Any]
+) -> Rows:
+    """Return all rows of a statement, letting the loop run on now and then.
+
+    Parameters
+    ----------
+    connection : AsyncConnection
+        An open connection.
+    statement : SelectBase
+        Of columns, not of models; always the same object, so that it is compiled once.
+    parameters : mapping
+        The values of its named parameters.
+
+    Returns
+    -------
+    list
+        Tuples whose cells have the names of the columns.
+    """
+    if connection.dialect.name == "sqlite":
+        return await _fetch_text(connection, statement, parameters)
+    question = _as_executable(statement)
+    if question.get_execution_options().keys() >= PLANNED_ANEW.keys():
+        await _plan_anew(connection)
+    result = await connection.execute(question, parameters)
+    rows: Rows = []
+    while part := result.fetchmany(PIECE_SIZE):
+        if rows:
+            await take_turn()
+        rows += part
+    return rows
+
+
+def _as_executable(statement: sa.SelectBase) -> sa.Executable:
+    """Return the statement as what it is to be executed as; SQLAlchemy types only its subclasses so."""
+    return cast("sa.Executable", statement)
+
+
+async def _plan_anew(connection: AsyncConnection) -> None:
+    """Have a connection of PostgreSQL's make a plan for each execution, from now on."""
+    info = connection.info
+    if not info.get("aredun_plans_anew"):
+        await connection.exec_driver_sql(_PLAN_ANEW)
+        info["aredun_plans_anew"] = True
+
+
+async def _fetch_text(
+    connection: AsyncConnection, statement: sa.SelectBase, parameters: Mapping[str, Any]
+) -> Rows:
+    """Fetch the rows from sqlite as one text, where that is possible (see `aredun.storage.text_rows`)."""
+    packed = _pack(statement)
+    if packed is None:
+        return list((await connection.execute(_as_executable(statement), parameters)).all())
+    try:
+        text: str | None = (await connection.execute(packed.statement, parameters)).scalar_one()
+    except DBAPIError as error:
+        if not isinstance(error.orig, sqlite3.DataError):
+            raise
+        # A text longer than a gigabyte is refused: rows have no such bound.
+        return list((await connection.execute(_as_executable(statement), parameters)).all())
+    rows: Rows = []
+    for part in iter_rows(text):
+        if rows:
+            await take_turn()
+        rows += packed.convert(part)
+    return rows
+
+
+class _PackedRows:
+    """The statement for all rows of another one as one text, and what makes rows of it again.
+
+    Parameters
+    ----------
+    statement : SelectBase
+        Has columns that JSON holds as they are, or that are `ShortBinary`.
+    """
+
+    def __init__(self, statement: sa.SelectBase) -> None:
+        types = [column.type for column in statement.selected_columns]
+        # Row by row in C, where `_make` is a function of Python's.
+        row_type = make_row_type("Row", statement.selected_columns.keys())
+        self._make_row: Callable[[list[Any]], Any] = partial(tuple.__new__, row_type)
+        self._binary = [place for place, kind in enumerate(types) if isinstance(kind, ShortBinary)]
+        self._processors = [
+            (place, process)
+            for place, process in enumerate(map(_result_processor, types))
+            if process is not None and place not in self._binary
+        ]
+        cells: list[Any] = list(statement.subquery("f").c)
+        for place in self._binary:
+            cells[place] = sa.func.iif(cells[place].is_(None), sa.null(), sa.func.hex(cells[place]))
+        self.statement = pack_rows(cells)
+
+    def convert(self, rows: list[list[Any]]) -> Rows:
+        """Return rows of a text as the statement itself gives them."""
+        for place in self._binary:
+            for row in rows:
+                if row[place] is not None:
+                    row[place] = bytes.fromhex(row[place])
+        for place, process in self._processors:
+            for row in rows:
+                row[place] = process(row[place])
+        return list(map(self._make_row, rows))
+
+
+@lru_cache(maxsize=256)
+def _pack(statement: sa.SelectBase) -> _PackedRows | None:
+    """Return the packed form of a statement, None if its rows have cells that no text holds."""
+    # JSON holds no bytes, and sqlite cuts floats to 15 digits in it.
+    kinds = [column.type for column in statement.selected_columns if not isinstance(column.type, ShortBinary)]
+    return (
+        None if any(isinstance(kind, sa.LargeBinary | sa.Float) for kind in kinds) else _PackedRows(statement)
+    )
+
+
+def _result_processor(column_type: sa.types.TypeEngine[Any]) -> Callable[[Any], Any] | None:
+    """Return what SQLAlchemy makes of a cell of a type on sqlite, None if it leaves it as it is."""
+    return column_type.dialect_impl(_SQLITE).result_processor(_SQLITE, None)

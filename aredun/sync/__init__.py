@@ -1,6 +1,0 @@
-"""Sync: copying what roots own from one repository to another."""
-
-from aredun.sync.records import sync_records
-from aredun.sync.report import SyncReport
-
-__all__ = ["SyncReport", "sync_records"]

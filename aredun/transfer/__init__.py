@@ -1,0 +1,1 @@
+"""Transfer: records read, checked, ordered and written in bulk; sync and verify."""

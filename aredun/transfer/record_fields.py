@@ -1,0 +1,457 @@
+"""The record format: what a record's fields are called, hold, and become in the tables, in both directions.
+
+A record is redun's record JSON, field for field. Between a record and the database stands a *row*: a tuple of
+the cells of one table (`RowTable.record_row`), in a form that is the same for both databases (timestamps
+are naive UTC text, JSON is normalised text).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from binascii import a2b_base64, b2a_base64
+from datetime import UTC, datetime
+from itertools import chain, repeat
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from aredun.errors import InvalidRecordError
+from aredun.formats.describe import shorten
+from aredun.formats.hashing import json_dumps
+from aredun.storage.rows import ROW_TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from aredun.storage.rows import Row, RowTable
+
+VERSION: Final = 1
+
+Record = dict[str, Any]
+
+_TAGGED: Final = frozenset({"Execution", "Job", "CallNode", "Task", "Value"})
+TAG_ENTITIES: Final = _TAGGED | {"Null"}
+
+
+Need = tuple[str, str]
+
+
+class ParsedRecord:
+    """A record taken apart.
+
+    Attributes
+    ----------
+    kind : str
+        `Execution`, `Job`, `CallNode`, `Value` or `Tag`.
+    row : Row
+        The record's own row; its first cell is the record's id.
+    parts : sequence
+        Its rows in other tables: name of the table, row, name, row, and so on. A flat sequence, because the
+        garbage collector goes through every object that holds others, again and again.
+    is_whole : bool
+        For a call node: all calls that it made are recorded, as far as is known.
+    """
+
+    __slots__ = ("id", "is_whole", "kind", "parts", "row")
+
+    def __init__(self, kind: str, row: Row, parts: Sequence[Any] = (), is_whole: bool = True) -> None:
+        self.kind = kind
+        self.id: str = row[0]
+        self.row = row
+        self.parts = parts
+        self.is_whole = is_whole
+
+    @property
+    def size(self) -> int:
+        """Bytes of data that it carries."""
+        return len(self.row.value) if self.kind == "Value" else 0
+
+    @property
+    def is_task(self) -> bool:
+        """Whether it is a value that is a task."""
+        return self.kind == "Value" and "task" in self.parts[:1]
+
+    @property
+    def owner(self) -> Need | None:
+        """What a tag hangs on; None for other records, and for the tags that mark deletions."""
+        if self.kind != "Tag" or self.row.entity_type not in _TAGGED:
+            return None
+        return self.row.entity_type, self.row.entity_id
+
+    @property
+    def needs(self) -> list[Need]:
+        """What must be in the database for its rows to go in, or goes in along with them: kinds and ids."""
+        owner = self.owner
+        return [
+            *((owner,) if owner is not None else ()),
+            *self._iter_references(),
+        ]
+
+    def _iter_references(self) -> Iterator[Need]:
+        return (
+            (kind, record_id)
+            for table, row in self.iter_rows()
+            for column, kind in REFERENCES.get(table, ())
+            if (record_id := getattr(row, column)) is not None
+        )
+
+    def iter_rows(self) -> Iterator[tuple[str, Row]]:
+        """Yield tables and rows, the record's own first."""
+        yield KINDS[self.kind].table, self.row
+        yield from zip(self.parts[::2], self.parts[1::2], strict=True)
+
+    def get_rows(self, table: str) -> list[Row]:
+        """Return its rows in one of the other tables."""
+        parts = self.parts
+        return [parts[place + 1] for place in range(0, len(parts), 2) if parts[place] == table]
+
+    @property
+    def children(self) -> list[str]:
+        """The calls that a call node made, in order."""
+        return [edge.child_id for edge in self.get_rows("call_edge")]
+
+    @property
+    def parents(self) -> list[str]:
+        """The tags that a tag replaces."""
+        return [edit.parent_id for edit in self.get_rows("tag_edit")]
+
+    def provides(self) -> list[Need]:
+        """Return what others may need of it."""
+        if self.is_task:
+            return [("Value", self.id), ("Task", self.id)]
+        return [(self.kind, self.id)]
+
+    def dump(self) -> tuple[Any, ...]:
+        """Return what `load` makes it of again: plain tuples, which any process can unpickle."""
+        parts = [tuple(each) if place % 2 else each for place, each in enumerate(self.parts)]
+        return self.kind, tuple(self.row), parts, self.is_whole
+
+    @classmethod
+    def load(cls, dumped: tuple[Any, ...]) -> ParsedRecord:
+        """Return the record that was dumped."""
+        kind, row, parts, is_whole = dumped
+        tables = parts[::2]
+        rows = [
+            ROW_TABLES[table].record_row(*cells) for table, cells in zip(tables, parts[1::2], strict=True)
+        ]
+        pairs = chain.from_iterable(zip(tables, rows, strict=True))
+        return cls(kind, KINDS[kind].make_row(*row), tuple(pairs), is_whole)
+
+
+class _Codec(NamedTuple):
+    """How one cell is read from a record and written to it; both None where they are the same."""
+
+    type: type
+    decode: Callable[[Any], Any] | None = None
+    encode: Callable[[Any], Any] | None = None
+    nullable: bool = False
+
+    def get_types(self) -> Container:
+        """Return the types that the field may have in a record."""
+        if self.type is object:
+            return _ANY
+        return frozenset({self.type, type(None)} if self.nullable else {self.type})
+
+
+class _Anything:
+    """The set of all types."""
+
+    def issuperset(self, types: Iterable[type]) -> bool:
+        """Tell that nothing is missing."""
+        return True
+
+
+_ANY = _Anything()
+Container = frozenset[type] | _Anything
+
+
+# A field that is no column of the record's own row: it is read from other rows.
+_DERIVED = _Codec(object)
+
+
+class Kind:
+    """The fields of one kind of record: the one description that serves both directions.
+
+    Attributes
+    ----------
+    name : str
+        What `_type` says.
+    pk : str
+        The field that holds the record's id.
+    table : str
+        The table whose row the fields are the cells of.
+    build : callable
+        `build(row, *derived)` gives a record: from the cells of its own row, in their order, and the fields
+        that are no columns, in the order in which the kind lists them.
+    """
+
+    def __init__(self, name: str, pk: str, table: str, fields: dict[str, _Codec]) -> None:
+        self.name = name
+        self.pk = pk
+        self.table = table
+        self._stored = {field: codec for field, codec in fields.items() if codec is not _DERIVED}
+        # A record's own row, by the cells in their order: as columns, but `data` of a value is its `value`.
+        self.make_row = ROW_TABLES[table].record_row
+        self._get = itemgetter(*self._stored)
+        self._types = [codec.get_types() for codec in self._stored.values()]
+        codecs = list(enumerate(self._stored.values()))
+        self._decoders = [(index, codec.decode) for index, codec in codecs if codec.decode]
+        self.build = self._make_build(fields)
+
+    def _make_build(self, fields: dict[str, _Codec]) -> Callable[..., Record]:
+        """Return the function that builds a record from the cells of its own row and the derived fields.
+
+        It is compiled from the description, as a namedtuple is: going through the description for every
+        record takes three times as long.
+        """
+        derived = [field for field, codec in fields.items() if codec is _DERIVED]
+        names = {field: f"cell{place}" for place, field in enumerate(fields)}
+        encoders = {f"encode_{names[field]}": codec.encode for field, codec in self._stored.items()}
+        values = [
+            f"encode_{names[field]}({names[field]})" if codec.encode else names[field]
+            for field, codec in fields.items()
+        ]
+        items = ", ".join(f"{field!r}: {value}" for field, value in zip(fields, values, strict=True))
+        cells = ", ".join(names[field] for field in self._stored)
+        parameters = ", ".join(["row", *(names[field] for field in derived)])
+        source = (
+            f"def build({parameters}):\n    {cells} = row\n"
+            f"    return {{'_version': {VERSION}, '_type': {self.name!r}, {items}}}\n"
+        )
+        namespace: dict[str, Any] = encoders
+        exec(compile(source, f"<record {self.name}>", "exec"), namespace)
+        build: Callable[..., Record] = namespace["build"]
+        return build
+
+    def get_rows(self, records: Sequence[Record]) -> list[Row]:
+        """Return the own rows of records of this kind; the opposite of `build`.
+
+        It goes column by column, which takes a third of the time of going record by record.
+
+        Raises
+        ------
+        InvalidRecordError
+            A field is missing or holds what it cannot hold. Given a single record, the message says which.
+        """
+        try:
+            rows: list[Row] = list(map(self._get, records))
+        except KeyError as error:
+            raise bad_record(records[0], f"has no field {error}") from None
+        columns: list[Any] = list(zip(*rows, strict=True))
+        for types, column, row in zip(self._types, columns, repeat(rows[0])):
+            if not types.issuperset(map(type, column)):
+                self._check_types(records[0], row)
+                raise bad_record(records[0], "or another one has a bad field")
+        for index, decode in self._decoders:
+            column = columns[index]
+            try:
+                if None in column and self._types[index] is not _ANY:
+                    columns[index] = [None if cell is None else decode(cell) for cell in column]
+                else:
+                    columns[index] = list(map(decode, column))
+            except (ValueError, TypeError, OverflowError) as error:
+                raise bad_record(records[0], f"has a bad {list(self._stored)[index]!r}: {error}") from None
+        make = self.make_row._make
+        return list(map(make, zip(*columns, strict=True) if self._decoders else rows))
+
+    def _check_types(self, record: Record, cells: Row) -> None:
+        for (name, codec), cell in zip(self._stored.items(), cells, strict=True):
+            if (cell is None and codec.nullable) or isinstance(cell, codec.type):
+                continue
+            wanted = "true or false" if codec.type is bool else "a string"
+            raise bad_record(record, f"has a bad {name!r}: it must be {wanted}, not {type(cell).__name__}")
+
+
+def parse_timestamp(text: str) -> str:
+    """Return a timestamp of a record as naive UTC text with microseconds, the form that rows hold."""
+    moment = _parse_date(text)
+    offset = moment.utcoffset()
+    if offset is None:
+        moment = moment.replace(tzinfo=UTC)
+    elif offset:
+        moment = moment.astimezone(UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%S.%f") if moment.year >= 1000 else _pad_year(moment)
+
+
+def _pad_year(moment: datetime) -> str:
+    # strftime does not pad years before 1000 on every platform.
+    return moment.replace(tzinfo=None).isoformat(" ", "microseconds")
+
+
+def _parse_date(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        from dateutil.parser import parse
+
+        return parse(text)
+
+
+_UTC_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{6})?\+00:00")
+
+
+def _decode_timestamp(text: str) -> str:
+    # The form that redun writes, checked for being a date at all; everything else takes the long way.
+    if _UTC_TIMESTAMP.fullmatch(text):
+        datetime.fromisoformat(text)
+        return text[:19] + (text[19:-6] or ".000000")
+    return parse_timestamp(text)
+
+
+def format_timestamp(cell: str | datetime | None) -> str | None:
+    """Return a timestamp as a record holds it: the text of an aware datetime in UTC.
+
+    Parameters
+    ----------
+    cell : str, datetime or None
+        Naive UTC text as rows and sqlite hold it, or a datetime.
+    """
+    if cell is None:
+        return None
+    if isinstance(cell, datetime):
+        if cell.tzinfo is UTC:
+            return str(cell)
+        return str(cell.astimezone(UTC) if cell.tzinfo else cell.replace(tzinfo=UTC))
+    if len(cell) == 26 and cell[10] == " ":
+        return (cell[:19] if cell.endswith(".000000") else cell) + "+00:00"
+    return str(_parse_date(parse_timestamp(cell)).replace(tzinfo=UTC))
+
+
+def _encode_data(data: bytes) -> str:
+    return b2a_base64(data, newline=False).decode("ascii")
+
+
+def _decode_data(text: str) -> bytes:
+    return a2b_base64(text, strict_mode=True)
+
+
+def _decode_entity(text: str) -> str:
+    if text not in TAG_ENTITIES:
+        raise ValueError(f"{text!r} is none of {', '.join(sorted(TAG_ENTITIES))}")
+    return text
+
+
+_TEXT = _Codec(str)
+_OPTIONAL_TEXT = _Codec(str, nullable=True)
+_TIMESTAMP = _Codec(str, _decode_timestamp, format_timestamp)
+_OPTIONAL_TIMESTAMP = _TIMESTAMP._replace(nullable=True)
+_BOOL = _Codec(bool, encode=bool)
+
+EXECUTION = Kind("Execution", "id", "execution", {"id": _TEXT, "args": _TEXT, "job_id": _TEXT})
+JOB = Kind(
+    "Job",
+    "id",
+    "job",
+    {
+        "id": _TEXT,
+        "start_time": _TIMESTAMP,
+        "end_time": _OPTIONAL_TIMESTAMP,
+        "task_hash": _TEXT,
+        "cached": _BOOL,
+        "status": _DERIVED,
+        "call_hash": _OPTIONAL_TEXT,
+        "parent_id": _OPTIONAL_TEXT,
+        "children": _DERIVED,
+        "execution_id": _TEXT,
+    },
+)
+VALUE = Kind(
+    "Value",
+    "value_hash",
+    "value",
+    {
+        "value_hash": _TEXT,
+        "type": _TEXT,
+        "format": _TEXT,
+        "data": _Codec(str, _decode_data, _encode_data),
+        "subvalues": _DERIVED,
+        "subtype": _DERIVED,
+    },
+)
+CALL_NODE = Kind(
+    "CallNode",
+    "call_hash",
+    "call_node",
+    {
+        "call_hash": _TEXT,
+        "task_name": _TEXT,
+        "task_hash": _TEXT,
+        "args_hash": _TEXT,
+        "value_hash": _TEXT,
+        "timestamp": _TIMESTAMP,
+        "args": _DERIVED,
+        "children": _DERIVED,
+    },
+)
+TAG = Kind(
+    "Tag",
+    "tag_hash",
+    "tag",
+    {
+        "tag_hash": _TEXT,
+        "entity_type": _Codec(str, _decode_entity),
+        "entity_id": _TEXT,
+        "key": _TEXT,
+        "value": _Codec(object, json_dumps, json.loads),
+        "parents": _DERIVED,
+    },
+)
+
+KINDS: Final[dict[str, Kind]] = {kind.name: kind for kind in (EXECUTION, JOB, CALL_NODE, VALUE, TAG)}
+
+# A value that is a task is asked for as kind `Task`.
+_KIND_OF_TABLE: Final = {"task": "Task", **{kind.table: kind.name for kind in KINDS.values()}}
+
+
+def _find_references(table: RowTable) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (each.column, _KIND_OF_TABLE[each.table])
+        for each in table.references
+        if each.column != table.owner and each.table in _KIND_OF_TABLE
+    )
+
+
+# What the rows of a record refer to: the columns with ids, and the kinds of what those name.
+REFERENCES: Final = {
+    name: references for name, table in ROW_TABLES.items() if (references := _find_references(table))
+}
+
+# Where the ids of what records refer to are found: table and column by kind.
+KEYS: Final[dict[str, tuple[str, str]]] = {
+    **{kind.name: (kind.table, kind.pk) for kind in KINDS.values()},
+    "Task": ("task", "hash"),
+}
+
+
+def bad_record(record: Any, problem: str) -> InvalidRecordError:
+    """Return the error that says what is wrong with a record, by name."""
+    return InvalidRecordError(f"{name_record(record)} {shorten(problem)}")
+
+
+def name_record(record: Any) -> str:
+    """Return what an error calls a record: its kind and id, whatever state it is in."""
+    if not isinstance(record, dict):
+        return f"a record of type {type(record).__name__}"
+    kind = KINDS.get(record["_type"]) if isinstance(record.get("_type"), str) else None
+    if kind is None:
+        return f"a record of type {shorten(repr(record.get('_type')), 80)}"
+    return f"{kind.name} {shorten(str(record.get(kind.pk)), 80)}"
+
+
+def get_kind(record: Any) -> Kind:
+    """Return the kind of a record.
+
+    Raises
+    ------
+    InvalidRecordError
+        It is no record, of a kind that does not exist, or of another version.
+    """
+    if not isinstance(record, dict):
+        raise InvalidRecordError(f"a record must be a JSON object, not {type(record).__name__}")
+    kind = KINDS.get(record["_type"]) if isinstance(record.get("_type"), str) else None
+    if kind is None:
+        name = shorten(repr(record.get("_type")), 80)
+        raise InvalidRecordError(f"unknown record type {name}: it must be one of {', '.join(KINDS)}")
+    if record.get("_version") != VERSION:
+        raise bad_record(record, f"has version {record.get('_version')!r}, only {VERSION} can be read")
+    return kind

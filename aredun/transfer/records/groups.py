@@ -1,0 +1,148 @@
+"""Groups of records, one transaction each: what the database refuses is found, and the rest goes in."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aredun.errors import RedunDatabaseError
+from aredun.storage.retry import halve, is_refusal, split_at_fault
+from aredun.transfer.records.transaction import draft, write_draft
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Mapping, Sequence
+
+    from aredun.storage import Database
+    from aredun.storage.rows import Row
+    from aredun.storage.value_store import ValueStore
+    from aredun.transfer.record_fields import ParsedRecord
+    from aredun.transfer.records.refusals import Refusals
+    from aredun.transfer.records.transaction import Draft
+
+    OnWritten = Callable[[Sequence[ParsedRecord], Counter[str]], None]
+
+
+class Group(NamedTuple):
+    """What goes in with one transaction.
+
+    Attributes
+    ----------
+    items : sequence of ParsedRecord
+        The records, arranged.
+    steps : mapping
+        Rows of `evaluation` that single steps of calls are cached as, by call hash.
+    draft : Draft, optional
+        What was prepared of them.
+    """
+
+    items: Sequence[ParsedRecord]
+    steps: Mapping[str, Row]
+    draft: Draft | None = None
+
+
+class Destination(NamedTuple):
+    """A repository to write to.
+
+    Attributes
+    ----------
+    database : Database
+        Its database.
+    value_store : ValueStore, optional
+        Takes the bytes of values of at least `min_size` bytes.
+    min_size : int
+        In bytes, as `sys.getsizeof` counts them.
+    """
+
+    database: Database
+    value_store: ValueStore | None
+    min_size: int
+
+
+class GroupWriter:
+    """Writes groups of records that need nothing but each other and what is there.
+
+    Parameters
+    ----------
+    destination : Destination
+        Where to write.
+    refusals : Refusals
+        Is told what the database refuses.
+    on_written : callable
+        Is given the records of each transaction, and how many of them were new by kind.
+    """
+
+    def __init__(self, destination: Destination, refusals: Refusals, on_written: OnWritten) -> None:
+        self._destination = destination
+        self._refusals = refusals
+        self._tell = on_written
+
+    async def prepare(self, items: Sequence[ParsedRecord], steps: Mapping[str, Row] | None = None) -> Group:
+        """Return a group whose rows are made: nothing but the transaction is left to do."""
+        return Group(items, steps or {}, await self._draft(items))
+
+    async def _draft(self, items: Sequence[ParsedRecord]) -> Draft:
+        return await draft(items, self._destination.value_store, self._destination.min_size)
+
+    async def write(self, group: Group) -> None:
+        """Write a group in one transaction; if it fails, find those at fault and write the others."""
+        if group.items:
+            await split_at_fault(group, self._attempt)
+
+    async def _attempt(self, group: Group) -> Sequence[Group]:
+        """Write a group in one transaction; return the groups to write in its place if it is refused."""
+        items, steps, made = group
+        if orphans := self._refusals.find_orphans(items):
+            self._refusals.refuse_dependent(orphans)
+            kept = [item for item in items if item not in orphans]
+            return [Group(kept, steps)] if kept else []
+        made = made or await self._draft(items)
+        try:
+            new = await write_draft(self._destination.database, made, steps.values())
+        except (RedunDatabaseError, ValueError, OverflowError) as error:
+            if not is_refusal(error):
+                raise
+            parts = _split(group)
+            if not parts:
+                self._refusals.refuse_by_database(items, error)
+            return parts
+        self._tell(items, new)
+        return []
+
+
+def _split(group: Group) -> list[Group]:
+    """Return groups to try in the place of one that was refused, none if it cannot be taken apart."""
+    items, steps, _ = group
+    parts: list[Sequence[Any]] = halve(cut(items, 1))
+    if parts:
+        parts = [list(chain.from_iterable(half)) for half in parts]
+    elif len({item.kind == "Tag" for item in items}) > 1:
+        # What owns tags goes in without those at fault; without it they are refused, too.
+        parts = [[item for item in items if (item.kind == "Tag") is kind] for kind in (False, True)]
+    elif steps:
+        # A cached step may refer to what is lost; a call does not need it.
+        return [Group(items, {})]
+    return [Group(part, {each.id: steps[each.id] for each in part if each.id in steps}) for part in parts]
+
+
+def cut(items: Sequence[ParsedRecord], size: int) -> list[Sequence[ParsedRecord]]:
+    """Cut arranged records into transactions: an execution with its jobs, what is tagged with its tags."""
+    chunks = []
+    start = 0
+    execution_id = None
+    has_owner = False
+    for position, item in enumerate(items):
+        if item.kind == "Execution":
+            execution_id = item.id
+        elif item.kind == "Job" and item.row.execution_id == execution_id:
+            continue
+        if item.kind != "Tag":
+            has_owner = True
+        elif has_owner:
+            continue
+        if position - start >= size:
+            chunks.append(items[start:position])
+            start = position
+    if start < len(items):
+        chunks.append(items[start:])
+    return chunks

@@ -1,0 +1,1 @@
+"""Sync: what is missing in one repository, copied from another."""

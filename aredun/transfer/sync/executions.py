@@ -1,0 +1,210 @@
+"""Copying executions: each in one transaction with all of its jobs, and the tags of both."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import sqlalchemy as sa
+
+from aredun.errors import RedunDatabaseError
+from aredun.formats.describe import shorten
+from aredun.loop.pacing import run_in_turns
+from aredun.models import Job
+from aredun.storage.record_rows import insert_rows, list_storable, select_column, write_new
+from aredun.storage.retry import halve, is_refusal, split_at_fault
+from aredun.tables.column_types import in_list
+from aredun.transfer.records.derive import update_current
+from aredun.transfer.records.keys import pack, pack_all, unpack_all
+from aredun.transfer.records.refusals import BAD_TEXT, NOT_THERE
+from aredun.transfer.records.window import Window, collect_rows
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.storage import Database
+    from aredun.transfer.record_fields import ParsedRecord
+    from aredun.transfer.records.keys import Key
+    from aredun.transfer.sync.reader import CheckedReader
+    from aredun.transfer.sync.report import Progress
+    from aredun.transfer.sync.tags import TagCopier
+
+_EXECUTIONS: Final = select_column("job", "execution_id", "id")
+_JOBS: Final = sa.select(Job.execution_id, Job.id).where(in_list(Job.execution_id, "ids"))
+
+
+class _Work(NamedTuple):
+    """What goes in with one transaction: executions and their jobs, with the tags of both or without."""
+
+    executions: Sequence[Key]
+    jobs: Sequence[Key]
+    with_tags: bool = True
+
+
+def _join(groups: Sequence[tuple[str, list[Key]]], executions: Sequence[Key]) -> _Work:
+    """Return the work of some groups: the jobs of each, and of the executions those that are theirs."""
+    ids = set(pack_all([execution_id for execution_id, _ in groups]))
+    return _Work([key for key in executions if key in ids], [job for _, jobs in groups for job in jobs])
+
+
+class ExecutionCopier:
+    """Copies executions and jobs.
+
+    Parameters
+    ----------
+    reader : CheckedReader
+        Reads them.
+    destination : Database
+        Where to write.
+    tags : TagCopier
+        Gives their tags.
+    slots : Semaphore
+        Transactions that may be under way at a time, shared with other copiers.
+    progress : Progress
+        Is told of what was written.
+    """
+
+    def __init__(
+        self,
+        reader: CheckedReader,
+        destination: Database,
+        tags: TagCopier,
+        slots: asyncio.Semaphore,
+        progress: Progress,
+    ) -> None:
+        self._reader = reader
+        self._source = reader.source.database
+        self._refusals = reader.refusals
+        self._destination = destination
+        self._tags = tags
+        self._slots = slots
+        self._progress = progress
+
+    async def copy(self, executions: Sequence[Key], jobs: Sequence[Key]) -> None:
+        """Copy executions and all of their jobs in one transaction."""
+        if not jobs and not executions:
+            return
+        refused = await self._find_refused_executions(jobs) if self._refusals.ids else set()
+
+        async def attempt(work: _Work) -> Sequence[_Work]:
+            return await self._write_executions(work, refused)
+
+        await split_at_fault(_Work(executions, jobs), attempt)
+        self._progress.step(len(jobs) + len(executions))
+
+    async def _write_executions(self, work: _Work, refused: set[str]) -> Sequence[_Work]:
+        """Write work in one transaction; return what is to be written in its place if it is refused."""
+        executions, jobs, with_tags = work
+        owners = self._tags.find_owners([*executions, *jobs]) if with_tags else []
+        tags: list[str] = []
+
+        async def operation(session: AsyncSession, all_new: bool) -> dict[str, int]:
+            tags.clear()
+            new = {"Tag": 0}
+            # First, as all writers of tags do, who would form a deadlock otherwise.
+            for part in self._reader.cut(owners):
+                ids = [each for each in unpack_all(part) if each not in refused]
+                provided = {(kind, each) for each in ids for kind in ("Job", "Execution")}
+                items = await self._tags.read(pack_all(ids), provided)
+                rows = {table: sorted(cells) for table, cells in collect_rows(items).items()}
+                new["Tag"] += (await insert_rows(session, rows, all_new=all_new)).get("tag", 0)
+                tags.extend(item.id for item in items)
+            for kind, keys in (("Job", jobs), ("Execution", executions)):
+                new[kind] = await self._insert(session, kind, keys, refused, all_new=all_new)
+            if tags:
+                await update_current(session, tags)
+            return new
+
+        try:
+            async with self._slots:
+                new = await write_new(self._destination, operation)
+        except (RedunDatabaseError, ValueError, OverflowError) as error:
+            if not is_refusal(error):
+                raise
+            groups = await self._group_jobs(executions, jobs)
+            if len(groups) == 1 and owners:
+                # It does not need its tags: those follow, as far as they can.
+                return [work._replace(with_tags=False)]
+            if len(groups) == 1:
+                await self._refuse_execution(*groups[0], error)
+                return ()
+            return [_join(half, executions) for half in halve(groups)]
+        self._progress.add_written((), new)
+        self._tags.discard(pack_all(tags))
+        return ()
+
+    async def _group_jobs(
+        self, executions: Sequence[Key], jobs: Sequence[Key]
+    ) -> list[tuple[str, list[Key]]]:
+        """Return the ids of executions with the jobs of each, oldest first: jobs may hang on older ones."""
+        groups: dict[str, list[Key]] = {each: [] for each in reversed(unpack_all(executions))}
+        for part in self._reader.cut(jobs):
+            for row in await self._source.fetch(_EXECUTIONS, {"ids": unpack_all(part)}):
+                groups.setdefault(row.execution_id, [])
+        wanted = set(jobs)
+        for execution_id, job_id in await self._source.fetch(_JOBS, {"ids": sorted(groups)}):
+            if pack(job_id) in wanted:
+                groups[execution_id].append(pack(job_id))
+        return list(groups.items())
+
+    async def _refuse_execution(self, execution_id: str, jobs: Sequence[Key], error: Exception) -> None:
+        """Refuse an execution that the destination does not take, and name its jobs that no text can be."""
+        self._refusals.refuse("Execution", execution_id, self._refusals.describe(error))
+        # Its tags are not to wait for them.
+        self._refusals.exclude("Job", unpack_all(jobs))
+        unread = set(jobs)
+        async for items in self._reader.read_unchecked("Job", jobs):
+            unread.difference_update(pack_all([item.id for item in items]))
+            for item in items:
+                texts = [cell for cell in item.row if isinstance(cell, str)]
+                if list_storable(texts) != texts:
+                    self._refusals.refuse("Job", item.id, BAD_TEXT)
+        for record_id in unpack_all(sorted(unread, key=str)):
+            self._refusals.refuse("Job", record_id, NOT_THERE)
+
+    async def _insert(
+        self, session: AsyncSession, kind: str, keys: Sequence[Key], refused: set[str], *, all_new: bool
+    ) -> int:
+        pending = set(keys)
+        waiting: list[ParsedRecord] = []
+        table, of_execution = ("job", "execution_id") if kind == "Job" else ("execution", "id")
+        get_execution = attrgetter(of_execution)
+        new = 0
+        async for items in self._reader.read_unchecked(kind, keys):
+            window = Window()
+            window.add(item for item in [*waiting, *items] if get_execution(item.row) not in refused)
+            needed = (await run_in_turns(window.find_missing())).get("Job", set()) if kind == "Job" else set()
+            lacking = {"Job": {each for each in needed if pack(each) in pending}}
+            ready, waiting = await run_in_turns(window.split(lacking))
+            counts = await insert_rows(session, {table: [item.row for item in ready]}, all_new=all_new)
+            new += counts.get(table, 0)
+            pending.difference_update(pack_all([item.id for item in items]))
+        lost = [*unpack_all(sorted(pending, key=str)), *(item.id for item in waiting)]
+        if lost:
+            # The execution would not be whole.
+            name = f"{kind} {shorten(lost[0], 80)}"
+            raise ValueError(f"{name} is not at the source, or what it needs is not, or needs it in turn")
+        return new
+
+    async def _find_refused_executions(self, jobs: Sequence[Key]) -> set[str]:
+        """Refuse the executions with a job whose task or call was refused; return them and their jobs."""
+        refused: dict[str, ParsedRecord] = {}
+        async for items in self._reader.read_unchecked("Job", jobs):
+            for item in items:
+                # Jobs below it are left out with the execution.
+                needs = (need for need in item.needs if need[0] not in ("Job", "Execution"))
+                if any(need in self._refusals for need in needs):
+                    self._refusals.refuse_dependent([item])
+                    refused.setdefault(item.row.execution_id, item)
+        for execution_id, item in refused.items():
+            self._refusals.refuse("Execution", execution_id, f"refers to Job {item.id}, which was refused")
+        left_out = set(refused)
+        if refused and self._tags.find_owners(jobs):
+            # Tags of those jobs must not go in.
+            async for items in self._reader.read_unchecked("Job", jobs):
+                left_out.update(item.id for item in items if item.row.execution_id in refused)
+            self._refusals.exclude("Job", left_out)
+        return left_out

@@ -1,0 +1,326 @@
+"""What some roots own: the ids of their records by kind, walked with few statements."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import aliased
+
+from aredun.loop.pacing import iter_parts, take_turn
+from aredun.models import (
+    CallNode,
+    Execution,
+    Job,
+    Subvalue,
+    Tag,
+    TagEdit,
+    Value,
+)
+from aredun.storage.record_rows import plain, select_column
+from aredun.tables.column_types import in_list
+from aredun.transfer.records.keys import KeySet, pack, pack_all, unpack, unpack_all
+from aredun.transfer.records.walk import find_models
+from aredun.transfer.records.window import collect_rows
+from aredun.transfer.sync.tags import note_owners
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+
+    from aredun.storage.rows import Row
+    from aredun.transfer.records.keys import Key
+    from aredun.transfer.sync.source import Source
+
+# Ids that one statement asks for.
+STEP: Final = 2000
+# Jobs of executions that are walked and copied together; a larger execution goes alone. The first groups are
+# smaller, so that there is soon something to write.
+GROUP_JOBS: Final = 1000
+FIRST_JOBS: Final = 500
+
+
+@dataclass
+class Plan:
+    """The ids of the records that one group of roots owns, packed, without those of earlier groups.
+
+    Attributes
+    ----------
+    executions, jobs, calls, values, tags : list of Key
+        The ids, jobs by start and calls by time.
+    cached : list of Key
+        Further values, which only the cache of single steps holds.
+    parents : set of Key
+        The values among `values` that have subvalues.
+    tags_of : dict
+        Those of the tags that go in with another record, by that.
+    roots : int
+        Number of executions that were asked for.
+    """
+
+    executions: list[Key] = field(default_factory=list)
+    jobs: list[Key] = field(default_factory=list)
+    calls: list[Key] = field(default_factory=list)
+    values: list[Key] = field(default_factory=list)
+    tags: list[Key] = field(default_factory=list)
+    cached: list[Key] = field(default_factory=list)
+    parents: set[Key] = field(default_factory=set)
+    tags_of: dict[Key, list[Key]] = field(default_factory=dict)
+    roots: int = 0
+
+    def __len__(self) -> int:
+        kinds = (self.executions, self.jobs, self.calls, self.values, self.tags)
+        return sum(map(len, kinds))
+
+
+@dataclass
+class Group:
+    """Roots that are walked and copied together.
+
+    Attributes
+    ----------
+    total : int
+        The number of all roots.
+    executions, others : list of str
+        Ids of executions and of other records.
+    jobs : int
+        The number of jobs of the executions.
+    """
+
+    total: int
+    executions: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    jobs: int = 0
+
+
+class Walker:
+    """Walks a source, group of roots by group of roots, and remembers what it has seen."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._database = source.database
+        self._seen = {kind: KeySet() for kind in ("Execution", "CallNode", "Value", "Tag", "Evaluation")}
+
+    async def iter_groups(self, root_ids: Sequence[str] | None) -> AsyncIterator[Group]:
+        """Yield groups of roots, newest executions first.
+
+        Parameters
+        ----------
+        root_ids : sequence of str or None
+            Ids of records of any kind; all executions by default. A job stands for its execution.
+
+        Yields
+        ------
+        Group
+        """
+        others: list[str] = []
+        executions: list[str] | None = None
+        if root_ids is not None:
+            executions, others = await self._sort_roots(list(dict.fromkeys(root_ids)))
+        sizes = await self._get_executions(executions)
+        total = len(sizes) + len(others)
+        for part in iter_parts(others, STEP):
+            yield Group(total, others=[*part])
+        group = Group(total)
+        limit = FIRST_JOBS
+        for execution_id, size in sizes:
+            if group.executions and group.jobs + size > limit:
+                yield group
+                group = Group(total)
+                limit = min(2 * limit, GROUP_JOBS)
+            group.executions.append(execution_id)
+            group.jobs += size
+        if group.executions:
+            yield group
+
+    async def _sort_roots(self, ids: list[str]) -> tuple[list[str], list[str]]:
+        executions: dict[str, None] = {}
+        jobs: list[str] = []
+        others: list[str] = []
+        for part in iter_parts(ids, STEP):
+            models = await find_models(self._database, part)
+            for record_id in part:
+                for model in models.get(record_id, ()):
+                    if model is Execution:
+                        executions[record_id] = None
+                    elif model is Job:
+                        jobs.append(record_id)
+                    else:
+                        others.append(record_id)
+        executions.update((row.execution_id, None) for row in await self._read(_EXECUTIONS_OF_JOBS, jobs))
+        return list(executions), others
+
+    async def _get_executions(self, ids: list[str] | None) -> list[tuple[str, int]]:
+        """Return executions with the numbers of their jobs, newest first."""
+        if ids is None:
+            starts, sizes = await self._read(_ALL_STARTS), await self._read(_ALL_SIZES)
+        else:
+            starts, sizes = await self._read(_STARTS, ids), await self._read(_SIZES, ids)
+        of_execution = dict(map(tuple, sizes))
+        starts.sort(key=lambda row: (row.start_time is not None, row.start_time), reverse=True)
+        return [(execution_id, of_execution.get(execution_id, 0)) for execution_id, _ in starts]
+
+    async def walk(self, group: Group) -> Plan:
+        """Return what a group owns and no earlier one did."""
+        plan = Plan(roots=len(group.executions) + len(group.others))
+        models = await find_models(self._database, group.others) if group.others else {}
+        of_kind: dict[Any, list[str]] = {CallNode: [], Value: [], Tag: []}
+        for record_id in group.others:
+            for model in models.get(record_id, ()):
+                if model in of_kind:
+                    of_kind[model].append(record_id)
+        calls, values = await self._walk_jobs(plan, group)
+        calls.extend(of_kind[CallNode])
+        of_calls, cached = await self._walk_calls(plan, calls)
+        await self._walk_values(plan, values | of_calls | set(of_kind[Value]))
+        await self._walk_cached(plan, cached)
+        await self._walk_tags(plan, of_kind[Tag])
+        return plan
+
+    def _take_new(self, kind: str, waiting: deque[str]) -> list[str]:
+        """Return those of the next ids that were not seen before, and remember them."""
+        return self._seen[kind].add_all([waiting.popleft() for _ in range(min(len(waiting), STEP))])
+
+    async def _walk_jobs(self, plan: Plan, group: Group) -> tuple[list[str], set[str]]:
+        """Walk executions and all of their jobs; return their calls and tasks."""
+        calls: dict[str, None] = {}
+        tasks: set[str] = set()
+        found: list[tuple[Any, Key]] = []
+        waiting = deque(group.executions)
+        while waiting:
+            new = self._take_new("Execution", waiting)
+            plan.executions += pack_all(new)
+            for part in iter_parts(await self._source.read_job_links(new, group.jobs)):
+                await take_turn()
+                # Each job is of one execution: they need no remembering.
+                for row, key in zip(part, pack_all([row.id for row in part]), strict=True):
+                    found.append((row.start_time, key))
+                    tasks.add(row.task_hash)
+                    if row.call_hash is not None:
+                        calls[row.call_hash] = None
+            waiting.extend(row[0] for row in await self._read(_RELATED, new))
+        found.sort(key=itemgetter(0))
+        plan.jobs.extend(key for _, key in found)
+        return list(calls), tasks
+
+    async def _walk_calls(self, plan: Plan, calls: Iterable[str]) -> tuple[set[str], set[str]]:
+        """Walk calls, what they called and where their arguments came from.
+
+        Returns
+        -------
+        tuple of (values, cached)
+            Their values and tasks; what single steps of them are cached as, often an expression.
+        """
+        values: set[str] = set()
+        cached: set[str] = set()
+        found: list[tuple[Any, Key]] = []
+        waiting = deque(calls)
+        while waiting:
+            new = self._take_new("CallNode", waiting)
+            if not new:
+                continue
+            items, steps = await self._source.read_calls(new)
+            cached.update(row.value_hash for row in steps)
+            for part in iter_parts(items):
+                await take_turn()
+                keys = pack_all([item.id for item in part])
+                found += zip((item.row.timestamp for item in part), keys, strict=True)
+                rows = collect_rows(part)
+                for row in rows["call_node"]:
+                    values.add(row.task_hash)
+                    values.add(row.value_hash)
+                values.update(row.value_hash for row in rows["argument"])
+                calls_of = [row.result_call_hash for row in rows["argument_result"]]
+                calls_of += [row.child_id for row in rows["call_edge"]]
+                waiting += self._seen["CallNode"].find_new(dict.fromkeys(calls_of))
+        found.sort(key=itemgetter(0))
+        plan.calls.extend(key for _, key in found)
+        return values, cached
+
+    async def _walk_cached(self, plan: Plan, cached: Iterable[str]) -> None:
+        """Walk values that only the cache of single steps holds; they are no records of the roots."""
+        seen = self._seen["Value"]
+        own = Plan()
+        await self._walk_values(own, seen.find_new(cached), "Evaluation")
+        plan.cached.extend(key for key in own.values if unpack(key) not in seen)
+        plan.parents |= own.parents
+
+    async def _walk_values(self, plan: Plan, values: Iterable[str], kind: str = "Value") -> None:
+        """Walk values and their subvalues."""
+        waiting = deque(values)
+        while waiting:
+            await take_turn()
+            new = self._take_new(kind, waiting)
+            plan.values += pack_all(new)
+            for parent, child in await self._read(_SUBVALUES, new):
+                plan.parents.add(pack(parent))
+                if child not in self._seen[kind]:
+                    waiting.append(child)
+
+    async def _walk_tags(self, plan: Plan, tags: Iterable[str]) -> None:
+        """Walk the tags of all entities of the plan, and those that they replaced or that replaced them."""
+        waiting = deque(tags)
+        owners: dict[str, str] = {}
+        for keys in (plan.executions, plan.jobs, plan.calls, plan.values):
+            for part in iter_parts(keys, STEP):
+                rows = await self._read(_TAGS, unpack_all(part))
+                note_owners(plan, owners, rows)
+                waiting.extend(row[0] for row in rows)
+        while waiting:
+            new = self._take_new("Tag", waiting)
+            if not new:
+                continue
+            plan.tags += pack_all(new)
+            for statement in (_TAGS, _REPLACED_TAGS, _NEWER_TAGS):
+                rows = await self._read(statement, new)
+                # What an edit leads to goes in with what it came from, unless it hangs on something itself.
+                note_owners(plan, owners, [(row[0], owners[row[1]]) for row in rows if row[1] in owners])
+                waiting.extend(row[0] for row in rows)
+
+    async def _read(self, statement: sa.SelectBase, ids: Sequence[str] | None = None) -> list[Row]:
+        """Return the rows of a statement, for `ids` step by step if there are any."""
+        if ids is None:
+            return await self._database.fetch(statement, {})
+        rows: list[Row] = []
+        for part in iter_parts(ids, STEP):
+            await take_turn()
+            rows += await self._database.fetch(statement, {"ids": part})
+        return rows
+
+
+def _select_related() -> sa.CompoundSelect[Any]:
+    """Select executions that share a job with those given: as parent, child or root of one of theirs."""
+    parent, child, root = aliased(Job), aliased(Job), aliased(Job)
+    return sa.union(
+        sa.select(parent.execution_id)
+        .join(child, child.parent_id == parent.id)
+        .where(in_list(child.execution_id, "ids"), parent.execution_id != child.execution_id),
+        sa.select(child.execution_id)
+        .join(parent, child.parent_id == parent.id)
+        .where(in_list(parent.execution_id, "ids"), parent.execution_id != child.execution_id),
+        sa.select(root.execution_id)
+        .join(Execution, Execution.job_id == root.id)
+        .where(in_list(Execution.id, "ids"), root.execution_id != Execution.id),
+    )
+
+
+_EXECUTIONS_OF_JOBS: Final = select_column("job", "execution_id", "id")
+# An execution that has lost its root job is among them, to be refused by name.
+_ALL_STARTS: Final = sa.select(Execution.id, plain(Job.start_time)).outerjoin(Job, Job.id == Execution.job_id)
+_STARTS: Final = _ALL_STARTS.where(in_list(Execution.id, "ids"))
+_ALL_SIZES: Final = sa.select(Job.execution_id, sa.func.count()).group_by(Job.execution_id)
+_SIZES: Final = _ALL_SIZES.where(in_list(Job.execution_id, "ids"))
+_RELATED: Final = _select_related()
+_SUBVALUES: Final = sa.select(Subvalue.parent_value_hash, Subvalue.value_hash).where(
+    in_list(Subvalue.parent_value_hash, "ids", sparse=True)
+)
+# Tags, each with that of the ids by which it was found.
+_TAGS: Final = sa.select(plain(Tag.tag_hash), Tag.entity_id).where(in_list(Tag.entity_id, "ids", sparse=True))
+_REPLACED_TAGS: Final = sa.select(TagEdit.parent_id, TagEdit.child_id).where(
+    in_list(TagEdit.child_id, "ids", sparse=True)
+)
+_NEWER_TAGS: Final = sa.select(TagEdit.child_id, TagEdit.parent_id).where(
+    in_list(TagEdit.parent_id, "ids", sparse=True)
+)

@@ -1,0 +1,150 @@
+"""`sync_records`: the walk, the copying, and how they go side by side."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aredun.errors import UsageError
+from aredun.loop.pacing import keep_pace
+from aredun.transfer.records.groups import Destination
+from aredun.transfer.sync.copy import PlanCopier
+from aredun.transfer.sync.missing import Comparison
+from aredun.transfer.sync.pipeline import Step, run_steps
+from aredun.transfer.sync.plan import Walker
+from aredun.transfer.sync.report import Progress, SyncReport
+from aredun.transfer.sync.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+
+    from aredun.storage import Database
+    from aredun.storage.value_store import ValueStore
+    from aredun.transfer.sync.missing import Missing
+    from aredun.transfer.sync.plan import Plan
+
+
+class Repository(Protocol):
+    """What a sync needs of a backend."""
+
+    @property
+    def database(self) -> Database:
+        """Its database."""
+        ...
+
+    @property
+    def value_store(self) -> ValueStore | None:
+        """Its value store."""
+        ...
+
+    @property
+    def config(self) -> Any:
+        """Its settings."""
+        ...
+
+
+async def sync_records(
+    src: Repository,
+    dst: Repository,
+    root_ids: Iterable[str] | AsyncIterable[str] | None = None,
+    *,
+    workers: int = 4,
+    batch_size: int = 1000,
+    on_progress: Callable[[SyncReport], None] | None = None,
+    dry_run: bool = False,
+) -> SyncReport:
+    """Copy everything that some records own from one repository to another.
+
+    The newest executions come first. What is owned is written before what owns it, and an execution with all
+    of its jobs in one transaction: whenever a sync is broken off, each record at the destination has all that
+    it owns, and the next sync goes on from there. Repeating it changes nothing.
+
+    Parameters
+    ----------
+    src, dst : RedunBackendDb
+        The repositories; both loaded.
+    root_ids : iterable or async iterable of str, optional
+        Ids of executions, jobs, call nodes, values, tasks or tags; by default all executions. A job stands
+        for its execution, without which it cannot be recorded.
+    workers : int
+        Batches that are read and written at a time; fewer, down to two, while the event loop is late.
+    batch_size : int
+        Records in one batch.
+    on_progress : callable, optional
+        Is given the report after each batch.
+    dry_run : bool
+        Count what would be written, and write nothing.
+
+    Returns
+    -------
+    SyncReport
+        `seen`, `written`, `bytes`, `by_type`, `seconds`, `refused`.
+
+    Raises
+    ------
+    UsageError
+        Both are the same repository, or `workers` or `batch_size` is less than 1.
+    RedunDatabaseError
+        One of the databases cannot be reached; what was written stays.
+    """
+    if workers < 1 or batch_size < 1:
+        raise UsageError(f"workers and batch_size must be at least 1, not {workers} and {batch_size}")
+    if await src.database.is_same(dst.database):
+        raise UsageError("a repository cannot be synced with itself: source and destination are the same")
+    roots = None
+    if root_ids is not None:
+        roots = [each async for each in root_ids] if hasattr(root_ids, "__aiter__") else list(root_ids)
+    report = SyncReport()
+    copier = PlanCopier(
+        Source(src.database, src.value_store),
+        Destination(dst.database, dst.value_store, dst.config.value_store_min_size),
+        Progress(report, on_progress),
+        workers=workers,
+        batch_size=batch_size,
+    )
+    comparison = Comparison(src.database, dst.database, workers, batch_size)
+    pace = asyncio.create_task(keep_pace(copier.slots, workers))
+    try:
+        await _copy_groups(copier, comparison, report, roots, dry_run=dry_run)
+    except ExceptionGroup as error:
+        raise _get_first(error) from error
+    finally:
+        pace.cancel()
+        await asyncio.gather(pace, return_exceptions=True)
+    report.tick()
+    return report
+
+
+async def _copy_groups(
+    copier: PlanCopier, comparison: Comparison, report: SyncReport, roots: list[str] | None, *, dry_run: bool
+) -> None:
+    """Copy group after group of roots, or count what that would write."""
+    walker = Walker(copier.source)
+
+    async def walk() -> AsyncIterator[Plan]:
+        async for group in walker.iter_groups(roots):
+            report.roots = group.total
+            plan = await walker.walk(group)
+            report.seen += len(plan)
+            yield plan
+
+    async def compare(plan: Plan) -> Missing:
+        missing = await comparison.find_missing(plan)
+        report.done += len(plan) - len(missing)
+        return missing
+
+    # One group is walked while the one before it is compared with the destination, and of those before that
+    # the values, the calls and the executions are copied.
+    if dry_run:
+        await run_steps(walk(), Step(compare), Step(copier.count))
+    else:
+        copying = (Step(copier.copy_values), Step(copier.copy_calls, 2), Step(copier.copy_executions))
+        await run_steps(walk(), Step(compare), *copying)
+        copier.finish()
+
+
+def _get_first(error: BaseException) -> BaseException:
+    """Return the first single error of a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

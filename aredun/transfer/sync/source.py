@@ -1,0 +1,276 @@
+"""Reading a source row by row, into what a destination writes: no JSON in between."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from aredun.loop.pacing import iter_parts, list_in_turns, run_in_turns, take_turn
+from aredun.models import Argument, ArgumentResult, Job, Value
+from aredun.storage.record_rows import list_storable, plain, select_rows
+from aredun.storage.rows import ARGUMENT, ARGUMENT_RESULT, CALL_NODE, FILE, JOB, TAG, TASK, VALUE
+from aredun.tables.column_types import in_list
+from aredun.transfer.record_checks import normalize_json
+from aredun.transfer.record_fields import ParsedRecord
+from aredun.transfer.records.derive import hash_evaluation
+from aredun.transfer.records.read import SELECT_VALUES, read_data
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+
+    from aredun.storage import Database
+    from aredun.storage.rows import Row
+    from aredun.storage.value_store import ValueStore
+
+# Calls and jobs that are held from the walk until they are copied, some 2 kB each.
+KEPT_RECORDS: Final = 24_000
+# Bytes of large values that are held at a time.
+LARGE_BATCH: Final = 1 << 24
+
+
+class Source:
+    """A repository to read from.
+
+    The walk reads calls and jobs to find what they own; what it read is kept until it has been copied, as far
+    as there is room, and read again where there was none.
+
+    Parameters
+    ----------
+    database : Database
+        Its database.
+    value_store : ValueStore, optional
+        Its value store.
+    """
+
+    def __init__(self, database: Database, value_store: ValueStore | None) -> None:
+        self.database = database
+        self._value_store = value_store
+        self._kept: dict[str, ParsedRecord] = {}
+        # Rows of `evaluation` by the call hashes of the kept calls, None for those that have none.
+        self._steps: dict[str, Row | None] = {}
+        # What is the matter with the bytes of values, by hash.
+        self.lost: dict[str, str] = {}
+
+    async def _read(self, ids: Sequence[str], *statements: sa.SelectBase) -> list[list[Row]]:
+        return [await self.database.fetch(statement, {"ids": ids}) for statement in statements]
+
+    async def read_job_links(self, executions: Sequence[str], count: int) -> list[Row]:
+        """Return rows of the jobs of executions, with at least their id, start, task and call.
+
+        If there is room for `count` of them they are kept; otherwise no more of them is read.
+        """
+        if count > KEPT_RECORDS:
+            (rows,) = await self._read(executions, _JOB_LINKS)
+            return rows
+        items = await list_in_turns(_make_jobs(*await self._read(executions, _JOBS_OF_EXECUTIONS)))
+        self._keep(items)
+        return [item.row for item in items]
+
+    async def read_calls(self, ids: Sequence[str]) -> tuple[list[ParsedRecord], list[Row]]:
+        """Return calls and what single steps of them are cached as (rows of `evaluation`), and keep both."""
+        items = await self._read_calls(ids)
+        steps = await self._read_steps(items)
+        for item in self._keep(items):
+            self._steps[item.id] = steps[item.id]
+        return items, [row for row in steps.values() if row is not None]
+
+    async def _read_calls(self, ids: Sequence[str]) -> list[ParsedRecord]:
+        rows, arguments, edges = await self._read(ids, *_CALLS)
+        parts = await run_in_turns(_group_parts(rows, arguments, edges))
+        return await list_in_turns(_make_calls(rows, parts))
+
+    def _keep(self, items: list[ParsedRecord]) -> list[ParsedRecord]:
+        """Keep items as far as there is room, and return those.
+
+        One whose id cannot be asked for is to be missed when it is asked for, and refused.
+        """
+        kept = items[: max(0, KEPT_RECORDS - len(self._kept))]
+        askable = set(list_storable(item.id for item in kept))
+        kept = [item for item in kept if item.id in askable]
+        self._kept.update((item.id, item) for item in kept)
+        return kept
+
+    async def forget(self, ids: Sequence[str]) -> None:
+        """Make room: those records will not be asked for again."""
+        for part in iter_parts(ids):
+            await take_turn()
+            for record_id in part:
+                self._kept.pop(record_id, None)
+                self._steps.pop(record_id, None)
+
+    async def iter_items(self, kind: str, ids: list[str]) -> AsyncIterator[list[ParsedRecord]]:
+        """Yield the records of one kind with the given ids, ready to be written.
+
+        Values come in several lists, so that their bytes are never all in memory.
+        """
+        if kind == "Value":
+            rows, edges = await self._read(ids, SELECT_VALUES, select_rows("subvalue", "parent_value_hash"))
+            async for items in self._iter_values(rows, edges):
+                yield items
+            return
+        items = [self._kept[each] for each in ids if each in self._kept]
+        if len(items) < len(ids):
+            others = [each for each in ids if each not in self._kept]
+            if kind == "CallNode":
+                items += await self._read_calls(others)
+            else:
+                make, statements = _MAKERS[kind]
+                items += await list_in_turns(make(*await self._read(others, *statements)))
+        yield items
+
+    async def get_steps(self, calls: Sequence[ParsedRecord]) -> dict[str, Row]:
+        """Return what single steps of calls are cached as (rows of `evaluation`), by call hash."""
+        steps = {item.id: self._steps[item.id] for item in calls if item.id in self._steps}
+        if others := [item for item in calls if item.id not in steps]:
+            steps |= await self._read_steps(others)
+        return {call_hash: row for call_hash, row in steps.items() if row is not None}
+
+    async def _read_steps(self, calls: Sequence[ParsedRecord]) -> dict[str, Row | None]:
+        """Return the cached single step of each call, None where there is none."""
+        keys = await list_in_turns(hash_evaluation(item.row.task_hash, item.row.args_hash) for item in calls)
+        (rows,) = await self._read(list(dict.fromkeys(keys)), select_rows("evaluation", "eval_hash"))
+        by_key = {row.eval_hash: row for row in rows}
+        return {item.id: by_key.get(key) for item, key in zip(calls, keys, strict=True)}
+
+    async def find_lost(self, ids: Sequence[str]) -> list[str]:
+        """Return those of some values whose bytes are lost, and take note of what is the matter."""
+        (rows,) = await self._read(ids, _STORED_VALUES)
+        for row in rows:
+            _, problem = await read_data(self.database, self._value_store, *row)
+            if problem:
+                self.lost[row.value_hash] = problem
+        return [row.value_hash for row in rows if row.value_hash in self.lost]
+
+    async def iter_leaves(self, ids: list[str]) -> AsyncIterator[list[ParsedRecord]]:
+        """Yield the values of the given ids like `iter_items`, as if none had subvalues."""
+        (rows,) = await self._read(ids, SELECT_VALUES)
+        async for items in self._iter_values(rows, []):
+            yield items
+
+    async def _iter_values(
+        self, rows: Sequence[Row], edges: Iterable[Row]
+    ) -> AsyncIterator[list[ParsedRecord]]:
+        children = defaultdict(list)
+        for edge in edges:
+            children[edge.parent_value_hash].append(edge)
+        small = [row for row in rows if row.data]
+        yield await list_in_turns(_make_value(row, row.data, children) for row in small)
+        batch: list[ParsedRecord] = []
+        size = 0
+        for row in rows:
+            if not row.data:
+                stored = row.value_hash, row.type, row.format
+                data, problem = await read_data(self.database, self._value_store, *stored)
+                if problem:
+                    self.lost[row.value_hash] = problem
+                batch.append(_make_value(row, data, children))
+                size += len(data)
+                if size >= LARGE_BATCH:
+                    yield batch
+                    batch, size = [], 0
+        if batch:
+            yield batch
+
+
+# An argument that came from several calls comes as often, and once if it came from none.
+_ARGUMENTS: Final = (
+    sa.select(*ARGUMENT.table.columns, ArgumentResult.result_call_hash)
+    .outerjoin_from(Argument, ArgumentResult, ArgumentResult.arg_hash == Argument.arg_hash)
+    .where(in_list(Argument.call_hash, "ids"))
+)
+_STORED_VALUES: Final = sa.select(*map(plain, (Value.value_hash, Value.type, Value.format))).where(
+    in_list(Value.value_hash, "ids"), sa.func.length(Value.value) == 0
+)
+_JOBS_OF_EXECUTIONS: Final = select_rows("job", "execution_id")
+_JOB_LINKS: Final = sa.select(Job.id, plain(Job.start_time), Job.task_hash, Job.call_hash).where(
+    in_list(Job.execution_id, "ids")
+)
+
+
+def _to_text(cell: Any) -> Any:
+    """Return a timestamp in the form of neutral rows; sqlite gives it so."""
+    if isinstance(cell, datetime):
+        return cell.astimezone(UTC).isoformat(" ", "microseconds")[:26]
+    return cell
+
+
+def _make_executions(rows: Iterable[Row]) -> Iterator[ParsedRecord]:
+    return (ParsedRecord("Execution", row) for row in rows)
+
+
+def _make_jobs(rows: Iterable[Row]) -> Iterator[ParsedRecord]:
+    for row in rows:
+        job = JOB.row(*row)
+        times = {"start_time": _to_text(job.start_time), "end_time": _to_text(job.end_time)}
+        yield ParsedRecord("Job", job._replace(**times, cached=bool(job.cached)))
+
+
+def _make_value(row: Row, data: bytes, children: dict[str, list[Row]]) -> ParsedRecord:
+    parts: Any = ()
+    if row.path is not None:
+        parts = ("file", FILE.row(value_hash=row.value_hash, path=row.path))
+    if row.name is not None:
+        task = TASK.row(hash=row.value_hash, name=row.name, namespace=row.namespace, source=row.source)
+        parts = (*parts, "task", task)
+    if row.value_hash in children:
+        parts = [*parts, *chain.from_iterable(("subvalue", edge) for edge in children[row.value_hash])]
+    value = VALUE.row(value_hash=row.value_hash, type=row.type, format=row.format, value=data)
+    return ParsedRecord("Value", value, parts)
+
+
+def _group_parts(
+    rows: Iterable[Row], arguments: Sequence[Row], edges: Sequence[Row]
+) -> Generator[None, None, dict[str, list[Any]]]:
+    """Return, in steps, what belongs to each call of some rows."""
+    parts: dict[str, list[Any]] = {row.call_hash: [] for row in rows}
+    seen: set[str] = set()
+    for some in iter_parts(arguments):
+        yield
+        for row in some:
+            *cells, result = row
+            # What belongs to a call that is not there is nobody's.
+            own = parts.get(row.call_hash, [])
+            if result is None or row.arg_hash not in seen:
+                own += ("argument", ARGUMENT.row(*cells))
+            if result is not None:
+                seen.add(row.arg_hash)
+                own += ("argument_result", ARGUMENT_RESULT.row(row.arg_hash, result))
+    for some in iter_parts(edges):
+        yield
+        for row in some:
+            parts.get(row.parent_id, []).extend(("call_edge", row))
+    return parts
+
+
+def _make_calls(rows: Iterable[Row], parts: dict[str, list[Any]]) -> Iterator[ParsedRecord]:
+    for row in rows:
+        call = CALL_NODE.row(*row)
+        call = call._replace(timestamp=_to_text(call.timestamp))
+        yield ParsedRecord("CallNode", call, parts[call.call_hash])
+
+
+def _make_tags(rows: Iterable[Row], edits: Iterable[Row]) -> Iterator[ParsedRecord]:
+    parents: dict[str, list[Any]] = defaultdict(list)
+    for edit in edits:
+        parents[edit.child_id] += ("tag_edit", edit)
+    for row in rows:
+        tag = TAG.record_row(*row)
+        tag = tag._replace(value=normalize_json(tag.value))
+        yield ParsedRecord("Tag", tag, parents.get(tag.tag_hash, ()))
+
+
+_CALLS: Final = (
+    select_rows("call_node", "call_hash"),
+    _ARGUMENTS,
+    select_rows("call_edge", "parent_id", ("parent_id", "call_order")),
+)
+# Per kind of other record: what makes the records of the rows of the statements.
+_MAKERS: Final[dict[str, tuple[Callable[..., Iterator[ParsedRecord]], tuple[sa.SelectBase, ...]]]] = {
+    "Tag": (_make_tags, (select_rows("tag", "tag_hash"), select_rows("tag_edit", "child_id"))),
+    "Job": (_make_jobs, (select_rows("job", "id"),)),
+    "Execution": (_make_executions, (select_rows("execution", "id"),)),
+}

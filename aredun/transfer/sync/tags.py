@@ -1,0 +1,161 @@
+"""Copying tags: along with what they hang on, in its transaction, or later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aredun.loop.pacing import run_in_turns
+from aredun.storage.record_rows import find_existing
+from aredun.transfer.record_fields import KEYS
+from aredun.transfer.records.keys import pack, pack_all, unpack_all
+from aredun.transfer.records.refusals import NO_OWNER
+from aredun.transfer.records.window import Window
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Collection, Iterable, Sequence
+
+    from aredun.storage import Database
+    from aredun.transfer.record_fields import Need, ParsedRecord
+    from aredun.transfer.records.groups import GroupWriter
+    from aredun.transfer.records.keys import Key
+    from aredun.transfer.sync.missing import Missing
+    from aredun.transfer.sync.plan import Plan
+    from aredun.transfer.sync.reader import CheckedReader
+    from aredun.transfer.sync.report import Progress
+
+
+class TagCopier:
+    """The tags that a destination lacks, by what they go in with; writes those that could not go in so.
+
+    Parameters
+    ----------
+    reader : CheckedReader
+        Reads them.
+    destination : Database
+        Where to write.
+    progress : Progress
+        Is told of those that are done with.
+    """
+
+    def __init__(self, reader: CheckedReader, destination: Database, progress: Progress) -> None:
+        self._reader = reader
+        self._refusals = reader.refusals
+        self._destination = destination
+        self._progress = progress
+        self._of_owner: dict[Key, list[Key]] = {}
+        self._pending: set[Key] = set()
+        # Those that could not go in with their plan: what they need comes with a later one, or never.
+        self._late: list[Key] = []
+
+    def begin(self, missing: Missing) -> None:
+        """Take over the tags that the destination lacks of a plan."""
+        lacking = missing.records["Tag"]
+        if lacking:
+            self._pending.update(lacking)
+            self._of_owner.update(missing.plan.tags_of)
+
+    async def end(self, missing: Missing, groups: GroupWriter, slots: asyncio.Semaphore) -> None:
+        """Forget a plan, and copy those of its tags that have not gone in, after those of earlier plans."""
+        tags = missing.records["Tag"]
+        if tags:
+            for owner in missing.plan.tags_of:
+                self._of_owner.pop(owner, None)
+        waiting = [*self._late, *(key for key in tags if key in self._pending)]
+        count = -1
+        while waiting and len(waiting) != count:
+            count = len(waiting)
+            parts, waiting = self._reader.cut(waiting), []
+            for part in parts:
+                waiting += await self._copy(part, groups, slots)
+        self._late = waiting
+
+    def refuse_late(self) -> None:
+        """Refuse the tags whose owner did not come."""
+        for tag_hash in unpack_all(self._late):
+            self._refusals.refuse("Tag", tag_hash, NO_OWNER)
+        self.discard(self._late)
+
+    async def _copy(self, keys: Sequence[Key], groups: GroupWriter, slots: asyncio.Semaphore) -> list[Key]:
+        """Copy tags of what is there already; return those that need what is not."""
+        window = Window()
+        # Some were refused along with what they hang on.
+        unread = [key for key, each in zip(keys, unpack_all(keys), strict=True) if self._is_open(each)]
+        async for items in self._reader.read("Tag", unread):
+            window.add(items)
+        lacking = await run_in_turns(window.find_missing())
+        refused: dict[str, set[str]] = {}
+        for kind, ids in lacking.items():
+            refused[kind] = ids & self._refusals.ids.get(kind, set())
+            ids -= refused[kind]
+            ids -= await find_existing(self._destination, *KEYS[kind], ids)
+        ready, blocked = await run_in_turns(window.split(refused))
+        self._refusals.refuse_dependent(blocked)
+        window.add(ready)
+        ready, waiting = await run_in_turns(window.split(lacking))
+        async with slots:
+            await groups.write(await groups.prepare(ready))
+        kept = set(pack_all([item.id for item in waiting]))
+        self.discard(key for key in keys if key not in kept)
+        return [key for key in keys if key in kept]
+
+    def _is_open(self, tag_hash: str) -> bool:
+        return ("Tag", tag_hash) not in self._refusals
+
+    def discard(self, keys: Iterable[Key]) -> None:
+        """Take note that tags have gone in, or never will."""
+        gone = self._pending.intersection(keys)
+        self._pending -= gone
+        if gone:
+            self._progress.step(len(gone))
+
+    def find_owners(self, keys: Iterable[Key]) -> list[Key]:
+        """Return those of some records with which tags are to go in."""
+        of_owner = self._of_owner
+        return [key for key in keys if key in of_owner] if of_owner else []
+
+    async def read(self, owners: Iterable[Key], provided: Collection[Need]) -> list[ParsedRecord]:
+        """Return the tags that go in with some records, given all that is in the transaction."""
+        keys = dict.fromkeys(
+            tag for owner in self.find_owners(owners) for tag in self._of_owner[owner] if tag in self._pending
+        )
+        open_keys = [key for key, each in zip(keys, unpack_all(keys), strict=True) if self._is_open(each)]
+        items: list[ParsedRecord] = []
+        async for some in self._reader.read("Tag", open_keys):
+            items += some
+        return self._choose(items, provided)
+
+    def _choose(self, items: list[ParsedRecord], provided: Collection[Need]) -> list[ParsedRecord]:
+        """Return those tags that need nothing but what is provided, each other, and what has gone in."""
+        chosen: dict[str, ParsedRecord] = {}
+        count = -1
+        while count < len(chosen):
+            count = len(chosen)
+            for item in items:
+                if item.id not in chosen and self._is_ready(item, provided, chosen):
+                    chosen[item.id] = item
+        return list(chosen.values())
+
+    def _is_ready(self, item: ParsedRecord, provided: Collection[Need], chosen: Collection[str]) -> bool:
+        if item.owner is not None and item.owner not in provided:
+            return False
+        parents = item.parents
+        return all(parent in chosen or pack(parent) not in self._pending for parent in parents)
+
+
+def note_owners(plan: Plan, owners: dict[str, str], pairs: Iterable[tuple[str, str]]) -> None:
+    """Note in a plan which records tags go in with: a tag that has an owner keeps it.
+
+    Parameters
+    ----------
+    plan : Plan
+        Its `tags_of` is added to.
+    owners : dict
+        The owner of each tag that has one so far.
+    pairs : iterable of (str, str)
+        Tags and what each goes in with.
+    """
+    for tag, owner in pairs:
+        if owners.setdefault(tag, owner) is owner:
+            (key,) = pack_all([tag])
+            plan.tags_of.setdefault(pack(owner), []).append(key)

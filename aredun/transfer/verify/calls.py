@@ -1,0 +1,225 @@
+"""Verification of calls: their hashes, and what follows from them: subtree tasks and evaluations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from aredun.loop.pacing import iter_parts, run_in_turns
+from aredun.models import CallNode
+from aredun.storage.record_rows import (
+    TABLES,
+    find_existing,
+    plain,
+    select_column,
+    select_rows,
+)
+from aredun.storage.rows import CALL_NODE
+from aredun.tables.column_types import in_list
+from aredun.transfer.record_checks import check_argument, check_call
+from aredun.transfer.records.derive import (
+    CallFacts,
+    derive,
+    derive_unknown_subtrees,
+    drop_errors,
+    hash_evaluation,
+)
+from aredun.transfer.verify.context import BATCH_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.storage.rows import Row
+    from aredun.transfer.verify.context import Context
+
+_TIMES: Final = sa.select(plain(CallNode.timestamp), CallNode.call_hash).where(
+    in_list(CallNode.call_hash, "ids")
+)
+_CALLS: Final = select_rows("call_node", "call_hash")
+_EDGES: Final = select_rows("call_edge", "parent_id", ("parent_id", "call_order"))
+_SUBTREES: Final = select_rows("call_subtree_task", "call_hash")
+
+_Subtrees = dict[str, set[str]]
+
+
+async def check_calls(context: Context, deleted: Collection[str]) -> None:
+    """Check the hashes of calls and arguments, and rebuild what follows from calls.
+
+    Parameters
+    ----------
+    context : Context
+        The verification.
+    deleted : collection of str
+        Evaluations that have been reported, and deleted to be rebuilt.
+    """
+    wrong: set[str] = set()
+    async for keys in context.iter_keys("call_node", CallNode.call_hash):
+        calls, arguments, edges = await context.fetch(
+            keys, _CALLS, select_rows("argument", "call_hash"), _EDGES
+        )
+        checks = await asyncio.to_thread(_Checks, calls, arguments, edges)
+        subtrees = await _get_subtrees(context, checks.calls)
+        _judge(context, checks, subtrees)
+        for row in checks.bad_arguments:
+            context.found(
+                "wrong hash", f"CallNode {row.call_hash}", f"its argument {row.arg_hash} has another hash"
+            )
+        context.count("argument", len(arguments))
+        wrong.update(call.row.call_hash for call in checks.calls if _is_wrong(call, subtrees))
+        # Where the subtree is lost as well, that says it all.
+        empty = (call.row for call in checks.calls if not subtrees.get(call.row.call_hash))
+        silent = {hash_evaluation(row.task_hash, row.args_hash) for row in empty}.union(deleted)
+        await _check_evaluations(context, checks.calls, silent)
+    while wrong:
+        wrong = await _rebuild(context, wrong)
+
+
+async def _get_subtrees(context: Context, calls: Sequence[CallFacts]) -> _Subtrees:
+    """Return the recorded tasks of the subtrees of calls and of their children."""
+    hashes = {call.row.call_hash for call in calls}.union(*(call.children for call in calls))
+    (rows,) = await context.fetch(sorted(hashes), _SUBTREES)
+    subtrees: _Subtrees = defaultdict(set)
+    for call_hash, task_hash in rows:
+        subtrees[call_hash].add(task_hash)
+    return subtrees
+
+
+def _get_known(call: CallFacts, subtrees: _Subtrees) -> set[str]:
+    """Return the tasks that the subtree of a call has for certain."""
+    return {call.row.task_hash}.union(*(subtrees.get(child, ()) for child in call.children))
+
+
+def _is_wrong(call: CallFacts, subtrees: _Subtrees) -> bool:
+    """Tell whether the subtree of a call is empty, or lacks tasks.
+
+    It may well have more tasks than its children account for: of calls that were not recorded, and of those
+    that failed before they were made.
+    """
+    return not subtrees.get(call.row.call_hash, set()) >= _get_known(call, subtrees)
+
+
+def _judge(context: Context, checks: _Checks, subtrees: _Subtrees) -> None:
+    """Report wrong call hashes, but for calls that made calls which were not recorded."""
+    for call in checks.wrong:
+        tasks = subtrees.get(call.row.call_hash)
+        if not tasks or call.row.call_hash in checks.with_gaps or tasks - _get_known(call, subtrees):
+            context.report.unverifiable += 1
+        else:
+            detail = "it does not follow from its task, arguments, result and children"
+            context.found("wrong hash", f"CallNode {call.row.call_hash}", detail)
+
+
+async def _check_evaluations(context: Context, calls: Sequence[CallFacts], silent: Collection[str]) -> None:
+    """Find the evaluations that certain calls must have left, and give them back."""
+
+    derived = await run_in_turns(derive(calls))
+
+    async def operation(session: AsyncSession) -> dict[str, Row]:
+        return await drop_errors(session, derived.evaluations, {})
+
+    rows = await context.database.read(operation)
+    (present,) = await context.fetch(sorted(rows), select_column("evaluation", "eval_hash", "eval_hash"))
+    missing = [rows[each] for each in sorted(rows.keys() - {row.eval_hash for row in present})]
+    if not missing:
+        return
+    tasks = await find_existing(context.database, "task", "hash", {row.task_hash for row in missing})
+    values = await find_existing(context.database, "value", "value_hash", {row.value_hash for row in missing})
+    missing = [row for row in missing if row.task_hash in tasks and row.value_hash in values]
+    if context.repair:
+        await context.insert("evaluation", missing)
+    for row in missing:
+        if row.eval_hash not in silent:
+            detail = "a call that made no others returned its result, but it is not in the cache"
+            context.found(
+                "missing evaluation", f"Evaluation {row.eval_hash}", detail, repaired=context.repair
+            )
+
+
+async def _rebuild(context: Context, wrong: Collection[str]) -> set[str]:
+    """Report subtrees that can be told to be wrong, and mend them; return the calls to look at next."""
+    changed: list[str] = []
+    order = await _sort_by_time(context, sorted(wrong))
+    for part in iter_parts(order, BATCH_SIZE):
+        calls, edges = await context.fetch(part, _CALLS, _EDGES)
+        checks = await asyncio.to_thread(_Checks, calls, (), edges)
+        by_hash = {call.row.call_hash: call for call in checks.calls}
+        facts = [by_hash[each] for each in part if each in by_hash]
+        subtrees = await _get_subtrees(context, facts)
+        rows = await _derive(context, facts)
+        right = {row.call_hash for row in rows}
+        lacking = {call.row.call_hash for call in facts if _is_wrong(call, subtrees)}
+        # Those that can neither be right nor be made so are better empty: a cache miss.
+        lost = {each for each in lacking - right if subtrees.get(each)}
+        if context.repair:
+            await context.insert("call_subtree_task", [row for row in rows if row.call_hash in lacking])
+            await context.delete(TABLES["call_subtree_task"].c.call_hash, lost)
+        for call_hash in sorted(lacking & right | lost):
+            _report_subtree(context, call_hash, is_empty=not subtrees.get(call_hash))
+            changed.append(call_hash)
+    if not context.repair:
+        return set()
+    parents: set[str] = set()
+    for part in iter_parts(changed, BATCH_SIZE):
+        (rows,) = await context.fetch(part, select_column("call_edge", "parent_id", "child_id"))
+        parents.update(row.parent_id for row in rows)
+    return parents
+
+
+def _report_subtree(context: Context, call_hash: str, *, is_empty: bool) -> None:
+    if is_empty:
+        kind = "empty subtree"
+        detail = "its subtree tasks are not recorded, so its result is never taken from the cache"
+    else:
+        kind = "wrong subtree"
+        detail = "its subtree lacks tasks, so its result is taken from the cache after they have changed"
+    context.found(kind, f"CallNode {call_hash}", detail, repaired=context.repair)
+
+
+async def _derive(context: Context, facts: Sequence[CallFacts]) -> list[Row]:
+    derived = await run_in_turns(derive(facts))
+
+    async def operation(session: AsyncSession) -> list[Row]:
+        return derived.subtree_rows + await derive_unknown_subtrees(session, derived)
+
+    rows = await context.database.read(operation)
+    known = await find_existing(context.database, "task", "hash", {row.task_hash for row in rows})
+    # A foreign key keeps tasks that are missing out, and a subtree without them would be wrong.
+    partial = {row.call_hash for row in rows if row.task_hash not in known}
+    return [row for row in rows if row.call_hash not in partial]
+
+
+async def _sort_by_time(context: Context, calls: Sequence[str]) -> list[str]:
+    times: list[tuple[Any, str]] = []
+    for part in iter_parts(calls, BATCH_SIZE):
+        (rows,) = await context.fetch(part, _TIMES)
+        times.extend((row.timestamp, row.call_hash) for row in rows)
+    return [call_hash for _, call_hash in sorted(times)]
+
+
+class _Checks:
+    """What the hashes of a batch of call nodes come to."""
+
+    def __init__(self, calls: Iterable[Any], arguments: Iterable[Any], edges: Iterable[Any]) -> None:
+        self.calls: list[CallFacts] = []
+        self.wrong: list[CallFacts] = []
+        self.with_gaps: set[str] = set()
+        self.bad_arguments = [row for row in arguments if not check_argument(row)]
+        children: dict[str, list[str]] = defaultdict(list)
+        orders: dict[str, list[int]] = defaultdict(list)
+        for parent, child, order in edges:
+            children[parent].append(child)
+            orders[parent].append(order)
+        for row in calls:
+            own = children.get(row.call_hash, [])
+            is_whole = check_call(row, own)
+            facts = CallFacts(CALL_NODE.row(*row)._replace(timestamp=str(row.timestamp)), own, is_whole)
+            self.calls.append(facts)
+            if not is_whole:
+                self.wrong.append(facts)
+                if orders[row.call_hash] != list(range(len(own))):
+                    self.with_gaps.add(row.call_hash)

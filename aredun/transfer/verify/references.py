@@ -1,0 +1,75 @@
+"""Verification of references: whatever a row refers to is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+
+from aredun.storage.record_rows import TABLES, select_column
+from aredun.storage.rows import OWNERS, find_references
+
+if TYPE_CHECKING:
+    from aredun.transfer.verify.context import Context
+
+# References between tables that are foreign keys, or ought to be: (table, column, table, column).
+_REFERENCES: Final = tuple(
+    (name, reference.column, reference.table, reference.key)
+    for name, table in TABLES.items()
+    for reference in find_references(table)
+)
+# What the record is called whose fault a bad row of a table is.
+_NAMES: Final = {
+    "argument": "CallNode",
+    "argument_result": "Argument",
+    "call_edge": "CallNode",
+    "call_node": "CallNode",
+    "call_subtree_task": "CallNode",
+    "evaluation": "Evaluation",
+    "execution": "Execution",
+    "file": "File",
+    "handle": "Handle",
+    "handle_edge": "Handle",
+    "job": "Job",
+    "subvalue": "Value",
+    "tag_edit": "Tag",
+    "task": "Task",
+}
+# Rows that are nothing without what they refer to: they belong to it. Evaluations are a cache, and a set of
+# subtree tasks with one of them missing is worse than none.
+_ORPHANS: Final = frozenset(
+    {
+        *((table, column) for table, column in OWNERS.items() if table not in ("handle_edge", "task")),
+        ("call_subtree_task", "task_hash"),
+        ("evaluation", "task_hash"),
+        ("evaluation", "value_hash"),
+    }
+)
+
+
+async def check_references(context: Context) -> None:
+    """Check that whatever is referred to is there; in a repair, delete the rows whose owner is not."""
+    for table, column, target, key in _REFERENCES:
+        source = TABLES[table].alias("source")
+        goal = TABLES[target].alias("goal")
+        owner_column = OWNERS.get(table) or TABLES[table].primary_key.columns[0].name
+        statement = (
+            sa.select(source.c[owner_column], source.c[column])
+            .outerjoin(goal, goal.c[key] == source.c[column])
+            .where(source.c[column].is_not(None), goal.c[key].is_(None))
+        )
+        rows = await context.read(statement)
+        repaired = context.repair and (table, column) in _ORPHANS
+        for owner, missing in rows:
+            detail = f"its {column} {missing} is not among the {target.replace('_', ' ')}s"
+            context.found("dangling reference", f"{_NAMES[table]} {owner}", detail, repaired=repaired)
+        if repaired:
+            await _delete(context, table, owner_column, {row[0] for row in rows})
+
+
+async def _delete(context: Context, table: str, column: str, owners: set[str]) -> None:
+    if table == "argument":
+        arguments = select_column("argument", "arg_hash", "call_hash")
+        (rows,) = await context.fetch(sorted(owners), arguments)
+        await _delete(context, "argument_result", "arg_hash", {row.arg_hash for row in rows})
+    await context.delete(TABLES[table].c[column], owners)

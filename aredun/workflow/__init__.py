@@ -1,0 +1,1 @@
+"""Workflows: tasks, and the scheduler that runs, records and caches them."""

@@ -1,0 +1,286 @@
+"""The scheduler: runs workflows on an event loop and records them as redun does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aredun.backend import RedunBackendDb
+from aredun.errors import AredunError, UsageError
+from aredun.loop.ending import finish
+from aredun.tables.column_types import TagEntity
+from aredun.values import Traceback
+from aredun.workflow.evaluation import Evaluator
+from aredun.workflow.jobs import Execution, Job, JobStatus, Scope
+from aredun.workflow.lifecycle import JobRunner
+from aredun.workflow.limits import LimitPool
+from aredun.workflow.records import JobRecorder
+from aredun.workflow.root import wrap_root
+from aredun.workflow.tasks import merge_contexts
+from aredun.workflow.texts import describe_values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import TracebackType
+
+T = TypeVar("T")
+
+DEFAULT_MAX_CONCURRENCY = 100
+DEFAULT_MAX_WORKERS = 20
+DEFAULT_HEARTBEAT_INTERVAL = 20.0
+MAX_TITLE_LENGTH = 200
+
+logger = logging.getLogger("aredun")
+
+
+class Scheduler:
+    """Runs workflows of tasks on the event loop (mirrors `redun.scheduler.Scheduler`).
+
+    Plain functions run in threads, `async def` functions on the loop; every call is recorded in the backend,
+    and taken from there when it has been made before. Several workflows may run at once.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb | None
+        A loaded backend, which stays open; by default a database in memory that ends with the scheduler.
+    max_concurrency : int
+        How many functions run at once. One that awaits another task does not count while it waits.
+    max_workers : int
+        How many of them may be plain functions, in threads (redun's `max_workers` of the default executor).
+    limits : Mapping[str, int] | None
+        Named resources that tasks ask for by their option `limits`; one that is not named here has 1.
+    context : Mapping[str, Any] | None
+        Context variables of every execution.
+    tags : Iterable[tuple[str, Any]]
+        Tags of every execution.
+    heartbeat_interval : float
+        Seconds between two signs of life of a running execution (`updated_time`).
+    on_status : Callable[[Job, JobStatus | None], None] | None
+        Called on the loop whenever a job changes its status, with the status before (None for a new job).
+
+    Attributes
+    ----------
+    traceback : Traceback | None
+        Of the run that failed last; `get_traceback` has that of a certain one.
+    """
+
+    def __init__(
+        self,
+        backend: RedunBackendDb | None = None,
+        *,
+        max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
+        max_workers: int = DEFAULT_MAX_WORKERS,
+        limits: Mapping[str, int] | None = None,
+        context: Mapping[str, Any] | None = None,
+        tags: Iterable[tuple[str, Any]] = (),
+        heartbeat_interval: float = DEFAULT_HEARTBEAT_INTERVAL,
+        on_status: Callable[[Job, JobStatus | None], None] | None = None,
+    ) -> None:
+        for name, number in (("max_concurrency", max_concurrency), ("max_workers", max_workers)):
+            if number < 1:
+                raise UsageError(f"{name} is {number}: give 1 or more")
+        self._owns_backend = backend is None
+        self.backend = backend or RedunBackendDb("sqlite:///:memory:")
+        self.max_concurrency = max_concurrency
+        self.max_workers = max_workers
+        self.context = dict(context or {})
+        self.tags = list(tags)
+        self.heartbeat_interval = heartbeat_interval
+        self.status_counts: Counter[tuple[str, JobStatus]] = Counter()
+        self.traceback: Traceback | None = None
+        self._on_status = on_status
+        self._limits = LimitPool(limits)
+        self._slots: asyncio.Semaphore | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        # The workflows under way, each with what is done when it has ended.
+        self._runs: dict[Evaluator, asyncio.Future[None]] = {}
+        self._end: asyncio.Task[None] | None = None
+        self._is_hurried: asyncio.Event | None = None
+
+    async def __aenter__(self) -> Scheduler:
+        if self._threads is not None:
+            raise UsageError("the scheduler is already open")
+        if self._owns_backend:
+            await self.backend.load(migrate=True)
+        self._slots = asyncio.Semaphore(self.max_concurrency)
+        self._is_hurried = asyncio.Event()
+        self._end = None
+        self._threads = ThreadPoolExecutor(self.max_workers, thread_name_prefix="aredun-task")
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._is_hurried is None:
+            return
+        if error_type is not None and not issubclass(error_type, Exception):
+            # A function in a thread cannot be interrupted: whoever cancels the run need not wait for it.
+            self._is_hurried.set()
+        if self._end is None:
+            self._end = asyncio.create_task(self._close(self._is_hurried))
+        cancelled = await finish(self._end, self._is_hurried.set)
+        if cancelled is not None:
+            raise cancelled
+
+    async def _close(self, is_hurried: asyncio.Event) -> None:
+        threads, self._threads = self._threads, None
+        for evaluator in list(self._runs):
+            await evaluator.stop(finish_threads=False)
+        if self._runs:
+            await asyncio.wait(self._runs.values())
+        if threads is not None:
+            threads.shutdown(wait=False, cancel_futures=True)
+            joined, hurried = _join(threads), asyncio.ensure_future(is_hurried.wait())
+            await asyncio.wait((joined, hurried), return_when=asyncio.FIRST_COMPLETED)
+            hurried.cancel()
+        if self._owns_backend:
+            await self.backend.close()
+
+    async def run(
+        self,
+        expression: T,
+        exec_argv: list[str] | None = None,
+        *,
+        cache: bool = True,
+        tags: Iterable[tuple[str, Any]] = (),
+        context: Mapping[str, Any] | None = None,
+        execution_id: str | None = None,
+    ) -> T:
+        """Run a workflow as a new execution (mirrors redun's `Scheduler.run`).
+
+        Parameters
+        ----------
+        expression : T
+            A task call, or any value with task calls in it.
+        exec_argv : list[str] | None
+            The command line to record; by default the expression's text.
+        cache : bool
+            False to use no result of earlier executions.
+        tags : Iterable[tuple[str, Any]]
+            Tags of the execution, beside the scheduler's.
+        context : Mapping[str, Any] | None
+            Context variables, merged into the scheduler's.
+        execution_id : str | None
+            A UUID that is not in use; a new one by default.
+
+        Returns
+        -------
+        T
+            The value of the expression.
+
+        Raises
+        ------
+        Exception
+            What the task raised that the workflow failed of. All jobs are recorded; those that could not end
+            are recorded as failed. `get_traceback` tells where it happened.
+        """
+        if self._slots is None or self._threads is None:
+            raise UsageError("the scheduler is not open: use 'async with Scheduler(backend) as scheduler'")
+        root = wrap_root(expression)
+        execution = Execution(execution_id, merge_contexts([self.context, context or {}]))
+        argv = exec_argv or ["scheduler.run", *await describe_values([root], MAX_TITLE_LENGTH)]
+        async with self.backend.batch():
+            await self.backend.record_execution(execution.id, argv)
+            await self.backend.record_updated_time(execution.id)
+            await self.backend.record_tags(TagEntity.Execution, execution.id, [*self.tags, *tags])
+        recorder = JobRecorder(self.backend)
+        runner = JobRunner(
+            self.backend, recorder, self._limits, self._slots, self._threads, self._count_status
+        )
+        evaluator = Evaluator(execution, runner, use_cache=cache)
+        ended = self._runs[evaluator] = asyncio.get_running_loop().create_future()
+        heart = asyncio.create_task(self._beat(execution.id))
+        try:
+            result: T = await self._evaluate_root(root, execution, runner, evaluator)
+            return result
+        finally:
+            heart.cancel()
+            cancelled = await finish(asyncio.wait([heart]))
+            del self._runs[evaluator]
+            ended.set_result(None)
+            if cancelled is not None:
+                raise cancelled
+
+    async def _evaluate_root(
+        self, root: Any, execution: Execution, runner: JobRunner, evaluator: Evaluator
+    ) -> Any:
+        finish_threads = True
+        try:
+            return await evaluator.evaluate(root, Scope(None, execution.context))
+        except asyncio.CancelledError:
+            finish_threads = False
+            if self._end is not None and not evaluator.is_caller_cancelled():
+                raise UsageError("the scheduler was closed while the workflow was running") from None
+            raise
+        except Exception as error:
+            traceback = runner.get_traceback(error)
+            if traceback is not None:
+                # It stays with the error: runs that end later do not take it away. All is recorded by now,
+                # and the next job that fails of the error sets the attribute anew before that is pickled.
+                self.traceback = vars(error)["redun_traceback"] = traceback
+            raise
+        finally:
+            cancelled = await finish(evaluator.stop(finish_threads=finish_threads), evaluator.leave_threads)
+            if cancelled is not None and finish_threads:
+                raise cancelled
+
+    async def _beat(self, execution_id: str) -> None:
+        while True:
+            await asyncio.sleep(self.heartbeat_interval)
+            try:
+                await self.backend.record_updated_time(execution_id)
+            except AredunError as error:
+                # A missed beat is no reason to give up hours of work; the next one will tell.
+                logger.warning("cannot record that execution %s is alive: %s", execution_id, error)
+
+    def _count_status(self, job: Job, previous: JobStatus | None) -> None:
+        name = job.task.fullname
+        if previous is not None:
+            self.status_counts[name, previous] -= 1
+        self.status_counts[name, job.status] += 1
+        if self._on_status is not None:
+            self._on_status(job, previous)
+
+    def get_traceback(self, error: BaseException) -> Traceback | None:
+        """Return where an error that `run` raised came from, whatever has run since.
+
+        Parameters
+        ----------
+        error : BaseException
+            What `run` raised.
+
+        Returns
+        -------
+        Traceback | None
+            The jobs that led to it and the lines of the function; None if it came from no job.
+        """
+        traceback = getattr(error, "redun_traceback", None)
+        return traceback if isinstance(traceback, Traceback) else None
+
+    def get_status_counts(self) -> dict[str, dict[JobStatus, int]]:
+        """Return how many jobs of each task have each status, tasks in order of their names."""
+        names = sorted({name for name, _ in self.status_counts})
+        return {name: {status: self.status_counts[name, status] for status in JobStatus} for name in names}
+
+
+def _join(threads: ThreadPoolExecutor) -> asyncio.Future[None]:
+    """Return what is done when all threads have ended; nothing waits for them where nobody waits for it."""
+    loop = asyncio.get_running_loop()
+    joined: asyncio.Future[None] = loop.create_future()
+
+    def join() -> None:
+        threads.shutdown()
+        # The loop may be closed by now.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(joined.set_result, None)
+
+    threading.Thread(target=join, name="aredun-join", daemon=True).start()
+    return joined

@@ -1,0 +1,251 @@
+"""The state of a running workflow: executions, jobs, and where an expression is evaluated."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from aredun.values.task_options import CacheScope
+from aredun.values.task_value import merge_contexts
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from aredun.values import Traceback
+    from aredun.values.expressions import ApplyExpression, TaskExpression
+    from aredun.values.task_value import TaskValue
+    from aredun.workflow.evaluation import Evaluator
+    from aredun.workflow.failures import Failure
+    from aredun.workflow.limits import Slot
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+TagPairs = list[tuple[str, Any]]
+
+
+class JobStatus(StrEnum):
+    """What a job is doing (mirrors redun's `Job.STATUSES`)."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    FAILED = "FAILED"
+    CACHED = "CACHED"
+    DONE = "DONE"
+
+
+class Execution:
+    """One run of a workflow (mirrors `redun.scheduler.Execution`).
+
+    Parameters
+    ----------
+    execution_id : str | None
+        A UUID that is not in use; a new one by default.
+    context : Mapping[str, Any]
+        Context variables of the root job.
+    """
+
+    def __init__(self, execution_id: str | None = None, context: Mapping[str, Any] | None = None) -> None:
+        self.id = execution_id or str(uuid.uuid4())
+        self.context = dict(context or {})
+
+
+@dataclass(eq=False)
+class PendingExpression:
+    """An expression under evaluation, shared by everyone who asks for an equal one in the same job."""
+
+    expression: ApplyExpression
+    key: object
+    scope: Scope
+    future: asyncio.Future[Any]
+    # Those who only await it may be cancelled; arguments and results want it to the end.
+    waiters: int = 0
+    is_kept: bool = False
+
+
+@dataclass(eq=False)
+class Scope:
+    """Where expressions are evaluated: the job that they become children of, and the context that they see.
+
+    Attributes
+    ----------
+    job : Job | None
+        None for the root expression.
+    context : dict[str, Any]
+        Inherited by the jobs created here.
+    pending : dict[object, PendingExpression]
+        Expressions seen here by their hash, so that each unique one is evaluated once.
+    """
+
+    job: Job | None
+    context: dict[str, Any]
+    pending: dict[object, PendingExpression] = field(default_factory=dict)
+
+
+class Job:
+    """One call of a task on its way to a result (mirrors `redun.scheduler.Job`).
+
+    Parameters
+    ----------
+    task : TaskValue
+        The task that is called.
+    expression : TaskExpression
+        The call.
+    scope : Scope
+        Where the call is evaluated.
+    execution : Execution
+        The run that the job is part of.
+    options : Mapping[str, Any]
+        Options that take precedence over the task's and the call's.
+    """
+
+    def __init__(
+        self,
+        task: TaskValue,
+        expression: TaskExpression,
+        scope: Scope,
+        execution: Execution,
+        options: Mapping[str, Any],
+    ) -> None:
+        self.id = str(uuid.uuid4())
+        self.task = task
+        self.expression = expression
+        self.execution = execution
+        self.parent_job = scope.job
+        self.options = dict(options)
+        self.export_options: set[str] = task._export_options | expression._export_options
+        if self.parent_job:
+            self.export_options |= self.parent_job.export_options
+            self.parent_job.child_jobs.append(self)
+        self._parent_context = scope.context
+        self._scope: Scope | None = None
+        self.status = JobStatus.PENDING
+        self.child_jobs: list[Job] = []
+        self.handle_forks: Counter[str] = Counter()
+        self.job_tags: TagPairs = []
+        self.execution_tags: TagPairs = []
+        self.value_tags: list[tuple[str, TagPairs]] = []
+        # All tasks that the result depends on, by hash, for shallow validity checks; of a task that is
+        # recorded already the hash is enough.
+        self.subtree_tasks: dict[str, TaskValue | str] = {task.hash: task}
+
+        # Known once options and arguments are evaluated.
+        self.eval_options: dict[str, Any] = {}
+        self.eval_args: Arguments = ((), {})
+        self.args: Arguments = ((), {})
+        # The evaluated arguments; what the function may change as it was before.
+        self.recorded_args: Arguments = ((), {})
+        self.args_hash = ""
+        self.eval_hash = ""
+        self.context_hash: str | None = None
+        # Known once there is a result.
+        self.was_cached = False
+        self.call_hash: str | None = None
+        self.is_recorded = False
+        # Where an equal job of this execution raised the error that this one is answered with.
+        self.stored_traceback: Traceback | None = None
+        self.failure: Failure | None = None
+        # The function returned no expression: its result is recorded together with its call.
+        self.is_single_step = False
+        # A function in a thread cannot be interrupted.
+        self.is_in_thread = False
+        # Awaited calls of the function that have not come to a result: unfinished, failed or cancelled.
+        self.unanswered_calls = 0
+        # Equal jobs that wait for this one's result, and the one whose result this one waits for.
+        self.followers: set[Job] = set()
+        self.leader: Job | None = None
+        # What nobody but the followers waits for any more.
+        self.abandoned: PendingExpression | None = None
+        self.is_cancelled = False
+        self.held_limits: Mapping[str, int] = {}
+        self.runner: asyncio.Task[Any] | None = None
+        self.slot: Slot | None = None
+        self.evaluator: Evaluator | None = None
+
+    def __repr__(self) -> str:
+        return f"Job(id={self.id}, task_name={self.task.fullname})"
+
+    def get_raw_options(self) -> dict[str, Any]:
+        """Return the options before evaluation: task, exported by parents, call, job; the last one wins."""
+        inherited = self.parent_job.get_export_options() if self.parent_job else {}
+        return {
+            **self.task.get_task_options(),
+            **inherited,
+            **self.expression._options,
+            **self.options,
+        }
+
+    def set_options(self, options: dict[str, Any]) -> None:
+        """Take the evaluated options; without provenance nothing may come from the cache."""
+        self.eval_options = options
+        if not self.is_recording():
+            self.eval_options["cache_scope"] = CacheScope.NONE
+
+    def get_export_options(self) -> dict[str, Any]:
+        """Return the options that child jobs inherit."""
+        return {name: value for name, value in self.eval_options.items() if name in self.export_options}
+
+    def is_recording(self) -> bool:
+        """Tell whether the job's provenance is recorded (option `prov`)."""
+        return bool(self.eval_options.get("prov", True))
+
+    def get_cache_scope(self) -> CacheScope:
+        """Return which cached results may be used (option `cache_scope`)."""
+        return CacheScope(self.eval_options.get("cache_scope", CacheScope.BACKEND))
+
+    def get_limits(self) -> dict[str, int]:
+        """Return the named resources that running the function takes; a list of names means 1 of each."""
+        limits = self.eval_options.get("limits", {})
+        if isinstance(limits, Mapping):
+            return dict(limits)
+        return dict.fromkeys(limits, 1)
+
+    def get_context(self) -> dict[str, Any]:
+        """Return the context variables: the parent's, updated by `task.update_context`."""
+        return self.scope.context
+
+    @property
+    def scope(self) -> Scope:
+        """Where the expressions of this job are evaluated; needs the options."""
+        if self._scope is None:
+            override = self.eval_options.get("_context_override", {})
+            self._scope = Scope(self, merge_contexts([self._parent_context, override]))
+        return self._scope
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the job has ended, and what is known of it is recorded."""
+        return self.status in (JobStatus.FAILED, JobStatus.CACHED, JobStatus.DONE)
+
+    def get_child_calls(self) -> list[str]:
+        """Return the calls of the children that are recorded, in order."""
+        return [child.call_hash for child in self.child_jobs if child.call_hash and child.is_over]
+
+    def add_subtree(self) -> None:
+        """Add the tasks of all jobs below, those too that have not ended; one that never began has no say."""
+        seen: set[Job] = set()
+        below = list(self.child_jobs)
+        while below:
+            job = below.pop()
+            if job not in seen and (job.args_hash or not job.is_over):
+                seen.add(job)
+                self.subtree_tasks.update(job.subtree_tasks)
+                below += job.child_jobs if job.leader is None else [*job.child_jobs, job.leader]
+
+    def release(self) -> None:
+        """Drop what only a running job needs, so that values and child jobs can be freed."""
+        self.eval_args = self.args = self.recorded_args = ((), {})
+        self._scope = None
+        self.child_jobs = []
+        self.slot = self.runner = self.evaluator = self.leader = self.abandoned = None
+
+
+current_job: ContextVar[Job] = ContextVar("aredun_current_job")
+
+
+def get_current_job() -> Job | None:
+    """Return the job whose function is running, in a thread too; None outside of one."""
+    return current_job.get(None)

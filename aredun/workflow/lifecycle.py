@@ -1,0 +1,330 @@
+"""The life of a job: prepare its arguments, look into the cache, call its function, record what came out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from concurrent.futures import CancelledError as JobCancelled
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from aredun.errors import UsageError
+from aredun.loop.ending import finish
+from aredun.values import ErrorValue, Traceback, is_handle
+from aredun.values.nested import SCALARS, holds, iter_nested_value, map_nested_value
+from aredun.workflow.caching import CALL_WITHOUT_RESULT, find_cached, is_shared
+from aredun.workflow.deadlocks import check_result
+from aredun.workflow.evaluation import is_successful
+from aredun.workflow.failures import Failure, find_failure, make_task_error, make_task_traceback
+from aredun.workflow.jobs import JobStatus, current_job
+from aredun.workflow.limits import LimitPool, Slot
+from aredun.workflow.sizes import get_unhandled, is_light, walk
+from aredun.workflow.snapshots import serialize_arguments
+from aredun.workflow.tasks import JobInfo, hash_args_eval
+from aredun.workflow.tracebacks import forget_locals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+    from aredun.backend import RedunBackendDb
+    from aredun.values.task_value import TaskValue
+    from aredun.workflow.evaluation import Evaluator
+    from aredun.workflow.jobs import Arguments, Job
+    from aredun.workflow.records import JobRecorder
+
+
+class JobRunner:
+    """Takes the jobs of one execution from evaluated arguments to their recorded results.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        Where the cache is.
+    recorder : JobRecorder
+        Writes the records of a job.
+    limits : LimitPool
+        Named resources that tasks ask for.
+    slots : asyncio.Semaphore
+        How many functions may run at once.
+    threads : Executor
+        Runs plain functions.
+    on_status : Callable[[Job, JobStatus | None], None]
+        Told of every change of status: the job and the status that it had before, None for a new job.
+    """
+
+    def __init__(
+        self,
+        backend: RedunBackendDb,
+        recorder: JobRecorder,
+        limits: LimitPool,
+        slots: asyncio.Semaphore,
+        threads: Executor,
+        on_status: Callable[[Job, JobStatus | None], None],
+    ) -> None:
+        self.backend = backend
+        self._registry = backend.type_registry
+        self._recorder = recorder
+        self._limits = limits
+        self._slots = slots
+        self._threads = threads
+        self._on_status = on_status
+        # Jobs under way by what they compute: an equal call waits for them instead of running again.
+        self._leaders: dict[tuple[str, str | None], Job] = {}
+        self._root_failure: Failure | None = None
+
+    def get_traceback(self, error: Exception) -> Traceback | None:
+        """Return where the error of the workflow was raised, None if that was in no job."""
+        failure = self._root_failure
+        return failure.traceback if failure is not None and failure.error is error else None
+
+    def on_created(self, job: Job) -> None:
+        """Take note of a job whose arguments are about to be evaluated."""
+        self._on_status(job, None)
+
+    def on_dropped(self, job: Job) -> None:
+        """Take note of a job that never started, since an argument failed or the run stopped."""
+        self._set_status(job, JobStatus.FAILED)
+        job.release()
+
+    async def run(self, job: Job, evaluator: Evaluator) -> Any:
+        """Run a job whose arguments are evaluated, and return its result without any expression left.
+
+        Raises
+        ------
+        Exception
+            What the function raised, or a job that it depends on; it is recorded.
+        """
+        current_job.set(job)
+        job.evaluator = evaluator
+        try:
+            await self._prepare(job)
+            result = await self._get_result(job, evaluator)
+            await finish(self._recorder.record_result(job, result))
+        except BaseException as raised:
+            if isinstance(raised, GeneratorExit) and not _is_running(job):
+                # The loop is gone, and the coroutine is being closed.
+                raise
+            if isinstance(raised, asyncio.CancelledError) and evaluator.is_cancelled(job):
+                if job.is_recorded:
+                    await finish(self._record_cancellation(job))
+                self._set_status(job, JobStatus.FAILED)
+                raise
+            error = make_task_error(job.task.fullname, raised)
+            await finish(self._record_error(job, error))
+            self._set_status(job, JobStatus.FAILED)
+            if error is raised or isinstance(raised, KeyboardInterrupt):
+                # Ctrl-C may hit any function on the loop, and ends more than the workflow.
+                raise
+            raise error from raised
+        else:
+            self._set_status(job, JobStatus.CACHED if job.was_cached else JobStatus.DONE)
+            return result
+        finally:
+            self._end_lead(job)
+            job.release()
+
+    async def _record_error(self, job: Job, error: Exception) -> None:
+        _mark_failure(error, job.stored_traceback)
+        # The first job to fail of an error is the one that raised it; it fails its parents in turn.
+        # A future that is asked for its error once more strips that of its frames, so their texts are kept.
+        known = find_failure(job, error)
+        origin = Traceback.from_error(error) if known is None else known.origin
+        forget_locals(error)
+        raised = job.stored_traceback or origin
+        traceback = known.traceback if known is not None else await make_task_traceback(job, raised)
+        job.failure = Failure(error, origin, traceback)
+        if job.parent_job is None:
+            self._root_failure = job.failure
+        await self._recorder.record_failure(job, error, raised)
+
+    async def _record_cancellation(self, job: Job) -> None:
+        error = JobCancelled("the job was cancelled")
+        await self._recorder.record_failure(job, error, Traceback(error, []))
+
+    async def _prepare(self, job: Job) -> None:
+        job.args = await self._preprocess(job)
+        context = job.get_context()
+
+        def compute_hashes() -> None:
+            hasher = serialize_arguments(self.backend, job)
+            job.eval_hash, job.args_hash = hash_args_eval(hasher, job.task, *job.args)
+            job.context_hash = self._registry.get_hash(context) if context else None
+
+        if is_light(job.args):
+            compute_hashes()
+        else:
+            await asyncio.to_thread(compute_hashes)
+        job.eval_args = _fill_job_info(job, job.eval_args)
+        job.args = _fill_job_info(job, job.args)
+        job.recorded_args = _fill_job_info(job, job.recorded_args)
+
+    async def _preprocess(self, job: Job) -> Arguments:
+        forks: list[tuple[Any, Any]] = []
+
+        def preprocess(value: Any) -> Any:
+            if not is_handle(value):
+                return self._registry.preprocess(value, {})
+            call_order = 0
+            if job.parent_job:
+                job.parent_job.handle_forks[value.get_hash()] += 1
+                call_order = job.parent_job.handle_forks[value.get_hash()]
+            fork = self._registry.preprocess(value, {"call_order": call_order})
+            forks.append((value, fork))
+            return fork
+
+        given = job.eval_args
+        unhandled = get_unhandled(self._registry, given)
+        # Forks are counted on the loop, one after the other.
+        has_handles = await walk(given, holds, given, is_handle)
+        forked = () if has_handles else given
+        arguments: Arguments = await walk(forked, map_nested_value, preprocess, given, unhandled)
+        for handle, fork in forks:
+            await self.backend.advance_handle([handle], fork)
+        return arguments
+
+    async def _get_result(self, job: Job, evaluator: Evaluator) -> Any:
+        leader = self._leaders.get((job.eval_hash, job.context_hash)) if is_shared(job) else None
+        if leader is not None and leader.runner is not None:
+            check_result(job, leader, self._limits)
+            return await self._follow(job, leader, leader.runner, evaluator)
+        if job.is_recording():
+            self._leaders[job.eval_hash, job.context_hash] = job
+        first_result = await self._get_first_result(job)
+        calls = None
+        if job.is_recording() and not job.was_cached:
+            calls = await self._recorder.serialize_calls(first_result)
+        result = await evaluator.evaluate_result(first_result, job.scope)
+        if not job.was_cached:
+            if is_successful(result):
+                job.is_single_step = True
+            else:
+                await self._recorder.record_first_result(job, first_result if calls is None else calls)
+        return await result
+
+    async def _follow(self, job: Job, leader: Job, runner: asyncio.Task[Any], evaluator: Evaluator) -> Any:
+        job.leader = leader
+        leader.followers.add(job)
+        try:
+            await self._recorder.record_start(job)
+            await asyncio.wait([runner])
+        finally:
+            leader.followers.discard(job)
+            if leader.abandoned is not None and not leader.followers:
+                evaluator.abandon(leader.abandoned)
+        if runner.cancelled():
+            job.leader = None
+            return await self._get_result(job, evaluator)
+        if job.parent_job:
+            # The parent depends on the call that was made, as redun has it.
+            siblings = job.parent_job.child_jobs
+            siblings[siblings.index(job)] = leader
+        job.was_cached = True
+        if (error := runner.exception()) is not None:
+            # Its own call is recorded, one without children, as redun has it.
+            job.failure = leader.failure
+            raise error
+        job.call_hash = leader.call_hash
+        job.subtree_tasks = leader.subtree_tasks
+        return runner.result()
+
+    def _end_lead(self, job: Job) -> None:
+        key = (job.eval_hash, job.context_hash)
+        if self._leaders.get(key) is job:
+            del self._leaders[key]
+
+    async def _get_first_result(self, job: Job) -> Any:
+        """Return what the function returns, expressions included, from the cache or by calling it."""
+        result = await find_cached(self.backend, job)
+        if job.was_cached:
+            await self._recorder.record_start(job)
+            if isinstance(result, ErrorValue):
+                job.stored_traceback = result.traceback
+                raise result.error
+            return result
+        if await walk(job.args, holds, job.args, is_handle):
+            for value in iter_nested_value(job.args, SCALARS):
+                if is_handle(value):
+                    await self.backend.rollback_handle(value)
+        await self._limits.take(job, job.get_limits())
+        try:
+            async with Slot(self._slots) as job.slot:
+                await self._recorder.record_start(job)
+                self._set_status(job, JobStatus.RUNNING)
+                result = await self._call(job)
+        finally:
+            self._limits.give_back(job)
+        return await self._postprocess(job, result)
+
+    async def _call(self, job: Job) -> Any:
+        if job.task.script:
+            raise UsageError(f"{job.task.fullname} is a script task, which aredun does not run: use redun")
+        args, kwargs = job.args
+        if job.task.is_async():
+            result = await job.task.func(*args, **kwargs)
+            if job.unanswered_calls:
+                job.subtree_tasks[CALL_WITHOUT_RESULT.hash] = CALL_WITHOUT_RESULT
+            return result
+        job.is_in_thread = True
+        call = contextvars.copy_context().run
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, call, _call_function, job.task, args, kwargs
+        )
+
+    async def _postprocess(self, job: Job, result: Any) -> Any:
+        advances: list[tuple[Any, Any]] = []
+
+        def postprocess(value: Any) -> Any:
+            processed = self._registry.postprocess(value, {"pre_call_hash": job.eval_hash})
+            if is_handle(value):
+                advances.append((value, processed))
+            return processed
+
+        unhandled = get_unhandled(self._registry, result)
+        processed = await walk(result, map_nested_value, postprocess, result, unhandled)
+        for before, after in advances:
+            await self.backend.advance_handle([before], after)
+        return processed
+
+    def _set_status(self, job: Job, status: JobStatus) -> None:
+        previous, job.status = job.status, status
+        self._on_status(job, previous)
+
+
+def _is_running(job: Job) -> bool:
+    try:
+        return asyncio.current_task() is job.runner
+    except RuntimeError:
+        return False
+
+
+def _mark_failure(error: Exception, stored: Traceback | None) -> None:
+    # redun's scheduler leaves this attribute on what a job raises. It is pickled with the error: without it
+    # the call of a recover task would have another hash than in redun. An immutable error stays as it is.
+    with suppress(AttributeError):
+        setattr(error, "redun_traceback", stored)  # noqa: B010
+
+
+def _call_function(task: TaskValue, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    # A frame of this file marks where a traceback enters the user's code.
+    try:
+        return task.func(*args, **kwargs)
+    except (StopIteration, JobCancelled) as error:
+        # A future refuses the one, and whoever waits for it would wait for ever; the other one it takes for
+        # its own cancellation.
+        raise make_task_error(task.fullname, error) from error
+    except Exception:
+        raise
+    except BaseException as error:
+        raise make_task_error(task.fullname, error) from error
+
+
+def _fill_job_info(job: Job, arguments: Arguments) -> Arguments:
+    args, kwargs = arguments
+
+    def fill(value: Any) -> Any:
+        if not isinstance(value, JobInfo):
+            return value
+        return JobInfo(job.execution.id, job.id, job.eval_hash, job.args_hash, job.eval_options)
+
+    return tuple(map(fill, args)), {name: fill(value) for name, value in kwargs.items()}

@@ -1,0 +1,254 @@
+"""Tasks that steer the evaluation of expressions: conditions, error handling, order, tags.
+
+They have the names and hashes of redun's own, so workflows that use them are cached across both engines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aredun.values.expressions import derive_expression
+from aredun.values.nested import map_nested_value
+from aredun.workflow.tasks import (
+    CacheCheckValid,
+    CacheResult,
+    CacheScope,
+    get_task_registry,
+    hash_args_eval,
+    scheduler_task,
+    task,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+
+    from aredun.values.expressions import SchedulerExpression
+    from aredun.workflow.evaluation import Evaluator
+    from aredun.workflow.jobs import Scope
+
+redun_namespace = "redun"
+
+__all__ = [
+    "apply_tags",
+    "catch",
+    "catch_all",
+    "cond",
+    "const",
+    "get_context",
+    "map_",
+    "merge_handles",
+    "seq",
+    "throw",
+]
+
+
+@scheduler_task()
+def cond(
+    evaluator: Evaluator, scope: Scope, _: SchedulerExpression, predicate: Any, then: Any, *rest: Any
+) -> Coroutine[Any, Any, Any]:
+    """Evaluate only the branch that applies: `cond(if, then, elif, then, ..., otherwise)`."""
+
+    async def choose(decision: Awaitable[Any], branches: tuple[Any, ...]) -> Any:
+        if await decision:
+            return await evaluator.evaluate(branches[0], scope)
+        if len(branches) < 3:
+            return await evaluator.evaluate(branches[1], scope) if len(branches) == 2 else None
+        return await choose(evaluator.evaluate(branches[1], scope), branches[2:])
+
+    return choose(evaluator.evaluate(predicate, scope), (then, *rest))
+
+
+@scheduler_task()
+def seq(
+    evaluator: Evaluator, scope: Scope, _: SchedulerExpression, exprs: Sequence[Any]
+) -> Coroutine[Any, Any, list[Any]]:
+    """Evaluate expressions one after the other; returns the list of their values."""
+    first = [evaluator.evaluate(expr, scope) for expr in exprs[:1]]
+
+    async def go_on() -> list[Any]:
+        values = [await value for value in first]
+        return values + [await evaluator.evaluate(expr, scope) for expr in exprs[1:]]
+
+    return go_on()
+
+
+@task(version="1")
+def throw(error: Exception) -> None:
+    """Raise an exception, as a lazy call."""
+    raise error
+
+
+@task(version="1")
+def const(x: Any, _: Any) -> Any:
+    """Return the first argument, after both are evaluated."""
+    return x
+
+
+@scheduler_task()
+async def catch(
+    evaluator: Evaluator, scope: Scope, expression: SchedulerExpression, expr: Any, *catch_args: Any
+) -> Any:
+    """Evaluate an expression, and a recover task if it fails: `catch(expr, ValueError, recover, ...)`.
+
+    An error class, or a tuple of them, is followed by the task that is called with the error. An error that
+    was recovered from is cached; any other is not.
+    """
+    backend = evaluator.backend
+    eval_hash, args_hash = hash_args_eval(backend.type_registry, catch, (expr, *catch_args), {})
+
+    async def remember(final: Any) -> None:
+        await backend.record_value(catch)
+        await backend.set_eval_cache(eval_hash, catch.hash, args_hash, final)
+
+    async def recover(error: Exception) -> Any:
+        for error_class, task_ in zip(catch_args[::2], catch_args[1::2], strict=True):
+            if isinstance(error, error_class):
+                # The dataflow goes from the expression through the error and the recovery to the result.
+                recovery = task_(derive_expression(expr, error))
+                derive_expression(recovery, expression)
+                value = await evaluator.evaluate(recovery, scope)
+                await remember(recovery)
+                return value
+        raise error
+
+    cached, is_cached = await _find_cached_branch(evaluator, expression, eval_hash, args_hash)
+    try:
+        value = await evaluator.evaluate(cached if is_cached else expr, scope)
+    except Exception as error:
+        return await recover(error)
+    if not is_cached:
+        await remember(expr)
+    return value
+
+
+async def _find_cached_branch(
+    evaluator: Evaluator, expression: SchedulerExpression, eval_hash: str, args_hash: str
+) -> tuple[Any, bool]:
+    cache_scope = CacheScope(expression._options.get("cache_scope", CacheScope.BACKEND))
+    if not evaluator.use_cache or cache_scope is CacheScope.NONE:
+        return None, False
+    branch, _, kind = await evaluator.backend.check_cache(
+        catch.hash,
+        args_hash,
+        eval_hash,
+        evaluator.execution.id,
+        get_task_registry().task_hashes,
+        cache_scope,
+        CacheCheckValid.FULL,
+        allowed_cache_results={CacheResult.SINGLE},
+    )
+    return branch, kind is not CacheResult.MISS
+
+
+@scheduler_task()
+def catch_all(
+    evaluator: Evaluator,
+    scope: Scope,
+    _: SchedulerExpression,
+    exprs: Any,
+    error_class: Any = None,
+    recover: Callable[[Any], Any] | None = None,
+) -> Coroutine[Any, Any, Any]:
+    """Evaluate all expressions of a nested value to their end, whether or not some fail.
+
+    If any failed, `recover` is called with the nested value, errors in place of results; without it, or for
+    an error of another class, the first error is raised.
+    """
+    started: list[asyncio.Future[Any]] = []
+
+    def start(term: Any) -> int:
+        started.append(evaluator.evaluate(term, scope))
+        return len(started) - 1
+
+    shape = map_nested_value(start, exprs)
+
+    async def collect() -> Any:
+        if started:
+            await asyncio.wait(started)
+        errors = [error for future in started if (error := future.exception()) is not None]
+        outcome = map_nested_value(lambda place: started[place].exception() or started[place].result(), shape)
+        if not errors:
+            return outcome
+        classes, recovery = await evaluator.evaluate((error_class, recover), scope)
+        unexpected = [error for error in errors if recovery is None or not isinstance(error, classes)]
+        if unexpected:
+            raise unexpected[0]
+        return await evaluator.evaluate(recovery(outcome), scope)
+
+    return collect()
+
+
+@scheduler_task()
+def apply_tags(
+    evaluator: Evaluator,
+    scope: Scope,
+    _: SchedulerExpression,
+    value: Any,
+    tags: Sequence[tuple[str, Any]] = (),
+    job_tags: Sequence[tuple[str, Any]] = (),
+    execution_tags: Sequence[tuple[str, Any]] = (),
+) -> Coroutine[Any, Any, Any]:
+    """Tag a value, the current job, or the execution; returns the value."""
+    evaluated = evaluator.evaluate((value, tags, job_tags, execution_tags), scope)
+
+    async def note() -> Any:
+        final, value_pairs, job_pairs, execution_pairs = await evaluated
+        if scope.job is not None:
+            if value_pairs:
+                scope.job.value_tags.append((await evaluator.backend.record_value(final), list(value_pairs)))
+            scope.job.job_tags.extend(job_pairs)
+            scope.job.execution_tags.extend(execution_pairs)
+        return final
+
+    return note()
+
+
+@scheduler_task()
+def get_context(
+    evaluator: Evaluator, scope: Scope, _: SchedulerExpression, var_path: str, default: Any = None
+) -> Coroutine[Any, Any, Any]:
+    """Return a context variable; dots in its path lead into nested ones."""
+    evaluated = evaluator.evaluate(scope.context, scope)
+
+    async def find() -> Any:
+        value: Any = await evaluated
+        for part in var_path.split("."):
+            if not isinstance(value, dict) or part not in value:
+                return default
+            value = value[part]
+        return value
+
+    return find()
+
+
+@scheduler_task()
+def merge_handles(
+    evaluator: Evaluator, scope: Scope, _: SchedulerExpression, handles_expr: Sequence[Any]
+) -> Coroutine[Any, Any, Any]:
+    """Make one handle of several forks of it: the first, which then comes after all of them."""
+    evaluated = evaluator.evaluate(handles_expr, scope)
+
+    async def merge() -> Any:
+        first, *others = await evaluated
+        if {handle.__handle__.name for handle in others} - {first.__handle__.name}:
+            raise ValueError("merge_handles needs forks of one handle, not handles of several names")
+        await evaluator.backend.advance_handle(others, first)
+        return first
+
+    return merge()
+
+
+@scheduler_task()
+def map_(
+    evaluator: Evaluator, scope: Scope, _: SchedulerExpression, a_task: Callable[[Any], Any], values: Any
+) -> Coroutine[Any, Any, list[Any]]:
+    """Call a task on each item of a list."""
+    evaluated = evaluator.evaluate((a_task, values), scope)
+
+    async def call() -> list[Any]:
+        called, items = await evaluated
+        mapped: list[Any] = await evaluator.evaluate([called(item) for item in items], scope)
+        return mapped
+
+    return call()

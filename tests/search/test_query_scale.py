@@ -1,0 +1,192 @@
+"""Queries on a large repository: an index behind every filter, few statements, flat memory, right answers."""
+
+from __future__ import annotations
+
+import re
+import tracemalloc
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import event
+
+from aredun.backend import RedunBackendDb
+from aredun.query import CallGraphQuery, find_file, infer_id
+from aredun.search import filters as query_filters
+from aredun.search import scan as query_scan
+from benchmarks.query import apply_filters, make_filters
+from benchmarks.repository import REFERENCE, Generator, make_big_repository, make_hash, make_uuid
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from tests.support.databases import PostgresCluster
+
+JOBS, EXECUTIONS, LARGEST = 20_000, 31, 5_000
+BIG_TABLES = ("job", "call_node", "value", "argument", "subvalue", "file", "tag", "task")
+FILE = "/data/000003/part_00000021.bam"
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def repository(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Generator]]:
+    """A repository of 20,000 jobs, made by bulk insert."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('scale') / 'redun.db'}"
+        yield url, make_big_repository(url, JOBS, EXECUTIONS, LARGEST)
+        return
+    cluster: PostgresCluster = request.getfixturevalue("postgres")
+    name = cluster.create_database()
+    yield cluster.url(name), make_big_repository(cluster.url(name), JOBS, EXECUTIONS, LARGEST)
+    cluster.drop_database(name)
+
+
+@pytest.fixture
+async def reader(repository: tuple[str, Generator]) -> AsyncIterator[RedunBackendDb]:
+    """aredun's backend on the repository."""
+    async with RedunBackendDb(repository[0]) as backend:
+        yield backend
+        assert backend.database.checked_out == 0
+
+
+def make_questions(generator: Generator) -> dict[str, Callable[[RedunBackendDb], Awaitable[Any]]]:
+    """Return what is asked: every filter, look-ups by prefix, and files by path."""
+    result = make_hash("value", "result", 3, 21)
+    prefixes = {
+        "Execution": make_uuid("execution", 3)[:9],
+        "Job": make_uuid("job", 3, 21)[:9],
+        "CallNode": make_hash("call", 3, 21)[:9],
+        "Task": generator.get_task_hash("align", 0)[:9],
+        "Value": result[:9],
+    }
+    questions: dict[str, Callable[[RedunBackendDb], Awaitable[Any]]] = {}
+
+    def ask(name: str, make: Callable[[CallGraphQuery], CallGraphQuery]) -> None:
+        questions[name] = lambda backend: make(CallGraphQuery(backend)).first()
+
+    for name, filters in make_filters(generator).items():
+        ask(name, lambda query, filters=filters: apply_filters(query, filters))  # type: ignore[misc]  # bound now
+    for name, prefix in prefixes.items():
+        ask(
+            f"prefix of {name}",
+            lambda query, name=name, prefix=prefix: query.filter_types({name}).like_id(prefix),  # type: ignore[misc]
+        )
+    ask("one file", lambda query: query.filter_file_paths([FILE]))
+    ask("open jobs", lambda query: query.filter_job_statuses(["RUNNING"]))
+    ask("abandoned executions", lambda query: query.filter_execution_statuses(["ABANDONED"]))
+    ask("jobs by time", lambda query: query.filter_types({"Job"}).order_by("time"))
+    ask("executions by time", lambda query: query.filter_types({"Execution"}).order_by("time"))
+    questions["find_file: made"] = lambda backend: find_file(backend, FILE)
+    questions["find_file: given to all"] = lambda backend: find_file(backend, REFERENCE)
+    questions["infer_id"] = lambda backend: infer_id(backend, result[:9], required=True)
+    questions["the newest"] = lambda backend: infer_id(backend, "-")
+    return questions
+
+
+class Plans:
+    """The plans of all statements that a backend sends."""
+
+    def __init__(self, backend: RedunBackendDb) -> None:
+        self._backend = backend
+        self._statements: list[tuple[str, Any]] = []
+        engine: Any = backend.database.session().bind
+        self._engine = engine
+        event.listen(self._engine.sync_engine, "before_cursor_execute", self._record)
+        self._fetch = backend.database.fetch
+
+    def _record(self, _: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        self._statements.append((statement, parameters))
+
+    async def explain(self, question: Callable[[RedunBackendDb], Awaitable[Any]]) -> tuple[Any, list[str]]:
+        """Ask, and return the answer with the lines of all plans."""
+        self._statements.clear()
+        answer = await question(self._backend)
+        asked = list(self._statements)
+        lines: list[str] = []
+        async with self._engine.connect() as connection:
+            is_postgres = self._backend.database.dialect_name == "postgresql"
+            if is_postgres:
+                # A small copy fits in a few pages: whether there is an index is what is asked here.
+                await connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+            for statement, parameters in asked:
+                explain = "EXPLAIN" if is_postgres else "EXPLAIN QUERY PLAN"
+                rows = await connection.exec_driver_sql(f"{explain} {statement}", parameters)
+                lines += [str(row[-1]).strip() for row in rows]
+            await connection.rollback()
+        return answer, lines
+
+
+def find_table_scans(lines: list[str]) -> list[str]:
+    """Return the lines that say that a big table is read whole."""
+    tables = "|".join(BIG_TABLES)
+    # sqlite names the alias, which begins or ends with the table's name; PostgreSQL names the table.
+    sqlite = re.compile(rf"^SCAN (\w+_)?({tables})(_\d+)?( AS \w+)?$")
+    postgres = re.compile(rf"Seq Scan on ({tables})\b")
+    return [line for line in lines if sqlite.search(line) or postgres.search(line)]
+
+
+async def test_every_question_has_an_index(repository: tuple[str, Generator], reader: RedunBackendDb) -> None:
+    plans = Plans(reader)
+    for name, question in make_questions(repository[1]).items():
+        answer, lines = await plans.explain(question)
+        assert answer is not None, name
+        assert lines
+        assert find_table_scans(lines) == [], (name, lines)
+
+
+async def test_first_records_take_few_statements(
+    repository: tuple[str, Generator], reader: RedunBackendDb
+) -> None:
+    for name, question in make_questions(repository[1]).items():
+        before = reader.database.counts.statements
+        await question(reader)
+        assert reader.database.counts.statements - before <= 8, name
+
+
+async def test_all_ways_lead_to_the_same_records(
+    repository: tuple[str, Generator], reader: RedunBackendDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = CallGraphQuery(reader)
+    for name, filters in make_filters(repository[1]).items():
+        answers = []
+        for seek_rows in (1, 1_000, 10_000_000):
+            monkeypatch.setattr(query_scan, "SEEK_ROWS", seek_rows)
+            monkeypatch.setattr(query_scan, "LATER_SEEK_ROWS", seek_rows)
+            monkeypatch.setattr(query_filters, "EXECUTION_SEEK_ROWS", seek_rows)
+            asked = apply_filters(query, filters)
+            answers.append([row async for row in asked.select("type", "id")])
+            counts = {kind: number async for kind, number in asked.count()}
+            assert sum(counts.values()) == len(answers[-1]), name
+        assert answers[0] == answers[1] == answers[2], name
+        assert answers[0], name
+
+
+async def test_late_pages_cost_what_early_ones_cost(reader: RedunBackendDb) -> None:
+    query = CallGraphQuery(reader).filter_types({"Job"}).order_by("time")
+    cursor, seen, most = None, 0, 0
+    while True:
+        before = reader.database.counts.statements
+        page = await query.page_after(cursor, 997)
+        most = max(most, reader.database.counts.statements - before)
+        seen += len(page.records)
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert seen == sum(1 for _ in range(JOBS)) - (JOBS - LARGEST) % (EXECUTIONS - 1)
+    assert most <= 3
+
+
+async def test_memory_stays_flat(reader: RedunBackendDb) -> None:
+    query = CallGraphQuery(reader).filter_types({"Value"})
+    peaks = []
+    for limit in (10_000, 40_000):
+        tracemalloc.start()
+        count = 0
+        async for _ in query.limit(limit):
+            count += 1
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert count > 25_000
+    assert peaks[1] < 1.3 * peaks[0]

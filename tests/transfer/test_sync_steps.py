@@ -1,0 +1,345 @@
+"""The parts of a sync: ids in short, lists of ids as one text, what is kept from the walk, and its pace."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from base64 import b64decode, b64encode
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aredun.backend import RedunBackendDb
+from aredun.formats.hashing import hash_argument, hash_call_node, hash_struct, hash_tag_bytes
+from aredun.loop import pacing
+from aredun.loop.pacing import LEAST_BATCHES, keep_pace
+from aredun.storage.record_rows import find_existing, select_rows
+from aredun.sync import sync_records
+from aredun.transfer.records.keys import KeySet, pack, pack_all, unpack_all
+from aredun.transfer.sync import plan, source
+from aredun.transfer.sync.pipeline import Step, Writes, run_steps
+from aredun.values import pickle_dumps
+from tests.support.record_shapes import get_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+_DIGITS = st.text("0123456789abcdef", min_size=40, max_size=40)
+_IDS = st.one_of(_DIGITS, _DIGITS.map(str.upper), st.uuids().map(str), st.text(max_size=41))
+
+
+@given(st.lists(_IDS) | st.lists(_DIGITS))
+def test_ids_in_short(ids: list[str]) -> None:
+    keys = pack_all(ids)
+    assert keys == list(map(pack, ids))
+    assert unpack_all(keys) == ids
+
+
+@given(st.lists(_IDS), st.lists(_IDS))
+def test_sets_of_ids(first: list[str], second: list[str]) -> None:
+    keys = KeySet(first)
+    new = [each for each in dict.fromkeys(second) if each not in set(first)]
+    assert keys.find_new(dict.fromkeys(second)) == new
+    assert keys.add_all(second) == new
+    assert keys.add_all(second) == []
+    assert len(keys) == len({*first, *second})
+
+
+_TEXTS = [
+    "",
+    " ",
+    "NULL",
+    "null",
+    "{",
+    "}",
+    ",",
+    '"',
+    '""',
+    "\\",
+    '\\"',
+    "a\nb",
+    "\t",
+    "'",
+    "ä",
+    "🐍",
+    "{a,b}",
+]
+
+
+def _make_value(value_hash: str) -> dict[str, Any]:
+    return {
+        "_version": 1,
+        "_type": "Value",
+        "value_hash": value_hash,
+        "type": "builtins.int",
+        "format": "application/python-pickle",
+        "data": "gANLAS4=",
+        "subvalues": [],
+        "subtype": None,
+    }
+
+
+async def test_lists_of_any_texts(backend: RedunBackendDb) -> None:
+    """Whatever is in an id, it is found, and nothing else is."""
+    there = _TEXTS[::2]
+    await backend.put_records(map(_make_value, there), verify=False)
+    statement = select_rows("value", "value_hash")
+    for asked in (_TEXTS, _TEXTS[:1], _TEXTS[1:2], []):
+        expected = set(asked) & set(there)
+        assert await find_existing(backend.database, "value", "value_hash", asked) == expected
+        rows = await backend.database.fetch(statement, {"ids": asked})
+        assert {row[0] for row in rows} == expected
+        # Those that are there already go in by arrays, and change nothing.
+        assert await backend.put_records(map(_make_value, asked), verify=False) == len(
+            set(asked) - set(there) if asked is _TEXTS else ()
+        )
+        there = [*there, *asked]
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+async def test_plans_of_growing_tables_are_not_kept(backend: RedunBackendDb) -> None:
+    """PostgreSQL would go on reading all of a table that was small when it was first asked."""
+    columns = (sa.column("statement", sa.String), sa.column("generic_plans", sa.Integer))
+    kept = sa.select(*columns).select_from(sa.table("pg_prepared_statements"))
+    # After five executions PostgreSQL would settle for a plan for all times.
+    for _ in range(8):
+        await backend.database.fetch(select_rows("job", "id"), {"ids": ["a"]})
+    plans = [row[1] for row in await backend.database.fetch(kept, {}) if "FROM job" in row[0]]
+    assert sum(plans) > 0
+    for _ in range(8):
+        await find_existing(backend.database, "call_node", "call_hash", ["a"])
+    plans = [row[1] for row in await backend.database.fetch(kept, {}) if "FROM call_node" in row[0]]
+    assert sum(plans) == 0
+
+
+@pytest.fixture
+async def shapes(shapes_path: Path) -> AsyncIterator[RedunBackendDb]:
+    """aredun's backend on a repository of every shape."""
+    async with RedunBackendDb(f"sqlite:///{shapes_path}") as opened:
+        yield opened
+
+
+async def _get_records(backend: RedunBackendDb) -> dict[str, dict[str, Any]]:
+    ids = [record_id async for record_id in backend.iter_record_ids(await _get_executions(backend))]
+    return {get_id(record): record async for record in backend.get_records(ids)}
+
+
+async def _get_executions(backend: RedunBackendDb) -> list[str]:
+    async with backend.session() as session:
+        return list(await session.scalars(sa.text("SELECT id FROM execution")))
+
+
+@pytest.mark.parametrize("kept", [0, 3, 24_000])
+@pytest.mark.parametrize("workers", [1, 2, 4])
+async def test_small_groups(
+    shapes: RedunBackendDb,
+    backend: RedunBackendDb,
+    monkeypatch: pytest.MonkeyPatch,
+    kept: int,
+    workers: int,
+) -> None:
+    """One execution at a time, which needs calls of those before it, whatever was kept of the walk."""
+    monkeypatch.setattr(plan, "GROUP_JOBS", 1)
+    monkeypatch.setattr(plan, "FIRST_JOBS", 1)
+    monkeypatch.setattr(plan, "STEP", 3)
+    monkeypatch.setattr(source, "KEPT_RECORDS", kept)
+    expected = await _get_records(shapes)
+    report = await sync_records(shapes, backend, workers=workers, batch_size=4)
+    assert (report.seen, report.written, report.refused) == (len(expected), len(expected), [])
+    assert await _get_records(backend) == expected
+
+
+async def _count_free(slots: asyncio.Semaphore) -> int:
+    """Return how many slots can be had at once, and give them back."""
+    taken = 0
+    while not slots.locked():
+        await slots.acquire()
+        taken += 1
+    for _ in range(taken):
+        slots.release()
+    return taken
+
+
+async def test_a_late_loop_holds_batches_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "LOOK_SECONDS", 0.001)
+    slots = asyncio.Semaphore(5)
+    task = asyncio.create_task(keep_pace(slots, 5))
+    try:
+        await asyncio.sleep(0)
+        assert await _count_free(slots) == LEAST_BATCHES
+        deadline = time.monotonic() + 100
+        while await _count_free(slots) < 5 and time.monotonic() < deadline:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.002)
+        assert await _count_free(slots) == 5
+        while await _count_free(slots) > LEAST_BATCHES and time.monotonic() < deadline:
+            time.sleep(0.01)  # noqa: ASYNC251  # what others on the loop should not do
+            await asyncio.sleep(0)
+        assert await _count_free(slots) == LEAST_BATCHES
+    finally:
+        task.cancel()
+
+
+async def test_one_worker_is_never_held_back() -> None:
+    slots = asyncio.Semaphore(1)
+    task = asyncio.create_task(keep_pace(slots, 1))
+    await asyncio.sleep(0.02)
+    assert await _count_free(slots) == 1
+    task.cancel()
+
+
+async def test_writes_share_slots() -> None:
+    slots = asyncio.Semaphore(3)
+    running: list[str] = []
+    most = 0
+
+    async def write() -> None:
+        nonlocal most
+        running.append(str(uuid.uuid4()))
+        most = max(most, len(running))
+        await asyncio.sleep(0.001)
+        running.pop()
+
+    async with asyncio.TaskGroup() as group:
+        for writes in (Writes(group, slots, 2), Writes(group, slots, 5)):
+            before = most
+            for _ in range(8):
+                await writes.wait_for_slot()
+                writes.begin(write())
+            assert most > before
+            assert writes
+    assert most == 3
+    await slots.acquire()
+    assert not slots.locked()
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+async def test_steps_work_side_by_side_and_hand_on_in_order(width: int) -> None:
+    events: list[tuple[str, int]] = []
+    working: list[int] = []
+    most = 0
+
+    async def count() -> AsyncIterator[int]:
+        for number in range(12):
+            yield number
+
+    async def double(number: int) -> int:
+        nonlocal most
+        working.append(number)
+        most = max(most, len(working))
+        # The later ones are faster.
+        await asyncio.sleep(0.003 - number / 10_000)
+        working.remove(number)
+        events.append(("double", number))
+        return 2 * number
+
+    async def note(number: int) -> None:
+        events.append(("note", number))
+        await asyncio.sleep(0.004)
+
+    await run_steps(count(), Step(double, width), Step(note))
+    assert [number for name, number in events if name == "note"] == list(range(0, 24, 2))
+    assert most == width
+    # An item is doubled while the one before it is noted.
+    assert events.index(("double", 4)) < events.index(("note", 6))
+    assert events.index(("note", 2)) < events.index(("double", 11))
+
+
+async def test_a_step_that_fails_ends_the_others() -> None:
+    noted: list[int] = []
+
+    async def count() -> AsyncIterator[int]:
+        for number in range(100):
+            yield number
+
+    async def fail(number: int) -> int:
+        if number == 3:
+            raise ValueError("no 3")
+        return number
+
+    async def note(number: int) -> int:
+        noted.append(number)
+        return number
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await run_steps(count(), Step(fail), Step(note))
+    assert {str(error) for error in caught.value.exceptions} == {"no 3"}
+    assert noted in ([0, 1], [0, 1, 2])
+
+
+def _make_execution(number: int, task: str, argument: str, result: str) -> tuple[str, list[dict[str, Any]]]:
+    """Return the hash of the arguments and the records of an execution of one call."""
+    args_hash = hash_struct(["TaskArguments", [argument], {}])
+    call_hash = hash_call_node(task, args_hash, result, [])
+    execution, job = str(uuid.uuid4()), str(uuid.uuid4())
+    start = f"2024-01-0{number} 00:00:00.000000"
+    call = {
+        "_version": 1,
+        "_type": "CallNode",
+        "call_hash": call_hash,
+        "task_name": "steps.task",
+        "task_hash": task,
+        "args_hash": args_hash,
+        "value_hash": result,
+        "timestamp": start,
+        "args": {
+            "0": {
+                "arg_hash": hash_argument(call_hash, 0, None, argument),
+                "value_hash": argument,
+                "upstream": [],
+            }
+        },
+        "children": [],
+    }
+    record = {
+        "_version": 1,
+        "_type": "Job",
+        "id": job,
+        "start_time": start,
+        "end_time": start,
+        "task_hash": task,
+        "cached": False,
+        "status": "DONE",
+        "call_hash": call_hash,
+        "parent_id": None,
+        "children": [],
+        "execution_id": execution,
+    }
+    owner = {"_version": 1, "_type": "Execution", "id": execution, "args": "[]", "job_id": job}
+    return args_hash, [call, owner, record]
+
+
+async def test_a_cached_step_that_is_a_record_of_a_later_group_counts(
+    backend: RedunBackendDb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newer execution's step is cached as what the older one returned: it goes in with the newer one."""
+    monkeypatch.setattr(plan, "GROUP_JOBS", 1)
+    monkeypatch.setattr(plan, "FIRST_JOBS", 1)
+    task = _make_value(hash_struct(["Task", "steps.task", "source", "def task(): ..."]))
+    task["type"] = "redun.Task"
+    task["subtype"] = {"_type": "Task", "name": "task", "namespace": "steps", "source": "def task(): ..."}
+    values = []
+    for value in ("a", "b", "newer", "older"):
+        data = pickle_dumps(value)
+        record = {**_make_value(hash_tag_bytes("Value", data)), "type": "builtins.str"}
+        values.append({**record, "data": b64encode(data).decode()})
+    first, second, newer, older = (value["value_hash"] for value in values)
+    args_hash, records = _make_execution(2, task["value_hash"], first, newer)
+    _, more = _make_execution(1, task["value_hash"], second, older)
+    async with RedunBackendDb(f"sqlite:///{tmp_path / 'source.db'}", {"automigrate": "true"}) as origin:
+        await origin.put_records([task, *values, *records, *more])
+        async with origin.session() as session:
+            step = {"result": older, "args": args_hash}
+            await session.execute(
+                sa.text("UPDATE evaluation SET value_hash = :result WHERE args_hash = :args"), step
+            )
+            await session.commit()
+        report = await sync_records(origin, backend)
+    assert (report.seen, report.written, report.refused) == (11, 11, [])
+    assert report.by_type == {"Value": 5, "CallNode": 2, "Job": 2, "Execution": 2}
+    assert report.bytes == sum(len(b64decode(value["data"])) for value in [task, *values])
+    assert report.done == report.seen
