@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from aredun.storage.core import Database
-    from aredun.storage.sqlite import FileConnection
+    from aredun.storage.sqlite_connection import FileConnection
 
 logger = logging.getLogger("aredun.storage")
 

@@ -22,6 +22,7 @@ from aredun.storage.inserts import format_time
 from aredun.storage.sqlite import SqliteFile
 from aredun.tables.column_types import DateTimeUTC
 from tests.support.recording import count_rows, start
+from tests.support.sessions import until_threads_end
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -220,7 +221,7 @@ async def test_a_connection_that_fails_leaves_no_thread(tmp_path: Path) -> None:
     for _ in range(20):
         with pytest.raises(sqlite3.DatabaseError, match="not a database"):
             await file.connect()
-        assert not [thread for thread in set(threading.enumerate()) - before if "worker" in thread.name]
+        await until_threads_end(before)
 
 
 async def test_a_file_uri_is_opened(tmp_path: Path) -> None:
@@ -269,11 +270,7 @@ def test_a_time_without_a_zone_is_refused() -> None:
 
 
 async def test_a_cancelled_close_goes_on_and_is_joined(database_url: str) -> None:
-    def count_threads() -> int:
-        # Those that lend themselves to `asyncio.to_thread` belong to the loop.
-        return sum(not thread.name.startswith("asyncio_") for thread in threading.enumerate())
-
-    threads = count_threads()
+    threads = set(threading.enumerate())
     backend = RedunBackendDb(database_url)
     await backend.load()
     await backend.record_value(1)
@@ -287,4 +284,4 @@ async def test_a_cancelled_close_goes_on_and_is_joined(database_url: str) -> Non
     assert database.checked_out == 0
     with pytest.raises(RedunDatabaseError, match="closed"):
         database.session()
-    assert count_threads() == threads
+    await until_threads_end(threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -95,3 +96,21 @@ async def until_connections_return(database: Database) -> None:
                 await asyncio.sleep(0.001)
     except TimeoutError:
         pytest.fail(f"{database.checked_out} connections were not given back")
+
+
+async def until_threads_end(before: set[threading.Thread]) -> None:
+    """Wait until no other threads are left; fail if one stays.
+
+    A connection's thread ends a moment after it has said that it is closed. Those that lend themselves to
+    `asyncio.to_thread` belong to the loop.
+    """
+
+    def list_left() -> list[threading.Thread]:
+        return [each for each in set(threading.enumerate()) - before if not each.name.startswith("asyncio_")]
+
+    try:
+        async with asyncio.timeout(10):
+            while list_left():  # noqa: ASYNC110  # nothing tells of a thread's end
+                await asyncio.sleep(0.001)
+    except TimeoutError:
+        pytest.fail(f"threads were left: {list_left()}")
