@@ -269,22 +269,6 @@ async def get_tags(session: AsyncSession, entity_ids: Iterable[str]) -> dict[str
     return tags
 
 
-async def mark_superseded(session: AsyncSession, tag_hashes: Iterable[str]) -> None:
-    """
-    Make tags not current that have been superseded (mirrors what redun does after `put_records`).
-
-    Parameters
-    ----------
-    session : AsyncSession
-        A session in a write transaction. It is not committed.
-    tag_hashes : iterable of str
-        The tags to look at: those that an import touched, as parents or as children.
-    """
-    hashes = sorted(set(tag_hashes))
-    superseded = sorted(await _superseded(session, hashes))
-    await _supersede(session, superseded)
-
-
 async def _write_tags(
     session: AsyncSession, entity: _Entity, pairs: list[KeyValue], parents: list[str], new: bool
 ) -> list[TagResult]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from aredun import models
-from aredun.formats.statuses import get_execution_status
 from aredun.server import schemas
 from aredun.tables.column_types import in_array
 
@@ -120,11 +119,6 @@ def make_tag(tag: models.Tag) -> schemas.Tag:
         value=tag.value,
         is_current=tag.is_current,
     )
-
-
-def make_root_status(job: models.Job | None) -> str:
-    """Return the status of the execution whose root job is given."""
-    return get_execution_status(job.status if job is not None else None)
 
 
 async def make_values(backend: RedunBackendDb, values: Sequence[models.Value]) -> dict[str, schemas.Value]:

@@ -14,11 +14,6 @@ def namespace(name: str | None = None) -> None:
     _current_namespace = name or ""
 
 
-def get_current_namespace() -> str:
-    """Return the namespace that `namespace` set last."""
-    return _current_namespace
-
-
 def compute_namespace(obj: Any, name: str | None = None) -> str:
     """
     Find the namespace of an object (mirrors `redun.namespace.compute_namespace`).

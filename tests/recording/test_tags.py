@@ -13,10 +13,8 @@ from redun.utils import MultiMap as RedunMultiMap
 from aredun.errors import UsageError
 from aredun.models import Tag, TagEdit
 from aredun.recording.tags import (
-    build_tag_row,
     delete_tags,
     get_tags,
-    mark_superseded,
     record_tags,
     update_tags,
 )
@@ -253,20 +251,6 @@ async def test_concurrent_delete_and_new(database: PlainDatabase) -> None:
     edits = {parent for parent, _ in await database.rows(TagEdit)}
     for tag_hash, *_, is_current in rows:
         assert is_current == (tag_hash not in edits)
-
-
-async def test_imported_edits_make_their_parents_history(database: PlainDatabase) -> None:
-    parent = build_tag_row(JOB, "job1", "a", 1)
-    child = build_tag_row("Job", "job1", "a", 2, [parent["tag_hash"]])
-
-    async def put(session: Any) -> None:
-        await session.execute(sa.insert(Tag), [parent, child])
-        edit = {"parent_id": parent["tag_hash"], "child_id": child["tag_hash"]}
-        await session.execute(sa.insert(TagEdit), [edit])
-        await mark_superseded(session, [parent["tag_hash"], child["tag_hash"]])
-
-    await database.write(put)
-    assert await current(database, "job1") == {"a": [2]}
 
 
 @pytest.mark.parametrize(
