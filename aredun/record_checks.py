@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aredun.errors import InvalidRecordError
 from aredun.hashing import HASH_LEN, hash_argument, hash_call_node, hash_struct, hash_tag_bytes, json_dumps
 from aredun.values.pickling import pickle_dumps
-from aredun.values.preview import preview_value
-from aredun.values.preview_stubs import Stub
+from aredun.values.previews import Stub, preview_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence

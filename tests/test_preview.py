@@ -212,7 +212,7 @@ HOSTILE = [
     op_global("os", "system") + b"X\x02\x00\x00\x00id\x85\x81.",
     # A state for a class, or for a function, of this process.
     op_global("uuid", "UUID") + b"N}X\x08\x00\x00\x00__init__K\x01s\x86b.",
-    op_global("aredun.values.preview_stubs", "Stub") + b"N}X\x08\x00\x00\x00__repr__K\x01s\x86b.",
+    op_global("aredun.values.previews.stubs", "Stub") + b"N}X\x08\x00\x00\x00__repr__K\x01s\x86b.",
     op_global("collections", "OrderedDict") + b")RN}X\x05\x00\x00\x00itemsK\x01s\x86b.",
     b"\x82\x01.",
     b"Pid\n.",

@@ -1,4 +1,4 @@
-"""Previews: what a stored value looks like, read without trust (mirrors redun's `pickle_preview`)."""
+"""Reads a stored value as a preview, and writes within limits what has an endless text."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from aredun.values.pickling import MIME_TYPE_PICKLE
-from aredun.values.preview_machine import Budget, PreviewMachine
-from aredun.values.preview_stubs import Global, OpaqueKey, OtherFormat, PreviewZone, Stub, Unreadable
+from aredun.values.previews.machine import Budget, PreviewMachine
+from aredun.values.previews.stubs import Global, OpaqueKey, OtherFormat, PreviewZone, Stub, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ import decimal
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from aredun.values.preview_stubs import Global, OpaqueKey, PreviewZone, Stub
+from aredun.values.previews.stubs import Global, OpaqueKey, PreviewZone, Stub
 
 if TYPE_CHECKING:
     from collections.abc import Callable
