@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import pickle
 import pickletools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +18,7 @@ from aredun.values.previews.builders import build_object, copies_arguments, make
 from aredun.values.previews.stubs import Global, Stub, Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 MAX_NESTED_PICKLES = 20
 _ARGUMENT_PICKLES = {
@@ -37,6 +38,7 @@ _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
 
 # Python loads a codec when it is first used; a preview is to load nothing.
 codecs.lookup("raw-unicode-escape")
+codecs.lookup("unicode-escape")
 
 
 class PreviewError(Exception):
@@ -67,23 +69,19 @@ class Budget:
             raise BudgetError("the pickle unfolds to more than a preview may hold")
 
 
-def _iter_operations(data: bytes) -> Iterator[tuple[str, Any]]:
-    """Yield the names and arguments of a pickle's operations; a huge length reads no more than is there."""
-    file = io.BytesIO(data)
-    while True:
-        start, item = file.tell(), None
-        try:
-            for item in pickletools.genops(file):
-                yield item[0].name, item[1]
-            return
-        except UnicodeDecodeError:
-            # Python 3.11's `pickletools` reads names as ASCII; pickles of protocol 3 have them in UTF-8.
-            file.seek(start if item is None else item[2])
-            if item is not None:
-                next(pickletools.genops(file))
-            if file.read(1) != b"c":
-                raise
-        yield "GLOBAL", " ".join(str(file.readline().removesuffix(b"\n"), "utf-8") for _ in range(2))
+class _PickleFile(io.BytesIO):
+    """
+    A pickle to tokenise; a huge length reads no more than is there.
+
+    Names, in UTF-8 since protocol 3, are escaped: the `pickletools` of Python 3.11 takes them for ASCII.
+    """
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        start = self.tell()
+        line = super().readline(size)
+        if line.isascii() or self.getvalue()[start - 1 : start] == pickle.UNICODE:
+            return line
+        return line.decode().encode("ascii", "backslashreplace").replace(b"\\", b"\\\\")
 
 
 class PreviewMachine:
@@ -119,22 +117,22 @@ class PreviewMachine:
         ValueError
             If it is damaged.
         """
-        for name, argument in _iter_operations(self._data):
+        for opcode, argument, _ in pickletools.genops(_PickleFile(self._data)):
+            name = opcode.name
             if name in _LITERALS:
                 self._stack.append(argument)
                 continue
             operation = _OPERATIONS.get(name)
             if operation is None:
                 raise PreviewError(f"the pickle has a forbidden operation {name}")
-            items = self._take_marked() if operation.takes is None else self._take(operation.takes)
-            operation.run(self, items, argument)
+            takes, run = operation
+            items = [] if takes == 0 else self._take_marked() if takes is None else self._take(takes)
+            run(self, items, argument)
         return self._take(1)[0]
 
     # The stack ----------------------------------------------------------------------------------------
 
     def _take(self, count: int) -> list[Any]:
-        if not count:
-            return []
         if len(self._stack) < count:
             raise PreviewError("the pickle takes more than it has put")
         items = self._stack[-count:]
@@ -207,7 +205,9 @@ class PreviewMachine:
     # Objects ------------------------------------------------------------------------------------------
 
     def name_global(self, items: list[Any], names: str | None) -> None:
-        module, name = items if names is None else names.split(" ", 1)
+        if names is not None:
+            items = names.encode().decode("unicode-escape").split(" ", 1)
+        module, name = items
         if not isinstance(module, str) or not isinstance(name, str):
             raise PreviewError("the pickle names a class by something that is no text")
         self._stack.append(_OLD_GLOBALS.get((module, name)) or Global(_OLD_MODULES.get(module, module), name))
