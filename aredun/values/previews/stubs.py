@@ -28,12 +28,9 @@ class Global(NamedTuple):
         if self.module == "builtins":
             is_class = isinstance(builtins.__dict__.get(self.name), type)
             return f"<class '{self.name}'>" if is_class else f"<built-in function {self.name}>"
-        kind = "class" if self.name.rpartition(".")[2][:1].isupper() else "function"
-        return (
-            f"<class '{self.module}.{self.name}'>"
-            if kind == "class"
-            else f"<function {self.module}.{self.name}>"
-        )
+        is_class = self.name.rpartition(".")[2][:1].isupper()
+        full_name = f"{self.module}.{self.name}"
+        return f"<class '{full_name}'>" if is_class else f"<function {full_name}>"
 
 
 class Stub:
@@ -84,7 +81,7 @@ class Stub:
     def __repr__(self) -> str:
         formatter = None if self._preview_forged else _FORMATTERS.get(self._preview_global)
         if formatter is None:
-            formatter = _format_exception if is_exception_name(self._preview_global) else _format_plain
+            formatter = _format_exception if _is_exception_name(self._preview_global) else _format_plain
         try:
             return formatter(self)
         except Exception:
@@ -146,7 +143,7 @@ class OtherFormat:
         return f"{self.type_name}(size={self.size})"
 
 
-def is_exception_name(name: Global) -> bool:
+def _is_exception_name(name: Global) -> bool:
     """Tell whether a name is that of one of Python's exceptions."""
     if name.module != "builtins":
         return False
@@ -154,27 +151,10 @@ def is_exception_name(name: Global) -> bool:
     return isinstance(found, type) and issubclass(found, BaseException)
 
 
-def get_shown_arguments(stub: Stub) -> list[str]:
-    """Write the parts of a stub of an unknown class."""
-    texts = [repr(arg) for arg in stub._preview_args]
-    if stub._preview_items:
-        texts.append(repr(stub._preview_items))
-    if stub._preview_pairs:
-        texts.append(repr(stub._preview_pairs))
-    texts.extend(f"{name}={value!r}" for name, value in stub._preview_state.items())
-    return texts
-
-
 def _format_plain(stub: Stub) -> str:
-    return f"{stub._preview_global.name}({', '.join(get_shown_arguments(stub))})"
-
-
-def _format_exception(stub: Stub) -> str:
-    args = stub._preview_args
-    if stub._preview_global.name in _OS_ERRORS and len(args) > 2:
-        # An OSError shows no file names.
-        args = args[:2]
-    return f"{stub._preview_global.name}({', '.join(map(repr, args))})"
+    shown = [*stub._preview_args, *filter(None, (stub._preview_items, stub._preview_pairs))]
+    state = (f"{name}={value!r}" for name, value in stub._preview_state.items())
+    return f"{stub._preview_global.name}({', '.join((*map(repr, shown), *state))})"
 
 
 class _Fields(dict[str, Any]):
@@ -191,6 +171,12 @@ class _Fields(dict[str, Any]):
 
 def _format_state(template: str) -> Callable[[Stub], str]:
     return lambda stub: template.format_map(_Fields(stub._preview_state, _class=stub._preview_global.name))
+
+
+def _format_exception(stub: Stub) -> str:
+    # An OSError shows no file names.
+    args = stub._preview_args[:2] if stub._preview_global.name in _OS_ERRORS else stub._preview_args
+    return f"{stub._preview_global.name}({', '.join(map(repr, args))})"
 
 
 def _format_traceback(stub: Stub) -> str:
