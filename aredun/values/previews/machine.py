@@ -102,7 +102,7 @@ class PreviewMachine:
         self._data = data
         self._budget = budget
         self._depth = depth
-        self._stack: list[Any] = []
+        self.stack: list[Any] = []
         self._marked: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
 
@@ -120,7 +120,7 @@ class PreviewMachine:
         for opcode, argument, _ in pickletools.genops(_PickleFile(self._data)):
             name = opcode.name
             if name in _LITERALS:
-                self._stack.append(argument)
+                self.stack.append(argument)
                 continue
             operation = _OPERATIONS.get(name)
             if operation is None:
@@ -133,36 +133,36 @@ class PreviewMachine:
     # The stack ----------------------------------------------------------------------------------------
 
     def _take(self, count: int) -> list[Any]:
-        if len(self._stack) < count:
+        if len(self.stack) < count:
             raise PreviewError("the pickle takes more than it has put")
-        items = self._stack[-count:]
-        del self._stack[-count:]
+        items = self.stack[-count:]
+        del self.stack[-count:]
         return items
 
     def _take_marked(self) -> list[Any]:
         if not self._marked:
             raise PreviewError("the pickle lacks a mark")
-        items = self._stack
-        self._stack = self._marked.pop()
+        items = self.stack
+        self.stack = self._marked.pop()
         return items
 
     def _get_top(self) -> Any:
-        if not self._stack:
+        if not self.stack:
             raise PreviewError("the pickle takes more than it has put")
-        return self._stack[-1]
+        return self.stack[-1]
 
     def mark(self, _items: list[Any], _argument: None) -> None:
-        self._marked.append(self._stack)
-        self._stack = []
+        self._marked.append(self.stack)
+        self.stack = []
 
     def pop(self, _items: list[Any], _argument: None) -> None:
-        if self._stack:
-            self._stack.pop()
+        if self.stack:
+            self.stack.pop()
         else:
             self._take_marked()
 
     def dup(self, _items: list[Any], _argument: None) -> None:
-        self._stack.append(self._get_top())
+        self.stack.append(self._get_top())
 
     def put(self, _items: list[Any], index: int | None) -> None:
         self._memo[len(self._memo) if index is None else index] = self._get_top()
@@ -170,12 +170,12 @@ class PreviewMachine:
     def get(self, _items: list[Any], index: int) -> None:
         if index not in self._memo:
             raise PreviewError("the pickle refers to what it has not put")
-        self._stack.append(self._memo[index])
+        self.stack.append(self._memo[index])
 
     # Containers ---------------------------------------------------------------------------------------
 
     def make_dict(self, items: list[Any], _argument: None) -> None:
-        self._stack.append({})
+        self.stack.append({})
         self.set_items(items, None)
 
     def append_items(self, items: list[Any], _argument: None) -> None:
@@ -210,12 +210,12 @@ class PreviewMachine:
         module, name = items
         if not isinstance(module, str) or not isinstance(name, str):
             raise PreviewError("the pickle names a class by something that is no text")
-        self._stack.append(_OLD_GLOBALS.get((module, name)) or Global(_OLD_MODULES.get(module, module), name))
+        self.stack.append(_OLD_GLOBALS.get((module, name)) or Global(_OLD_MODULES.get(module, module), name))
 
     def make_instance(self, items: list[Any], names: str | None) -> None:
         if names is not None:
             self.name_global([], names)
-            items.insert(0, self._stack.pop())
+            items.insert(0, self.stack.pop())
         if not items:
             raise PreviewError("the pickle makes an object of nothing")
         self.make_object([items[0], tuple(items[1:])], None)
@@ -229,7 +229,7 @@ class PreviewMachine:
         value = build_object(target, args)
         if kwargs and isinstance(kwargs[0], dict) and type(value) is Stub:
             self._update_state(value, kwargs[0])
-        self._stack.append(value)
+        self.stack.append(value)
 
     def set_state(self, items: list[Any], _argument: None) -> None:
         target = self._get_top()
@@ -275,7 +275,7 @@ class _Operation(NamedTuple):
 
 
 def _push(make: Callable[[list[Any]], Any]) -> Callable[[PreviewMachine, list[Any], Any], None]:
-    return lambda machine, items, _argument: machine._stack.append(make(items))
+    return lambda machine, items, _argument: machine.stack.append(make(items))
 
 
 def _do_nothing(_machine: PreviewMachine, _items: list[Any], _argument: Any) -> None:
