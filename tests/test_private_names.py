@@ -76,14 +76,12 @@ SHARED = {
     "_calc_hash",
     # A file's own hash, where it is known already.
     "_hash",
-    # Stand-ins of previews, and the machine that makes them.
+    # Stand-ins of previews.
     "_preview_args",
     "_preview_global",
     "_preview_items",
     "_preview_pairs",
     "_preview_state",
-    "_push",
-    "_read_uint",
 }
 
 # Modules whose classes are for deriving from, and say so for their private names too.

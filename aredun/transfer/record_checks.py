@@ -17,8 +17,7 @@ from aredun.formats.hashing import (
     json_dumps,
 )
 from aredun.values.pickling import pickle_dumps
-from aredun.values.preview import preview_value
-from aredun.values.preview_stubs import Stub
+from aredun.values.previews import Stub, preview_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence

@@ -33,7 +33,7 @@ from aredun.values.file_kinds import (
 from aredun.values.handle import Handle
 from aredun.values.kinds import is_error_value, is_expression, is_file, is_handle, is_task
 from aredun.values.pickling import MIME_TYPE_PICKLE, pickle_dumps, pickle_loads, stands_for
-from aredun.values.preview import preview_value
+from aredun.values.previews import preview_value
 from aredun.values.task_options import CacheCheckValid, CacheResult, CacheScope, JobInfo
 from aredun.values.task_value import (
     PartialTaskValue,

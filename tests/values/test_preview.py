@@ -212,7 +212,7 @@ HOSTILE = [
     op_global("os", "system") + b"X\x02\x00\x00\x00id\x85\x81.",
     # A state for a class, or for a function, of this process.
     op_global("uuid", "UUID") + b"N}X\x08\x00\x00\x00__init__K\x01s\x86b.",
-    op_global("aredun.values.preview_stubs", "Stub") + b"N}X\x08\x00\x00\x00__repr__K\x01s\x86b.",
+    op_global("aredun.values.previews.stubs", "Stub") + b"N}X\x08\x00\x00\x00__repr__K\x01s\x86b.",
     op_global("collections", "OrderedDict") + b")RN}X\x05\x00\x00\x00itemsK\x01s\x86b.",
     b"\x82\x01.",
     b"Pid\n.",
@@ -429,3 +429,27 @@ def test_forged_states_are_shown_as_any_other() -> None:
             b"}X\x03\x00\x00\x00intJ\xff\xff\xff\xffsb",
         ):
             assert name in repr(preview(op_global(module, name) + b"K\x01\x85\x81" + state + b"."))
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute"),
+    [("redun.file", "File path"), ("redun.file", "FileSet hash"), ("redun.task", "PartialTask name")],
+)
+def test_nested_forged_states_take_no_longer_at_every_level(name: str, attribute: str) -> None:
+    kind, field = attribute.split()
+    levels = 50
+    data = (op_global(name, kind) + b")\x81}" + op_text(field)) * levels + b"N" + b"sb" * levels + b"."
+    assert repr(preview(data)).count(f"{kind}(") == levels
+
+
+def test_nested_paths_do_not_double_their_backslashes() -> None:
+    data = op_global("pathlib", "PosixPath") * 50 + op_text("\\") + b"\x85R" * 50 + b"."
+    assert len(repr(preview(data))) < 1000
+
+
+class Größe:
+    """A class whose name is not ASCII."""
+
+
+def test_names_that_are_not_ascii_are_shown() -> None:
+    assert show([Größe, Größe()]) == f"[<class '{__name__}.Größe'>, Größe()]"

@@ -10,7 +10,7 @@ from aredun.storage.rows import FILE
 from aredun.storage.value_store import CorruptValueError
 from aredun.transfer.record_checks import Verdict, check_value
 from aredun.transfer.records.read import LARGE_VALUE, NOT_ITS_OWN, SELECT_VALUES, read_data, read_stored
-from aredun.values.preview import preview_value
+from aredun.values.previews import preview_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import datetime
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aredun.values.expressions import format_arguments, format_operation
@@ -27,12 +28,9 @@ class Global(NamedTuple):
         if self.module == "builtins":
             is_class = isinstance(builtins.__dict__.get(self.name), type)
             return f"<class '{self.name}'>" if is_class else f"<built-in function {self.name}>"
-        kind = "class" if self.name.rpartition(".")[2][:1].isupper() else "function"
-        return (
-            f"<class '{self.module}.{self.name}'>"
-            if kind == "class"
-            else f"<function {self.module}.{self.name}>"
-        )
+        is_class = self.name.rpartition(".")[2][:1].isupper()
+        full_name = f"{self.module}.{self.name}"
+        return f"<class '{full_name}'>" if is_class else f"<function {full_name}>"
 
 
 class Stub:
@@ -43,11 +41,19 @@ class Stub:
     `Name(argument, attribute=value)` for all others.
     """
 
-    __slots__ = ("_preview_args", "_preview_global", "_preview_items", "_preview_pairs", "_preview_state")
+    __slots__ = (
+        "_preview_args",
+        "_preview_forged",
+        "_preview_global",
+        "_preview_items",
+        "_preview_pairs",
+        "_preview_state",
+    )
 
     def __init__(self, name: Global, args: tuple[Any, ...] = (), state: dict[str, Any] | None = None) -> None:
         self._preview_global = name
         self._preview_args = args
+        self._preview_forged = False
         self._preview_state: dict[str, Any] = {} if state is None else state
         self._preview_items: list[Any] = []
         self._preview_pairs: dict[Any, Any] = {}
@@ -73,16 +79,16 @@ class Stub:
         ]
 
     def __repr__(self) -> str:
-        formatter = _FORMATTERS.get(self._preview_global)
-        if formatter is None and is_exception_name(self._preview_global):
-            formatter = _format_exception
-        if formatter is not None:
-            try:
-                return formatter(self)
-            except Exception:
-                # A forged state can fail in any way; it is shown as that of an unknown class.
-                return _format_plain(self)
-        return _format_plain(self)
+        formatter = None if self._preview_forged else _FORMATTERS.get(self._preview_global)
+        if formatter is None:
+            formatter = _format_exception if _is_exception_name(self._preview_global) else _format_plain
+        try:
+            return formatter(self)
+        except Exception:
+            # A forged state can fail in any way; it is shown as that of an unknown class. It fails but once:
+            # each try writes what the object holds, which doubles the work at every level of nesting.
+            self._preview_forged = True
+            return _format_plain(self)
 
 
 class PreviewZone(datetime.tzinfo):
@@ -137,7 +143,7 @@ class OtherFormat:
         return f"{self.type_name}(size={self.size})"
 
 
-def is_exception_name(name: Global) -> bool:
+def _is_exception_name(name: Global) -> bool:
     """Tell whether a name is that of one of Python's exceptions."""
     if name.module != "builtins":
         return False
@@ -145,89 +151,37 @@ def is_exception_name(name: Global) -> bool:
     return isinstance(found, type) and issubclass(found, BaseException)
 
 
-def get_shown_arguments(stub: Stub) -> list[str]:
-    """Write the parts of a stub of an unknown class."""
-    texts = [repr(arg) for arg in stub._preview_args]
-    if stub._preview_items:
-        texts.append(repr(stub._preview_items))
-    if stub._preview_pairs:
-        texts.append(repr(stub._preview_pairs))
-    texts.extend(f"{name}={value!r}" for name, value in stub._preview_state.items())
-    return texts
-
-
 def _format_plain(stub: Stub) -> str:
-    return f"{stub._preview_global.name}({', '.join(get_shown_arguments(stub))})"
+    shown = [*stub._preview_args, *filter(None, (stub._preview_items, stub._preview_pairs))]
+    state = (f"{name}={value!r}" for name, value in stub._preview_state.items())
+    return f"{stub._preview_global.name}({', '.join((*map(repr, shown), *state))})"
 
 
-def _short(hash_text: Any) -> str:
-    return str(hash_text or "")[:8]
+class _Fields(dict[str, Any]):
+    """The state of a stub, and what templates derive from it: each written only where it is used."""
+
+    def __missing__(self, field: str) -> str:
+        if field == "_short_hash":
+            return str(self["hash"] or "")[:8]
+        if field == "_fullname":
+            namespace = self.get("namespace")
+            return f"{namespace}.{self['name']}" if namespace else str(self["name"])
+        raise KeyError(field)
 
 
-def _fullname(state: dict[str, Any]) -> str:
-    namespace = state.get("namespace")
-    return f"{namespace}.{state['name']}" if namespace else str(state["name"])
+def _format_state(template: str) -> Callable[[Stub], str]:
+    return lambda stub: template.format_map(_Fields(stub._preview_state, _class=stub._preview_global.name))
 
 
 def _format_exception(stub: Stub) -> str:
-    args = stub._preview_args
-    if stub._preview_global.name in _OS_ERRORS and len(args) > 2:
-        # An OSError shows no file names.
-        args = args[:2]
+    # An OSError shows no file names.
+    args = stub._preview_args[:2] if stub._preview_global.name in _OS_ERRORS else stub._preview_args
     return f"{stub._preview_global.name}({', '.join(map(repr, args))})"
-
-
-def _format_file(stub: Stub) -> str:
-    state = stub._preview_state
-    return f"{stub._preview_global.name}(path={state['path']}, hash={_short(state['hash'])})"
-
-
-def _format_file_set(stub: Stub) -> str:
-    state = stub._preview_state
-    return f"FileSet(pattern={state['pattern']}, hash={state['hash']})"
-
-
-def _format_staging(stub: Stub) -> str:
-    state = stub._preview_state
-    return f"{stub._preview_global.name}(local={state['local']!r}, remote={state['remote']!r})"
-
-
-def _format_dataset(stub: Stub) -> str:
-    state = stub._preview_state
-    names = ("path", "format", "recurse", "hash")
-    return f"ShardedS3Dataset({', '.join(f'{name}={state[name]}' for name in names)})"
-
-
-def _format_handle(stub: Stub) -> str:
-    state = stub._preview_state
-    return f"{state['class_name']}(fullname={_fullname(state)}, hash={_short(state['hash'])})"
-
-
-def _format_task(stub: Stub) -> str:
-    state = stub._preview_state
-    return f"Task(fullname={_fullname(state)}, hash={_short(state['hash'])})"
-
-
-def _format_partial_task(stub: Stub) -> str:
-    state = stub._preview_state
-    return (
-        f"PartialTask(fullname={_fullname(state)}, hash={_short(state['hash'])}, "
-        f"args={state['args']!r}, kwargs={state['kwargs']!r})"
-    )
-
-
-def _format_error_value(stub: Stub) -> str:
-    return f"ErrorValue({stub._preview_state['error']!r})"
 
 
 def _format_traceback(stub: Stub) -> str:
     state = stub._preview_state
     return f"Traceback(error={state['error']!r}, frames={len(state['frames'])})"
-
-
-def _format_function(stub: Stub) -> str:
-    state = stub._preview_state
-    return f"<function {state['module']}.{state['name']}>"
 
 
 def _format_task_expression(stub: Stub) -> str:
@@ -238,22 +192,6 @@ def _format_task_expression(stub: Stub) -> str:
 def _format_simple_expression(stub: Stub) -> str:
     state = stub._preview_state
     return format_operation(state["func_name"], state["args"], state["kwargs"])
-
-
-def _format_value_expression(stub: Stub) -> str:
-    return f"ValueExpression({stub._preview_state['value']!r})"
-
-
-def _format_quoted_expression(stub: Stub) -> str:
-    return f"QuotedExpression({stub._preview_state['_expr']!r})"
-
-
-def _format_thread(stub: Stub) -> str:
-    return f"Thread({stub._preview_state['expr']})"
-
-
-def _format_job(stub: Stub) -> str:
-    return f"Job(id={stub._preview_state['id']})"
 
 
 def _format_job_info(stub: Stub) -> str:
@@ -278,11 +216,6 @@ def _format_zone_info(stub: Stub) -> str:
     return f"zoneinfo.ZoneInfo(key={stub._preview_args[0]!r})"
 
 
-def _format_frame(stub: Stub) -> str:
-    state = stub._preview_state
-    return f"<FrameSummary file {state['filename']}, line {state['lineno']} in {state['name']}>"
-
-
 def _format_fraction(stub: Stub) -> str:
     if len(stub._preview_args) > 1:
         return _format_plain(stub)
@@ -291,9 +224,8 @@ def _format_fraction(stub: Stub) -> str:
 
 
 def _format_path(stub: Stub) -> str:
-    parts = [str(part) for part in stub._preview_args]
-    root = "/" if parts[:1] == ["/"] else ""
-    return f"{stub._preview_global.name}({root + '/'.join(parts[1:] if root else parts) or '.'!r})"
+    # Takes texts only: the text of a path within a path would double its backslashes at every level.
+    return f"{stub._preview_global.name}({str(PurePosixPath(*stub._preview_args))!r})"
 
 
 def _format_deque(stub: Stub) -> str:
@@ -314,51 +246,59 @@ def _format_counter(stub: Stub) -> str:
 _OS_ERRORS = frozenset(
     name for name, found in vars(builtins).items() if isinstance(found, type) and issubclass(found, OSError)
 )
+_TEMPLATES = {
+    "redun.file": {
+        "File Dir IFile IDir ContentFile ContentDir": "{_class}(path={path}, hash={_short_hash})",
+        "StagingFile StagingDir IStagingFile IStagingDir ContentStagingFile ContentStagingDir": (
+            "{_class}(local={local!r}, remote={remote!r})"
+        ),
+        "FileSet IFileSet ContentFileSet": "FileSet(pattern={pattern}, hash={hash})",
+        "ShardedS3Dataset": "ShardedS3Dataset(path={path}, format={format}, recurse={recurse}, hash={hash})",
+    },
+    "redun.handle": {"Handle": "{class_name}(fullname={_fullname}, hash={_short_hash})"},
+    "redun.task": {
+        "Task SchedulerTask": "Task(fullname={_fullname}, hash={_short_hash})",
+        "PartialTask": (
+            "PartialTask(fullname={_fullname}, hash={_short_hash}, args={args!r}, kwargs={kwargs!r})"
+        ),
+    },
+    "redun.scheduler": {
+        "ErrorValue": "ErrorValue({error!r})",
+        "Thread": "Thread({expr})",
+        "Job": "Job(id={id})",
+        "Frame": "<FrameSummary file {filename}, line {lineno} in {name}>",
+    },
+    "redun.value": {"Function": "<function {module}.{name}>"},
+    "redun.expression": {
+        "ValueExpression": "ValueExpression({value!r})",
+        "QuotedExpression": "QuotedExpression({_expr!r})",
+    },
+    "traceback": {"FrameSummary": "<FrameSummary file {filename}, line {lineno} in {name}>"},
+}
 _FORMATTERS: dict[tuple[str, str], Callable[[Stub], str]] = {
-    ("redun.file", "FileSet"): _format_file_set,
-    ("redun.file", "IFileSet"): _format_file_set,
-    ("redun.file", "ContentFileSet"): _format_file_set,
-    ("redun.file", "ShardedS3Dataset"): _format_dataset,
-    ("redun.handle", "Handle"): _format_handle,
-    ("redun.task", "Task"): _format_task,
-    ("redun.task", "SchedulerTask"): _format_task,
-    ("redun.task", "PartialTask"): _format_partial_task,
+    (module, name): _format_state(template)
+    for module, templates in _TEMPLATES.items()
+    for names, template in templates.items()
+    for name in names.split()
+}
+_FORMATTERS |= {
     ("redun.task", "CacheScope"): _format_enum(CacheScope),
     ("redun.task", "CacheCheckValid"): _format_enum(CacheCheckValid),
     ("redun.task", "CacheResult"): _format_enum(CacheResult),
-    ("redun.scheduler", "ErrorValue"): _format_error_value,
     ("redun.scheduler", "Traceback"): _format_traceback,
-    ("redun.scheduler", "Thread"): _format_thread,
-    ("redun.scheduler", "Job"): _format_job,
     ("redun.scheduler", "JobInfo"): _format_job_info,
-    ("redun.value", "Function"): _format_function,
     ("redun.expression", "TaskExpression"): _format_task_expression,
     ("redun.expression", "SchedulerExpression"): _format_task_expression,
     ("redun.expression", "SimpleExpression"): _format_simple_expression,
-    ("redun.expression", "ValueExpression"): _format_value_expression,
-    ("redun.expression", "QuotedExpression"): _format_quoted_expression,
     ("uuid", "UUID"): _format_uuid,
     ("fractions", "Fraction"): _format_fraction,
     ("zoneinfo", "ZoneInfo._unpickle"): _format_zone_info,
-    ("traceback", "FrameSummary"): _format_frame,
-    ("redun.scheduler", "Frame"): _format_frame,
     ("collections", "deque"): _format_deque,
     ("collections", "defaultdict"): _format_defaultdict,
     ("collections", "Counter"): _format_counter,
 }
 _FORMATTERS |= {
-    ("redun.file", f"{family}{kind}"): _format_file
-    for family in ("", "I", "Content")
-    for kind in ("File", "Dir")
-}
-_FORMATTERS |= {
-    ("redun.file", f"{family}Staging{kind}"): _format_staging
-    for family in ("", "I", "Content")
-    for kind in ("File", "Dir")
-}
-_FORMATTERS |= {
-    (module, f"{pure}{flavour}Path"): _format_path
+    (module, name): _format_path
     for module in ("pathlib", "pathlib._local")
-    for pure in ("", "Pure")
-    for flavour in ("Posix",)
+    for name in ("PosixPath", "PurePosixPath")
 }

@@ -7,7 +7,7 @@ import decimal
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from aredun.values.preview_stubs import Global, OpaqueKey, PreviewZone, Stub
+from aredun.values.previews.stubs import Global, OpaqueKey, PreviewZone, Stub
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,10 +67,11 @@ def _is_small_key(value: Any) -> bool:
     return True
 
 
-def _state_bytes(value: Any, size: int) -> bytes:
+def _get_bytes(value: Any, size: int | None = None) -> bytes:
+    """Return bytes, which old pickles have as text, of an expected size."""
     data = value.encode("latin1") if isinstance(value, str) else value
-    if not isinstance(data, bytes) or len(data) != size:
-        raise ValueError("not the state of a date or time")
+    if not isinstance(data, bytes) or (size is not None and len(data) != size):
+        raise ValueError("not the bytes that were expected")
     return data
 
 
@@ -83,36 +84,22 @@ def _get_zone(args: tuple[Any, ...]) -> datetime.tzinfo | None:
 
 
 def _build_date(args: tuple[Any, ...]) -> datetime.date:
-    year_high, year_low, month, day = _state_bytes(args[0], 4)
+    year_high, year_low, month, day = _get_bytes(args[0], 4)
     return datetime.date(year_high * 256 + year_low, month, day)
 
 
 def _build_time(args: tuple[Any, ...]) -> datetime.time:
-    hour, minute, second, *micros = _state_bytes(args[0], 6)
+    hour, minute, second, *micros = _get_bytes(args[0], 6)
     fold, hour = divmod(hour, 128)
     microsecond = int.from_bytes(bytes(micros), "big")
     return datetime.time(hour, minute, second, microsecond, _get_zone(args[1:]), fold=fold)
 
 
 def _build_datetime(args: tuple[Any, ...]) -> datetime.datetime:
-    year_high, year_low, month, day, hour, minute, second, *micros = _state_bytes(args[0], 10)
-    fold, month = divmod(month, 128)
-    microsecond = int.from_bytes(bytes(micros), "big")
-    return datetime.datetime(
-        year_high * 256 + year_low,
-        month,
-        day,
-        hour,
-        minute,
-        second,
-        microsecond,
-        _get_zone(args[1:]),
-        fold=fold,
-    )
-
-
-def _build_zone(args: tuple[Any, ...]) -> datetime.timezone:
-    return datetime.timezone(*args)
+    data = bytearray(_get_bytes(args[0], 10))
+    fold, data[2] = divmod(data[2], 128)
+    time = _build_time((bytes(data[4:]), *args[1:]))
+    return datetime.datetime.combine(_build_date((bytes(data[:4]),)), time).replace(fold=fold)
 
 
 def _build_decimal(args: tuple[Any, ...]) -> decimal.Decimal:
@@ -134,27 +121,10 @@ def _build_range(args: tuple[Any, ...]) -> range:
     return range(*args)
 
 
-def _build_bytearray(args: tuple[Any, ...]) -> bytearray:
-    if not args:
-        return bytearray()
-    data = args[0].encode("latin1") if isinstance(args[0], str) else args[0]
-    if not isinstance(data, bytes):
-        raise TypeError("not the bytes of a bytearray")
-    return bytearray(data)
-
-
 def _build_bytes(args: tuple[Any, ...]) -> bytes:
     if args and (not isinstance(args[0], str) or args[1:] not in (("latin1",), ("latin-1",))):
         raise TypeError("not bytes as an old pickle has them")
     return args[0].encode("latin1") if args else b""
-
-
-def _build_set(args: tuple[Any, ...]) -> set[Any]:
-    return set(_get_members(args))
-
-
-def _build_frozenset(args: tuple[Any, ...]) -> frozenset[Any]:
-    return frozenset(_get_members(args))
 
 
 def _get_members(args: tuple[Any, ...]) -> list[Any]:
@@ -178,10 +148,6 @@ def _build_attribute(args: tuple[Any, ...]) -> Global:
     return Global(owner.module, f"{owner.name}.{attribute}")
 
 
-def _build_by_newobj(args: tuple[Any, ...]) -> Any:
-    return build_object(args[0], args[1:])
-
-
 def _build_by_newobj_ex(args: tuple[Any, ...]) -> Any:
     target, positional, keywords = args
     value = build_object(target, tuple(positional))
@@ -190,30 +156,25 @@ def _build_by_newobj_ex(args: tuple[Any, ...]) -> Any:
     return value
 
 
-def _build_by_reconstructor(args: tuple[Any, ...]) -> Any:
-    target, _, state = args
-    return build_object(target, () if state is None else (state,))
-
-
 _BUILDERS: dict[tuple[str, str], Builder] = {
     ("datetime", "date"): _build_date,
     ("datetime", "time"): _build_time,
     ("datetime", "datetime"): _build_datetime,
     ("datetime", "timedelta"): lambda args: datetime.timedelta(*args),
-    ("datetime", "timezone"): _build_zone,
+    ("datetime", "timezone"): lambda args: datetime.timezone(*args),
     ("decimal", "Decimal"): _build_decimal,
     ("collections", "OrderedDict"): _build_ordered_dict,
     ("builtins", "complex"): _build_complex,
     ("builtins", "range"): _build_range,
-    ("builtins", "bytearray"): _build_bytearray,
+    ("builtins", "bytearray"): lambda args: bytearray(*map(_get_bytes, args[:1])),
     ("builtins", "bytes"): _build_bytes,
-    ("builtins", "set"): _build_set,
-    ("builtins", "frozenset"): _build_frozenset,
+    ("builtins", "set"): lambda args: set(_get_members(args)),
+    ("builtins", "frozenset"): lambda args: frozenset(_get_members(args)),
     ("builtins", "getattr"): _build_attribute,
     ("_codecs", "encode"): _build_bytes,
-    ("copyreg", "__newobj__"): _build_by_newobj,
+    ("copyreg", "__newobj__"): lambda args: build_object(args[0], args[1:]),
     ("copyreg", "__newobj_ex__"): _build_by_newobj_ex,
-    ("copyreg", "_reconstructor"): _build_by_reconstructor,
+    ("copyreg", "_reconstructor"): lambda args: build_object(args[0], () if args[2] is None else args[2:]),
 }
 
 
@@ -240,10 +201,7 @@ def build_object(target: Any, args: tuple[Any, ...]) -> Any:
     """
     if type(target) is not Global:
         return Stub(Global("", "call"), (target, *args))
-    builder = _BUILDERS.get(target)
-    if builder is not None:
-        try:
-            return builder(args)
-        except (ValueError, TypeError, IndexError, ArithmeticError, AttributeError, RecursionError):
-            return Stub(target, args)
-    return Stub(target, args)
+    try:
+        return _BUILDERS[target](args)
+    except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError, RecursionError):
+        return Stub(target, args)

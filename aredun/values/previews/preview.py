@@ -1,4 +1,4 @@
-"""Previews: what a stored value looks like, read without trust (mirrors redun's `pickle_preview`)."""
+"""Reads a stored value as a preview, and writes within limits what has an endless text."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from aredun.values.pickling import MIME_TYPE_PICKLE
-from aredun.values.preview_machine import Budget, PreviewMachine
-from aredun.values.preview_stubs import Global, OpaqueKey, OtherFormat, PreviewZone, Stub, Unreadable
+from aredun.values.previews.machine import Budget, PreviewMachine
+from aredun.values.previews.stubs import Global, OpaqueKey, OtherFormat, PreviewZone, Stub, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,18 +57,11 @@ def preview_value(type_name: str, value_format: str, data: bytes) -> Any:
     except Exception as error:
         # Damaged or hostile bytes can fail in any way; none may keep the rest from being shown.
         return Unreadable(error)
-    return value if is_tame(value) else BoundedPreview(value)
+    return value if _is_tame(value) else _BoundedPreview(value)
 
 
-class BoundedPreview:
-    """
-    A value whose own text would be endless, too deep or too long, shown as far as is sensible.
-
-    Parameters
-    ----------
-    value : Any
-        What was read.
-    """
+class _BoundedPreview:
+    """A value whose own text would be endless, too deep or too long, shown as far as is sensible."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -100,12 +93,8 @@ def _get_parts(value: Any) -> list[Any] | None:
     return None
 
 
-def is_tame(value: Any) -> bool:
-    """
-    Tell whether the `repr` of a preview ends, soon and without an error.
-
-    What is shared counts as often as it is shown; what contains itself is too deep.
-    """
+def _is_tame(value: Any) -> bool:
+    """Tell whether a `repr` ends soon: what is shared counts again, what contains itself is too deep."""
     nodes = characters = 0
     max_bits = _get_max_bits()
     stack: list[tuple[Any, int]] = [(value, 0)]
