@@ -23,7 +23,7 @@ T = TypeVar("T")
 # Seconds of long work in one turn of the loop, all tasks together.
 TURN_SECONDS: Final = 0.001
 # What it costs the next turn to wake somebody up who waits: who is woken goes on at once.
-ANSWER_SECONDS: Final = TURN_SECONDS / 10
+ANSWER_SECONDS: Final = TURN_SECONDS / 20
 # Rows, or parts of a record, that are a small piece of work.
 PIECE_SIZE: Final = 250
 # Whole records that are a small piece of work.

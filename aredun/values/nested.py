@@ -54,6 +54,8 @@ def is_long(value: Any) -> bool:
     while stack:
         item = stack.pop()
         kind = type(item)
+        if kind in SCALARS:
+            continue
         if kind in _CONTAINERS or kind is dict:
             count += len(item)
             if count > _LONG:
