@@ -85,17 +85,22 @@ def _begin_immediate(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+async def _until_none_left(list_left: Callable[[], Any], what: str) -> None:
+    """Wait until nothing is left; nothing tells of that. Fail if something stays."""
+    try:
+        async with asyncio.timeout(10):
+            while list_left():  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+    except TimeoutError:
+        pytest.fail(f"{what} left: {list_left()}")
+
+
 async def until_connections_return(database: Database) -> None:
     """Wait until no connection is checked out; fail if one is not given back.
 
     A read goes on for a moment after its caller was cancelled, a connection that leaks stays for ever.
     """
-    try:
-        async with asyncio.timeout(10):
-            while database.checked_out:  # noqa: ASYNC110  # nothing tells of a return
-                await asyncio.sleep(0.001)
-    except TimeoutError:
-        pytest.fail(f"{database.checked_out} connections were not given back")
+    await _until_none_left(lambda: database.checked_out, "connections were")
 
 
 async def until_threads_end(before: set[threading.Thread]) -> None:
@@ -108,9 +113,4 @@ async def until_threads_end(before: set[threading.Thread]) -> None:
     def list_left() -> list[threading.Thread]:
         return [each for each in set(threading.enumerate()) - before if not each.name.startswith("asyncio_")]
 
-    try:
-        async with asyncio.timeout(10):
-            while list_left():  # noqa: ASYNC110  # nothing tells of a thread's end
-                await asyncio.sleep(0.001)
-    except TimeoutError:
-        pytest.fail(f"threads were left: {list_left()}")
+    await _until_none_left(list_left, "threads were")
