@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import json
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy.orm import joinedload, selectinload
@@ -174,6 +175,9 @@ def _get_row(model: Any, kind: Kind) -> Row:
     return kind.make_row(**cells)
 
 
+_get_argument_row = attrgetter(*ROW_TABLES["argument"].columns)
+
+
 class ExecutionSerializer(Serializer):
     """Turns executions into records and back."""
 
@@ -248,9 +252,10 @@ class CallNodeSerializer(Serializer):
             arg.arg_hash: sorted(result.result_call_hash for result in arg.arg_results)
             for arg in row.arguments
         }
+        arguments = map(_get_argument_row, row.arguments)
         edges = sorted(row.child_edges, key=lambda edge: edge.call_order)
         children = [edge.child_id for edge in edges]
-        return CALL_NODE.build(_get_row(row, CALL_NODE), build_args(row.arguments, upstreams), children)
+        return CALL_NODE.build(_get_row(row, CALL_NODE), build_args(arguments, upstreams), children)
 
 
 class TagSerializer(Serializer):

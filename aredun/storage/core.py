@@ -338,7 +338,7 @@ class Database:
         Returns
         -------
         list
-            Tuples whose cells have the names of the columns.
+            Tuples of their cells, in the order of the columns.
 
         Raises
         ------

@@ -178,7 +178,7 @@ def build_args(arguments: Iterable[Row], upstreams: Mapping[str, list[str]]) -> 
     Parameters
     ----------
     arguments : iterable of Row
-        The arguments of one call node.
+        The arguments of one call node: rows of `argument`.
     upstreams : mapping
         Sorted call hashes of the results that each argument came from, by `arg_hash`.
     """
@@ -186,14 +186,15 @@ def build_args(arguments: Iterable[Row], upstreams: Mapping[str, list[str]]) -> 
     if len(ordered) > 1:
         ordered.sort(key=_get_place)
     return {
-        row.arg_key or str(row.arg_position): {
-            "arg_hash": row.arg_hash,
-            "value_hash": row.value_hash,
-            "upstream": upstreams.get(row.arg_hash, []),
+        key or str(position): {
+            "arg_hash": arg_hash,
+            "value_hash": value_hash,
+            "upstream": upstreams.get(arg_hash, []),
         }
-        for row in ordered
+        for arg_hash, _, value_hash, position, key in ordered
     }
 
 
 def _get_place(argument: Row) -> Any:
-    return argument.arg_position is None, argument.arg_position or 0, argument.arg_key or ""
+    *_, position, key = argument
+    return position is None, position or 0, key or ""

@@ -62,7 +62,7 @@ async def count_records(
         ended = [item.id for item in fresh if item.kind == "Job" and item.row.end_time and item.id in present]
         if ended:
             # A job that was under way counts as new once it has ended.
-            finished = {row.id for row in await database.fetch(FINISHED_JOBS, {"ids": ended})}
+            finished = {job_id for (job_id,) in await database.fetch(FINISHED_JOBS, {"ids": ended})}
             present -= set(ended) - finished
         known += len(present)
         new.update(item.kind for item in fresh if item.id not in present)

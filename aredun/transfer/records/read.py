@@ -26,6 +26,7 @@ from aredun.models import (
 )
 from aredun.storage.fetch import PLANNED_ANEW
 from aredun.storage.record_rows import TABLES, find_existing, list_storable, plain, select_rows
+from aredun.storage.rows import ARGUMENT
 from aredun.storage.value_store import CorruptValueError
 from aredun.tables.column_types import ShortBinary, in_list
 from aredun.transfer.record_checks import Verdict, check_value
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.storage import Database
-    from aredun.storage.rows import Row
+    from aredun.storage.fetch import Rows
     from aredun.storage.value_store import ValueStore
 
 S = TypeVar("S")
@@ -193,7 +194,7 @@ class RecordReader:
                 del wanted[record_id]
         return records
 
-    async def _fetch(self, ids: list[str], *statements: sa.SelectBase) -> list[list[Row]]:
+    async def _fetch(self, ids: list[str], *statements: sa.SelectBase) -> list[Rows]:
         """Return the rows of the ids by the first statement, and what the others say of those."""
         rows = await self._database.fetch(statements[0], {"ids": ids})
         # What belongs to no row needs no asking for.
@@ -202,7 +203,7 @@ class RecordReader:
 
     async def _executions(self, ids: list[str]) -> Iterator[Built]:
         (rows,) = await self._fetch(ids, select_rows("execution", "id"))
-        return ((row.id, EXECUTION.build(row)) for row in rows)
+        return ((row[0], EXECUTION.build(row)) for row in rows)
 
     async def _jobs(self, ids: list[str]) -> Iterator[Built]:
         return _build_jobs(*await self._fetch(ids, _JOBS, _CHILD_JOBS))
@@ -212,7 +213,9 @@ class RecordReader:
             ids, SELECT_VALUES, select_rows("subvalue", "parent_value_hash", ("value_hash",))
         )
         self.large.update(
-            (row.value_hash, (row.type, row.format)) for row in rows if row.data is None or not row.size
+            (value_hash, (type_name, value_format))
+            for value_hash, type_name, value_format, data, size, *_ in rows
+            if data is None or not size
         )
         return _build_values(rows, pairs)
 
@@ -240,7 +243,7 @@ class RecordReader:
             ids, select_rows("tag", "tag_hash"), select_rows("tag_edit", "child_id", ("parent_id",))
         )
         parents = group_pairs((child, parent) for parent, child in pairs)
-        return ((row.tag_hash, TAG.build(row, parents.get(row.tag_hash, []))) for row in rows)
+        return ((row[0], TAG.build(row, parents.get(row[0], []))) for row in rows)
 
 
 def _select_values() -> sa.Select[Any]:
@@ -300,8 +303,8 @@ async def read_data(
         The bytes and "", or no bytes and what is the matter.
     """
     rows = await database.fetch(_SELECT_DATA, {"ids": [value_hash]})
-    if rows and rows[0].value:
-        return rows[0].value, ""
+    if rows and rows[0][0]:
+        return rows[0][0], ""
     return await read_stored(value_store, value_hash, type_name, value_format)
 
 
@@ -329,34 +332,35 @@ def group_pairs(pairs: Iterable[Sequence[Any]]) -> dict[Any, list[Any]]:
     return groups
 
 
-def _build_jobs(rows: Sequence[Row], pairs: Sequence[Row]) -> Iterator[Built]:
+def _build_jobs(rows: Rows, pairs: Rows) -> Iterator[Built]:
     children = group_pairs(pairs)
-    for row in rows:
-        *cells, result_type = row
-        status = get_job_status(row.end_time, bool(row.cached), result_type)
-        yield row.id, JOB.build(cells, status, children.get(row.id, []))
+    for *cells, result_type in rows:
+        job = JOB.make_row(*cells)
+        status = get_job_status(job.end_time, bool(job.cached), result_type)
+        yield job.id, JOB.build(job, status, children.get(job.id, []))
 
 
-def _build_values(rows: Sequence[Row], pairs: Sequence[Row]) -> Iterator[Built]:
+def _build_values(rows: Rows, pairs: Rows) -> Iterator[Built]:
     subvalues = group_pairs((parent, child) for child, parent in pairs)
-    for row in rows:
+    for value_hash, type_name, value_format, data, _, path, name, namespace, source in rows:
         subtype = None
-        if row.path is not None:
-            subtype = build_subtype("File", (row.path,))
-        elif row.name is not None:
-            subtype = build_subtype("Task", (row.name, row.namespace, row.source))
-        own = (row.value_hash, row.type, row.format, row.data or b"")
-        yield row.value_hash, VALUE.build(own, subvalues.get(row.value_hash, []), subtype)
+        if path is not None:
+            subtype = build_subtype("File", (path,))
+        elif name is not None:
+            subtype = build_subtype("Task", (name, namespace, source))
+        own = (value_hash, type_name, value_format, data or b"")
+        yield value_hash, VALUE.build(own, subvalues.get(value_hash, []), subtype)
 
 
-def _build_calls(
-    rows: Sequence[Row], arguments: Sequence[Row], results: Sequence[Row], edges: Sequence[Row]
-) -> Iterator[Built]:
-    by_call = group_pairs((argument.call_hash, argument) for argument in arguments)
+_CALL_OF_ARGUMENT: Final = ARGUMENT.columns.index("call_hash")
+
+
+def _build_calls(rows: Rows, arguments: Rows, results: Rows, edges: Rows) -> Iterator[Built]:
+    by_call = group_pairs((row[_CALL_OF_ARGUMENT], row) for row in arguments)
     upstreams = group_pairs(results)
     children = group_pairs((parent, child) for parent, child, _ in edges)
     for row in rows:
-        call_hash = row.call_hash
+        call_hash = row[0]
         args = build_args(by_call.get(call_hash, ()), upstreams)
         yield call_hash, CALL_NODE.build(row, args, children.get(call_hash, []))
 

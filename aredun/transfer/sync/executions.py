@@ -142,8 +142,8 @@ class ExecutionCopier:
         """Return the ids of executions with the jobs of each, oldest first: jobs may hang on older ones."""
         groups: dict[str, list[Key]] = {each: [] for each in reversed(unpack_all(executions))}
         for part in self._reader.cut(jobs):
-            for row in await self._source.fetch(_EXECUTIONS, {"ids": unpack_all(part)}):
-                groups.setdefault(row.execution_id, [])
+            for (execution_id,) in await self._source.fetch(_EXECUTIONS, {"ids": unpack_all(part)}):
+                groups.setdefault(execution_id, [])
         wanted = set(jobs)
         for execution_id, job_id in await self._source.fetch(_JOBS, {"ids": sorted(groups)}):
             if pack(job_id) in wanted:

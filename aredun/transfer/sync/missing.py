@@ -105,7 +105,7 @@ class Comparison:
         """Return those of the ids that are there; jobs that are unfinished there are to be copied again."""
         if kind == "Job":
             finished = await self._destination.fetch(FINISHED_JOBS, {"ids": list_storable(ids)})
-            return {row.id for row in finished}
+            return {job_id for (job_id,) in finished}
         return await find_existing(self._destination, KINDS[kind].table, KINDS[kind].pk, ids)
 
     async def _find_partial(self, parents: Sequence[str], present: Collection[str]) -> set[str]:

@@ -30,7 +30,7 @@ from aredun.transfer.sync.tags import note_owners
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
-    from aredun.storage.rows import Row
+    from aredun.storage.fetch import Rows
     from aredun.transfer.records.keys import Key
     from aredun.transfer.sync.source import Source
 
@@ -149,7 +149,9 @@ class Walker:
                         jobs.append(record_id)
                     else:
                         others.append(record_id)
-        executions.update((row.execution_id, None) for row in await self._read(_EXECUTIONS_OF_JOBS, jobs))
+        executions.update(
+            (execution_id, None) for (execution_id,) in await self._read(_EXECUTIONS_OF_JOBS, jobs)
+        )
         return list(executions), others
 
     async def _get_executions(self, ids: list[str] | None) -> list[tuple[str, int]]:
@@ -158,8 +160,8 @@ class Walker:
             starts, sizes = await self._read(_ALL_STARTS), await self._read(_ALL_SIZES)
         else:
             starts, sizes = await self._read(_STARTS, ids), await self._read(_SIZES, ids)
-        of_execution = dict(map(tuple, sizes))
-        starts.sort(key=lambda row: (row.start_time is not None, row.start_time), reverse=True)
+        of_execution = dict(sizes)
+        starts.sort(key=_rank_start, reverse=True)
         return [(execution_id, of_execution.get(execution_id, 0)) for execution_id, _ in starts]
 
     async def walk(self, group: Group) -> Plan:
@@ -195,11 +197,12 @@ class Walker:
             for part in iter_parts(await self._source.read_job_links(new, group.jobs)):
                 await take_turn()
                 # Each job is of one execution: they need no remembering.
-                for row, key in zip(part, pack_all([row.id for row in part]), strict=True):
-                    found.append((row.start_time, key))
-                    tasks.add(row.task_hash)
-                    if row.call_hash is not None:
-                        calls[row.call_hash] = None
+                keys = pack_all([job_id for job_id, *_ in part])
+                for (_, start_time, task_hash, call_hash), key in zip(part, keys, strict=True):
+                    found.append((start_time, key))
+                    tasks.add(task_hash)
+                    if call_hash is not None:
+                        calls[call_hash] = None
             waiting.extend(row[0] for row in await self._read(_RELATED, new))
         found.sort(key=itemgetter(0))
         plan.jobs.extend(key for _, key in found)
@@ -279,11 +282,11 @@ class Walker:
                 note_owners(plan, owners, [(row[0], owners[row[1]]) for row in rows if row[1] in owners])
                 waiting.extend(row[0] for row in rows)
 
-    async def _read(self, statement: sa.SelectBase, ids: Sequence[str] | None = None) -> list[Row]:
+    async def _read(self, statement: sa.SelectBase, ids: Sequence[str] | None = None) -> Rows:
         """Return the rows of a statement, for `ids` step by step if there are any."""
         if ids is None:
             return await self._database.fetch(statement, {})
-        rows: list[Row] = []
+        rows: Rows = []
         for part in iter_parts(ids, STEP):
             await take_turn()
             rows += await self._database.fetch(statement, {"ids": part})
@@ -304,6 +307,12 @@ def _select_related() -> sa.CompoundSelect[Any]:
         .join(Execution, Execution.job_id == root.id)
         .where(in_list(Execution.id, "ids"), root.execution_id != Execution.id),
     )
+
+
+def _rank_start(row: Sequence[Any]) -> tuple[bool, Any]:
+    """Return by what executions are sorted: those that have lost their root job have no start."""
+    _, start_time = row
+    return start_time is not None, start_time
 
 
 _EXECUTIONS_OF_JOBS: Final = select_column("job", "execution_id", "id")

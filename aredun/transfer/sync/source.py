@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import UTC, datetime
 from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -12,7 +13,21 @@ import sqlalchemy as sa
 from aredun.loop.pacing import iter_parts, list_in_turns, run_in_turns, take_turn
 from aredun.models import Argument, ArgumentResult, Job, Value
 from aredun.storage.record_rows import list_storable, plain, select_rows
-from aredun.storage.rows import ARGUMENT, ARGUMENT_RESULT, CALL_NODE, FILE, JOB, TAG, TASK, VALUE
+from aredun.storage.rows import (
+    ARGUMENT,
+    ARGUMENT_RESULT,
+    CALL_EDGE,
+    CALL_NODE,
+    EVALUATION,
+    EXECUTION,
+    FILE,
+    JOB,
+    SUBVALUE,
+    TAG,
+    TAG_EDIT,
+    TASK,
+    VALUE,
+)
 from aredun.tables.column_types import in_list
 from aredun.transfer.record_checks import normalize_json
 from aredun.transfer.record_fields import ParsedRecord
@@ -20,9 +35,10 @@ from aredun.transfer.records.derive import hash_evaluation
 from aredun.transfer.records.read import SELECT_VALUES, read_data
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 
     from aredun.storage import Database
+    from aredun.storage.fetch import Rows
     from aredun.storage.rows import Row
     from aredun.storage.value_store import ValueStore
 
@@ -55,11 +71,11 @@ class Source:
         # What is the matter with the bytes of values, by hash.
         self.lost: dict[str, str] = {}
 
-    async def _read(self, ids: Sequence[str], *statements: sa.SelectBase) -> list[list[Row]]:
+    async def _read(self, ids: Sequence[str], *statements: sa.SelectBase) -> list[Rows]:
         return [await self.database.fetch(statement, {"ids": ids}) for statement in statements]
 
-    async def read_job_links(self, executions: Sequence[str], count: int) -> list[Row]:
-        """Return rows of the jobs of executions, with at least their id, start, task and call.
+    async def read_job_links(self, executions: Sequence[str], count: int) -> Rows:
+        """Return the ids, start times, tasks and calls of the jobs of executions.
 
         If there is room for `count` of them they are kept; otherwise no more of them is read.
         """
@@ -68,7 +84,7 @@ class Source:
             return rows
         items = await list_in_turns(_make_jobs(*await self._read(executions, _JOBS_OF_EXECUTIONS)))
         self._keep(items)
-        return [item.row for item in items]
+        return list(map(_get_job_link, (item.row for item in items)))
 
     async def read_calls(self, ids: Sequence[str]) -> tuple[list[ParsedRecord], list[Row]]:
         """Return calls and what single steps of them are cached as (rows of `evaluation`), and keep both."""
@@ -133,17 +149,19 @@ class Source:
         """Return the cached single step of each call, None where there is none."""
         keys = await list_in_turns(hash_evaluation(item.row.task_hash, item.row.args_hash) for item in calls)
         (rows,) = await self._read(list(dict.fromkeys(keys)), select_rows("evaluation", "eval_hash"))
-        by_key = {row.eval_hash: row for row in rows}
+        by_key = {row.eval_hash: row for row in map(EVALUATION.row._make, rows)}
         return {item.id: by_key.get(key) for item, key in zip(calls, keys, strict=True)}
 
     async def find_lost(self, ids: Sequence[str]) -> list[str]:
         """Return those of some values whose bytes are lost, and take note of what is the matter."""
         (rows,) = await self._read(ids, _STORED_VALUES)
-        for row in rows:
-            _, problem = await read_data(self.database, self._value_store, *row)
+        for value_hash, type_name, value_format in rows:
+            _, problem = await read_data(
+                self.database, self._value_store, value_hash, type_name, value_format
+            )
             if problem:
-                self.lost[row.value_hash] = problem
-        return [row.value_hash for row in rows if row.value_hash in self.lost]
+                self.lost[value_hash] = problem
+        return [value_hash for value_hash, *_ in rows if value_hash in self.lost]
 
     async def iter_leaves(self, ids: list[str]) -> AsyncIterator[list[ParsedRecord]]:
         """Yield the values of the given ids like `iter_items`, as if none had subvalues."""
@@ -151,23 +169,23 @@ class Source:
         async for items in self._iter_values(rows, []):
             yield items
 
-    async def _iter_values(
-        self, rows: Sequence[Row], edges: Iterable[Row]
-    ) -> AsyncIterator[list[ParsedRecord]]:
+    async def _iter_values(self, rows: Rows, edges: Rows) -> AsyncIterator[list[ParsedRecord]]:
         children = defaultdict(list)
-        for edge in edges:
+        for edge in map(SUBVALUE.row._make, edges):
             children[edge.parent_value_hash].append(edge)
-        small = [row for row in rows if row.data]
-        yield await list_in_turns(_make_value(row, row.data, children) for row in small)
+        small = [row for row in rows if row[_DATA]]
+        yield await list_in_turns(_make_value(row, children) for row in small)
         batch: list[ParsedRecord] = []
         size = 0
         for row in rows:
-            if not row.data:
-                stored = row.value_hash, row.type, row.format
-                data, problem = await read_data(self.database, self._value_store, *stored)
+            if not row[_DATA]:
+                value_hash, type_name, value_format, *_ = row
+                data, problem = await read_data(
+                    self.database, self._value_store, value_hash, type_name, value_format
+                )
                 if problem:
-                    self.lost[row.value_hash] = problem
-                batch.append(_make_value(row, data, children))
+                    self.lost[value_hash] = problem
+                batch.append(_make_value(row, children, data))
                 size += len(data)
                 if size >= LARGE_BATCH:
                     yield batch
@@ -185,7 +203,10 @@ _ARGUMENTS: Final = (
 _STORED_VALUES: Final = sa.select(*map(plain, (Value.value_hash, Value.type, Value.format))).where(
     in_list(Value.value_hash, "ids"), sa.func.length(Value.value) == 0
 )
+# Where `SELECT_VALUES` has the bytes.
+_DATA: Final = SELECT_VALUES.selected_columns.keys().index("data")
 _JOBS_OF_EXECUTIONS: Final = select_rows("job", "execution_id")
+_get_job_link: Final = attrgetter("id", "start_time", "task_hash", "call_hash")
 _JOB_LINKS: Final = sa.select(Job.id, plain(Job.start_time), Job.task_hash, Job.call_hash).where(
     in_list(Job.execution_id, "ids")
 )
@@ -198,64 +219,65 @@ def _to_text(cell: Any) -> Any:
     return cell
 
 
-def _make_executions(rows: Iterable[Row]) -> Iterator[ParsedRecord]:
-    return (ParsedRecord("Execution", row) for row in rows)
+def _make_executions(rows: Rows) -> Iterator[ParsedRecord]:
+    return (ParsedRecord("Execution", row) for row in map(EXECUTION.record_row._make, rows))
 
 
-def _make_jobs(rows: Iterable[Row]) -> Iterator[ParsedRecord]:
+def _make_jobs(rows: Rows) -> Iterator[ParsedRecord]:
     for row in rows:
         job = JOB.row(*row)
         times = {"start_time": _to_text(job.start_time), "end_time": _to_text(job.end_time)}
         yield ParsedRecord("Job", job._replace(**times, cached=bool(job.cached)))
 
 
-def _make_value(row: Row, data: bytes, children: dict[str, list[Row]]) -> ParsedRecord:
+def _make_value(row: Sequence[Any], children: dict[str, list[Row]], read: bytes = b"") -> ParsedRecord:
+    """Make the record of a row of `SELECT_VALUES`, whose bytes may have been read apart."""
+    value_hash, type_name, value_format, data, _, path, name, namespace, source = row
     parts: Any = ()
-    if row.path is not None:
-        parts = ("file", FILE.row(value_hash=row.value_hash, path=row.path))
-    if row.name is not None:
-        task = TASK.row(hash=row.value_hash, name=row.name, namespace=row.namespace, source=row.source)
+    if path is not None:
+        parts = ("file", FILE.row(value_hash=value_hash, path=path))
+    if name is not None:
+        task = TASK.row(hash=value_hash, name=name, namespace=namespace, source=source)
         parts = (*parts, "task", task)
-    if row.value_hash in children:
-        parts = [*parts, *chain.from_iterable(("subvalue", edge) for edge in children[row.value_hash])]
-    value = VALUE.row(value_hash=row.value_hash, type=row.type, format=row.format, value=data)
+    if value_hash in children:
+        parts = [*parts, *chain.from_iterable(("subvalue", edge) for edge in children[value_hash])]
+    value = VALUE.row(value_hash=value_hash, type=type_name, format=value_format, value=data or read)
     return ParsedRecord("Value", value, parts)
 
 
-def _group_parts(
-    rows: Iterable[Row], arguments: Sequence[Row], edges: Sequence[Row]
-) -> Generator[None, None, dict[str, list[Any]]]:
+def _group_parts(rows: Rows, arguments: Rows, edges: Rows) -> Generator[None, None, dict[str, list[Any]]]:
     """Return, in steps, what belongs to each call of some rows."""
-    parts: dict[str, list[Any]] = {row.call_hash: [] for row in rows}
+    parts: dict[str, list[Any]] = {call_hash: [] for call_hash, *_ in rows}
     seen: set[str] = set()
     for some in iter_parts(arguments):
         yield
         for row in some:
             *cells, result = row
+            argument = ARGUMENT.row(*cells)
             # What belongs to a call that is not there is nobody's.
-            own = parts.get(row.call_hash, [])
-            if result is None or row.arg_hash not in seen:
-                own += ("argument", ARGUMENT.row(*cells))
+            own = parts.get(argument.call_hash, [])
+            if result is None or argument.arg_hash not in seen:
+                own += ("argument", argument)
             if result is not None:
-                seen.add(row.arg_hash)
-                own += ("argument_result", ARGUMENT_RESULT.row(row.arg_hash, result))
+                seen.add(argument.arg_hash)
+                own += ("argument_result", ARGUMENT_RESULT.row(argument.arg_hash, result))
     for some in iter_parts(edges):
         yield
-        for row in some:
-            parts.get(row.parent_id, []).extend(("call_edge", row))
+        for edge in map(CALL_EDGE.row._make, some):
+            parts.get(edge.parent_id, []).extend(("call_edge", edge))
     return parts
 
 
-def _make_calls(rows: Iterable[Row], parts: dict[str, list[Any]]) -> Iterator[ParsedRecord]:
+def _make_calls(rows: Rows, parts: dict[str, list[Any]]) -> Iterator[ParsedRecord]:
     for row in rows:
         call = CALL_NODE.row(*row)
         call = call._replace(timestamp=_to_text(call.timestamp))
         yield ParsedRecord("CallNode", call, parts[call.call_hash])
 
 
-def _make_tags(rows: Iterable[Row], edits: Iterable[Row]) -> Iterator[ParsedRecord]:
+def _make_tags(rows: Rows, edits: Rows) -> Iterator[ParsedRecord]:
     parents: dict[str, list[Any]] = defaultdict(list)
-    for edit in edits:
+    for edit in map(TAG_EDIT.row._make, edits):
         parents[edit.child_id] += ("tag_edit", edit)
     for row in rows:
         tag = TAG.record_row(*row)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from aredun.loop.pacing import iter_parts
+from aredun.storage.fetch import name_rows
 from aredun.storage.record_rows import insert_rows
 from aredun.tables.column_types import in_array
 from aredun.transfer.records.read import fetch
@@ -71,7 +72,10 @@ class Context:
 
     async def fetch(self, ids: Sequence[str], *statements: sa.SelectBase) -> list[list[Row]]:
         """Return the rows of statements about some ids."""
-        return [await self.database.fetch(statement, {"ids": ids}) for statement in statements]
+        return [
+            name_rows(statement, await self.database.fetch(statement, {"ids": ids}))
+            for statement in statements
+        ]
 
     async def iter_keys(self, table: str, key: Any) -> AsyncIterator[list[str]]:
         """Yield the keys of a table in batches, in their order."""
