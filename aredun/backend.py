@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aredun.config import BackendConfig, get_abs_path
@@ -766,7 +766,7 @@ class RedunBackendDb:
 
     # Records in bulk, streaming
 
-    async def get_records(
+    def get_records(
         self,
         ids: Iterable[str] | AsyncIterable[str],
         sorted: bool = True,
@@ -796,12 +796,9 @@ class RedunBackendDb:
             Without `on_incomplete`, at the end, when values were left out: the value store that holds their
             bytes is not configured, or holds them no more, or holds something else.
         """
-        found = record_operations.get_records(
+        return record_operations.get_records(
             self.database, ids, self.value_store, in_order=sorted, on_incomplete=on_incomplete
         )
-        async with aclosing(found) as records:
-            async for record in records:
-                yield record
 
     async def put_records(
         self,

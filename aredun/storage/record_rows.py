@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import cache
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
@@ -271,9 +271,7 @@ async def _insert_values(connection: AsyncConnection, rows: Mapping[str, Sequenc
         cells = rows.get(name)
         if not cells:
             continue
-        count = 0
-        for part in _cut(cells):
-            count += await _insert_part(connection, table, part)
+        count = await _insert_table(connection, table, cells)
         if table is JOB and count < len(cells):
             ended = [
                 (row.end_time, row.cached, row.call_hash, row.id) for row in cells if row.end_time is not None
@@ -284,22 +282,16 @@ async def _insert_values(connection: AsyncConnection, rows: Mapping[str, Sequenc
     return new
 
 
-def _cut(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    """Yield all rows in parts of the few sizes that statements are kept for."""
-    for part in iter_parts(rows, ROWS_PER_INSERT):
-        # A row that comes twice goes in once.
-        size = 1 << (len(part) - 1).bit_length()
-        yield part if len(part) == size else [*part, *repeat(part[-1], size - len(part))]
-
-
-async def _insert_part(connection: AsyncConnection, table: RowTable, rows: Sequence[Row]) -> int:
-    """Insert some rows of one table on sqlite; returns how many were new."""
-    if table is VALUE and sum(len(row.value) for row in rows) > _KEPT_BYTES:
+async def _insert_table(connection: AsyncConnection, table: RowTable, rows: Sequence[Row]) -> int:
+    """Insert the rows of one table on sqlite, going to its thread once; returns how many were new."""
+    parts = list(iter_parts(rows, ROWS_PER_INSERT))
+    if table is VALUE and any(sum(len(row.value) for row in part) > _KEPT_BYTES for part in parts):
         # A statement that is kept keeps a copy of its last parameters.
-        result = await connection.exec_driver_sql(_statements.get_values(table, 1), list(rows))
-    else:
-        cells = tuple(chain.from_iterable(rows))
-        result = await connection.exec_driver_sql(_statements.get_values(table, len(rows)), cells)
+        parts = list(iter_parts(rows, 1))
+    # All parts have one of the few sizes that statements are kept for: a row that comes twice goes in once.
+    size = 1 << (len(parts[0]) - 1).bit_length()
+    cells = [tuple(chain.from_iterable(islice(chain(part, repeat(part[-1])), size))) for part in parts]
+    result = await connection.exec_driver_sql(_statements.get_values(table, size), cells)
     return result.rowcount
 
 

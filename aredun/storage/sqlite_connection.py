@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import aiosqlite
 
 from aredun.errors import DatabaseMovedError
+from aredun.loop.pacing import pause_between_turns
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -130,7 +131,8 @@ class FileConnection(aiosqlite.Connection):
     async def commit(self) -> None:
         """Commit; no hop where nothing has begun."""
         if self.in_transaction:
-            await super().commit()
+            with pause_between_turns():
+                await super().commit()
 
     async def rollback(self) -> None:
         """Roll back; no hop where nothing has begun."""
@@ -172,7 +174,8 @@ class FileCursor:
 
     async def execute(self, statement: str, parameters: Any = ()) -> None:
         """Execute one statement, and fetch its rows."""
-        self._rows = iter(await self._connection.execute_fetchall(statement, parameters))
+        with pause_between_turns():
+            self._rows = iter(await self._connection.execute_fetchall(statement, parameters))
         self._latest = self._connection.raw.latest
         if self._connection.file.is_immutable and self.description is not None:
             # sqlite would not notice that somebody wrote while it read.
@@ -180,7 +183,8 @@ class FileCursor:
 
     async def executemany(self, statement: str, parameters: Iterable[Any]) -> None:
         """Execute one statement for many rows of parameters."""
-        await self._connection.executemany(statement, parameters)
+        with pause_between_turns():
+            await self._connection.executemany(statement, parameters)
         self._latest = self._connection.raw.latest
 
     async def fetchone(self) -> Any:

@@ -58,11 +58,11 @@ T = TypeVar("T")
 
 Built = tuple[str, Record]
 
-BATCH_SIZE: Final = 1000
+BATCH_SIZE: Final = 3000
 # Values of more bytes than this are fetched apart from the rest, one by one.
-LARGE_VALUE: Final = 1 << 16
+LARGE_VALUE: Final = 1 << 15
 # Batches that are read while one is handed out: the database works on one while records are made of another.
-BATCHES_AHEAD: Final = 3
+BATCHES_AHEAD: Final = 2
 
 # The primary keys of the records, in the order in which redun looks them up.
 RECORD_KEYS: Final[dict[type[Any], Any]] = {

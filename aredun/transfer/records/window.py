@@ -188,11 +188,12 @@ def _put_tags(
     """Put each tag right after what it hangs on, and after the tags that it replaces, if those are here."""
     if not tags:
         return ordered
-    owners = {tag.owner for tag in tags}
+    owners = {tag.owner[1] for tag in tags if tag.owner is not None}
     places: dict[Need | None, int] = {}
     for part in iter_parts(list(enumerate(ordered))):
         for place, item in part:
-            places.update((need, place) for need in item.provides() if need in owners)
+            if item.id in owners:
+                places.update((need, place) for need in item.provides())
         yield
     place_of: dict[str, int] = {}
     following: dict[int, list[ParsedRecord]] = defaultdict(list)
