@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from aredun.errors import InvalidRecordError
 from aredun.formats.statuses import get_job_status
-from aredun.loop.pacing import list_in_turns
+from aredun.loop.pacing import PIECE_SIZE, iter_parts, list_in_turns, take_turn
 from aredun.models import (
     Argument,
     ArgumentResult,
@@ -58,7 +58,7 @@ T = TypeVar("T")
 
 Built = tuple[str, Record]
 
-BATCH_SIZE: Final = 3000
+BATCH_SIZE: Final = 2000
 # Values of more bytes than this are fetched apart from the rest, one by one.
 LARGE_VALUE: Final = 1 << 15
 # Batches that are read while one is handed out: the database works on one while records are made of another.
@@ -138,18 +138,18 @@ async def get_records(
         return reader, batch, await reader.read(batch)
 
     async for reader, batch, records in iter_ahead(read, iter_batches(ids, batch_size)):
-        for record_id in batch if in_order else list(records):
-            record = records.get(record_id)
-            if record is None:
-                continue
-            if record_id not in reader.large:
-                yield record
-                continue
-            filled, problem = await reader.fill(record)
-            if problem:
-                report(InvalidRecordError(f"Value {record_id} is incomplete: {problem}"))
-            else:
-                yield filled
+        found = [record_id for record_id in batch if record_id in records] if in_order else [*records]
+        for part in iter_parts(found):
+            await take_turn()
+            for record_id in part:
+                if record_id not in reader.large:
+                    yield records[record_id]
+                    continue
+                record, problem = await reader.fill(records[record_id])
+                if problem:
+                    report(InvalidRecordError(f"Value {record_id} is incomplete: {problem}"))
+                else:
+                    yield record
     if lost:
         raise join_errors(lost, "value", "left out")
 
@@ -206,7 +206,8 @@ class RecordReader:
         return ((row[0], EXECUTION.build(row)) for row in rows)
 
     async def _jobs(self, ids: list[str]) -> Iterator[Built]:
-        return _build_jobs(*await self._fetch(ids, _JOBS, _CHILD_JOBS))
+        rows, pairs = await self._fetch(ids, _JOBS, _CHILD_JOBS)
+        return _build_jobs(rows, await _group_in_turns(pairs))
 
     async def _values(self, ids: list[str]) -> Iterator[Built]:
         rows, pairs = await self._fetch(
@@ -217,7 +218,7 @@ class RecordReader:
             for value_hash, type_name, value_format, data, size, *_ in rows
             if data is None or not size
         )
-        return _build_values(rows, pairs)
+        return _build_values(rows, await _group_in_turns((parent, child) for child, parent in pairs))
 
     async def fill(self, record: Record) -> tuple[Record, str]:
         """Give the record of a large or stored value its bytes, or say what is the matter with those."""
@@ -229,20 +230,25 @@ class RecordReader:
         return {**record, "data": b2a_base64(data, newline=False).decode("ascii")}, problem
 
     async def _call_nodes(self, ids: list[str]) -> Iterator[Built]:
-        rows = await self._fetch(
+        rows, arguments, results, edges = await self._fetch(
             ids,
             select_rows("call_node", "call_hash"),
             select_rows("argument", "call_hash"),
             _RESULTS,
             select_rows("call_edge", "parent_id", ("parent_id", "call_order")),
         )
-        return _build_calls(*rows)
+        return _build_calls(
+            rows,
+            await _group_in_turns((row[_CALL_OF_ARGUMENT], row) for row in arguments),
+            await _group_in_turns(results),
+            await _group_in_turns((parent, child) for parent, child, _ in edges),
+        )
 
     async def _tags(self, ids: list[str]) -> Iterator[Built]:
         rows, pairs = await self._fetch(
             ids, select_rows("tag", "tag_hash"), select_rows("tag_edit", "child_id", ("parent_id",))
         )
-        parents = group_pairs((child, parent) for parent, child in pairs)
+        parents = await _group_in_turns((child, parent) for parent, child in pairs)
         return ((row[0], TAG.build(row, parents.get(row[0], []))) for row in rows)
 
 
@@ -324,24 +330,28 @@ async def read_stored(
     return (b"", NOT_ITS_OWN) if verdict is Verdict.WRONG else (data, "")
 
 
-def group_pairs(pairs: Iterable[Sequence[Any]]) -> dict[Any, list[Any]]:
+_Groups = dict[str, list[Any]]
+
+
+async def _group_in_turns(pairs: Iterable[Sequence[Any]]) -> _Groups:
     """Return the second items of pairs by their first ones, in order."""
-    groups: dict[Any, list[Any]] = defaultdict(list)
-    for key, item in pairs:
-        groups[key].append(item)
+    groups: _Groups = defaultdict(list)
+    rest = iter(pairs)
+    while part := list(islice(rest, PIECE_SIZE)):
+        await take_turn()
+        for key, item in part:
+            groups[key].append(item)
     return groups
 
 
-def _build_jobs(rows: Rows, pairs: Rows) -> Iterator[Built]:
-    children = group_pairs(pairs)
+def _build_jobs(rows: Rows, children: _Groups) -> Iterator[Built]:
     for *cells, result_type in rows:
         job = JOB.make_row(*cells)
         status = get_job_status(job.end_time, bool(job.cached), result_type)
         yield job.id, JOB.build(job, status, children.get(job.id, []))
 
 
-def _build_values(rows: Rows, pairs: Rows) -> Iterator[Built]:
-    subvalues = group_pairs((parent, child) for child, parent in pairs)
+def _build_values(rows: Rows, subvalues: _Groups) -> Iterator[Built]:
     for value_hash, type_name, value_format, data, _, path, name, namespace, source in rows:
         subtype = None
         if path is not None:
@@ -355,13 +365,10 @@ def _build_values(rows: Rows, pairs: Rows) -> Iterator[Built]:
 _CALL_OF_ARGUMENT: Final = ARGUMENT.columns.index("call_hash")
 
 
-def _build_calls(rows: Rows, arguments: Rows, results: Rows, edges: Rows) -> Iterator[Built]:
-    by_call = group_pairs((row[_CALL_OF_ARGUMENT], row) for row in arguments)
-    upstreams = group_pairs(results)
-    children = group_pairs((parent, child) for parent, child, _ in edges)
+def _build_calls(rows: Rows, arguments: _Groups, upstreams: _Groups, children: _Groups) -> Iterator[Built]:
     for row in rows:
         call_hash = row[0]
-        args = build_args(by_call.get(call_hash, ()), upstreams)
+        args = build_args(arguments.get(call_hash, ()), upstreams)
         yield call_hash, CALL_NODE.build(row, args, children.get(call_hash, []))
 
 
