@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +29,7 @@ from aredun.storage.rows import (
     TASK,
     VALUE,
 )
-from aredun.tables.column_types import in_list
+from aredun.tables.column_types import JSON, DateTimeUTC, in_list
 from aredun.transfer.record_checks import normalize_json
 from aredun.transfer.record_fields import ParsedRecord
 from aredun.transfer.records.derive import hash_evaluation
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from aredun.storage import Database
     from aredun.storage.fetch import Rows
-    from aredun.storage.rows import Row
+    from aredun.storage.rows import Row, RowTable
     from aredun.storage.value_store import ValueStore
 
 # Calls and jobs that are held from the walk until they are copied, some 2 kB each.
@@ -149,7 +150,7 @@ class Source:
         """Return the cached single step of each call, None where there is none."""
         keys = await list_in_turns(hash_evaluation(item.row.task_hash, item.row.args_hash) for item in calls)
         (rows,) = await self._read(list(dict.fromkeys(keys)), select_rows("evaluation", "eval_hash"))
-        by_key = {row.eval_hash: row for row in map(EVALUATION.row._make, rows)}
+        by_key = {row.eval_hash: row for row in _make_rows(EVALUATION, rows)}
         return {item.id: by_key.get(key) for item, key in zip(calls, keys, strict=True)}
 
     async def find_lost(self, ids: Sequence[str]) -> list[str]:
@@ -171,7 +172,7 @@ class Source:
 
     async def _iter_values(self, rows: Rows, edges: Rows) -> AsyncIterator[list[ParsedRecord]]:
         children = defaultdict(list)
-        for edge in map(SUBVALUE.row._make, edges):
+        for edge in _make_rows(SUBVALUE, edges):
             children[edge.parent_value_hash].append(edge)
         small = [row for row in rows if row[_DATA]]
         yield await list_in_turns(_make_value(row, children) for row in small)
@@ -212,22 +213,45 @@ _JOB_LINKS: Final = sa.select(Job.id, plain(Job.start_time), Job.task_hash, Job.
 )
 
 
-def _to_text(cell: Any) -> Any:
+def _to_text(time: Any) -> str | None:
     """Return a timestamp in the form of neutral rows; sqlite gives it so."""
-    if isinstance(cell, datetime):
-        return cell.astimezone(UTC).isoformat(" ", "microseconds")[:26]
-    return cell
+    if isinstance(time, datetime):
+        return time.astimezone(UTC).isoformat(" ", "microseconds")[:26]
+    text: str | None = time
+    return text
+
+
+# By types of columns, what makes a cell of a neutral row of one of the database's.
+_NEUTRAL: Final[dict[type[Any], Callable[[Any], Any]]] = {
+    DateTimeUTC: _to_text,
+    sa.Boolean: bool,
+    JSON: normalize_json,
+}
+
+
+def _make_rows(table: RowTable, rows: Sequence[Sequence[Any]]) -> Iterator[Row]:
+    """Yield the neutral rows that some of the database are."""
+    make = partial(tuple.__new__, table.record_row)
+    types = enumerate(type(table.table.c[name].type) for name in table.record_columns)
+    converters = [(place, _NEUTRAL[kind]) for place, kind in types if kind in _NEUTRAL]
+    if not converters:
+        return map(make, rows)
+
+    def convert(row: Sequence[Any]) -> Row:
+        cells = list(row)
+        for place, to_neutral in converters:
+            cells[place] = to_neutral(cells[place])
+        return make(cells)
+
+    return map(convert, rows)
 
 
 def _make_executions(rows: Rows) -> Iterator[ParsedRecord]:
-    return (ParsedRecord("Execution", row) for row in map(EXECUTION.record_row._make, rows))
+    return (ParsedRecord("Execution", row) for row in _make_rows(EXECUTION, rows))
 
 
 def _make_jobs(rows: Rows) -> Iterator[ParsedRecord]:
-    for row in rows:
-        job = JOB.row(*row)
-        times = {"start_time": _to_text(job.start_time), "end_time": _to_text(job.end_time)}
-        yield ParsedRecord("Job", job._replace(**times, cached=bool(job.cached)))
+    return (ParsedRecord("Job", row) for row in _make_rows(JOB, rows))
 
 
 def _make_value(row: Sequence[Any], children: dict[str, list[Row]], read: bytes = b"") -> ParsedRecord:
@@ -253,7 +277,7 @@ def _group_parts(rows: Rows, arguments: Rows, edges: Rows) -> Generator[None, No
         yield
         for row in some:
             *cells, result = row
-            argument = ARGUMENT.row(*cells)
+            argument = tuple.__new__(ARGUMENT.row, cells)
             # What belongs to a call that is not there is nobody's.
             own = parts.get(argument.call_hash, [])
             if result is None or argument.arg_hash not in seen:
@@ -263,26 +287,20 @@ def _group_parts(rows: Rows, arguments: Rows, edges: Rows) -> Generator[None, No
                 own += ("argument_result", ARGUMENT_RESULT.row(argument.arg_hash, result))
     for some in iter_parts(edges):
         yield
-        for edge in map(CALL_EDGE.row._make, some):
+        for edge in _make_rows(CALL_EDGE, some):
             parts.get(edge.parent_id, []).extend(("call_edge", edge))
     return parts
 
 
 def _make_calls(rows: Rows, parts: dict[str, list[Any]]) -> Iterator[ParsedRecord]:
-    for row in rows:
-        call = CALL_NODE.row(*row)
-        call = call._replace(timestamp=_to_text(call.timestamp))
-        yield ParsedRecord("CallNode", call, parts[call.call_hash])
+    return (ParsedRecord("CallNode", row, parts[row.call_hash]) for row in _make_rows(CALL_NODE, rows))
 
 
 def _make_tags(rows: Rows, edits: Rows) -> Iterator[ParsedRecord]:
     parents: dict[str, list[Any]] = defaultdict(list)
-    for edit in map(TAG_EDIT.row._make, edits):
+    for edit in _make_rows(TAG_EDIT, edits):
         parents[edit.child_id] += ("tag_edit", edit)
-    for row in rows:
-        tag = TAG.record_row(*row)
-        tag = tag._replace(value=normalize_json(tag.value))
-        yield ParsedRecord("Tag", tag, parents.get(tag.tag_hash, ()))
+    return (ParsedRecord("Tag", row, parents.get(row.tag_hash, ())) for row in _make_rows(TAG, rows))
 
 
 _CALLS: Final = (
