@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,7 @@ from aredun.storage.sql_log import sql_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
     from sqlalchemy.orm import Session
@@ -57,6 +58,8 @@ class KeptConnection:
         Where it comes from.
     prepare : callable, optional
         Sets a new connection up.
+    waits : bool
+        Who finds it lent waits for it, instead of taking one more connection of the pool's.
     max_idle, max_age : float
         After so many seconds without use, or since it was taken, it goes through its pool again, which
         looks whether it lives and how old it is; 0 for never.
@@ -67,10 +70,14 @@ class KeptConnection:
         engine: AsyncEngine,
         prepare: Callable[[AsyncConnection], Awaitable[None]] | None = None,
         *,
+        waits: bool = False,
         max_idle: float = 0.0,
         max_age: float = 0.0,
     ) -> None:
         self._engine = engine
+        self._waits = waits
+        # Of the event loop that asked last.
+        self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._max_idle = max_idle
         self._max_age = max_age
         self._taken = self._used = 0.0
@@ -119,13 +126,19 @@ class KeptConnection:
 
     @asynccontextmanager
     async def lend_or_connect(self) -> AsyncIterator[AsyncConnection]:
-        """Lend the connection, or one more of the pool's while it is lent already."""
-        if self._is_lent:
-            async with self._engine.connect() as connection:
+        """Lend the connection; while it is lent already, as `waits` says."""
+        async with self._get_turn():
+            lending = self._engine.connect() if self._is_lent else self.lend()
+            async with lending as connection:
                 yield connection
-        else:
-            async with self.lend() as connection:
-                yield connection
+
+    def _get_turn(self) -> AbstractAsyncContextManager[Any]:
+        if not self._waits:
+            return nullcontext()
+        loop = asyncio.get_running_loop()
+        if self._turn is None or self._turn[0] is not loop:
+            self._turn = loop, asyncio.Lock()
+        return self._turn[1]
 
     async def discard(self) -> None:
         """Drop the connection, after an error that may have broken it."""

@@ -97,8 +97,8 @@ class Storage(Protocol):
     def file(self) -> SqliteFile | None:
         """The file of the database, None on a server."""
 
-    def make_writer(self, counts: Counts, backend: Any) -> WriteConnection:
-        """Return a way for one writer's transactions; nothing is opened yet."""
+    def make_writer(self, counts: Counts, backend: Any, *, is_kept: bool = True) -> WriteConnection:
+        """Return a way for one writer's transactions, kept or used once; nothing is opened yet."""
 
     def make_reader(self) -> KeptConnection:
         """Return a connection to keep for reading; nothing is opened yet."""
@@ -384,7 +384,7 @@ class Database:
 
     async def _write_apart(self, operation: Callable[[AsyncSession], Awaitable[T]]) -> T:
         async def attempt() -> T:
-            writer = self._storage.make_writer(self.counts, self.backend)
+            writer = self._storage.make_writer(self.counts, self.backend, is_kept=False)
             try:
                 async with writer.transaction() as transaction:
                     result: T = await transaction.run(operation, savepoint=False)

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 # An execution option of statements over tables that grow while they are asked: PostgreSQL keeps the plan that
 # it made when a table was small, which reads all of it, until the statistics are next renewed.
 PLANNED_ANEW = {"aredun_planned_anew": True}
-_PLAN_ANEW = "SET plan_cache_mode = force_custom_plan"
+# Of the connections of an engine that keep plans: behind a pooler that hands each transaction another one,
+# nothing is kept, and nothing may be set.
+KEEPS_PLANS = "aredun_keeps_plans"
+_PLANS_ANEW = "aredun_plans_anew"
 
 _SQLITE = AiosqliteDialect()
 # Makes a tuple of one of SQLAlchemy's rows in half the time that `tuple` takes.
@@ -56,7 +59,8 @@ async def fetch_rows(
     if connection.dialect.name == "sqlite":
         return await _fetch_text(connection, statement, parameters)
     # SQLAlchemy types only subclasses of it as what can be executed.
-    if cast("sa.Executable", statement).get_execution_options().keys() >= PLANNED_ANEW.keys():
+    keeps_plans = connection.engine.get_execution_options().get(KEEPS_PLANS)
+    if keeps_plans and cast("sa.Executable", statement).get_execution_options().keys() >= PLANNED_ANEW.keys():
         await _plan_anew(connection)
     return await _fetch_plain(connection, statement, parameters)
 
@@ -90,10 +94,22 @@ def _get_row_maker(statement: sa.SelectBase) -> Callable[[Iterable[Any]], Any]:
 
 async def _plan_anew(connection: AsyncConnection) -> None:
     """Have a connection of PostgreSQL's make a plan for each execution, from now on."""
-    info = connection.info
-    if not info.get("aredun_plans_anew"):
-        await connection.exec_driver_sql(_PLAN_ANEW)
-        info["aredun_plans_anew"] = True
+    if not connection.info.get(_PLANS_ANEW):
+        await connection.exec_driver_sql("SET plan_cache_mode = force_custom_plan")
+        connection.info[_PLANS_ANEW] = True
+
+
+# The checks of foreign keys are statements, too: if a plan were made for each row, a sync would take half as
+# long again (`benchmarks.sync`).
+KEEP_PLANS = "SET LOCAL plan_cache_mode = auto"
+
+
+async def plan_as_usual(connection: AsyncConnection) -> None:
+    """Have a connection of PostgreSQL's keep its plans again, for one that is going to write."""
+    if connection.info.get(_PLANS_ANEW):
+        await connection.exec_driver_sql(KEEP_PLANS.replace("LOCAL ", ""))
+        await connection.commit()
+        connection.info[_PLANS_ANEW] = False
 
 
 async def _fetch_text(

@@ -8,10 +8,13 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from aredun.storage.connections import KeptConnection, WriteConnection
+from aredun.storage.fetch import KEEPS_PLANS, plan_as_usual
 from aredun.storage.inserts import APPLICATION_NAME, SAY_VERSION, PostgresInserts
 from aredun.storage.liveness import Liveness
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from aredun.config import BackendConfig
@@ -55,6 +58,7 @@ def create_watched_engine(config: BackendConfig) -> tuple[AsyncEngine, Liveness]
         pool_timeout=config.pool_timeout,
         pool_recycle=config.pool_recycle or -1,
         echo=config.echo,
+        execution_options={KEEPS_PLANS: config.prepared_statements},
     )
     return engine, Liveness(engine, config, url.keepalives)
 
@@ -91,9 +95,11 @@ class PostgresStorage:
         # A single statement needs no transaction around it: one round trip instead of three.
         self.reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
-    def make_writer(self, counts: Counts, backend: Any) -> WriteConnection:
+    def make_writer(self, counts: Counts, backend: Any, *, is_kept: bool = True) -> WriteConnection:
         """See `Storage.make_writer`."""
-        plain, transactional = self._keep(self.reading), self._keep(self.engine)
+        # What is used once says it within its transaction.
+        prepare = plan_as_usual if is_kept else None
+        plain, transactional = self._keep(self.reading, prepare), self._keep(self.engine, prepare)
         inserts = PostgresInserts(says_version=self._says_version)
         begin = f"SELECT {SAY_VERSION}" if self._says_version else ""
         return WriteConnection(plain, transactional, inserts, begin, counts, backend)
@@ -102,9 +108,11 @@ class PostgresStorage:
         """See `Storage.make_reader`."""
         return self._keep(self.reading)
 
-    def _keep(self, engine: AsyncEngine) -> KeptConnection:
+    def _keep(
+        self, engine: AsyncEngine, prepare: Callable[[AsyncConnection], Awaitable[None]] | None = None
+    ) -> KeptConnection:
         config = self._config
-        return KeptConnection(engine, max_idle=config.ping_after, max_age=config.pool_recycle)
+        return KeptConnection(engine, prepare, max_idle=config.ping_after, max_age=config.pool_recycle)
 
     async def identify(self) -> object:
         """See `Storage.identify`."""

@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from aredun.errors import RedunDatabaseError
 from aredun.loop.pacing import iter_parts, take_turn
 from aredun.models import Base
-from aredun.storage.fetch import PLANNED_ANEW
+from aredun.storage.fetch import KEEP_PLANS, PLANNED_ANEW
 from aredun.storage.retry import is_refusal
 from aredun.storage.rows import JOB, ROW_TABLES, VALUE
 from aredun.storage.sql_log import sql_logger
@@ -226,7 +226,7 @@ async def _copy(connection: AsyncConnection, table: RowTable, rows: Sequence[Row
     driver: Any = raw.driver_connection
     if not driver.is_in_transaction():
         # The driver begins one with the first statement that comes through SQLAlchemy.
-        await connection.exec_driver_sql("SELECT 1")
+        await connection.exec_driver_sql(KEEP_PLANS)
     columns = (*table.record_columns, *table.defaults)
     sql_logger.debug("COPY %s (%s): %d rows", table.name, ", ".join(columns), len(rows))
     await driver.copy_records_to_table(table.name, records=_iter_copied(table, rows), columns=columns)

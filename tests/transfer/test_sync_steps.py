@@ -17,7 +17,7 @@ from aredun.backend import RedunBackendDb
 from aredun.formats.hashing import hash_argument, hash_call_node, hash_struct, hash_tag_bytes
 from aredun.loop import pacing
 from aredun.loop.pacing import LEAST_BATCHES, keep_pace
-from aredun.storage.record_rows import find_existing, select_rows
+from aredun.storage.record_rows import find_existing, insert_rows, select_rows, write_new
 from aredun.sync import sync_records
 from aredun.transfer.records.keys import KeySet, pack, pack_all, unpack_all
 from aredun.transfer.sync import plan, source
@@ -28,6 +28,8 @@ from tests.support.record_shapes import get_id
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from sqlalchemy.ext.asyncio import AsyncSession
 
 _DIGITS = st.text("0123456789abcdef", min_size=40, max_size=40)
 _IDS = st.one_of(_DIGITS, _DIGITS.map(str.upper), st.uuids().map(str), st.text(max_size=41))
@@ -115,6 +117,23 @@ async def test_plans_of_growing_tables_are_not_kept(backend: RedunBackendDb) -> 
         await find_existing(backend.database, "call_node", "call_hash", ["a"])
     plans = [row[1] for row in await backend.database.fetch(kept, {}) if "FROM call_node" in row[0]]
     assert sum(plans) == 0
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+async def test_checks_of_foreign_keys_keep_their_plans(backend: RedunBackendDb) -> None:
+    """They are statements, too: planned anew for each row they would take longer than the rows."""
+    # All connections that the pool has are ones on which growing tables were asked.
+    await asyncio.gather(*(find_existing(backend.database, "job", "id", ["a"]) for _ in range(20)))
+    shown: list[str] = []
+
+    async def operation(session: AsyncSession, all_new: bool) -> None:
+        await insert_rows(session, {"value": [("a" * 40, "builtins.int", "x", b"1")]}, all_new=all_new)
+        shown.append(await session.scalar(sa.text("SHOW plan_cache_mode")))
+
+    await write_new(backend.database, operation)
+    await backend.database.write(lambda session: operation(session, False))
+    assert shown == ["auto", "auto"]
+    await find_existing(backend.database, "job", "id", ["a"])
 
 
 @pytest.fixture
