@@ -766,7 +766,7 @@ class RedunBackendDb:
 
     # Records in bulk, streaming
 
-    def get_records(
+    async def get_records(
         self,
         ids: Iterable[str] | AsyncIterable[str],
         sorted: bool = True,
@@ -796,9 +796,12 @@ class RedunBackendDb:
             Without `on_incomplete`, at the end, when values were left out: the value store that holds their
             bytes is not configured, or holds them no more, or holds something else.
         """
-        return record_operations.get_records(
+        found = record_operations.get_records(
             self.database, ids, self.value_store, in_order=sorted, on_incomplete=on_incomplete
         )
+        async with aclosing(found) as records:
+            async for record in records:
+                yield record
 
     async def put_records(
         self,
