@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aredun.config import BackendConfig, get_abs_path
