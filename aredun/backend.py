@@ -38,7 +38,7 @@ from aredun.models import (
     Task,
     Value,
 )
-from aredun.recording import caches, handles
+from aredun.recording import caches, entities, handles
 from aredun.recording import tags as tag_operations
 from aredun.recording.recorder import Recorder, ValueRecorder, make_tags
 from aredun.storage.value_store import ValueStore
@@ -639,7 +639,7 @@ class RedunBackendDb:
 
     async def get_job(self, job_id: str) -> dict[str, Any] | None:
         """Get a job's `job_id`, `parent_id` and `execution_id`, None if it is not recorded."""
-        return await self.database.read(lambda session: caches.get_job(session, job_id))
+        return await self.database.read(lambda session: entities.get_job(session, job_id))
 
     # Handles
 

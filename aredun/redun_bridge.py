@@ -64,6 +64,17 @@ def _read_uri(section: Any) -> str | None:
     return quote_config_dir(db_uri, config_dir) if db_uri and config_dir else db_uri
 
 
+def _read_back(answer: tuple[Any, bool], type_registry: Any) -> tuple[Any, bool]:
+    """Return what redun's registry makes of a stored value, and whether there is one that can be read."""
+    stored, is_cached = answer
+    if not is_cached:
+        return None, False
+    try:
+        return type_registry.deserialize(stored.type_name, stored.data), True
+    except InvalidValueError:
+        return None, False
+
+
 class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # redun is not typed
     """redun's backend, its work on the database done by aredun (a `redun.backends.db.RedunBackendDb`).
 
@@ -295,7 +306,7 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
                 result = CacheResult(kind.value)
                 if result == CacheResult.MISS:
                     return None, None, result
-                value, is_cached = self._read((stored, True))
+                value, is_cached = _read_back((stored, True), self.type_registry)
                 if is_cached:
                     return value, call_hash or found_call, result
                 # A value that cannot be read back leaves the question to the caches behind this one.
@@ -303,29 +314,20 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
                 if result == CacheResult.ULTIMATE:
                     found_call = call_hash
 
-    def _read(self, answer: tuple[Any, bool]) -> tuple[Any, bool]:
-        stored, is_cached = answer
-        if not is_cached:
-            return None, False
-        try:
-            return self.type_registry.deserialize(stored.type_name, stored.data), True
-        except InvalidValueError:
-            return None, False
-
     def get_value(self, value_hash: str) -> tuple[Any, bool]:
         """Get a recorded value, and whether there is one that can be read."""
         with self._written(value_hash) as backend:
-            return self._read(self._run(backend.get_value(value_hash)))
+            return _read_back(self._run(backend.get_value(value_hash)), self.type_registry)
 
     def get_eval_cache(self, eval_hash: str) -> tuple[Any, bool]:
         """Get the result of a single step of evaluation, and whether there is one."""
         with self._written(eval_hash) as backend:
-            return self._read(self._run(backend.get_eval_cache(eval_hash)))
+            return _read_back(self._run(backend.get_eval_cache(eval_hash)), self.type_registry)
 
     def get_call_cache(self, call_hash: str) -> tuple[Any, bool]:
         """Get the final result of a recorded call, and whether there is one."""
         with self._written(call_hash) as backend:
-            return self._read(self._run(backend.get_call_cache(call_hash)))
+            return _read_back(self._run(backend.get_call_cache(call_hash)), self.type_registry)
 
     # Tags
 

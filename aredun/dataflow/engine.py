@@ -4,7 +4,7 @@ bulk.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aredun.dataflow.frontier import Frontier, Waiting
 from aredun.dataflow.keys import get_key, is_value
@@ -15,37 +15,15 @@ from aredun.errors import UsageError
 from aredun.loop.pacing import PIECE_SIZE, take_turn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from aredun.dataflow.keys import Key
-    from aredun.dataflow.nodes import DataflowNode, TaskRef
-    from aredun.dataflow.steps import Entry, Reach
+    from aredun.dataflow.nodes import DataflowNode
+    from aredun.dataflow.steps import Entry, Source
 
 # Where more edges than this leave a node, its destinations wait as steps, not as nodes: they take less
 # memory.
 WIDE = 64
-
-
-class Source(Protocol):
-    """What a walk loads from (see `aredun.dataflow.load.Loader`)."""
-
-    tasks: dict[str, TaskRef]
-
-    async def load_start(self, node: Any) -> DataflowNode:
-        """Return the light node of a start node."""
-
-    async def load_layer(self, keys: Sequence[Key]) -> dict[Key, Entry]:
-        """Return the entries of some nodes."""
-
-    async def load_reach(
-        self,
-        seeds: Sequence[Key],
-        limit: int,
-        is_known: Callable[[Key], bool],
-        stop: Collection[str],
-        note: Callable[[Sequence[Key]], None],
-    ) -> Reach:
-        """Return the entries of some nodes and of what follows from them."""
 
 
 def get_call(node: DataflowNode) -> CallNodeRef | None:

@@ -12,10 +12,9 @@ from aredun.loop.pacing import run_in_turns
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aredun.dataflow.engine import Source
     from aredun.dataflow.frontier import Frontier
     from aredun.dataflow.keys import Key
-    from aredun.dataflow.steps import Entry
+    from aredun.dataflow.steps import Entry, Source
 
 
 class LookAhead:

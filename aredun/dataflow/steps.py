@@ -6,7 +6,7 @@ them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from aredun.dataflow.keys import Key, make_key
 from aredun.dataflow.nodes import (
@@ -19,7 +19,7 @@ from aredun.dataflow.nodes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from aredun.dataflow.nodes import DataflowNode, TaskRef
 
@@ -170,3 +170,25 @@ class Reach(NamedTuple):
     rows: int
     known_calls: list[str]
     truncated: bool
+
+
+class Source(Protocol):
+    """What a walk loads from (see `aredun.dataflow.load.Loader`)."""
+
+    tasks: dict[str, TaskRef]
+
+    async def load_start(self, node: Any) -> DataflowNode:
+        """Return the light node of a start node."""
+
+    async def load_layer(self, keys: Sequence[Key]) -> dict[Key, Entry]:
+        """Return the entries of some nodes."""
+
+    async def load_reach(
+        self,
+        seeds: Sequence[Key],
+        limit: int,
+        is_known: Callable[[Key], bool],
+        stop: Collection[str],
+        note: Callable[[Sequence[Key]], None],
+    ) -> Reach:
+        """Return the entries of some nodes and of what follows from them."""

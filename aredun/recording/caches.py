@@ -492,10 +492,3 @@ async def explain_cache_miss(session: AsyncSession, task: Any, args_hash: str) -
                 "call_args_hash": call.args_hash,
             }
     return {"reason": "new_call"}
-
-
-async def get_job(session: AsyncSession, job_id: str) -> dict[str, Any] | None:
-    """Get what is known about a job, None if it is not recorded (mirrors redun's method)."""
-    query = sa.select(Job.id, Job.parent_id, Job.execution_id).where(Job.id == job_id)
-    row = (await session.execute(query)).one_or_none()
-    return None if row is None else {"job_id": row[0], "parent_id": row[1], "execution_id": row[2]}

@@ -360,3 +360,10 @@ def _trim_list(text: str) -> str:
     if len(text) <= _ARGS_DISPLAY_LENGTH:
         return text
     return text[: _ARGS_DISPLAY_LENGTH - 4] + "...]"
+
+
+async def get_job(session: AsyncSession, job_id: str) -> dict[str, Any] | None:
+    """Get what is known about a job, None if it is not recorded (mirrors redun's method)."""
+    query = sa.select(Job.id, Job.parent_id, Job.execution_id).where(Job.id == job_id)
+    row = (await session.execute(query)).one_or_none()
+    return None if row is None else {"job_id": row[0], "parent_id": row[1], "execution_id": row[2]}
