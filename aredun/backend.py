@@ -303,7 +303,7 @@ class RedunBackendDb:
         """
         await self._lifecycle.migrate(desired_version, upgrade_only=upgrade_only)
 
-    # Recording: each call makes a unit of rows and waits until the write queue has committed it
+    # Recording: each call makes a write of rows and waits until the write queue has committed it
 
     async def record_execution(self, exec_id: str, args: list[str]) -> None:
         """Note an execution; it is written together with the job at its root (mirrors redun's method).
@@ -330,9 +330,9 @@ class RedunBackendDb:
         UsageError
             If it is left out and no execution was recorded here.
         """
-        unit = self._recorder.make_heartbeat(execution_id)
-        if unit is not None:
-            await self.database.write_unit(unit)
+        write = self._recorder.make_heartbeat(execution_id)
+        if write is not None:
+            await self.database.write_rows(write)
 
     async def record_job_start(self, job: Any, now: datetime | None = None) -> Job:
         """Record that a job has started (mirrors redun's method).
@@ -357,8 +357,8 @@ class RedunBackendDb:
         RedunDatabaseError
             If the execution or the parent is not recorded.
         """
-        row, unit = await self._recorder.make_job_start(job, now)
-        await self.database.write_unit(unit)
+        row, write = await self._recorder.make_job_start(job, now)
+        await self.database.write_rows(write)
         return row
 
     async def record_job_end(self, job: Any, now: datetime | None = None, status: str | None = None) -> None:
@@ -380,7 +380,7 @@ class RedunBackendDb:
         RedunDatabaseError
             If the call, the execution or the parent is not recorded.
         """
-        await self.database.write_unit(await self._recorder.make_job_end(job, now))
+        await self.database.write_rows(await self._recorder.make_job_end(job, now))
 
     async def record_value(self, value: Any, data: bytes | None = None) -> str:
         """Record a value with all that belongs to it, in one transaction (mirrors redun's method).
@@ -405,8 +405,8 @@ class RedunBackendDb:
         RedunDatabaseError
             If it is larger than `max_value_size` bytes.
         """
-        value_hash, unit = await self._recorder.make_value(value, data)
-        await self.database.write_unit(unit)
+        value_hash, write = await self._recorder.make_value(value, data)
+        await self.database.write_rows(write)
         return value_hash
 
     def serialize_value(self, value: Any) -> SerializedValue:
@@ -469,7 +469,7 @@ class RedunBackendDb:
         RedunDatabaseError
             If the task or the result is not recorded.
         """
-        call_hash, unit = await self._recorder.make_call_node(
+        call_hash, write = await self._recorder.make_call_node(
             task_name,
             task_hash,
             args_hash,
@@ -479,7 +479,7 @@ class RedunBackendDb:
             child_call_hashes,
             subtree_tasks,
         )
-        await self.database.write_unit(unit)
+        await self.database.write_rows(write)
         return call_hash
 
     async def record_call_node_context(
@@ -501,8 +501,8 @@ class RedunBackendDb:
         str
             The context's hash.
         """
-        context_hash, unit = await self._recorder.make_context(call_hash, context_hash, context)
-        await self.database.write_unit(unit)
+        context_hash, write = await self._recorder.make_context(call_hash, context_hash, context)
+        await self.database.write_rows(write)
         return context_hash
 
     async def set_eval_cache(
@@ -524,8 +524,8 @@ class RedunBackendDb:
         RedunDatabaseError
             If the task, or the value of that hash, is not recorded.
         """
-        unit = await self._recorder.make_evaluation(eval_hash, task_hash, args_hash, value, value_hash)
-        await self.database.write_unit(unit)
+        write = await self._recorder.make_evaluation(eval_hash, task_hash, args_hash, value, value_hash)
+        await self.database.write_rows(write)
 
     # Caches and values
 
@@ -653,8 +653,8 @@ class RedunBackendDb:
         child_handle : Handle
             The state after; recorded and valid afterwards.
         """
-        unit = await self._recorder.make_handle_advance(parent_handles, child_handle)
-        await self.database.write_unit(unit)
+        write = await self._recorder.make_handle_advance(parent_handles, child_handle)
+        await self.database.write_rows(write)
 
     async def rollback_handle(self, handle: Any) -> None:
         """Make all states that follow from a handle's invalid."""
@@ -706,9 +706,9 @@ class RedunBackendDb:
         pairs, parent_hashes = list(tags), list(parents)
         with tag_operations.name_refused(entity_id, pairs):
             if not (update or new or parent_hashes):
-                results, unit = make_tags(entity_type, entity_id, pairs)
+                results, write = make_tags(entity_type, entity_id, pairs)
                 if results:
-                    await self.database.write_unit(unit)
+                    await self.database.write_rows(write)
                 return results
             return await self.database.write(
                 lambda session: tag_operations.record_tags(

@@ -186,21 +186,21 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
     def record_updated_time(self, execution_id: str) -> None:
         """Set an execution's heartbeat to now."""
         with self._recording() as recorder:
-            unit = recorder.make_heartbeat(execution_id)
-            if unit is not None:
-                self._put(unit)
+            write = recorder.make_heartbeat(execution_id)
+            if write is not None:
+                self._put(write)
 
     def record_job_start(self, job: Any, now: datetime | None = None) -> Any:
         """Record that a job has started; returns redun's model of it, apart from any session."""
         with self._recording() as recorder:
             core = self._open_core
-            row, unit = complete(recorder.make_job_start(job, now))
+            row, write = complete(recorder.make_job_start(job, now))
             if row.task_hash not in core.known_tasks:
                 # redun lists tasks in the order in which they were written.
                 core.known_tasks.add(row.task_hash)
                 core.queue.flush()
             core.open_job(job)
-            self._put(unit)
+            self._put(write)
             if _knows_itself(job):
                 # As `subrun` does, whose scheduler extends this execution through a backend of its own.
                 core.queue.flush()
@@ -210,17 +210,17 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
         """Record that a job has ended; with the last one of an execution, all that is queued is written."""
         core = self._open_core
         with self._recording() as recorder:
-            unit = complete(recorder.make_job_end(job, now))
+            write = complete(recorder.make_job_end(job, now))
             subjects = (job.task.hash, getattr(job, "args_hash", None))
-            self._put(unit, subjects)
+            self._put(write, subjects)
             if core.close_job(job):
                 core.queue.flush()
 
     def record_value(self, value: Any, data: bytes | None = None) -> str:
         """Record a value with its file or task and its subvalues; returns its hash."""
         with self._recording() as recorder:
-            value_hash, unit = complete(recorder.make_value(value, data))
-            self._put(unit, value_hash, is_complete=False)
+            value_hash, write = complete(recorder.make_value(value, data))
+            self._put(write, value_hash, is_complete=False)
             return value_hash
 
     def record_call_node(
@@ -236,7 +236,7 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
     ) -> str:
         """Record a completed call with its arguments and its children, as a whole; returns its hash."""
         with self._recording() as recorder:
-            call_hash, unit = complete(
+            call_hash, write = complete(
                 recorder.make_call_node(
                     task_name,
                     task_hash,
@@ -248,14 +248,14 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
                     subtree_tasks,
                 )
             )
-            self._put(unit, call_hash, (task_hash, args_hash), is_complete=False)
+            self._put(write, call_hash, (task_hash, args_hash), is_complete=False)
             return call_hash
 
     def record_call_node_context(self, call_hash: str, context_hash: str | None, context: Any) -> str:
         """Record the context that a call was made in; returns the context's hash."""
         with self._recording() as recorder:
-            context_hash, unit = complete(recorder.make_context(call_hash, context_hash, context))
-            self._put(unit, context_hash, is_complete=False)
+            context_hash, write = complete(recorder.make_context(call_hash, context_hash, context))
+            self._put(write, context_hash, is_complete=False)
             return context_hash
 
     def set_eval_cache(
@@ -263,8 +263,8 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
     ) -> None:
         """Record the result of a single step of evaluation, in place of the one before."""
         with self._recording() as recorder:
-            unit = complete(recorder.make_evaluation(eval_hash, task_hash, args_hash, value, value_hash))
-            self._put(unit, eval_hash)
+            write = complete(recorder.make_evaluation(eval_hash, task_hash, args_hash, value, value_hash))
+            self._put(write, eval_hash)
 
     # Caches
 
@@ -351,8 +351,8 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
                 if recorder.is_running:
                     groups = [[pair] for pair in pairs if is_sound(pair, self.logger)]
                 made = [make_tags(entity_type, entity_id, group) for group in groups if group]
-                for _, unit in made:
-                    self._put(unit, is_spare=recorder.is_running)
+                for _, write in made:
+                    self._put(write, is_spare=recorder.is_running)
                 return [result for results, _ in made for result in results]
         with self._written() as backend:
             return self._run(

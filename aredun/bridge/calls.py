@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aredun.bridge.core import BridgeCore
     from aredun.errors import InvalidRecordError
     from aredun.recording.recorder import Recorder
-    from aredun.storage import Unit
+    from aredun.storage import Write
 
     Record = dict[str, Any]
     TagResult = tuple[str, str, str, Any]
@@ -83,8 +83,10 @@ class BridgeCalls(ABC):
             self._settle()
             yield core.recorder
 
-    def _put(self, unit: Unit, *subjects: Hashable, is_complete: bool = True, is_spare: bool = False) -> None:
-        self._open_core.queue.put(unit, subjects, is_complete=is_complete, is_spare=is_spare)
+    def _put(
+        self, write: Write, *subjects: Hashable, is_complete: bool = True, is_spare: bool = False
+    ) -> None:
+        self._open_core.queue.put(write, subjects, is_complete=is_complete, is_spare=is_spare)
 
     # Calls and jobs
 

@@ -109,7 +109,7 @@ class BridgeCore:
     queue : WriteBehind
         What has been recorded and is not written yet.
     recorder : Recorder
-        Turns what is recorded into units of the queue.
+        Turns what is recorded into writes of the queue.
     known_tasks : set[str]
         Hashes of tasks that have been recorded.
     """

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
-from aredun.storage import Unit
+from aredun.storage import Write
 from aredun.storage.retry import halve, is_passing, split_at_fault
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ MAX_BYTES = 32 * 1024 * 1024
 
 
 class _Queued(NamedTuple):
-    unit: Unit
+    write: Write
     is_complete: bool
     rows: int
     size: int
@@ -35,7 +35,7 @@ class _Queued(NamedTuple):
 class WriteBehind:
     """A queue of writes; what depends on one that is not written yet can tell, and wait for it.
 
-    Every unit is written as a whole or not at all. A unit that is refused does not take others along: its
+    Every write happens as a whole or not at all. A write that is refused does not take others along: its
     error is raised by the next call of `put` or `flush`.
 
     Parameters
@@ -43,7 +43,7 @@ class WriteBehind:
     loop_thread : LoopThread
         Where the database belongs to.
     database : Database
-        Where the units are written.
+        Where they go.
     logger : logging.Logger
         Is told of every error.
     """
@@ -56,7 +56,7 @@ class WriteBehind:
         self._queued: list[_Queued] = []
         self._rows = 0
         self._bytes = 0
-        # What the queued units, and those that are being written, say something about.
+        # What the queued writes, and those that are being written, say something about.
         self._subjects: set[Hashable] = set()
         self._writing: set[Hashable] | None = None
         self._is_scheduled = False
@@ -67,17 +67,17 @@ class WriteBehind:
 
     def put(
         self,
-        unit: Unit,
+        write: Write,
         subjects: Iterable[Hashable] = (),
         *,
         is_complete: bool = True,
         is_spare: bool = False,
     ) -> None:
-        """Queue a unit (any thread).
+        """Queue a write (any thread).
 
         Parameters
         ----------
-        unit : Unit
+        write : Write
             What to write; without an operation.
         subjects : iterable of hashable
             What `concerns` is asked about.
@@ -89,11 +89,11 @@ class WriteBehind:
         Raises
         ------
         RedunDatabaseError
-            An earlier unit was refused; this one is queued all the same.
+            An earlier write was refused; this one is queued all the same.
         """
-        rows, size = unit.measure()
+        rows, size = write.measure()
         with self._lock:
-            self._queued.append(_Queued(unit, is_complete, rows, size, is_spare))
+            self._queued.append(_Queued(write, is_complete, rows, size, is_spare))
             self._subjects.update(subjects)
             self._rows += rows
             self._bytes += size
@@ -118,7 +118,7 @@ class WriteBehind:
         Raises
         ------
         RedunDatabaseError
-            The first error of a unit since this was last told.
+            The first error of a write since this was last told.
         """
         with self._lock:
             is_pending = bool(self._queued) or self._writing is not None
@@ -191,11 +191,11 @@ class WriteBehind:
 
     async def _attempt(self, group: Sequence[_Queued]) -> Sequence[Sequence[_Queued]]:
         """Write a group in one transaction; return its halves if one of it is at fault."""
-        together = Unit()
+        together = Write()
         for queued in group:
-            together.extend(queued.unit)
+            together.extend(queued.write)
         try:
-            await self._database.write_unit(together)
+            await self._database.write_rows(together)
         except Exception as error:
             if len(group) == 1 or _is_outage(error):
                 if len(group) == 1 and group[0].is_spare and not _is_outage(error):

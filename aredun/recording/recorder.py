@@ -15,7 +15,7 @@ from aredun.recording import handles
 from aredun.recording.caches import CONTEXT_KEY
 from aredun.recording.call_rows import UnrecordedCall, find_upstream_calls
 from aredun.recording.tags import build_tag_row
-from aredun.storage import Unit, ValueRows
+from aredun.storage import ValueRows, Write
 from aredun.storage.rows import (
     ARGUMENT,
     CALL_NODE,
@@ -231,7 +231,7 @@ class _Pending:
 
 @dataclass
 class Recorder:
-    """Turns the calls of a workflow into units for the write queue.
+    """Turns the calls of a workflow into writes for the write queue.
 
     Attributes
     ----------
@@ -248,18 +248,18 @@ class Recorder:
         """Whether an execution has been recorded here."""
         return self._current_execution is not None
 
-    async def make_value(self, value: Any, data: bytes | None) -> tuple[str, Unit]:
-        """Return a value's hash and the unit that records it."""
+    async def make_value(self, value: Any, data: bytes | None) -> tuple[str, Write]:
+        """Return a value's hash and the write that records it."""
         rows = await self.values.prepare(value, data)
-        return rows.value_hash, Unit(rows=rows.rows, extra_size=rows.size)
+        return rows.value_hash, Write(rows=rows.rows, extra_size=rows.size)
 
     def record_execution(self, execution_id: str, args: Sequence[str]) -> None:
         """Note an execution; it is written along with the job at its root, as redun does."""
         self._executions[execution_id] = _Pending(json.dumps(list(args)))
         self._current_execution = execution_id
 
-    def make_heartbeat(self, execution_id: str | None) -> Unit | None:
-        """Return the unit that sets an execution's `updated_time`; None for one that is not written yet."""
+    def make_heartbeat(self, execution_id: str | None) -> Write | None:
+        """Return the write that sets an execution's `updated_time`; None for one that is not written yet."""
         execution_id = execution_id or self._current_execution
         if execution_id is None:
             raise UsageError("no execution has been recorded here: give its execution_id")
@@ -268,10 +268,10 @@ class Recorder:
         if pending is not None:
             pending.updated_time = now
             return None
-        return Unit(heartbeats=((execution_id, now),))
+        return Write(heartbeats=((execution_id, now),))
 
-    async def make_job_start(self, job: Any, now: datetime | None) -> tuple[Job, Unit]:
-        """Return a job's row and the unit that records its start."""
+    async def make_job_start(self, job: Any, now: datetime | None) -> tuple[Job, Write]:
+        """Return a job's row and the write that records its start."""
         now = now or utcnow()
         task, execution, parent = _get_parts(job)
         row = JOB.row(
@@ -284,10 +284,10 @@ class Recorder:
             parent_id=parent,
             execution_id=execution,
         )
-        return Job(**row._asdict()), await self._make_job_unit(task, row)
+        return Job(**row._asdict()), await self._make_job_write(task, row)
 
-    async def make_job_end(self, job: Any, now: datetime | None) -> Unit:
-        """Return the unit that records a job's end, and its start if that was not recorded."""
+    async def make_job_end(self, job: Any, now: datetime | None) -> Write:
+        """Return the write that records a job's end, and its start if that was not recorded."""
         now = now or utcnow()
         task, execution, parent = _get_parts(job)
         row = JOB.row(
@@ -300,14 +300,14 @@ class Recorder:
             parent_id=parent,
             execution_id=execution,
         )
-        return await self._make_job_unit(task, row)
+        return await self._make_job_write(task, row)
 
-    async def _make_job_unit(self, task: Any, row: Row) -> Unit:
+    async def _make_job_write(self, task: Any, row: Row) -> Write:
         values = (await self.values.prepare_task(task),)
         execution_id = row.execution_id
         pending = self._executions.get(execution_id)
         if row.parent_id is not None or pending is None:
-            return Unit(rows=((JOB, row),), values=values)
+            return Write(rows=((JOB, row),), values=values)
         execution = EXECUTION.row(
             id=execution_id, args=pending.args, updated_time=pending.updated_time, job_id=row.id
         )
@@ -317,12 +317,12 @@ class Recorder:
             if self._executions.get(execution_id) is pending:
                 del self._executions[execution_id]
 
-        return Unit(rows=((JOB, row), (EXECUTION, execution)), values=values, on_commit=(forget,))
+        return Write(rows=((JOB, row), (EXECUTION, execution)), values=values, on_commit=(forget,))
 
     async def make_evaluation(
         self, eval_hash: str, task_hash: str, args_hash: str, value: Any, value_hash: str | None
-    ) -> Unit:
-        """Return the unit that records the result of a single step."""
+    ) -> Write:
+        """Return the write that records the result of a single step."""
         values: tuple[ValueRows, ...] = ()
         if not value_hash:
             values = (await self.values.prepare(value),)
@@ -330,7 +330,7 @@ class Recorder:
         row = EVALUATION.row(
             eval_hash=eval_hash, task_hash=task_hash, args_hash=args_hash, value_hash=value_hash
         )
-        return Unit(rows=((EVALUATION, row),), values=values)
+        return Write(rows=((EVALUATION, row),), values=values)
 
     async def make_call_node(
         self,
@@ -342,8 +342,8 @@ class Recorder:
         result_hash: str,
         child_call_hashes: Iterable[str],
         subtree_tasks: Iterable[Any] | None,
-    ) -> tuple[str, Unit]:
-        """Return a call's hash and the unit that records it."""
+    ) -> tuple[str, Write]:
+        """Return a call's hash and the write that records it."""
         children = list(child_call_hashes)
         call_hash = hash_call_node(task_hash, args_hash, result_hash, children)
         arguments = []
@@ -376,38 +376,38 @@ class Recorder:
             value_hash=result_hash,
             timestamp=utcnow(),
         )
-        return call_hash, Unit(calls=(UnrecordedCall(row, children, arguments, subtree, tasks),))
+        return call_hash, Write(calls=(UnrecordedCall(row, children, arguments, subtree, tasks),))
 
     async def make_context(
         self, call_hash: str, context_hash: str | None, context: Mapping[str, Any]
-    ) -> tuple[str, Unit]:
-        """Return a context's hash and the unit that records it for a call."""
-        unit = Unit()
+    ) -> tuple[str, Write]:
+        """Return a context's hash and the write that records it for a call."""
+        write = Write()
         if context_hash is None:
-            context_hash, unit = await self.make_value(context, None)
+            context_hash, write = await self.make_value(context, None)
         _, tags = make_tags(TagEntity.CallNode, call_hash, [(CONTEXT_KEY, context_hash)])
-        unit.extend(tags)
-        return context_hash, unit
+        write.extend(tags)
+        return context_hash, write
 
-    async def make_handle_advance(self, parent_handles: Sequence[Any], child_handle: Any) -> Unit:
-        """Return the unit that records that a handle's state follows from others."""
+    async def make_handle_advance(self, parent_handles: Sequence[Any], child_handle: Any) -> Write:
+        """Return the write that records that a handle's state follows from others."""
         recorded = handles.get_handles_to_record(parent_handles, child_handle)
-        unit = Unit(
+        write = Write(
             operation=lambda session: handles.advance_handle(session, parent_handles, child_handle),
             on_commit=(lambda: handles.mark_handles_recorded(recorded),),
         )
         for handle in recorded:
-            unit.extend((await self.make_value(handle, None))[1])
-        return unit
+            write.extend((await self.make_value(handle, None))[1])
+        return write
 
 
 def make_tags(
     entity_type: Any, entity_id: str, tags: Iterable[tuple[str, Any]]
-) -> tuple[list[tuple[str, str, str, Any]], Unit]:
-    """Return tags that supersede nothing, as `record_tags` returns them, and the unit that records them."""
+) -> tuple[list[tuple[str, str, str, Any]], Write]:
+    """Return tags that supersede nothing, as `record_tags` returns them, and the write that records them."""
     rows = [build_tag_row(entity_type, entity_id, key, value) for key, value in tags]
-    unit = Unit(rows=[(TAG, TAG.row(**row)) for row in rows])
-    return [(row["tag_hash"], entity_id, row["key"], row["value"]) for row in rows], unit
+    write = Write(rows=[(TAG, TAG.row(**row)) for row in rows])
+    return [(row["tag_hash"], entity_id, row["key"], row["value"]) for row in rows], write
 
 
 def iter_arguments(

@@ -17,7 +17,7 @@ from aredun.formats.tag_syntax import is_storable_text
 from aredun.models import Argument, CallNode, Execution, File, Job, Subvalue, Task, Value
 from aredun.search.conditions import among, identity
 from aredun.search.filters import PRIMARY_KEYS, filter_id_prefix, prepare_prefix, took_one_of
-from aredun.search.records import Detacher, get_reader
+from aredun.search.records import ModelMaker, get_reader
 from aredun.search.scan import Scan, get_load_options
 from aredun.search.statements import count_rows
 from aredun.search.suggestions import suggest
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 FileUse = tuple[File, Job, str]
 
-_FILES = Detacher(File)
+_FILES = ModelMaker(File)
 _MAX_INDEX_LENGTH = 16
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Mapper
 
 
-class Detacher:
+class ModelMaker:
     """Makes models of one class from rows of its columns.
 
     Parameters
@@ -81,12 +81,12 @@ class RecordReader:
 
     def __init__(self, record_type: str, load_values: bool = False) -> None:
         models = {"CallNode": (CallNode,), "Task": (Task,), "Job": (Job,), "Execution": (Execution, Job)}
-        own = [Detacher(model) for model in models.get(record_type, ())]
+        own = [ModelMaker(model) for model in models.get(record_type, ())]
         if record_type == "Value":
-            own = [Detacher(Value, *(() if load_values else ("value",)))]
+            own = [ModelMaker(Value, *(() if load_values else ("value",)))]
         if record_type != "Task" and record_type != "Value":
-            own.append(Detacher(Task, "source"))
-        self._detachers = own
+            own.append(ModelMaker(Task, "source"))
+        self._makers = own
         self._record_type = record_type
         self.has_status = record_type in {"Execution", "Job"}
 
@@ -101,7 +101,7 @@ class RecordReader:
         within : Subquery | None
             Confines the records to the primary keys in its column `pk`.
         """
-        columns = [column for detacher in self._detachers for column in detacher.columns]
+        columns = [column for maker in self._makers for column in maker.columns]
         if self.has_status:
             columns.append(Value.type)
             if cutoff is not None:
@@ -142,12 +142,12 @@ class RecordReader:
         self, row: Sequence[Any], backend: Any, tells_alive: bool, tasks: dict[str | None, Any]
     ) -> Any:
         parts, start = [], 0
-        for detacher in self._detachers:
-            parts.append(row[start : start + len(detacher.columns)])
-            start += len(detacher.columns)
+        for maker in self._makers:
+            parts.append(row[start : start + len(maker.columns)])
+            start += len(maker.columns)
         if len(parts) == 1:
-            return self._detachers[0].make(parts[0], backend)
-        *others, task_detacher = self._detachers
+            return self._makers[0].make(parts[0], backend)
+        *others, task_detacher = self._makers
         task_hash = parts[-1][0]
         if task_hash not in tasks:
             tasks[task_hash] = task_detacher.make(parts[-1], backend)

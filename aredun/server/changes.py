@@ -15,7 +15,7 @@ from aredun.errors import DatabaseMovedError
 from aredun.server.answers import dump, is_unreachable
 from aredun.server.change_poll import ChangePoll
 from aredun.server.streams import TRY_AGAIN, StreamError
-from aredun.storage.retry import hurry
+from aredun.storage.retry import retry_briefly
 from aredun.storage.watch import is_announced, open_watch
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ class ChangeFeed:
     async def _look(self, poll: ChangePoll) -> None:
         began = time.perf_counter()
         async with self._lock:
-            with hurry():
+            with retry_briefly():
                 events = await poll.read()
             for event in events:
                 self._publish(event)

@@ -16,7 +16,7 @@ from aredun.loop.pacing import take_turn
 from aredun.server.answers import dump
 from aredun.server.finding import find_start
 from aredun.server.streams import end_tasks
-from aredun.storage.retry import hurry
+from aredun.storage.retry import retry_briefly
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -151,7 +151,7 @@ class DataflowStream:
         """Send everything, in the order of the walk."""
         is_downstream = self._request.direction == DOWNSTREAM
         # A walk that is under way waits for a database that restarts; a client that has nothing yet does not.
-        with hurry():
+        with retry_briefly():
             start = await find_start(self._backend, record_id, downstream=is_downstream)
         with self._walks.share_look_ahead() as look_ahead:
             async with aclosing(walk(self._backend, start.node, self._request, look_ahead)) as edges:

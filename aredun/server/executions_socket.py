@@ -14,7 +14,7 @@ from aredun.search.scan import get_load_options, mark_abandoned
 from aredun.server import records
 from aredun.server.answers import dump
 from aredun.server.finding import find_record
-from aredun.storage.retry import hurry
+from aredun.storage.retry import retry_briefly
 from aredun.tables.column_types import utcnow
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class ExecutionsStream:
     async def run(self, execution_id: str | None, after: str | None, sender: Sender) -> None:
         """Send a snapshot, or what was missed since a cursor; then changes without end."""
         async with AsyncExitStack() as stack:
-            with hurry():
+            with retry_briefly():
                 whole_id = None
                 if execution_id is not None:
                     whole_id = (await find_record(self._backend, "Execution", execution_id)).id

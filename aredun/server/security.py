@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 
 from aredun.server.answers import INTERNAL, SLOW, logger, make_problem
-from aredun.storage.retry import hurry
+from aredun.storage.retry import retry_briefly
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -158,7 +158,7 @@ class Guard:
 
         bound = asyncio.timeout(self._settings.request_timeout or None)
         try:
-            with hurry():
+            with retry_briefly():
                 async with bound:
                     await (self._refuse(scope, path) or self._app)(inner, receive, send_with_headers)
         except Exception:

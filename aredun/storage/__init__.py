@@ -7,7 +7,7 @@ from aredun.storage.core import Database, get_file_path, translate_error
 from aredun.storage.fetch import fetch_rows
 from aredun.storage.row_set import RowSet, ValueRows
 from aredun.storage.rows import RowTable
-from aredun.storage.unit import Unit
+from aredun.storage.writes import Write
 
 __all__ = [
     "Batch",
@@ -16,8 +16,8 @@ __all__ = [
     "Database",
     "RowSet",
     "RowTable",
-    "Unit",
     "ValueRows",
+    "Write",
     "fetch_rows",
     "get_file_path",
     "translate_error",

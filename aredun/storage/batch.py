@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aredun.errors import RedunDatabaseError
-from aredun.storage.unit import HeldTransaction, Unit
+from aredun.storage.writes import HeldTransaction, Write
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -23,12 +23,12 @@ class Batch:
 
     def __init__(
         self,
-        enqueue: Callable[[Unit], Awaitable[Any]],
-        write: Callable[[Transaction, Sequence[Unit]], Awaitable[Any]],
+        enqueue: Callable[[Write], Awaitable[Any]],
+        write: Callable[[Transaction, Sequence[Write]], Awaitable[Any]],
     ) -> None:
         self._enqueue = enqueue
         self._write = write
-        self._unit = Unit()
+        self._collected = Write()
         self._all_on_commit: list[Callable[[], None]] = []
         self._lock = asyncio.Lock()
         self._held: HeldTransaction | None = None
@@ -36,13 +36,13 @@ class Batch:
         self.outer = None
         self.closed = False
 
-    async def add(self, unit: Unit) -> Any:
-        """Add a unit; one with an operation is run at once, and its answer returned."""
+    async def add(self, write: Write) -> Any:
+        """Add a write; one with an operation is run at once, and its answer returned."""
         if self.closed:
             # A batch inside this one has outlived it, in a task of its own.
-            return await self._enqueue(unit)
-        operation, unit.operation = unit.operation, None
-        self._unit.extend(unit)
+            return await self._enqueue(write)
+        operation, write.operation = write.operation, None
+        self._collected.extend(write)
         if operation is None:
             return None
         async with self._lock:
@@ -53,9 +53,9 @@ class Batch:
             return await transaction.run(operation)
 
     async def _flush(self, transaction: Transaction) -> None:
-        unit, self._unit = self._unit, Unit()
-        self._all_on_commit += unit.on_commit
-        await self._write(transaction, [unit])
+        write, self._collected = self._collected, Write()
+        self._all_on_commit += write.on_commit
+        await self._write(transaction, [write])
 
     def spoil(self) -> None:
         """Note that a batch inside this one failed and cannot be taken back alone."""
@@ -69,8 +69,8 @@ class Batch:
                 "nothing of the batch is written: a batch inside it failed, after its first rows were sent"
             )
         if self._held is None:
-            if self._unit:
-                await self._enqueue(self._unit)
+            if self._collected:
+                await self._enqueue(self._collected)
             return
         try:
             await self._flush(await self._held.get())
@@ -93,19 +93,19 @@ class InnerBatch:
 
     def __init__(self, outer: Batch | InnerBatch) -> None:
         self.outer = outer
-        self._unit = Unit()
+        self._collected = Write()
         self._has_sent = False
         self.closed = False
 
-    async def add(self, unit: Unit) -> Any:
-        """Add a unit; one with an operation is run at once, and its answer returned."""
+    async def add(self, write: Write) -> Any:
+        """Add a write; one with an operation is run at once, and its answer returned."""
         if self.closed:
-            return await self.outer.add(unit)
-        operation, unit.operation = unit.operation, None
-        self._unit.extend(unit)
+            return await self.outer.add(write)
+        operation, write.operation = write.operation, None
+        self._collected.extend(write)
         if operation is None:
             return None
-        joined, self._unit = self._unit, Unit()
+        joined, self._collected = self._collected, Write()
         joined.operation = operation
         self._has_sent = True
         return await self.outer.add(joined)
@@ -117,8 +117,8 @@ class InnerBatch:
 
     async def finish(self) -> None:
         """Hand all over to the outer batch."""
-        if self._unit:
-            await self.outer.add(self._unit)
+        if self._collected:
+            await self.outer.add(self._collected)
 
     async def abort(self) -> None:
         """Forget what has not been sent."""

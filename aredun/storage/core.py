@@ -20,8 +20,8 @@ from aredun.storage.connections import Counts
 from aredun.storage.fetch import fetch_rows
 from aredun.storage.retry import find_refused_parameter, is_outage, is_stale, name_damage, retry
 from aredun.storage.sqlite import SqliteStorage
-from aredun.storage.unit import Unit
 from aredun.storage.writer import Writer
+from aredun.storage.writes import Write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -90,7 +90,7 @@ class Storage(Protocol):
     dialect_name: str
     engine: AsyncEngine
     reading: AsyncEngine
-    runs_apart: bool
+    takes_many_writers: bool
     belongs_to_loop: bool
 
     @property
@@ -193,8 +193,8 @@ class Database:
 
     @property
     def can_copy(self) -> bool:
-        """Whether a transaction that is written `apart` is one of its own, on a server that knows COPY."""
-        return self._storage.runs_apart and not self.writer.in_batch
+        """Whether a write can have a transaction of its own, on a server that knows COPY."""
+        return self._storage.takes_many_writers and not self.writer.in_batch
 
     @property
     def file_path(self) -> Path | None:
@@ -353,7 +353,9 @@ class Database:
 
         return await self._read(attempt)
 
-    async def write(self, operation: Callable[[AsyncSession], Awaitable[T]], *, apart: bool = False) -> T:
+    async def write(
+        self, operation: Callable[[AsyncSession], Awaitable[T]], *, own_transaction: bool = False
+    ) -> T:
         """Run an operation in a transaction: when this returns, all that it did is durable.
 
         It shares the transaction with whoever writes at the same time, behind a savepoint; inside a batch it
@@ -363,7 +365,7 @@ class Database:
         ----------
         operation : callable
             Takes the session and must not commit. It may run more than once, each time from the beginning.
-        apart : bool
+        own_transaction : bool
             Take a transaction of its own, for what takes long: on PostgreSQL it then runs beside the queue.
 
         Returns
@@ -377,12 +379,12 @@ class Database:
             The database cannot be reached, or refused.
         """
         self._require_writable()
-        if apart and self._storage.runs_apart and not self.writer.in_batch:
-            return await self._write_apart(operation)
-        result: T = await self.writer.write(Unit(operation=operation))
+        if own_transaction and self._storage.takes_many_writers and not self.writer.in_batch:
+            return await self._write_in_own_transaction(operation)
+        result: T = await self.writer.write(Write(operation=operation))
         return result
 
-    async def _write_apart(self, operation: Callable[[AsyncSession], Awaitable[T]]) -> T:
+    async def _write_in_own_transaction(self, operation: Callable[[AsyncSession], Awaitable[T]]) -> T:
         async def attempt() -> T:
             writer = self._storage.make_writer(self.counts, self.backend, is_kept=False)
             try:
@@ -407,10 +409,10 @@ class Database:
         """Switch the checks of foreign keys on or off for what is written from now on (only sqlite can)."""
         await self._storage.set_foreign_keys(self._writer, enabled)
 
-    async def write_unit(self, unit: Unit) -> Any:
+    async def write_rows(self, write: Write) -> Any:
         """Write rows; when this returns they are durable, all of them (inside a batch: at its end)."""
         self._require_writable()
-        return await self.writer.write(unit)
+        return await self.writer.write(write)
 
     @asynccontextmanager
     async def batch(self) -> AsyncIterator[Batch | InnerBatch]:

@@ -81,7 +81,7 @@ class PostgresStorage:
     dialect_name = "postgresql"
     file = None
     # A statement over all rows of a drain is a transaction by itself; what takes more begins one.
-    runs_apart = True
+    takes_many_writers = True
     # Connections hang on the loop that opened them.
     belongs_to_loop = True
 

@@ -170,11 +170,11 @@ async def write_new(database: Database, operation: Callable[[AsyncSession, bool]
     """
     if database.can_copy:
         try:
-            return await database.write(lambda session: operation(session, True), apart=True)
+            return await database.write(lambda session: operation(session, True), own_transaction=True)
         except (RedunDatabaseError, ValueError, OverflowError) as error:
             if not is_refusal(error):
                 raise
-    return await database.write(lambda session: operation(session, False), apart=True)
+    return await database.write(lambda session: operation(session, False), own_transaction=True)
 
 
 async def insert_rows(

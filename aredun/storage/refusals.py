@@ -8,10 +8,10 @@ from aredun.errors import RedunDatabaseError
 from aredun.formats.describe import shorten
 from aredun.storage.retry import is_refusal, walk_causes
 from aredun.storage.row_set import RowSet
-from aredun.storage.unit import fill
+from aredun.storage.writes import add_writes
 
 if TYPE_CHECKING:
-    from aredun.storage.unit import Unit
+    from aredun.storage.writes import Write
 
 # PostgreSQL's class of limits that are exceeded; an entry of an index is one.
 _TOO_LARGE = "54000"
@@ -25,14 +25,14 @@ def describe_limit(error: Exception) -> str | None:
     return None
 
 
-async def name_cause(error: Exception, unit: Unit) -> Exception:
-    """Return the error of a refused unit, saying which of its cells the database does not take."""
+async def name_cause(error: Exception, write: Write) -> Exception:
+    """Return the error of a refused write, saying which of its cells the database does not take."""
     if not is_refusal(error):
         return error
     rows = RowSet()
     try:
-        await fill(rows, [unit])
-        for call in unit.calls:
+        await add_writes(rows, [write])
+        for call in write.calls:
             call.add_rows({}, rows)
         cause = _find_cause(rows, error)
     except (TypeError, ValueError):

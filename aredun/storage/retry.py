@@ -39,20 +39,20 @@ STALE_ERRORS = {"InvalidCachedStatementError", "OutdatedSchemaCacheError"}
 # A conflict is over as soon as the other transaction is; only an outage takes the configured delays.
 CONFLICT_DELAY = 0.05
 
-_is_hurried = ContextVar("aredun_is_hurried", default=False)
+_retries_briefly = ContextVar("aredun_retries_briefly", default=False)
 
 
 @contextmanager
-def hurry() -> Iterator[None]:
-    """Let the transactions of the block be tried again in quick succession only, as after a conflict.
+def retry_briefly() -> Iterator[None]:
+    """Try the transactions of the block again in quick succession only, as after a conflict.
 
     Whoever waits for an answer can ask again: better to be told soon that there is none.
     """
-    token = _is_hurried.set(True)
+    token = _retries_briefly.set(True)
     try:
         yield
     finally:
-        _is_hurried.reset(token)
+        _retries_briefly.reset(token)
 
 
 def walk_causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -207,7 +207,7 @@ async def retry(
             if number > config.db_retries or not is_passing(error):
                 raise
             delay = config.retry_delay(number)
-            if is_conflict(error) or is_stale(error) or _is_hurried.get():
+            if is_conflict(error) or is_stale(error) or _retries_briefly.get():
                 delay = min(delay, CONFLICT_DELAY * 2**number)
             # Jitter, so that those who failed together do not come back together.
             delay *= random.uniform(0.5, 1.0)

@@ -302,7 +302,7 @@ class SqliteStorage:
 
     dialect_name = "sqlite"
     # There is one writer at a time.
-    runs_apart = False
+    takes_many_writers = False
     # A connection answers to whoever asks.
     belongs_to_loop = False
 

@@ -119,7 +119,7 @@ class FileConnection(aiosqlite.Connection):
         self._end: asyncio.Future[Any] | None = None
 
     def cursor(self) -> FileCursor:  # type: ignore[override]  # aiosqlite's is awaited
-        """Return a cursor; no hop to make one."""
+        """Return a cursor, without going to the thread."""
         return FileCursor(self)
 
     def stop(self) -> asyncio.Future[Any] | None:
@@ -129,13 +129,13 @@ class FileConnection(aiosqlite.Connection):
         return self._end
 
     async def commit(self) -> None:
-        """Commit; no hop where nothing has begun."""
+        """Commit, if anything has begun."""
         if self.in_transaction:
             with pause_between_turns():
                 await super().commit()
 
     async def rollback(self) -> None:
-        """Roll back; no hop where nothing has begun."""
+        """Roll back, if anything has begun."""
         if self.in_transaction:
             await super().rollback()
 

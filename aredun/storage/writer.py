@@ -15,7 +15,7 @@ from aredun.storage.grouping import GroupDelay
 from aredun.storage.refusals import name_cause
 from aredun.storage.retry import halve, is_passing, retry, split_at_fault
 from aredun.storage.row_set import RowSet
-from aredun.storage.unit import Unit, fill
+from aredun.storage.writes import Write, add_writes
 
 if TYPE_CHECKING:
     import logging
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from aredun.config import BackendConfig
     from aredun.storage.connections import Counts, Transaction, WriteConnection
-    from aredun.storage.unit import HeldTransaction
+    from aredun.storage.writes import HeldTransaction
 
 T = TypeVar("T")
 
@@ -39,8 +39,8 @@ KNOWN_VALUES = 50_000
 _batches: ContextVar[Mapping[int, Batch | InnerBatch]] = ContextVar("aredun_batches")
 
 
-# A unit, who waits for it, and its measures.
-_Queued = tuple[Unit, "asyncio.Future[Any]", int, int]
+# A write, who waits for it, and its measures.
+_Queued = tuple[Write, "asyncio.Future[Any]", int, int]
 
 
 class Writer:
@@ -86,18 +86,18 @@ class Writer:
         self._delay = GroupDelay()
         self._known: dict[str, None] = {}
 
-    async def write(self, unit: Unit) -> Any:
-        """Write a unit; when this returns it is durable, unless inside a batch, which writes it at its end.
+    async def write(self, write: Write) -> Any:
+        """Queue a write; when this returns it is durable, unless inside a batch, which is at its end.
 
         Returns
         -------
         Any
-            What the unit's operation returned.
+            What the write's operation returned.
         """
         batch = self._get_batch()
         if batch is not None:
-            return await batch.add(unit)
-        return await self._enqueue(unit)
+            return await batch.add(write)
+        return await self._enqueue(write)
 
     @property
     def in_batch(self) -> bool:
@@ -111,8 +111,8 @@ class Writer:
             batch = batch.outer
         return batch
 
-    async def _enqueue(self, unit: Unit) -> Any:
-        rows, size = unit.measure()
+    async def _enqueue(self, write: Write) -> Any:
+        rows, size = write.measure()
         while self._queue_is_full(rows, size):
             waiter = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
@@ -122,14 +122,14 @@ class Writer:
         self._rows += rows
         self._bytes += size
         future = asyncio.get_running_loop().create_future()
-        self._queue.append((unit, future, rows, size))
+        self._queue.append((write, future, rows, size))
         if self._task is None:
             self._task = asyncio.create_task(self._drain(), name="aredun-writer")
         return await future
 
     def _queue_is_full(self, rows: int, size: int) -> bool:
         if not self._rows:
-            # A unit larger than the bounds goes alone.
+            # A write larger than the bounds goes alone.
             return False
         return self._rows + rows > self._config.queue_rows or self._bytes + size > self._config.queue_bytes
 
@@ -183,10 +183,10 @@ class Writer:
 
     async def _attempt_group(self, group: Sequence[_Queued]) -> Sequence[Sequence[_Queued]]:
         """Write a group in one transaction; return its halves if one of it is at fault."""
-        units = [queued[0] for queued in group]
+        writes = [queued[0] for queued in group]
         try:
             failed = await retry(
-                lambda: self._write_units(units), self._config, self._logger, "a write transaction"
+                lambda: self._write_all(writes), self._config, self._logger, "a write transaction"
             )
         except Exception as error:
             if len(group) == 1 or is_passing(error):
@@ -196,38 +196,38 @@ class Writer:
                     return [group]
                 translated = self._translate(error)
                 if len(group) == 1:
-                    translated = await name_cause(translated, units[0])
+                    translated = await name_cause(translated, writes[0])
                 for _, future, _, _ in group:
                     _fail(future, translated)
                 return ()
             self._known.clear()
             return halve(group)
-        for unit, future, _, _ in group:
-            if unit in failed:
-                _fail(future, self._translate(failed[unit]))
+        for write, future, _, _ in group:
+            if write in failed:
+                _fail(future, self._translate(failed[write]))
                 continue
-            for callback in unit.on_commit:
+            for callback in write.on_commit:
                 callback()
             if not future.done():
-                future.set_result(unit.result)
+                future.set_result(write.result)
             await take_turn(ANSWER_SECONDS)
         return ()
 
-    async def _write_units(self, units: Sequence[Unit]) -> dict[Unit, Exception]:
-        """Write units in one transaction; returns those whose operation failed, with its error."""
-        failed: dict[Unit, Exception] = {}
-        operations = [unit for unit in units if unit.operation is not None]
+    async def _write_all(self, writes: Sequence[Write]) -> dict[Write, Exception]:
+        """Write all in one transaction; returns those whose operation failed, with its error."""
+        failed: dict[Write, Exception] = {}
+        operations = [write for write in writes if write.operation is not None]
         try:
             if operations:
                 async with self._connection.transaction() as transaction:
-                    rows = await self._write_rows(transaction, units)
-                    for unit in operations:
-                        error = await self._run_operation(transaction, unit, alone=len(units) == 1)
+                    rows = await self._write_rows(transaction, writes)
+                    for write in operations:
+                        error = await self._run_operation(transaction, write, alone=len(writes) == 1)
                         if error is not None:
-                            failed[unit] = error
+                            failed[write] = error
             else:
                 async with self._connection.open_session() as session:
-                    rows = await self._make_rows(session, units)
+                    rows = await self._make_rows(session, writes)
                     await self._connection.write(session, rows, commit=True)
         except BaseException as error:
             await self._discard(error)
@@ -235,27 +235,29 @@ class Writer:
         self._remember(rows)
         return failed
 
-    async def _make_rows(self, session: AsyncSession, units: Sequence[Unit]) -> RowSet:
-        """Put the rows of units together; what they have to ask for is asked on the session."""
+    async def _make_rows(self, session: AsyncSession, writes: Sequence[Write]) -> RowSet:
+        """Put the rows of writes together; what they have to ask for is asked on the session."""
         rows = RowSet(self._known)
-        calls = await fill(rows, units)
+        calls = await add_writes(rows, writes)
         if calls:
             await calls[0].complete(session, calls, rows)
         return rows
 
-    async def _write_rows(self, transaction: Transaction, units: Sequence[Unit]) -> RowSet:
-        """Write the rows of units within a transaction; returns them."""
-        if not any(units):
+    async def _write_rows(self, transaction: Transaction, writes: Sequence[Write]) -> RowSet:
+        """Write rows within a transaction; returns them."""
+        if not any(writes):
             return RowSet()
         async with transaction.open_session(savepoint=False) as session:
-            rows = await self._make_rows(session, units)
+            rows = await self._make_rows(session, writes)
             await transaction.write(session, rows)
             return rows
 
-    async def _run_operation(self, transaction: Transaction, unit: Unit, *, alone: bool) -> Exception | None:
+    async def _run_operation(
+        self, transaction: Transaction, write: Write, *, alone: bool
+    ) -> Exception | None:
         try:
-            if unit.operation is not None:
-                unit.result = await transaction.run(unit.operation, savepoint=not alone)
+            if write.operation is not None:
+                write.result = await transaction.run(write.operation, savepoint=not alone)
         except Exception as error:
             if alone or is_passing(error):
                 raise

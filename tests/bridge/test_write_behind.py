@@ -16,7 +16,7 @@ from aredun.bridge.loop_thread import LoopThread, complete, get_loop_thread
 from aredun.bridge.write_behind import LINGER, WriteBehind
 from aredun.errors import RedunDatabaseError
 from aredun.models import Value
-from aredun.storage import Unit
+from aredun.storage import Write
 from aredun.storage.rows import CALL_NODE, VALUE
 
 if TYPE_CHECKING:
@@ -38,15 +38,15 @@ def queue(opened: RedunBackendDb) -> WriteBehind:
     return WriteBehind(get_loop_thread(), opened.database, logging.getLogger("tests.write_behind"))
 
 
-def make_value(name: str) -> Unit:
-    """Return a unit of one value."""
-    return Unit(rows=((VALUE, (name.ljust(40, "0"), "builtins.str", "application/python-pickle", b"")),))
+def make_value(name: str) -> Write:
+    """Return a write of one value."""
+    return Write(rows=((VALUE, (name.ljust(40, "0"), "builtins.str", "application/python-pickle", b"")),))
 
 
-def make_orphan(name: str) -> Unit:
-    """Return a unit that no database takes: a call whose value is missing."""
+def make_orphan(name: str) -> Write:
+    """Return a write that no database takes: a call whose value is missing."""
     row = (name.ljust(40, "0"), "task", "t" * 40, "a" * 40, "missing".ljust(40, "0"), None)
-    return Unit(rows=((CALL_NODE, row),))
+    return Write(rows=((CALL_NODE, row),))
 
 
 def read_names(backend: RedunBackendDb) -> list[str]:

@@ -185,7 +185,9 @@ async def test_behind_a_pooler_times_stay_as_they_are(
         assert abs(time - began) < timedelta(minutes=30)
 
 
-async def test_a_long_write_runs_apart(backend: RedunBackendDb, database_url: str, dialect: str) -> None:
+async def test_a_long_write_runs_beside_the_queue(
+    backend: RedunBackendDb, database_url: str, dialect: str
+) -> None:
     inside, leave = asyncio.Event(), asyncio.Event()
 
     async def operation(session: AsyncSession) -> str:
@@ -195,7 +197,7 @@ async def test_a_long_write_runs_apart(backend: RedunBackendDb, database_url: st
         await leave.wait()
         return "done"
 
-    writing = asyncio.create_task(backend.database.write(operation, apart=True))
+    writing = asyncio.create_task(backend.database.write(operation, own_transaction=True))
     await inside.wait()
     if dialect == "postgresql":
         await asyncio.wait_for(backend.record_value("meanwhile"), 5)

@@ -99,7 +99,7 @@ class Context:
         async def operation(session: AsyncSession) -> None:
             await insert_rows(session, {table: rows})
 
-        await self.database.write(operation, apart=True)
+        await self.database.write(operation, own_transaction=True)
 
     async def update(
         self, model: type[Any], key: Any, keys: Iterable[str], values: Mapping[str, Any]

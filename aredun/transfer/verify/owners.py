@@ -38,7 +38,9 @@ async def check_owners(context: Context) -> None:
     if context.repair:
         if any(kind == "Execution" for kind, _ in orphans.values()):
             await asyncio.sleep(BEGINNING)
-        orphans, removed = await context.database.write(lambda session: _remove(session, orphans), apart=True)
+        orphans, removed = await context.database.write(
+            lambda session: _remove(session, orphans), own_transaction=True
+        )
     for tag_hash, (kind, entity_id) in orphans.items():
         detail = f"the {kind} {entity_id} that it hangs on is missing"
         context.found("dangling reference", f"Tag {tag_hash}", detail, repaired=tag_hash in removed)

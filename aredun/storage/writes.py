@@ -38,7 +38,7 @@ class IncompleteCall(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Unit:
+class Write:
     """What one caller writes: all of it or none of it.
 
     Attributes
@@ -52,18 +52,18 @@ class Unit:
     heartbeats : Sequence[tuple[str, datetime]]
         New `updated_time` of executions.
     operation : callable, optional
-        Runs on a session of the transaction, after the rows of all units.
+        Runs on a session of the transaction, after the rows of all writes.
     on_commit : Sequence[callable]
-        Called without arguments once the unit is durable.
+        Called without arguments once the write is durable.
     result : Any
         What the operation returned.
     extra_size : int
         Bytes of data in `rows`.
     held : HeldTransaction, optional
-        What keeps the transaction of this unit open for a batch.
+        What keeps the transaction of this write open for a batch.
     """
 
-    # Empty tuples, which cost nothing: thousands of units are waiting at a time.
+    # Empty tuples, which cost nothing: thousands of writes are waiting at a time.
     rows: Sequence[tuple[RowTable, Row]] = ()
     values: Sequence[ValueRows] = ()
     calls: Sequence[IncompleteCall] = ()
@@ -88,8 +88,8 @@ class Unit:
     def __bool__(self) -> bool:
         return bool(self.rows or self.values or self.calls or self.heartbeats)
 
-    def extend(self, other: Unit) -> None:
-        """Take over what another unit, without an operation, writes."""
+    def extend(self, other: Write) -> None:
+        """Take over what another write, without an operation, writes."""
         self.rows = _join(self.rows, other.rows)
         self.values = _join(self.values, other.values)
         self.calls = _join(self.calls, other.calls)
@@ -99,7 +99,7 @@ class Unit:
 
 
 def _join(mine: Sequence[T], others: Sequence[T]) -> Sequence[T]:
-    """Return both, reusing a list that is `mine` alone: batches grow by one unit at a time."""
+    """Return both, reusing a list that is `mine` alone: batches grow by one write at a time."""
     if not others:
         return mine
     joined = mine if isinstance(mine, list) else list(mine)
@@ -113,14 +113,14 @@ class HeldTransaction:
     Parameters
     ----------
     enqueue : callable
-        Puts a unit into the queue.
+        Puts a write into the queue.
     """
 
-    def __init__(self, enqueue: Callable[[Unit], Awaitable[Any]]) -> None:
+    def __init__(self, enqueue: Callable[[Write], Awaitable[Any]]) -> None:
         loop = asyncio.get_running_loop()
         self._transaction: asyncio.Future[Transaction] = loop.create_future()
         self._is_kept: asyncio.Future[bool] = loop.create_future()
-        self._task = asyncio.ensure_future(enqueue(Unit(held=self)))
+        self._task = asyncio.ensure_future(enqueue(Write(held=self)))
         self._task.add_done_callback(self._pass_failure_on)
 
     @property
@@ -172,16 +172,16 @@ class _AbortedError(Exception):
     """Rolls a held transaction back."""
 
 
-async def fill(rows: RowSet, units: Sequence[Unit]) -> list[IncompleteCall]:
-    """Put the rows of units together; returns the calls that are still to be completed."""
+async def add_writes(rows: RowSet, writes: Sequence[Write]) -> list[IncompleteCall]:
+    """Put the rows of writes together; returns the calls that are still to be completed."""
     calls: list[IncompleteCall] = []
-    for unit in units:
-        for value in unit.values:
+    for write in writes:
+        for value in write.values:
             rows.add_value(value)
-        rows.add(unit.rows)
-        calls += unit.calls
+        rows.add(write.rows)
+        calls += write.calls
         await take_turn()
-    for unit in units:
-        for execution_id, time in unit.heartbeats:
+    for write in writes:
+        for execution_id, time in write.heartbeats:
             rows.add_heartbeat(execution_id, time)
     return calls
