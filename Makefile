@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# What the demo needs is a small part of what the tests need.
+DEMO_STAMP := $(VENV)/.installed-for-demo
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?= -n 2
 # The lowest versions that pyproject.toml declares, in an environment of their own.
 LOWEST := .venv-lowest
@@ -30,13 +33,19 @@ help:
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml
+$(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(PIP) --upgrade pip
+
+$(STAMP): pyproject.toml | $(BIN)/python
+	$(PIP) --editable ".[dev]"
+	@touch $@ $(DEMO_STAMP)
+
+$(DEMO_STAMP): pyproject.toml | $(BIN)/python
+	$(PIP) --editable ".[server]"
 	@touch $@
 
-demo: $(STAMP)
+demo: $(DEMO_STAMP)
 	$(BIN)/python examples/variants/demo.py
 
 test: $(STAMP) browser pooler

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -98,3 +99,14 @@ def test_real_redun_reads_the_repository(folder: Path, outputs: list[Done]) -> N
     file_log = run_redun("log", "--no-pager", "sample4.vcf", cwd=folder / "run").stdout
     assert "variants.call_variants" in file_log
     assert "result = File(path=sample4.vcf" in file_log
+
+
+def test_the_end_says_how_to_serve_the_repository(folder: Path, outputs: list[Done]) -> None:
+    *_, command, then = outputs[0].stdout.splitlines()
+    assert command.startswith("$ ")
+    assert then == "then open http://127.0.0.1:8080"
+    arguments = shlex.split(command[2:])
+    assert arguments.pop() == "serve"
+    # The same repository, from where the demo was started.
+    done = subprocess.run([*arguments, "log"], cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout.count("variants.main") + done.stdout.count("workflow.py main") >= 3

@@ -16,6 +16,7 @@ from rich.console import Console
 from aredun import File
 from aredun.cli import main as aredun
 
+STARTED_IN = Path.cwd()
 HERE = Path(__file__).resolve().parent
 RUN_FOLDER = HERE / "run"
 SAMPLES = ("sample1.fastq", "sample2.fastq", "sample3.fastq", "sample4.fastq")
@@ -35,6 +36,9 @@ def main() -> None:
     drop_last_read(SAMPLES[-1])
     show("Third run, one sample edited: what depends on it is computed", *RUN)
     show(f"Where {RESULT} comes from", "dataflow", RESULT)
+    console.rule("The same in the browser")
+    console.print(f"$ {get_serve_command()}", style="bold", highlight=False, soft_wrap=True)
+    console.print("then open http://127.0.0.1:8080", highlight=False)
 
 
 def show(title: str, *command: str) -> None:
@@ -46,6 +50,12 @@ def show(title: str, *command: str) -> None:
     code = aredun(command)
     if code:
         sys.exit(code)
+
+
+def get_serve_command() -> str:
+    """Return the command that serves the demo's repository, as it is typed where the demo was started."""
+    command = os.path.relpath(Path(sys.executable).parent / "aredun", STARTED_IN)
+    return f"{command} --config {os.path.relpath(RUN_FOLDER / '.redun', STARTED_IN)} serve"
 
 
 def prepare_folder() -> None:
