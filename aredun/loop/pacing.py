@@ -25,8 +25,6 @@ T = TypeVar("T")
 TURN_SECONDS: Final = 0.001
 # What it costs the next turn to wake somebody up who waits: who is woken goes on at once.
 ANSWER_SECONDS: Final = TURN_SECONDS / 20
-# How long long work pauses: selectors round it up to a millisecond, and whatever happens ends it.
-PAUSE_SECONDS: Final = TURN_SECONDS / 20
 # Rows, or parts of a record, that are a small piece of work.
 PIECE_SIZE: Final = 250
 # Whole records that are a small piece of work.
@@ -72,7 +70,8 @@ class _Share:
 
     def _call_wake_next(self) -> None:
         if self.pauses:
-            self._loop.call_later(PAUSE_SECONDS, self._wake_next)
+            # In the selector: whatever happens is seen to at once.
+            self._loop.call_later(TURN_SECONDS, self._wake_next)
         else:
             self._loop.call_soon(self._wake_next)
 
