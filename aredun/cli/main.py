@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.cli.collector import collect_rarely
 from aredun.cli.common import CommandParser, make_console, one_line
+from aredun.cli.levels import keep_levels, set_level
 from aredun.cli.parsers import dataflow, db, log, query, run, serve, sync, tag
 from aredun.cli.signals import Terminated, cancel_on, leave
 from aredun.errors import AredunError, UsageError, describe_os_error
@@ -52,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     threads = threading.enumerate()
     try:
-        return _execute(arguments)
+        with keep_levels():
+            return _execute(arguments)
     except (AredunError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             return _close_broken_pipe()
@@ -89,6 +91,7 @@ def _execute(arguments: list[str]) -> int:
             return EXIT_OK
         raise UsageError("no command given: see 'aredun --help'")
     args.argv = arguments
+    set_level(args)
     # What a workflow's own tasks expect of the collector is not ours to change.
     with nullcontext() if args.command == "run" else collect_rarely():
         run_command = pkgutil.resolve_name(args.run)

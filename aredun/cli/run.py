@@ -11,7 +11,7 @@ from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import (
-    add_repository_options,
+    add_common_options,
     get_ini,
     make_console,
     one_line,
@@ -19,6 +19,7 @@ from aredun.cli.common import (
     refuse_read_only,
 )
 from aredun.cli.execution_tags import get_execution_tags
+from aredun.cli.levels import is_quiet, set_level
 from aredun.cli.parsers.run import add_run_options
 from aredun.cli.signals import cancel_on
 from aredun.cli.task_arguments import (
@@ -85,7 +86,7 @@ async def _run(args: argparse.Namespace, console: Console, module: ModuleType) -
         from aredun.scheduler import Scheduler
 
         errors = make_console(stderr=True)
-        with show_progress(errors) as on_status:
+        with show_progress(errors, enabled=not is_quiet(args)) as on_status:
             async with Scheduler(backend, on_status=on_status, **settings) as scheduler:
                 with cancel_on(signal.SIGTERM):
                     exit_code, result = await _run_workflow(
@@ -103,12 +104,13 @@ def _parse_arguments(
     """Parse what follows the task's name: its arguments, and options of `run` (they go into `args`)."""
     parser = make_task_parser(task)
     taken = set(get_option_names(task).values())
-    add_repository_options(parser, taken)
+    add_common_options(parser, taken)
     add_run_options(parser, taken)
     given = parse_task_arguments(task, parser, args.arguments)
     for name, value in vars(given).items():
         earlier = getattr(args, name, None)
         setattr(args, name, [*earlier, *value] if isinstance(earlier, list) else value)
+    set_level(args)
     return get_task_arguments(task, given)
 
 

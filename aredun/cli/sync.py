@@ -26,6 +26,7 @@ from aredun.cli.common import (
     refuse_read_only,
     require_database,
 )
+from aredun.cli.levels import is_quiet
 from aredun.errors import InvalidRecordError, UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ _WRITE_LINES: Final = 200
 class _Meter:
     """A line on stderr, on a terminal only: records, bytes, rate, time left."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, args: argparse.Namespace) -> None:
         console = make_console(stderr=True)
         self._progress = Progress(
             TextColumn(title),
@@ -58,7 +59,7 @@ class _Meter:
             TimeElapsedColumn(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=is_quiet(args) or not console.is_terminal,
         )
         self._task = self._progress.add_task(title, total=None, text="")
 
@@ -168,7 +169,7 @@ async def run_export(args: argparse.Namespace, console: Console) -> int:
         roots = await resolve_ids(backend, args.ids) if args.ids else await get_all_roots(backend)
         errors = _Errors("left out")
         records = backend.get_records(backend.iter_record_ids(roots), on_incomplete=errors.add)
-        meter = _Meter("export")
+        meter = _Meter("export", args)
         if args.dry_run:
             with meter.shown():
                 counts: Counter[str] = Counter()
@@ -207,7 +208,7 @@ async def _write_lines(records: AsyncIterator[dict[str, Any]], out: IO[bytes], m
 async def run_import(args: argparse.Namespace, console: Console) -> int:
     """Read records from JSON lines."""
     errors = _Errors()
-    meter = _Meter("import")
+    meter = _Meter("import", args)
     progress = {"records": 0, "bytes": 0}
 
     def on_written(records: int, new: int) -> None:
@@ -356,7 +357,7 @@ async def run_sync(args: argparse.Namespace, console: Console) -> int:
 
     source = apply_read_only(args, await find_repository(args, args.source))
     destination = await find_repository(args, args.destination)
-    meter = _Meter("sync")
+    meter = _Meter("sync", args)
 
     def on_progress(report: SyncReport) -> None:
         left = report.seconds_left
@@ -394,7 +395,7 @@ async def run_verify(args: argparse.Namespace, console: Console) -> int:
 
     if args.repair:
         refuse_read_only(args)
-    meter = _Meter("verify")
+    meter = _Meter("verify", args)
 
     def on_progress(report: VerifyReport) -> None:
         meter.update(sum(report.checked.values()))
