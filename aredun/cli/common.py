@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from rich.console import Console
 
+from aredun.cli.levels import add_level_options
 from aredun.errors import UsageError
 from aredun.formats.describe import describe_error
 from aredun.formats.spelling import ask_whether, find_near
@@ -36,16 +37,16 @@ class Commands(Protocol):
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser whose errors are `UsageError` and whose commands all take `--db` and `--config`.
+    """A parser whose errors are `UsageError` and whose commands all take what `add_common_options` adds.
 
-    The two options are accepted before and after the command's name, at every level.
+    These options are accepted before and after the command's name, at every level.
     """
 
-    def __init__(self, *args: Any, repository_options: bool = True, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, common_options: bool = True, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
-        if repository_options:
-            add_repository_options(self)
+        if common_options:
+            add_common_options(self)
 
     def error(self, message: str) -> NoReturn:
         """Raise `UsageError`, where argparse would print the usage and exit."""
@@ -56,8 +57,10 @@ class CommandParser(argparse.ArgumentParser):
         raise UsageError(f"{text}{hint} (see '{self.prog} --help')")
 
 
-def add_repository_options(parser: argparse.ArgumentParser, taken: Container[str] = ()) -> None:
-    """Add `--db URI`, `-c/--config DIR` and `--read-only`; absent ones leave no attribute.
+def add_common_options(parser: argparse.ArgumentParser, taken: Container[str] = ()) -> None:
+    """Add `--db URI`, `-c/--config DIR`, `--read-only`, `--log-level` and its short forms.
+
+    Absent ones leave no attribute.
 
     Parameters
     ----------
@@ -86,6 +89,7 @@ def add_repository_options(parser: argparse.ArgumentParser, taken: Container[str
         metavar="DIR",
         text="configuration directory (default: $REDUN_CONFIG, else .redun here or in a parent directory)",
     )
+    add_level_options(parser, taken)
 
 
 def one_line(message: object) -> str:
@@ -165,10 +169,14 @@ def require_database(config: BackendConfig) -> None:
 
 @contextmanager
 def quiet_retries() -> Iterator[None]:
-    """Keep warnings of retries off the terminal: a server that cannot be reached is one line, at the end."""
+    """Keep warnings of retries off the terminal: a server that cannot be reached is one line, at the end.
+
+    Whoever asked for more than warnings is told of the retries too.
+    """
     logger = logging.getLogger("aredun")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    if level == logging.NOTSET or level >= logging.WARNING:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:

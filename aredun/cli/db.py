@@ -17,26 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aredun.backend import RedunBackendDb
-    from aredun.cli.common import Commands
     from aredun.formats.versions import DBVersionInfo
-
-
-def add_parser(subparsers: Commands) -> None:
-    """Add `db` and its commands to the parser."""
-    description = "Show and change the schema version of a database."
-    commands = subparsers.add_parser("db", help=description, description=description).add_subparsers(
-        title="commands", metavar="COMMAND", required=True
-    )
-    info = commands.add_parser("info", help="show the database's version and whether aredun can use it")
-    info.set_defaults(run=run_info)
-    versions = commands.add_parser("versions", help="list all schema versions, oldest first")
-    versions.set_defaults(run=run_versions)
-    upgrade = commands.add_parser("upgrade", help="bring the database to a newer version")
-    upgrade.add_argument("version", nargs="?", default="latest", help="such as 3.5 (default: latest)")
-    upgrade.set_defaults(run=run_upgrade)
-    downgrade = commands.add_parser("downgrade", help="take the database back to an older version")
-    downgrade.add_argument("version", help="such as 2.2; what that version cannot hold is dropped")
-    downgrade.set_defaults(run=run_downgrade)
 
 
 async def run_info(args: argparse.Namespace, console: Console) -> int:

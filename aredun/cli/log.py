@@ -15,7 +15,7 @@ from aredun.errors import UsageError
 from aredun.formats import statuses
 from aredun.formats.spelling import ask_whether
 from aredun.models import File, Value
-from aredun.query import CallGraphQuery, parse_callgraph_query, setup_query_parser
+from aredun.query import CallGraphQuery, parse_callgraph_query
 from aredun.search.identify import (
     explain_unknown,
     find_file,
@@ -36,49 +36,11 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
-    from aredun.cli.common import Commands
 
 # How many records of one prefix are looked at before they are listed, not shown in detail.
 MAX_DETAILED = 3
 FILE_CHUNK = 500
 RECORD_CHUNK = 500
-
-
-def add_parser(subparsers: Commands) -> None:
-    """Add `log` to the parser."""
-    parser = subparsers.add_parser(
-        "log",
-        help="show executions, jobs, call nodes, tasks, values and files",
-        description="Show the history of a repository. Without arguments: the executions, newest first.",
-        epilog="ID is the beginning of any id, the name of a task, the path of a file, - for the newest "
-        "execution, ~2 for the one before it, and so on.",
-    )
-    parser.add_argument("id", nargs="?", metavar="ID", help="show this record in detail")
-    add_output_options(parser)
-    parser.add_argument("--detail", action="store_true", help="show all records in detail")
-    parser.add_argument("--full", action="store_true", help="fold no jobs, cut no dataflow")
-    setup_query_parser(parser)
-    parser.set_defaults(run=run)
-
-
-def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `log` and other commands which show records have in common."""
-    output = parser.add_argument_group("output")
-    output.add_argument("--count", action="store_true", help="show how many records there are of each type")
-    output.add_argument(
-        "--format", choices=["text", "json"], default="text", help="json: a record on each line"
-    )
-    output.add_argument(
-        "--json", dest="format", action="store_const", const="json", help="short for --format json"
-    )
-    output.add_argument("-n", "--limit", type=int, metavar="N", help="show the first N records only")
-    output.add_argument("--no-pager", action="store_true", help="write to the terminal directly")
-    output.add_argument(
-        "--abandoned-after",
-        metavar="SECONDS",
-        help="how long a run may be silent before it counts as ABANDONED (default: the setting "
-        "'abandoned_after', else 600)",
-    )
 
 
 def get_abandoned_after(args: argparse.Namespace, backend: RedunBackendDb) -> timedelta:

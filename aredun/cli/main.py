@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import io
 import os
+import pkgutil
 import signal
 import sys
 import threading
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.cli.collector import collect_rarely
 from aredun.cli.common import CommandParser, make_console, one_line
+from aredun.cli.levels import keep_levels, set_level
+from aredun.cli.parsers import dataflow, db, init, log, query, run, serve, sync, tag
 from aredun.cli.signals import Terminated, cancel_on, leave
 from aredun.errors import AredunError, UsageError, describe_os_error
 
@@ -27,21 +29,9 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 EXIT_TERMINATED = 143
 
-# Each module defines `add_parser(subparsers)`; the names are the commands that it adds, so that only the
-# module of the command at hand is imported.
-MODULES: dict[str, tuple[str, ...]] = {
-    "aredun.cli.run": ("run",),
-    "aredun.cli.log": ("log",),
-    "aredun.cli.dataflow": ("dataflow",),
-    "aredun.cli.query": ("query",),
-    "aredun.cli.tag": ("tag",),
-    "aredun.cli.db": ("db",),
-    "aredun.cli.serve": ("serve",),
-    "aredun.cli.sync": ("export", "import", "sync", "verify"),
-}
-
-# Options of the top-level parser that are followed by a value; a command's name may be that value.
-_VALUED_OPTIONS = frozenset({"--db", "-c", "--config"})
+# What the commands take, in the order of the help. Each says as `run`, in words, which function runs it, so
+# that only the module of the command at hand is imported.
+PARSERS = (init, run, log, dataflow, query, tag, db, serve, sync)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     threads = threading.enumerate()
     try:
-        return _execute(arguments)
+        with keep_levels():
+            return _execute(arguments)
     except (AredunError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             return _close_broken_pipe()
@@ -92,7 +83,7 @@ def _execute(arguments: list[str]) -> int:
     if arguments[:1] in (["-V"], ["--version"]):
         sys.stdout.write(f"aredun {_get_version()}\n")
         return EXIT_OK
-    parser = make_parser(_find_command(arguments))
+    parser = make_parser()
     args = parser.parse_args(arguments)
     if not hasattr(args, "run"):
         if not arguments:
@@ -100,9 +91,11 @@ def _execute(arguments: list[str]) -> int:
             return EXIT_OK
         raise UsageError("no command given: see 'aredun --help'")
     args.argv = arguments
+    set_level(args)
     # What a workflow's own tasks expect of the collector is not ours to change.
-    with nullcontext() if _find_command(arguments) == "run" else collect_rarely():
-        ending = asyncio.run(_attend(args.run(args, make_console())))
+    with nullcontext() if args.command == "run" else collect_rarely():
+        run_command = pkgutil.resolve_name(args.run)
+        ending = asyncio.run(_attend(run_command(args, make_console())))
     if not isinstance(ending, int):
         raise ending
     sys.stdout.flush()
@@ -121,35 +114,17 @@ async def _attend(work: Coroutine[Any, Any, int]) -> int | KeyboardInterrupt | T
         return stop
 
 
-def make_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """Build the parser of one command, or of all of them.
-
-    Parameters
-    ----------
-    command : str | None
-        The command that is going to run; without it every command's module is imported, for the help.
-    """
+def make_parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands; none of their modules is imported."""
     parser = CommandParser(
         prog="aredun",
         description="Record, trace and sync the provenance of workflows, in redun's own database.",
     )
     parser.add_argument("-V", "--version", action="version", version=f"aredun {_get_version()}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for module_name, commands in MODULES.items():
-        if command is None or command in commands:
-            importlib.import_module(module_name).add_parser(subparsers)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    for module in PARSERS:
+        module.add_parser(subparsers)
     return parser
-
-
-def _find_command(arguments: list[str]) -> str | None:
-    commands = {command for names in MODULES.values() for command in names}
-    position = 0
-    while position < len(arguments):
-        argument = arguments[position]
-        if not argument.startswith("-"):
-            return argument if argument in commands else None
-        position += 2 if argument in _VALUED_OPTIONS else 1
-    return None
 
 
 def _close_broken_pipe() -> int:

@@ -65,7 +65,7 @@ class StatusTable:
 
 
 @contextmanager
-def show_progress(console: Console) -> Iterator[StatusListener]:
+def show_progress(console: Console, *, enabled: bool = True) -> Iterator[StatusListener]:
     """Show the progress of a workflow for the length of the block.
 
     Parameters
@@ -73,6 +73,8 @@ def show_progress(console: Console) -> Iterator[StatusListener]:
     console : Console
         Where to show it: a live table on a terminal, else a line when a job runs, is cached or fails, and
         the table at the end.
+    enabled : bool
+        False shows nothing.
 
     Yields
     ------
@@ -80,6 +82,9 @@ def show_progress(console: Console) -> Iterator[StatusListener]:
         To be told of every change of status.
     """
     table = StatusTable()
+    if not enabled:
+        yield table.count
+        return
     if console.is_terminal:
         # What tasks print belongs above the display, but into the file where stdout is redirected.
         with Live(

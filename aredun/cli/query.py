@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from aredun.cli.log import add_output_options, get_abandoned_after, make_query, show_counts
+from aredun.cli.log import get_abandoned_after, make_query, show_counts
 from aredun.cli.records import RecordPrinter
 from aredun.cli.tables import paged
 from aredun.models import CallNode, Execution, Job, Task
-from aredun.query import setup_query_parser
 from aredun.search.identify import describe, refuse_empty
 
 if TYPE_CHECKING:
@@ -19,38 +18,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from aredun.cli.common import Commands
     from aredun.query import CallGraphQuery
 
 DEFAULT_PAGE_SIZE = 100
-
-
-def add_parser(subparsers: Commands) -> None:
-    """Add `query` to the parser."""
-    parser = subparsers.add_parser(
-        "query",
-        help="find records of any type",
-        description="Find records: those that meet all filters, of every type unless types are chosen.",
-        epilog="For programs: --json writes an object per record with its status and times (redun's own "
-        "records: 'aredun log --json'); --select id writes bare columns; --page reads page by page.",
-    )
-    parser.add_argument(
-        "id", nargs="?", metavar="ID", help="records whose id begins so, or tasks of that name"
-    )
-    add_output_options(parser)
-    parser.add_argument("--select", metavar="COLUMN,...", help="write these columns only: id, type")
-    parser.add_argument(
-        "--order-by", choices=["id", "time"], default="time", help="default: time, newest first"
-    )
-    parser.add_argument(
-        "--page",
-        nargs="?",
-        const="",
-        metavar="CURSOR",
-        help="write one page of --limit records as a JSON object with the next page's cursor",
-    )
-    setup_query_parser(parser)
-    parser.set_defaults(run=run)
 
 
 async def run(args: argparse.Namespace, console: Console) -> int:

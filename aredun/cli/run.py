@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import signal
@@ -12,7 +11,7 @@ from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import (
-    add_repository_options,
+    add_common_options,
     get_ini,
     make_console,
     one_line,
@@ -20,6 +19,8 @@ from aredun.cli.common import (
     refuse_read_only,
 )
 from aredun.cli.execution_tags import get_execution_tags
+from aredun.cli.levels import is_quiet, set_level
+from aredun.cli.parsers.run import add_run_options
 from aredun.cli.signals import cancel_on
 from aredun.cli.task_arguments import (
     get_option_names,
@@ -36,56 +37,18 @@ from aredun.values.task_options import check_task_options
 from aredun.workflow.tasks import merge_contexts
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    import argparse
+    from collections.abc import Coroutine
     from types import ModuleType
 
     from rich.console import Console
 
     from aredun.backend import RedunBackendDb
-    from aredun.cli.common import Commands
     from aredun.config import RedunIni
     from aredun.scheduler import Scheduler
     from aredun.workflow.tasks import Task
 
 EXIT_WORKFLOW_FAILED = 1
-
-
-def add_parser(subparsers: Commands) -> None:
-    """Add `run` to the parser."""
-    parser = subparsers.add_parser(
-        "run",
-        help="run a workflow",
-        description="Run a workflow and record it; calls that were made before are taken from the cache.",
-        epilog="'aredun run FILE help' lists the tasks, 'aredun run FILE TASK --help' the arguments of one. "
-        "Options are accepted after TASK too, unless the task has an argument of that name.",
-    )
-    _add_run_options(parser)
-    parser.add_argument("script", metavar="FILE", help="Python file or module that defines the task")
-    parser.add_argument("task", metavar="TASK", help="name of the task")
-    parser.add_argument(
-        "arguments", nargs=argparse.REMAINDER, metavar="--arg value ...", help="the task's arguments"
-    )
-    parser.set_defaults(run=run)
-
-
-def _add_run_options(parser: argparse.ArgumentParser, taken: Iterable[str] = ()) -> None:
-    """Add the options of `run`, except those whose name an argument of the task has."""
-
-    def add(*names: str, **settings: Any) -> None:
-        if names[-1] not in taken:
-            parser.add_argument(*names, default=argparse.SUPPRESS, **settings)
-
-    add("--no-cache", action="store_true", help="use no result of earlier executions")
-    add("--no-prov", action="store_true", help="record no provenance")
-    add("-o", "--option", action="append", metavar="KEY=VALUE", help="override an option of the task")
-    add("-t", "--tag", action="append", metavar="KEY=VALUE", help="tag the execution")
-    add("-p", "--project", help="project tag (default: the task's namespace)")
-    add("--doc", help="documentation tag of the execution")
-    add("-u", "--user", help="user tag (default: $REDUN_USER, else the login name)")
-    add("--execution-id", metavar="UUID", help="id of the execution")
-    add("--context", action="append", metavar="KEY=VALUE", help="set a context variable; dots nest")
-    add("--context-file", metavar="PATH", help="JSON file of context variables")
-    add("--max-concurrency", type=_read_positive, metavar="N", help="how many functions run at once")
 
 
 def run(args: argparse.Namespace, console: Console) -> Coroutine[Any, Any, int]:
@@ -123,7 +86,7 @@ async def _run(args: argparse.Namespace, console: Console, module: ModuleType) -
         from aredun.scheduler import Scheduler
 
         errors = make_console(stderr=True)
-        with show_progress(errors) as on_status:
+        with show_progress(errors, enabled=not is_quiet(args)) as on_status:
             async with Scheduler(backend, on_status=on_status, **settings) as scheduler:
                 with cancel_on(signal.SIGTERM):
                     exit_code, result = await _run_workflow(
@@ -141,12 +104,13 @@ def _parse_arguments(
     """Parse what follows the task's name: its arguments, and options of `run` (they go into `args`)."""
     parser = make_task_parser(task)
     taken = set(get_option_names(task).values())
-    add_repository_options(parser, taken)
-    _add_run_options(parser, taken)
+    add_common_options(parser, taken)
+    add_run_options(parser, taken)
     given = parse_task_arguments(task, parser, args.arguments)
     for name, value in vars(given).items():
         earlier = getattr(args, name, None)
         setattr(args, name, [*earlier, *value] if isinstance(earlier, list) else value)
+    set_level(args)
     return get_task_arguments(task, given)
 
 
@@ -206,12 +170,6 @@ def _get_scheduler_settings(options: dict[str, Any], ini: RedunIni) -> dict[str,
     if "max_concurrency" in options:
         settings["max_concurrency"] = options["max_concurrency"]
     return settings
-
-
-def _read_positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
-    return int(text)
 
 
 def _parse_int(text: str, name: str) -> int:

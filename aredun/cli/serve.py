@@ -12,6 +12,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import open_backend
+from aredun.cli.parsers.serve import DEFAULT_HOST, TOKEN_VARIABLE
 from aredun.cli.signals import catch_signals
 from aredun.errors import UsageError
 
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from rich.console import Console
 
-    from aredun.cli.common import Commands
-
-DEFAULT_HOST = "127.0.0.1"
-DEFAULT_PORT = 8080
-TOKEN_VARIABLE = "AREDUN_TOKEN"
 
 # Websocket clients send a token at most.
 _MAX_MESSAGE_SIZE = 16 * 1024
@@ -35,43 +31,6 @@ _PING_TIMEOUT = 180.0
 _PING_INTERVAL = 30.0
 _SHUTDOWN_TIMEOUT = 5
 _SEND_BUFFER = 256 * 1024
-
-
-def add_parser(subparsers: Commands) -> None:
-    """Add `serve` to the parser."""
-    parser = subparsers.add_parser(
-        "serve",
-        help="show the repository in a browser, with an HTTP API and websockets",
-        description="Serve the viewer at /, the HTTP API at /api (schema: /openapi.json) and websockets "
-        "at /ws. Nothing can be written through it.",
-    )
-    parser.add_argument(
-        "--host", default=DEFAULT_HOST, help=f"address to listen on (default: {DEFAULT_HOST})"
-    )
-    parser.add_argument(
-        "--port", type=int, default=DEFAULT_PORT, help=f"port to listen on (default: {DEFAULT_PORT}; 0: any)"
-    )
-    parser.add_argument(
-        "--token",
-        metavar="TOKEN",
-        help=f"what clients must know; needed beyond loopback (default: ${TOKEN_VARIABLE})",
-    )
-    parser.add_argument(
-        "--allow-host",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="another name of this server; repeatable",
-    )
-    parser.add_argument(
-        "--allow-origin",
-        metavar="ORIGIN",
-        action="append",
-        default=[],
-        help="origin of other pages that may open websockets, such as https://lab.example; repeatable",
-    )
-    parser.add_argument("--access-log", action="store_true", help="write a JSON object per request to stderr")
-    parser.set_defaults(run=run)
 
 
 async def run(args: argparse.Namespace, console: Console) -> int:

@@ -26,6 +26,7 @@ from aredun.cli.common import (
     refuse_read_only,
     require_database,
 )
+from aredun.cli.levels import is_quiet
 from aredun.errors import InvalidRecordError, UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aredun.backend import RedunBackendDb
-    from aredun.cli.common import Commands
     from aredun.config import BackendConfig
     from aredun.sync import SyncReport
 
@@ -47,73 +47,10 @@ _LINES_BYTES: Final = 1 << 18
 _WRITE_LINES: Final = 200
 
 
-def add_parser(subparsers: Commands) -> None:
-    """Add the four commands to the parser."""
-    _add_export(subparsers)
-    _add_import(subparsers)
-    _add_sync(subparsers)
-    _add_verify(subparsers)
-
-
-def _add_export(subparsers: Commands) -> None:
-    description = "Write what some records own as JSON lines, for 'aredun import' or 'redun import'."
-    parser = subparsers.add_parser("export", help="write records as JSON lines", description=description)
-    parser.add_argument(
-        "ids", nargs="*", default=[], metavar="ID", help="records to start from (default: all executions)"
-    )
-    parser.add_argument("-f", "--file", default="-", help="where to write (default: standard output)")
-    parser.add_argument("--dry-run", action="store_true", help="count the records, write none")
-    parser.set_defaults(run=run_export)
-
-
-def _add_import(subparsers: Commands) -> None:
-    description = (
-        "Read records as JSON lines, from 'aredun export' or 'redun export'. Records that are forged or"
-        " damaged, or that refer to records which are nowhere, are named and left out; all others go in."
-    )
-    parser = subparsers.add_parser("import", help="read records from JSON lines", description=description)
-    parser.add_argument("-f", "--file", default="-", help="where to read (default: standard input)")
-    parser.add_argument("--dry-run", action="store_true", help="check and count the records, write none")
-    parser.set_defaults(run=run_import)
-
-
-def _add_sync(subparsers: Commands) -> None:
-    description = (
-        "Copy what some records own from one repository to another, newest executions first. A sync that was"
-        " broken off goes on where it stopped. A repository is a name from the section [repos] of redun.ini"
-        " ('default' is this one), a database URI, a configuration directory or a sqlite file."
-    )
-    parser = subparsers.add_parser("sync", help="copy records between repositories", description=description)
-    parser.add_argument("source", metavar="SRC", help="repository to read")
-    parser.add_argument("destination", metavar="DST", help="repository to write; a sqlite file may be new")
-    parser.add_argument(
-        "ids", nargs="*", default=[], metavar="ID", help="records to start from (default: all executions)"
-    )
-    parser.add_argument("--workers", type=int, default=4, help="batches under way at a time (default: 4)")
-    parser.add_argument("--batch-size", type=int, default=1000, help="records in a batch (default: 1000)")
-    parser.add_argument("--dry-run", action="store_true", help="count what would be copied, copy nothing")
-    parser.set_defaults(run=run_sync)
-
-
-def _add_verify(subparsers: Commands) -> None:
-    description = (
-        "Check every hash that can be computed without running a pickle, that every reference leads"
-        " somewhere, that values have their bytes, and that the flags of tags are right. Exits with 1 if"
-        " something is wrong."
-    )
-    parser = subparsers.add_parser("verify", help="check a repository", description=description)
-    parser.add_argument(
-        "--repair",
-        action="store_true",
-        help="mend what follows from the rest: flags of tags, subtree tasks, evaluations, rows without owner",
-    )
-    parser.set_defaults(run=run_verify)
-
-
 class _Meter:
     """A line on stderr, on a terminal only: records, bytes, rate, time left."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, args: argparse.Namespace) -> None:
         console = make_console(stderr=True)
         self._progress = Progress(
             TextColumn(title),
@@ -122,7 +59,7 @@ class _Meter:
             TimeElapsedColumn(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=is_quiet(args) or not console.is_terminal,
         )
         self._task = self._progress.add_task(title, total=None, text="")
 
@@ -232,7 +169,7 @@ async def run_export(args: argparse.Namespace, console: Console) -> int:
         roots = await resolve_ids(backend, args.ids) if args.ids else await get_all_roots(backend)
         errors = _Errors("left out")
         records = backend.get_records(backend.iter_record_ids(roots), on_incomplete=errors.add)
-        meter = _Meter("export")
+        meter = _Meter("export", args)
         if args.dry_run:
             with meter.shown():
                 counts: Counter[str] = Counter()
@@ -271,7 +208,7 @@ async def _write_lines(records: AsyncIterator[dict[str, Any]], out: IO[bytes], m
 async def run_import(args: argparse.Namespace, console: Console) -> int:
     """Read records from JSON lines."""
     errors = _Errors()
-    meter = _Meter("import")
+    meter = _Meter("import", args)
     progress = {"records": 0, "bytes": 0}
 
     def on_written(records: int, new: int) -> None:
@@ -420,7 +357,7 @@ async def run_sync(args: argparse.Namespace, console: Console) -> int:
 
     source = apply_read_only(args, await find_repository(args, args.source))
     destination = await find_repository(args, args.destination)
-    meter = _Meter("sync")
+    meter = _Meter("sync", args)
 
     def on_progress(report: SyncReport) -> None:
         left = report.seconds_left
@@ -458,7 +395,7 @@ async def run_verify(args: argparse.Namespace, console: Console) -> int:
 
     if args.repair:
         refuse_read_only(args)
-    meter = _Meter("verify")
+    meter = _Meter("verify", args)
 
     def on_progress(report: VerifyReport) -> None:
         meter.update(sum(report.checked.values()))

@@ -34,7 +34,7 @@ def make_task_parser(task: Task[..., Any]) -> CommandParser:
         prog=task.fullname,
         description=inspect.getdoc(task.func),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        repository_options=False,
+        common_options=False,
         # Where an argument is called like an option, the option's other names stay.
         conflict_handler="resolve",
     )

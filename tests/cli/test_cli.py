@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import sqlite3
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aredun.cli import main
-from aredun.cli.main import MODULES
+from aredun.cli.main import make_parser
+from tests.cli.test_cli_documented import iter_parsers
 from tests.support.commands import BIN
 
 if TYPE_CHECKING:
@@ -77,7 +79,10 @@ def check_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[
     return check
 
 
-@pytest.mark.parametrize("command", [name for names in MODULES.values() for name in names])
+COMMANDS = [*dict.fromkeys(name.split()[1] for name, _ in iter_parsers(make_parser()))]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert f"usage: aredun {command}" in capsys.readouterr().out
@@ -88,9 +93,38 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     short = capsys.readouterr().out
     assert main(["--help"]) == 0
     assert capsys.readouterr().out == short
-    for names in MODULES.values():
-        for name in names:
-            assert f"    {name} " in short
+    for name in COMMANDS:
+        assert f"    {name} " in short
+
+
+@pytest.mark.parametrize("command", [(), ("run",), ("log",), ("db", "info")])
+def test_help_waits_for_no_library(command: tuple[str, ...]) -> None:
+    program = """
+import sys
+from aredun.cli import main
+assert main([*sys.argv[1:], "--help"]) == 0
+slow = {"sqlalchemy", "alembic", "fsspec", "aiosqlite", "asyncpg", "aredun.scheduler", "aredun.workflow"}
+print("imported:", sorted(slow & sys.modules.keys()))
+"""
+    answer = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, text=True)
+    assert answer.stdout.splitlines()[-1] == "imported: []", answer.stderr
+
+
+def test_every_command_is_run_by_a_function() -> None:
+    """Which one is written as text: none may be misspelt."""
+    ending = {parser.get_default("run") for _, parser in iter_parsers(make_parser())} - {None}
+    assert len(ending) > len(COMMANDS)
+    for name in ending:
+        assert callable(pkgutil.resolve_name(name)), name
+
+
+def test_the_package_is_the_command(folder: Path) -> None:
+    def run(*words: str) -> tuple[int, str, str]:
+        answer = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+        return answer.returncode, answer.stdout, answer.stderr
+
+    for arguments in (("log", "--help"), ("nonsense",), ("db", "versions")):
+        assert run(sys.executable, "-m", "aredun", *arguments) == run(str(BIN / "aredun"), *arguments)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

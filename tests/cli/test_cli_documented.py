@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aredun.cli.common import add_repository_options
+from aredun.cli.common import add_common_options
 from aredun.cli.main import make_parser
 from aredun.query import setup_query_parser
 
@@ -51,8 +51,8 @@ def list_table(text: str) -> set[str]:
 SECTIONS = read_sections()
 COMMANDS = dict(iter_parsers(make_parser()))
 FILTERS = list_options(setup_query_parser(argparse.ArgumentParser(add_help=False))._actions)
-REPOSITORY = argparse.ArgumentParser()
-add_repository_options(REPOSITORY)
+COMMON = argparse.ArgumentParser()
+add_common_options(COMMON)
 
 
 def test_the_page_has_the_commands_and_no_others() -> None:
@@ -69,7 +69,7 @@ def test_what_all_commands_share_is_documented_once() -> None:
 def test_every_option_and_argument_is_documented_and_no_other(name: str) -> None:
     section, actions = SECTIONS[name], COMMANDS[name]._actions
     options = list_options(actions)
-    own = options - list_options(REPOSITORY._actions)
+    own = options - list_options(COMMON._actions)
     if FILTERS <= options:
         assert "(#filters)" in section
         own -= FILTERS
