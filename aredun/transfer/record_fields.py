@@ -319,7 +319,8 @@ def format_timestamp(cell: str | datetime | None) -> str | None:
     return str(_parse_date(parse_timestamp(cell)).replace(tzinfo=UTC))
 
 
-def _encode_data(data: bytes) -> str:
+def encode_data(data: bytes) -> str:
+    """Return the bytes of a value as a record holds them."""
     return b2a_base64(data, newline=False).decode("ascii")
 
 
@@ -365,7 +366,7 @@ VALUE = Kind(
         "value_hash": _TEXT,
         "type": _TEXT,
         "format": _TEXT,
-        "data": _Codec(str, _decode_data, _encode_data),
+        "data": _Codec(str, _decode_data, encode_data),
         "subvalues": _DERIVED,
         "subtype": _DERIVED,
     },

@@ -9,7 +9,8 @@ from aredun.models import Value
 from aredun.storage.rows import FILE
 from aredun.storage.value_store import CorruptValueError
 from aredun.transfer.record_checks import Verdict, check_value
-from aredun.transfer.records.read import LARGE_VALUE, NOT_ITS_OWN, SELECT_VALUES, read_data, read_stored
+from aredun.transfer.records.read import NOT_ITS_OWN, read_data, read_stored
+from aredun.transfer.records.select import LARGE_VALUE, SELECT_VALUES
 from aredun.values.previews import preview_value
 
 if TYPE_CHECKING:
