@@ -30,9 +30,9 @@ VERSION: Final = 1
 
 Record = dict[str, Any]
 
-_TAGGED: Final = frozenset({"Execution", "Job", "CallNode", "Task", "Value"})
-TAG_ENTITIES: Final = _TAGGED | {"Null"}
-
+# What tags hang on; those that mark deletions hang on nothing.
+TAGGED: Final = ("Execution", "Job", "CallNode", "Task", "Value")
+TAG_ENTITIES: Final = {*TAGGED, "Null"}
 
 Need = tuple[str, str]
 
@@ -75,7 +75,7 @@ class ParsedRecord:
     @property
     def owner(self) -> Need | None:
         """What a tag hangs on; None for other records, and for the tags that mark deletions."""
-        if self.kind != "Tag" or self.row.entity_type not in _TAGGED:
+        if self.kind != "Tag" or self.row.entity_type not in TAGGED:
             return None
         return self.row.entity_type, self.row.entity_id
 
