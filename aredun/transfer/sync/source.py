@@ -71,7 +71,7 @@ class Source:
         # Rows of `evaluation` by the call hashes of the kept calls, None for those that have none.
         self._steps: dict[str, Row | None] = {}
         # What is the matter with the bytes of values, by hash.
-        self.lost: dict[str, str] = {}
+        self.incomplete: dict[str, str] = {}
 
     async def _read(self, ids: Sequence[str], *statements: sa.SelectBase) -> list[Rows]:
         return [await self.database.fetch(statement, {"ids": ids}) for statement in statements]
@@ -146,7 +146,7 @@ class Source:
         by_key = {row.eval_hash: row for row in _make_rows(EVALUATION, rows)}
         return {item.id: by_key.get(key) for item, key in zip(calls, keys, strict=True)}
 
-    async def find_lost(self, ids: Sequence[str]) -> list[str]:
+    async def find_incomplete(self, ids: Sequence[str]) -> list[str]:
         """Return those of some values whose bytes are lost, and take note of what is the matter."""
         (rows,) = await self._read(ids, _STORED_VALUES)
         for value_hash, type_name, value_format in rows:
@@ -154,8 +154,8 @@ class Source:
                 self.database, self._value_store, value_hash, type_name, value_format
             )
             if problem:
-                self.lost[value_hash] = problem
-        return [value_hash for value_hash, *_ in rows if value_hash in self.lost]
+                self.incomplete[value_hash] = problem
+        return [value_hash for value_hash, *_ in rows if value_hash in self.incomplete]
 
     async def iter_leaves(self, ids: list[str]) -> AsyncIterator[list[ParsedRecord]]:
         """Yield the values of the given ids like `iter_items`, as if none had subvalues."""
@@ -175,7 +175,7 @@ class Source:
                     self.database, self._value_store, value_hash, type_name, value_format
                 )
                 if problem:
-                    self.lost[value_hash] = problem
+                    self.incomplete[value_hash] = problem
                 batch.append(_make_value(row, subvalues, data))
                 size += len(data)
                 if size >= LARGE_BATCH:
