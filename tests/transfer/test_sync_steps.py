@@ -239,6 +239,7 @@ async def test_writes_share_slots() -> None:
 @pytest.mark.parametrize("width", [1, 2, 5])
 async def test_steps_work_side_by_side_and_hand_on_in_order(width: int) -> None:
     events: list[tuple[str, int]] = []
+    doubled = [asyncio.Event() for _ in range(12)]
     working: list[int] = []
     most = 0
 
@@ -254,13 +255,13 @@ async def test_steps_work_side_by_side_and_hand_on_in_order(width: int) -> None:
         await asyncio.sleep(0.003 - number / 10_000)
         working.remove(number)
         events.append(("double", number))
+        doubled[number].set()
         return 2 * number
 
     async def note(number: int) -> None:
         events.append(("note", number))
         # An item is doubled while the one before it is noted.
-        while ("double", min(number // 2 + 1, 11)) not in events:
-            await asyncio.sleep(0)
+        await doubled[min(number // 2 + 1, 11)].wait()
 
     await run_steps(count(), Step(double, width), Step(note))
     assert [number for name, number in events if name == "note"] == list(range(0, 24, 2))
