@@ -248,14 +248,14 @@ class CallNodeSerializer(Serializer):
 
     def serialize(self, row: CallNode) -> Record:
         """Return the record of a call node whose `arguments.arg_results` and `child_edges` are loaded."""
-        upstreams = {
-            arg.arg_hash: sorted(result.result_call_hash for result in arg.arg_results)
+        results = {
+            arg.arg_hash: sorted((arg.arg_hash, result.result_call_hash) for result in arg.arg_results)
             for arg in row.arguments
         }
         arguments = map(_get_argument_row, row.arguments)
         edges = sorted(row.child_edges, key=lambda edge: edge.call_order)
         children = [edge.child_id for edge in edges]
-        return CALL_NODE.build(_get_row(row, CALL_NODE), build_args(arguments, upstreams), children)
+        return CALL_NODE.build(_get_row(row, CALL_NODE), build_args(arguments, results), children)
 
 
 class TagSerializer(Serializer):

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from aredun.storage.rows import Row
     from aredun.transfer.record_fields import ParsedRecord
 
-ERROR_TYPE_NAME: Final = "redun.ErrorValue"
-
 
 class Verdict(enum.Enum):
     """What checking a hash came to."""
@@ -58,8 +56,6 @@ _HASH_IN_STATE: Final = frozenset(
         "builtins.function",
     }
 )
-# Types whose recipe hashes other values of any type: those cannot be computed without running them.
-_NESTED: Final = frozenset({ERROR_TYPE_NAME, "redun.PartialTask", "redun.SchedulerTask"})
 _SCALARS: Final = (str, int, float, bytes, bool)
 
 

@@ -30,9 +30,9 @@ VERSION: Final = 1
 
 Record = dict[str, Any]
 
-_TAGGED: Final = frozenset({"Execution", "Job", "CallNode", "Task", "Value"})
-TAG_ENTITIES: Final = _TAGGED | {"Null"}
-
+# What tags hang on; those that mark deletions hang on nothing.
+TAGGED: Final = ("Execution", "Job", "CallNode", "Task", "Value")
+TAG_ENTITIES: Final = {*TAGGED, "Null"}
 
 Need = tuple[str, str]
 
@@ -75,7 +75,7 @@ class ParsedRecord:
     @property
     def owner(self) -> Need | None:
         """What a tag hangs on; None for other records, and for the tags that mark deletions."""
-        if self.kind != "Tag" or self.row.entity_type not in _TAGGED:
+        if self.kind != "Tag" or self.row.entity_type not in TAGGED:
             return None
         return self.row.entity_type, self.row.entity_id
 
@@ -319,7 +319,8 @@ def format_timestamp(cell: str | datetime | None) -> str | None:
     return str(_parse_date(parse_timestamp(cell)).replace(tzinfo=UTC))
 
 
-def _encode_data(data: bytes) -> str:
+def encode_data(data: bytes) -> str:
+    """Return the bytes of a value as a record holds them."""
     return b2a_base64(data, newline=False).decode("ascii")
 
 
@@ -365,7 +366,7 @@ VALUE = Kind(
         "value_hash": _TEXT,
         "type": _TEXT,
         "format": _TEXT,
-        "data": _Codec(str, _decode_data, _encode_data),
+        "data": _Codec(str, _decode_data, encode_data),
         "subvalues": _DERIVED,
         "subtype": _DERIVED,
     },

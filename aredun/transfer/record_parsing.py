@@ -172,15 +172,15 @@ def build_subtype(name: str, cells: Sequence[str]) -> Record:
     return {"_type": name, **dict(zip(SUBTYPES[name][1], cells, strict=True))}
 
 
-def build_args(arguments: Iterable[Row], upstreams: Mapping[str, list[str]]) -> dict[str, dict[str, Any]]:
+def build_args(arguments: Iterable[Row], results: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, Any]]:
     """Build the `args` of a CallNode record: positions first, then keys.
 
     Parameters
     ----------
     arguments : iterable of Row
         The arguments of one call node: rows of `argument`.
-    upstreams : mapping
-        Sorted call hashes of the results that each argument came from, by `arg_hash`.
+    results : mapping
+        Rows of `argument_result` by `arg_hash`, sorted: the calls that arguments came from.
     """
     ordered = list(arguments)
     if len(ordered) > 1:
@@ -189,7 +189,7 @@ def build_args(arguments: Iterable[Row], upstreams: Mapping[str, list[str]]) -> 
         key or str(position): {
             "arg_hash": arg_hash,
             "value_hash": value_hash,
-            "upstream": upstreams.get(arg_hash, []),
+            "upstream": [call for _, call in results[arg_hash]] if arg_hash in results else [],
         }
         for arg_hash, _, value_hash, position, key in ordered
     }

@@ -34,7 +34,7 @@ class Checked(NamedTuple):
     ----------
     right : list of ParsedRecord
         Those whose hashes are right, or cannot be computed.
-    suspects : list of ParsedRecord
+    mismatched : list of ParsedRecord
         Call nodes whose hash does not follow from their fields.
     wrong : list of (ParsedRecord, InvalidRecordError)
         Those that were forged or damaged.
@@ -43,14 +43,14 @@ class Checked(NamedTuple):
     """
 
     right: list[ParsedRecord]
-    suspects: list[ParsedRecord]
+    mismatched: list[ParsedRecord]
     wrong: list[tuple[ParsedRecord, InvalidRecordError]]
     unverifiable: int
 
 
 def check_items(items: Iterable[ParsedRecord]) -> Checked:
     """Check the hashes of records."""
-    right, suspects, wrong = [], [], []
+    right, mismatched, wrong = [], [], []
     unverifiable = 0
     for item in items:
         try:
@@ -66,21 +66,21 @@ def check_items(items: Iterable[ParsedRecord]) -> Checked:
         unverifiable += verdict is Verdict.UNVERIFIABLE
         if verdict is Verdict.WRONG:
             item.is_whole = False
-            suspects.append(item)
+            mismatched.append(item)
         else:
             right.append(item)
-    return Checked(right, suspects, wrong, unverifiable)
+    return Checked(right, mismatched, wrong, unverifiable)
 
 
 def parse_items(
     records: Sequence[Any], verify: bool
 ) -> tuple[list[ParsedRecord], list[ParsedRecord], list[InvalidRecordError]]:
-    """Take records apart and check their hashes; return the good ones, the suspects, and all errors."""
+    """Take records apart and check their hashes; return the good ones, the mismatched, and all errors."""
     parsed, errors = parse_records(records)
     if not verify:
         return parsed, [], errors
-    right, suspects, wrong, _ = check_items(parsed)
-    return right, suspects, [*errors, *(error for _, error in wrong)]
+    right, mismatched, wrong, _ = check_items(parsed)
+    return right, mismatched, [*errors, *(error for _, error in wrong)]
 
 
 async def check_in_turns(
@@ -98,15 +98,15 @@ async def check_in_turns(
             yield check(part)
 
 
-async def find_lost(
+async def find_incomplete(
     items: Iterable[ParsedRecord], database: Database, value_store: ValueStore | None
 ) -> dict[str, str]:
     """Return which of some values that come without bytes are nowhere here, and why, by hash."""
     values = {item.id: item.row for item in items}
-    lost = {}
+    incomplete = {}
     for value_hash in values.keys() - await find_existing(database, "value", "value_hash", values.keys()):
         row = values[value_hash]
         _, problem = await read_stored(value_store, value_hash, row.type, row.format)
         if problem:
-            lost[value_hash] = problem
-    return lost
+            incomplete[value_hash] = problem
+    return incomplete

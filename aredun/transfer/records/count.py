@@ -6,10 +6,10 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from aredun.transfer.records.check import find_lost, parse_items
+from aredun.transfer.records.check import find_incomplete, parse_items
 from aredun.transfer.records.keys import KeySet
 from aredun.transfer.records.read import FINISHED_JOBS, find_present, iter_batches
-from aredun.transfer.records.refusals import describe_lost
+from aredun.transfer.records.refusals import describe_incomplete
 from aredun.transfer.records.write import READ_SIZE
 
 if TYPE_CHECKING:
@@ -49,15 +49,15 @@ async def count_records(
     known = 0
     seen = KeySet()
     async for batch in iter_batches(records, READ_SIZE):
-        items, suspects, errors = await asyncio.to_thread(parse_items, batch, True)
+        items, mismatched, errors = await asyncio.to_thread(parse_items, batch, True)
         for error in errors:
             on_refused(error)
-        fresh = [item for item in (*items, *suspects) if seen.add(item.id)]
+        fresh = [item for item in (*items, *mismatched) if seen.add(item.id)]
         empty = [item for item in fresh if item.kind == "Value" and not item.size]
-        lost = await find_lost(empty, database, value_store) if empty else {}
-        for value_hash, reason in sorted(lost.items()):
-            on_refused(describe_lost(value_hash, reason))
-        fresh = [item for item in fresh if item.id not in lost]
+        incomplete = await find_incomplete(empty, database, value_store) if empty else {}
+        for value_hash, reason in sorted(incomplete.items()):
+            on_refused(describe_incomplete(value_hash, reason))
+        fresh = [item for item in fresh if item.id not in incomplete]
         present = await find_present(database, [item.id for item in fresh])
         ended = [item.id for item in fresh if item.kind == "Job" and item.row.end_time and item.id in present]
         if ended:

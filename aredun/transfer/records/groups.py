@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from aredun.errors import RedunDatabaseError
 from aredun.storage.retry import halve, is_refusal, split_at_fault
@@ -11,7 +11,7 @@ from aredun.transfer.records.transaction import draft, write_draft
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from aredun.storage import Database
     from aredun.storage.rows import Row
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from aredun.transfer.records.transaction import Draft
 
     OnWritten = Callable[[Sequence[ParsedRecord], Counter[str]], None]
+
+T = TypeVar("T")
 
 
 class Group(NamedTuple):
@@ -75,7 +77,7 @@ class GroupWriter:
     def __init__(self, destination: Destination, refusals: Refusals, on_written: OnWritten) -> None:
         self._destination = destination
         self._refusals = refusals
-        self._tell = on_written
+        self._on_written = on_written
 
     async def prepare(self, items: Sequence[ParsedRecord], steps: Mapping[str, Row] | None = None) -> Group:
         """Return a group whose rows are made: nothing but the transaction is left to do."""
@@ -87,27 +89,52 @@ class GroupWriter:
     async def write(self, group: Group) -> None:
         """Write a group in one transaction; if it fails, find those at fault and write the others."""
         if group.items:
-            await split_at_fault(group, self._attempt)
+            await write_or_split(group, self._write, self._split)
 
-    async def _attempt(self, group: Group) -> Sequence[Group]:
-        """Write a group in one transaction; return the groups to write in its place if it is refused."""
+    async def _write(self, group: Group) -> Sequence[Group]:
         items, steps, made = group
         if orphans := self._refusals.find_orphans(items):
             self._refusals.refuse_dependent(orphans)
             kept = [item for item in items if item not in orphans]
             return [Group(kept, steps)] if kept else []
         made = made or await self._draft(items)
+        self._on_written(items, await write_draft(self._destination.database, made, steps.values()))
+        return []
+
+    async def _split(self, group: Group, error: Exception) -> Sequence[Group]:
+        parts = _split(group)
+        if not parts:
+            self._refusals.refuse_by_database(group.items, error)
+        return parts
+
+
+async def write_or_split(
+    group: T,
+    write: Callable[[T], Awaitable[Sequence[T]]],
+    split: Callable[[T, Exception], Awaitable[Sequence[T]]],
+) -> None:
+    """Write a group in one transaction; where the database refuses it, write parts of it.
+
+    Parameters
+    ----------
+    group : T
+        The group.
+    write : callable
+        Writes a group, or returns others that are to be written in its place.
+    split : callable
+        Returns what is to be written in the place of a group that was refused, given the error; nothing where
+        what is at fault stands alone.
+    """
+
+    async def attempt(part: T) -> Sequence[T]:
         try:
-            new = await write_draft(self._destination.database, made, steps.values())
+            return await write(part)
         except (RedunDatabaseError, ValueError, OverflowError) as error:
             if not is_refusal(error):
                 raise
-            parts = _split(group)
-            if not parts:
-                self._refusals.refuse_by_database(items, error)
-            return parts
-        self._tell(items, new)
-        return []
+            return await split(part, error)
+
+    await split_at_fault(group, attempt)
 
 
 def _split(group: Group) -> list[Group]:

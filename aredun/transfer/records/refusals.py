@@ -108,7 +108,7 @@ class Refusals:
         return [item for item in items if item.kind == "Tag" and any(need in self for need in item.needs)]
 
 
-def describe_lost(value_hash: str, reason: str) -> InvalidRecordError:
+def describe_incomplete(value_hash: str, reason: str) -> InvalidRecordError:
     """Return the error of a value that comes without bytes which are nowhere here."""
     return InvalidRecordError(
         f"Value {value_hash} comes without its bytes, and here {reason}: they are in the value store of the"
@@ -116,7 +116,7 @@ def describe_lost(value_hash: str, reason: str) -> InvalidRecordError:
     )
 
 
-def describe_loss(reason: str) -> str:
+def describe_missing_bytes(reason: str) -> str:
     """Return what is said of a value whose bytes are lost at the source of a sync."""
     return f"has lost its bytes at the source: {reason}"
 

@@ -11,10 +11,16 @@ from aredun.loop.pacing import iter_parts, run_in_turns
 from aredun.storage.record_rows import find_existing
 from aredun.transfer.record_checks import find_alteration
 from aredun.transfer.record_fields import KEYS
-from aredun.transfer.records.check import check_in_turns, find_lost, parse_items
+from aredun.transfer.records.check import check_in_turns, find_incomplete, parse_items
 from aredun.transfer.records.groups import Destination, GroupWriter, cut
 from aredun.transfer.records.read import iter_batches
-from aredun.transfer.records.refusals import IMPORT, Refusals, describe_alteration, describe_lost, join_errors
+from aredun.transfer.records.refusals import (
+    IMPORT,
+    Refusals,
+    describe_alteration,
+    describe_incomplete,
+    join_errors,
+)
 from aredun.transfer.records.spool import Spool
 from aredun.transfer.records.window import Window
 
@@ -127,10 +133,10 @@ class RecordWriter:
         self._refusals = refusals
         self._groups = GroupWriter(destination, refusals, self._count)
         self._batch_size = batch_size
-        self._tell = on_written
+        self._on_written = on_written
         self._window = Window()
         self._spool: Spool | None = None
-        self._suspects: list[ParsedRecord] = []
+        self._mismatched: list[ParsedRecord] = []
         self._hashes: set[str] = set()
         self._flush_size = FLUSH_SIZE
         # Windows that are being written, in order: those that need them can be prepared meanwhile.
@@ -138,13 +144,13 @@ class RecordWriter:
         # What was written inside a batch, which nobody can read before its end.
         self._batched: Ids | None = {} if self._database.writer.in_batch else None
         # Records that need one that the database refused: they may go in if others bring it.
-        self._stranded: list[ParsedRecord] = []
+        self._to_retry: list[ParsedRecord] = []
 
     def _count(self, items: Sequence[ParsedRecord], new: Counter[str]) -> None:
         """Count what was written in one transaction."""
         self.new += new.total()
-        if self._tell is not None:
-            self._tell(len(items), new.total())
+        if self._on_written is not None:
+            self._on_written(len(items), new.total())
 
     async def close(self) -> None:
         """Stop what goes on, and throw away what waits."""
@@ -157,10 +163,10 @@ class RecordWriter:
     async def add(self, records: Sequence[Any], *, verify: bool) -> None:
         """Take some records; they may not be written before `finish`."""
         checks = check_in_turns(lambda part: parse_items(part, verify), records, _get_length)
-        async for items, suspects, errors in checks:
+        async for items, mismatched, errors in checks:
             for error in errors:
                 self._refusals.tell(error)
-            self._suspects.extend(suspects)
+            self._mismatched.extend(mismatched)
             if len(self._hashes) < WINDOW_SIZE:
                 self._hashes.update(item.id for item in items if item.kind in ("Value", "CallNode"))
             self._window.add(items)
@@ -191,18 +197,18 @@ class RecordWriter:
 
     async def finish(self) -> None:
         """Write all that can be written, and refuse the rest."""
-        self._window.add(await asyncio.to_thread(self._judge))
+        self._window.add(await asyncio.to_thread(self._refuse_altered))
         waiting = await self._flush(self._window)
-        stranded = await self._settle()
+        to_retry = await self._end_writes()
         spool = self._spool
         if spool is None:
-            while stranded:
-                self._window.add([*waiting, *stranded])
+            while to_retry:
+                self._window.add([*waiting, *to_retry])
                 waiting = await self._flush(self._window)
-                stranded = await self._settle()
+                to_retry = await self._end_writes()
             self._refusals.refuse_dependent(waiting)
             return
-        await self._put_away([*waiting, *stranded])
+        await self._put_away([*waiting, *to_retry])
         count = -1
         while spool.count and spool.count != count:
             count = spool.count
@@ -211,15 +217,15 @@ class RecordWriter:
         while rest := await spool.take(WINDOW_SIZE, WINDOW_BYTES):
             self._refusals.refuse_dependent(rest)
 
-    async def _settle(self) -> list[ParsedRecord]:
+    async def _end_writes(self) -> list[ParsedRecord]:
         """Wait until nothing is being written; return what may go in now if others brought what it needs.
 
         What was refused may have come again meanwhile, and gone in: from here on only the database tells.
         """
         await self._join()
-        stranded, self._stranded = self._stranded, []
+        to_retry, self._to_retry = self._to_retry, []
         self._refusals.ids.clear()
-        return stranded
+        return to_retry
 
     async def _put_away(self, items: Sequence[ParsedRecord]) -> None:
         if self._spool is None:
@@ -232,13 +238,13 @@ class RecordWriter:
             window = Window()
             window.add(items)
             await spool.add(await self._flush(window))
-        await spool.add(await self._settle())
+        await spool.add(await self._end_writes())
 
-    def _judge(self) -> list[ParsedRecord]:
+    def _refuse_altered(self) -> list[ParsedRecord]:
         """Refuse the call nodes that can be shown to be altered; return the others."""
         accepted = []
         trials = _MAX_TRIALS
-        for item in self._suspects:
+        for item in self._mismatched:
             field = None
             if trials > 0:
                 trials -= 3 * len(self._hashes)
@@ -247,7 +253,7 @@ class RecordWriter:
                 accepted.append(item)
             else:
                 self._refusals.tell(describe_alteration(item.id, field))
-        self._suspects = []
+        self._mismatched = []
         return accepted
 
     async def _flush(self, window: Window) -> list[ParsedRecord]:
@@ -292,7 +298,7 @@ class RecordWriter:
         if self._refusals.ids:
             # What needs what was refused meanwhile must not go in either.
             ready, more = await _split([item for chunk in chunks for item in chunk], self._refusals.ids)
-            self._stranded += more
+            self._to_retry += more
             for item in more:
                 self._refusals.exclude(item.kind, [item.id])
             chunks = cut(ready, self._batch_size)
@@ -309,13 +315,15 @@ class RecordWriter:
     async def _refuse_empty(self, items: list[ParsedRecord], empty: set[str]) -> list[ParsedRecord]:
         """Refuse values without bytes that are neither in the database nor in the value store."""
         _, value_store, _ = self._destination
-        lost = await find_lost([item for item in items if item.id in empty], self._database, value_store)
-        if not lost:
+        incomplete = await find_incomplete(
+            [item for item in items if item.id in empty], self._database, value_store
+        )
+        if not incomplete:
             return items
-        for value_hash, reason in sorted(lost.items()):
-            self._refusals.tell(describe_lost(value_hash, reason))
-        kept = [item for item in items if item.id not in lost]
-        ready, waiting = await _split(kept, {"Value": {*lost}, "Task": {*lost}})
+        for value_hash, reason in sorted(incomplete.items()):
+            self._refusals.tell(describe_incomplete(value_hash, reason))
+        kept = [item for item in items if item.id not in incomplete]
+        ready, waiting = await _split(kept, {"Value": {*incomplete}, "Task": {*incomplete}})
         self._refusals.refuse_dependent(waiting)
         return ready
 

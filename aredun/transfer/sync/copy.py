@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aredun.transfer.records.groups import GroupWriter
 from aredun.transfer.records.keys import pack, pack_all, unpack_all
-from aredun.transfer.records.refusals import SYNC, Refusals, describe_loss
+from aredun.transfer.records.refusals import SYNC, Refusals, describe_missing_bytes
 from aredun.transfer.sync.executions import ExecutionCopier
 from aredun.transfer.sync.ordered import RecordCopier
 from aredun.transfer.sync.reader import CheckedReader
@@ -119,11 +119,13 @@ class PlanCopier:
     async def count(self, missing: Missing) -> Missing:
         """Count what copying would write, and write nothing; values without their bytes are refused."""
         for part in self._reader.cut(missing.records["Value"]):
-            lost = await self.source.find_lost(unpack_all(part))
-            for value_hash in lost:
-                self._refusals.refuse("Value", value_hash, describe_loss(self.source.lost[value_hash]))
-            gone = set(pack_all(lost))
-            missing.records["Value"] = [key for key in missing.records["Value"] if key not in gone]
+            incomplete = await self.source.find_incomplete(unpack_all(part))
+            for value_hash in incomplete:
+                self._refusals.refuse(
+                    "Value", value_hash, describe_missing_bytes(self.source.incomplete[value_hash])
+                )
+            left_out = set(pack_all(incomplete))
+            missing.records["Value"] = [key for key in missing.records["Value"] if key not in left_out]
         for kind, keys in missing.records.items():
             self._progress.report.count(kind, len(keys))
             self._progress.step(len(keys))

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import sqlalchemy as sa
 
-from aredun.errors import RedunDatabaseError
 from aredun.formats.describe import shorten
 from aredun.loop.pacing import run_in_turns
 from aredun.models import Job
 from aredun.storage.record_rows import insert_rows, list_storable, select_column, write_new
-from aredun.storage.retry import halve, is_refusal, split_at_fault
+from aredun.storage.retry import halve
 from aredun.tables.column_types import in_list
 from aredun.transfer.records.derive import update_current
+from aredun.transfer.records.groups import write_or_split
 from aredun.transfer.records.keys import pack, pack_all, unpack_all
 from aredun.transfer.records.refusals import BAD_TEXT, NOT_THERE
 from aredun.transfer.records.window import Window, collect_rows
@@ -89,16 +89,20 @@ class ExecutionCopier:
             return
         refused = await self._find_refused_executions(jobs) if self._refusals.ids else set()
 
-        async def attempt(work: _Work) -> Sequence[_Work]:
-            return await self._write_executions(work, refused)
+        async def write(work: _Work) -> Sequence[_Work]:
+            await self._write(work, refused)
+            return ()
 
-        await split_at_fault(_Work(executions, jobs), attempt)
+        await write_or_split(_Work(executions, jobs), write, self._split)
         self._progress.step(len(jobs) + len(executions))
 
-    async def _write_executions(self, work: _Work, refused: set[str]) -> Sequence[_Work]:
-        """Write work in one transaction; return what is to be written in its place if it is refused."""
-        executions, jobs, with_tags = work
-        owners = self._tags.find_owners([*executions, *jobs]) if with_tags else []
+    def _find_owners(self, work: _Work) -> list[Key]:
+        """Return those of the executions and jobs that tags are to go in with."""
+        return self._tags.find_owners([*work.executions, *work.jobs]) if work.with_tags else []
+
+    async def _write(self, work: _Work, refused: set[str]) -> None:
+        """Write executions in one transaction, but for those that are refused."""
+        owners = self._find_owners(work)
         tags: list[str] = []
 
         async def operation(session: AsyncSession, all_new: bool) -> dict[str, int]:
@@ -112,28 +116,26 @@ class ExecutionCopier:
                 rows = {table: sorted(cells) for table, cells in collect_rows(items).items()}
                 new["Tag"] += (await insert_rows(session, rows, all_new=all_new)).get("tag", 0)
                 tags.extend(item.id for item in items)
-            for kind, keys in (("Job", jobs), ("Execution", executions)):
+            for kind, keys in (("Job", work.jobs), ("Execution", work.executions)):
                 new[kind] = await self._insert(session, kind, keys, refused, all_new=all_new)
             if tags:
                 await update_current(session, tags)
             return new
 
-        try:
-            async with self._slots:
-                new = await write_new(self._destination, operation)
-        except (RedunDatabaseError, ValueError, OverflowError) as error:
-            if not is_refusal(error):
-                raise
-            groups = await self._group_jobs(executions, jobs)
-            if len(groups) == 1 and owners:
-                # It does not need its tags: those follow, as far as they can.
-                return [work._replace(with_tags=False)]
-            if len(groups) == 1:
-                await self._refuse_execution(*groups[0], error)
-                return ()
-            return [_join(half, executions) for half in halve(groups)]
+        async with self._slots:
+            new = await write_new(self._destination, operation)
         self._progress.add_written((), new)
         self._tags.discard(pack_all(tags))
+
+    async def _split(self, work: _Work, error: Exception) -> Sequence[_Work]:
+        """Return what is to be written in the place of what the destination refused."""
+        groups = await self._group_jobs(work.executions, work.jobs)
+        if len(groups) > 1:
+            return [_join(half, work.executions) for half in halve(groups)]
+        if self._find_owners(work):
+            # It does not need its tags: those follow, as far as they can.
+            return [work._replace(with_tags=False)]
+        await self._refuse_execution(*groups[0], error)
         return ()
 
     async def _group_jobs(
@@ -182,10 +184,10 @@ class ExecutionCopier:
             counts = await insert_rows(session, {table: [item.row for item in ready]}, all_new=all_new)
             new += counts.get(table, 0)
             pending.difference_update(pack_all([item.id for item in items]))
-        lost = [*unpack_all(sorted(pending, key=str)), *(item.id for item in waiting)]
-        if lost:
+        absent = [*unpack_all(sorted(pending, key=str)), *(item.id for item in waiting)]
+        if absent:
             # The execution would not be whole.
-            name = f"{kind} {shorten(lost[0], 80)}"
+            name = f"{kind} {shorten(absent[0], 80)}"
             raise ValueError(f"{name} is not at the source, or what it needs is not, or needs it in turn")
         return new
 

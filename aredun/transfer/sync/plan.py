@@ -11,21 +11,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 from aredun.loop.pacing import iter_parts, take_turn
-from aredun.models import (
-    CallNode,
-    Execution,
-    Job,
-    Subvalue,
-    Tag,
-    TagEdit,
-    Value,
-)
+from aredun.models import CallNode, Execution, Job, Subvalue, Tag, TagEdit, Value
 from aredun.storage.record_rows import plain, select_column
 from aredun.tables.column_types import in_list
 from aredun.transfer.records.keys import KeySet, pack, pack_all, unpack, unpack_all
 from aredun.transfer.records.walk import find_models
 from aredun.transfer.records.window import collect_rows
-from aredun.transfer.sync.tags import note_owners
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -73,6 +64,12 @@ class Plan:
     def __len__(self) -> int:
         kinds = (self.executions, self.jobs, self.calls, self.values, self.tags)
         return sum(map(len, kinds))
+
+    def note_owners(self, owners: dict[str, str], pairs: Iterable[tuple[str, str]]) -> None:
+        """Note which records tags go in with: one that has an owner, by tag in `owners`, keeps it."""
+        for tag, owner in pairs:
+            if owners.setdefault(tag, owner) is owner:
+                self.tags_of.setdefault(pack(owner), []).append(pack(tag))
 
 
 @dataclass
@@ -269,7 +266,7 @@ class Walker:
         for keys in (plan.executions, plan.jobs, plan.calls, plan.values):
             for part in iter_parts(keys, STEP):
                 rows = await self._read(_TAGS, unpack_all(part))
-                note_owners(plan, owners, rows)
+                plan.note_owners(owners, rows)
                 waiting.extend(row[0] for row in rows)
         while waiting:
             new = self._take_new("Tag", waiting)
@@ -279,7 +276,7 @@ class Walker:
             for statement in (_TAGS, _REPLACED_TAGS, _NEWER_TAGS):
                 rows = await self._read(statement, new)
                 # What an edit leads to goes in with what it came from, unless it hangs on something itself.
-                note_owners(plan, owners, [(row[0], owners[row[1]]) for row in rows if row[1] in owners])
+                plan.note_owners(owners, [(row[0], owners[row[1]]) for row in rows if row[1] in owners])
                 waiting.extend(row[0] for row in rows)
 
     async def _read(self, statement: sa.SelectBase, ids: Sequence[str] | None = None) -> Rows:

@@ -9,10 +9,10 @@ from aredun.loop.pacing import iter_parts, take_turn
 from aredun.transfer.records.check import check_in_turns, check_items
 from aredun.transfer.records.keys import pack_all, unpack_all
 from aredun.transfer.records.read import NOT_STORED, iter_ahead, iter_batches
-from aredun.transfer.records.refusals import NOT_FOUND, describe_loss
+from aredun.transfer.records.refusals import NOT_FOUND, describe_missing_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from aredun.transfer.record_fields import ParsedRecord
     from aredun.transfer.records.keys import Key
@@ -64,41 +64,39 @@ class CheckedReader:
             for items in batch:
                 yield items
 
-    async def read(self, kind: str, keys: Sequence[Key]) -> AsyncIterator[list[ParsedRecord]]:
+    def read(self, kind: str, keys: Sequence[Key]) -> AsyncIterator[list[ParsedRecord]]:
         """Yield the good ones of each batch in order; refuse the others."""
-        unread = set(keys)
-        async for items in self.read_unchecked(kind, keys):
-            unread.difference_update(pack_all([item.id for item in items]))
-            yield await self.check(items)
-        self._refuse_unread(kind, unread)
+        return self._check_all(kind, keys, self.read_unchecked(kind, keys))
 
-    async def read_leaves(self, keys: Sequence[Key]) -> AsyncIterator[list[ParsedRecord]]:
+    def read_leaves(self, keys: Sequence[Key]) -> AsyncIterator[list[ParsedRecord]]:
         """Yield the good ones of one batch of values, as if none had subvalues; refuse the others."""
-        unread = set(keys)
-        async for items in self.source.iter_leaves(unpack_all(keys)):
-            unread.difference_update(pack_all([item.id for item in items]))
-            yield await self.check(items)
-        self._refuse_unread("Value", unread)
+        return self._check_all("Value", keys, self.source.iter_leaves(unpack_all(keys)))
 
-    async def check(self, items: Sequence[ParsedRecord]) -> list[ParsedRecord]:
+    async def _check_all(
+        self, kind: str, keys: Sequence[Key], batches: AsyncIterator[list[ParsedRecord]]
+    ) -> AsyncIterator[list[ParsedRecord]]:
+        unread = set(keys)
+        async for items in batches:
+            unread.difference_update(pack_all([item.id for item in items]))
+            yield await self._check(items)
+        # They are referred to, and are not there or have ids that cannot be asked for.
+        for record_id in unpack_all(sorted(unread, key=str)):
+            self.refusals.refuse(kind, record_id, NOT_FOUND)
+
+    async def _check(self, items: Sequence[ParsedRecord]) -> list[ParsedRecord]:
         """Return those whose hashes are right, or cannot be computed; refuse the others."""
         present: list[ParsedRecord] = []
         for item in items:
             if item.kind == "Value" and not item.size:
-                reason = self.source.lost.get(item.id, NOT_STORED)
-                self.refusals.refuse(item.kind, item.id, describe_loss(reason))
+                reason = self.source.incomplete.get(item.id, NOT_STORED)
+                self.refusals.refuse(item.kind, item.id, describe_missing_bytes(reason))
             else:
                 present.append(item)
         good: list[ParsedRecord] = []
         async for checked in check_in_turns(check_items, present, attrgetter("size")):
             good += checked.right
-            good += checked.suspects
-            self._report.unverified += checked.unverifiable + len(checked.suspects)
+            good += checked.mismatched
+            self._report.unverified += checked.unverifiable + len(checked.mismatched)
             for item, error in checked.wrong:
                 self.refusals.refuse_wrong(item, error)
         return good
-
-    def _refuse_unread(self, kind: str, keys: Iterable[Key]) -> None:
-        """Refuse what is referred to, and is not there or has an id that cannot be asked for."""
-        for record_id in unpack_all(sorted(keys, key=str)):
-            self.refusals.refuse(kind, record_id, NOT_FOUND)

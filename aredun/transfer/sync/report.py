@@ -86,7 +86,7 @@ class Progress:
 
     def __init__(self, report: SyncReport, on_progress: Callable[[SyncReport], None] | None = None) -> None:
         self.report = report
-        self._tell = on_progress
+        self._on_progress = on_progress
 
     def add_written(self, items: Iterable[ParsedRecord], new: Mapping[str, int]) -> None:
         """Count what was written in one transaction: the records, and how many were new by kind."""
@@ -98,5 +98,5 @@ class Progress:
         """Tell that some more records are done with."""
         self.report.done += records
         self.report.tick()
-        if self._tell is not None:
-            self._tell(self.report)
+        if self._on_progress is not None:
+            self._on_progress(self.report)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from datetime import UTC, datetime
-from functools import partial
-from itertools import chain
+from functools import cache, partial
+from itertools import chain, repeat
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from aredun.loop.pacing import iter_parts, list_in_turns, run_in_turns, take_turn
-from aredun.models import Argument, ArgumentResult, Job, Value
+from aredun.loop.pacing import iter_parts, list_in_turns, take_turn
+from aredun.models import Job, Value
 from aredun.storage.record_rows import list_storable, plain, select_rows
 from aredun.storage.rows import (
     ARGUMENT,
@@ -33,15 +32,17 @@ from aredun.tables.column_types import JSON, DateTimeUTC, in_list
 from aredun.transfer.record_checks import normalize_json
 from aredun.transfer.record_fields import ParsedRecord
 from aredun.transfer.records.derive import hash_evaluation
-from aredun.transfer.records.read import SELECT_VALUES, read_data
+from aredun.transfer.records.read import read_data
+from aredun.transfer.records.select import SELECT_VALUES, SELECTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from aredun.storage import Database
     from aredun.storage.fetch import Rows
     from aredun.storage.rows import Row, RowTable
     from aredun.storage.value_store import ValueStore
+    from aredun.transfer.records.select import Groups
 
 # Calls and jobs that are held from the walk until they are copied, some 2 kB each.
 KEPT_RECORDS: Final = 24_000
@@ -70,7 +71,7 @@ class Source:
         # Rows of `evaluation` by the call hashes of the kept calls, None for those that have none.
         self._steps: dict[str, Row | None] = {}
         # What is the matter with the bytes of values, by hash.
-        self.lost: dict[str, str] = {}
+        self.incomplete: dict[str, str] = {}
 
     async def _read(self, ids: Sequence[str], *statements: sa.SelectBase) -> list[Rows]:
         return [await self.database.fetch(statement, {"ids": ids}) for statement in statements]
@@ -89,16 +90,14 @@ class Source:
 
     async def read_calls(self, ids: Sequence[str]) -> tuple[list[ParsedRecord], list[Row]]:
         """Return calls and what single steps of them are cached as (rows of `evaluation`), and keep both."""
-        items = await self._read_calls(ids)
+        items = await self._read_records("CallNode", ids)
         steps = await self._read_steps(items)
         for item in self._keep(items):
             self._steps[item.id] = steps[item.id]
         return items, [row for row in steps.values() if row is not None]
 
-    async def _read_calls(self, ids: Sequence[str]) -> list[ParsedRecord]:
-        rows, arguments, edges = await self._read(ids, *_CALLS)
-        parts = await run_in_turns(_group_parts(rows, arguments, edges))
-        return await list_in_turns(_make_calls(rows, parts))
+    async def _read_records(self, kind: str, ids: Sequence[str]) -> list[ParsedRecord]:
+        return await list_in_turns(_MAKERS[kind](*await SELECTIONS[kind].fetch(self.database, ids)))
 
     def _keep(self, items: list[ParsedRecord]) -> list[ParsedRecord]:
         """Keep items as far as there is room, and return those.
@@ -125,18 +124,12 @@ class Source:
         Values come in several lists, so that their bytes are never all in memory.
         """
         if kind == "Value":
-            rows, edges = await self._read(ids, SELECT_VALUES, select_rows("subvalue", "parent_value_hash"))
-            async for items in self._iter_values(rows, edges):
+            async for items in self._iter_values(*await SELECTIONS[kind].fetch(self.database, ids)):
                 yield items
             return
         items = [self._kept[each] for each in ids if each in self._kept]
-        if len(items) < len(ids):
-            others = [each for each in ids if each not in self._kept]
-            if kind == "CallNode":
-                items += await self._read_calls(others)
-            else:
-                make, statements = _MAKERS[kind]
-                items += await list_in_turns(make(*await self._read(others, *statements)))
+        if others := [each for each in ids if each not in self._kept]:
+            items += await self._read_records(kind, others)
         yield items
 
     async def get_steps(self, calls: Sequence[ParsedRecord]) -> dict[str, Row]:
@@ -153,7 +146,7 @@ class Source:
         by_key = {row.eval_hash: row for row in _make_rows(EVALUATION, rows)}
         return {item.id: by_key.get(key) for item, key in zip(calls, keys, strict=True)}
 
-    async def find_lost(self, ids: Sequence[str]) -> list[str]:
+    async def find_incomplete(self, ids: Sequence[str]) -> list[str]:
         """Return those of some values whose bytes are lost, and take note of what is the matter."""
         (rows,) = await self._read(ids, _STORED_VALUES)
         for value_hash, type_name, value_format in rows:
@@ -161,21 +154,18 @@ class Source:
                 self.database, self._value_store, value_hash, type_name, value_format
             )
             if problem:
-                self.lost[value_hash] = problem
-        return [value_hash for value_hash, *_ in rows if value_hash in self.lost]
+                self.incomplete[value_hash] = problem
+        return [value_hash for value_hash, *_ in rows if value_hash in self.incomplete]
 
     async def iter_leaves(self, ids: list[str]) -> AsyncIterator[list[ParsedRecord]]:
         """Yield the values of the given ids like `iter_items`, as if none had subvalues."""
         (rows,) = await self._read(ids, SELECT_VALUES)
-        async for items in self._iter_values(rows, []):
+        async for items in self._iter_values(rows, {}):
             yield items
 
-    async def _iter_values(self, rows: Rows, edges: Rows) -> AsyncIterator[list[ParsedRecord]]:
-        children = defaultdict(list)
-        for edge in _make_rows(SUBVALUE, edges):
-            children[edge.parent_value_hash].append(edge)
+    async def _iter_values(self, rows: Rows, subvalues: Groups) -> AsyncIterator[list[ParsedRecord]]:
         small = [row for row in rows if row[_DATA]]
-        yield await list_in_turns(_make_value(row, children) for row in small)
+        yield await list_in_turns(_make_value(row, subvalues) for row in small)
         batch: list[ParsedRecord] = []
         size = 0
         for row in rows:
@@ -185,8 +175,8 @@ class Source:
                     self.database, self._value_store, value_hash, type_name, value_format
                 )
                 if problem:
-                    self.lost[value_hash] = problem
-                batch.append(_make_value(row, children, data))
+                    self.incomplete[value_hash] = problem
+                batch.append(_make_value(row, subvalues, data))
                 size += len(data)
                 if size >= LARGE_BATCH:
                     yield batch
@@ -195,12 +185,6 @@ class Source:
             yield batch
 
 
-# An argument that came from several calls comes as often, and once if it came from none.
-_ARGUMENTS: Final = (
-    sa.select(*ARGUMENT.table.columns, ArgumentResult.result_call_hash)
-    .outerjoin_from(Argument, ArgumentResult, ArgumentResult.arg_hash == Argument.arg_hash)
-    .where(in_list(Argument.call_hash, "ids"))
-)
 _STORED_VALUES: Final = sa.select(*map(plain, (Value.value_hash, Value.type, Value.format))).where(
     in_list(Value.value_hash, "ids"), sa.func.length(Value.value) == 0
 )
@@ -229,21 +213,32 @@ _NEUTRAL: Final[dict[type[Any], Callable[[Any], Any]]] = {
 }
 
 
-def _make_rows(table: RowTable, rows: Sequence[Sequence[Any]]) -> Iterator[Row]:
-    """Yield the neutral rows that some of the database are."""
+@cache
+def _get_row_maker(table: RowTable) -> Callable[[Iterable[Any]], Row]:
+    """Return what makes the neutral row of a row of the database."""
     make = partial(tuple.__new__, table.record_row)
     types = enumerate(type(table.table.c[name].type) for name in table.record_columns)
     converters = [(place, _NEUTRAL[kind]) for place, kind in types if kind in _NEUTRAL]
     if not converters:
-        return map(make, rows)
+        return make
 
-    def convert(row: Sequence[Any]) -> Row:
+    def convert(row: Iterable[Any]) -> Row:
         cells = list(row)
         for place, to_neutral in converters:
             cells[place] = to_neutral(cells[place])
         return make(cells)
 
-    return map(convert, rows)
+    return convert
+
+
+def _make_rows(table: RowTable, rows: Rows) -> Iterator[Row]:
+    """Yield the neutral rows that some of the database are."""
+    return map(_get_row_maker(table), rows)
+
+
+def _name_rows(table: RowTable, rows: Rows) -> Iterator[Any]:
+    """Yield rows of another table as `ParsedRecord.parts` has them: each after the name of the table."""
+    return chain.from_iterable(zip(repeat(table.name), _make_rows(table, rows)))
 
 
 def _make_executions(rows: Rows) -> Iterator[ParsedRecord]:
@@ -254,7 +249,7 @@ def _make_jobs(rows: Rows) -> Iterator[ParsedRecord]:
     return (ParsedRecord("Job", row) for row in _make_rows(JOB, rows))
 
 
-def _make_value(row: Sequence[Any], children: dict[str, list[Row]], read: bytes = b"") -> ParsedRecord:
+def _make_value(row: Sequence[Any], subvalues: Groups, read: bytes = b"") -> ParsedRecord:
     """Make the record of a row of `SELECT_VALUES`, whose bytes may have been read apart."""
     value_hash, type_name, value_format, data, _, path, name, namespace, source = row
     parts: Any = ()
@@ -263,54 +258,33 @@ def _make_value(row: Sequence[Any], children: dict[str, list[Row]], read: bytes 
     if name is not None:
         task = TASK.row(hash=value_hash, name=name, namespace=namespace, source=source)
         parts = (*parts, "task", task)
-    if value_hash in children:
-        parts = [*parts, *chain.from_iterable(("subvalue", edge) for edge in children[value_hash])]
+    if value_hash in subvalues:
+        parts = [*parts, *_name_rows(SUBVALUE, subvalues[value_hash])]
     value = VALUE.row(value_hash=value_hash, type=type_name, format=value_format, value=data or read)
     return ParsedRecord("Value", value, parts)
 
 
-def _group_parts(rows: Rows, arguments: Rows, edges: Rows) -> Generator[None, None, dict[str, list[Any]]]:
-    """Return, in steps, what belongs to each call of some rows."""
-    parts: dict[str, list[Any]] = {call_hash: [] for call_hash, *_ in rows}
-    seen: set[str] = set()
-    for some in iter_parts(arguments):
-        yield
-        for row in some:
-            *cells, result = row
-            argument = tuple.__new__(ARGUMENT.row, cells)
-            # What belongs to a call that is not there is nobody's.
-            own = parts.get(argument.call_hash, [])
-            if result is None or argument.arg_hash not in seen:
-                own += ("argument", argument)
-            if result is not None:
-                seen.add(argument.arg_hash)
-                own += ("argument_result", ARGUMENT_RESULT.row(argument.arg_hash, result))
-    for some in iter_parts(edges):
-        yield
-        for edge in _make_rows(CALL_EDGE, some):
-            parts.get(edge.parent_id, []).extend(("call_edge", edge))
-    return parts
+def _make_calls(rows: Rows, arguments: Groups, results: Groups, edges: Groups) -> Iterator[ParsedRecord]:
+    for row in _make_rows(CALL_NODE, rows):
+        own = arguments.get(row.call_hash, [])
+        parts = [*_name_rows(ARGUMENT, own)]
+        for arg_hash, *_ in own:
+            if arg_hash in results:
+                parts += _name_rows(ARGUMENT_RESULT, results[arg_hash])
+        if row.call_hash in edges:
+            parts += _name_rows(CALL_EDGE, edges[row.call_hash])
+        yield ParsedRecord("CallNode", row, parts)
 
 
-def _make_calls(rows: Rows, parts: dict[str, list[Any]]) -> Iterator[ParsedRecord]:
-    return (ParsedRecord("CallNode", row, parts[row.call_hash]) for row in _make_rows(CALL_NODE, rows))
+def _make_tags(rows: Rows, edits: Groups) -> Iterator[ParsedRecord]:
+    for row in _make_rows(TAG, rows):
+        yield ParsedRecord("Tag", row, [*_name_rows(TAG_EDIT, edits.get(row.tag_hash, []))])
 
 
-def _make_tags(rows: Rows, edits: Rows) -> Iterator[ParsedRecord]:
-    parents: dict[str, list[Any]] = defaultdict(list)
-    for edit in _make_rows(TAG_EDIT, edits):
-        parents[edit.child_id] += ("tag_edit", edit)
-    return (ParsedRecord("Tag", row, parents.get(row.tag_hash, ())) for row in _make_rows(TAG, rows))
-
-
-_CALLS: Final = (
-    select_rows("call_node", "call_hash"),
-    _ARGUMENTS,
-    select_rows("call_edge", "parent_id", ("parent_id", "call_order")),
-)
-# Per kind of other record: what makes the records of the rows of the statements.
-_MAKERS: Final[dict[str, tuple[Callable[..., Iterator[ParsedRecord]], tuple[sa.SelectBase, ...]]]] = {
-    "Tag": (_make_tags, (select_rows("tag", "tag_hash"), select_rows("tag_edit", "child_id"))),
-    "Job": (_make_jobs, (select_rows("job", "id"),)),
-    "Execution": (_make_executions, (select_rows("execution", "id"),)),
+# What makes records of the rows of `SELECTIONS`.
+_MAKERS: Final[dict[str, Callable[..., Iterator[ParsedRecord]]]] = {
+    "CallNode": _make_calls,
+    "Job": _make_jobs,
+    "Execution": _make_executions,
+    "Tag": _make_tags,
 }

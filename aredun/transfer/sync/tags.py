@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from aredun.transfer.records.groups import GroupWriter
     from aredun.transfer.records.keys import Key
     from aredun.transfer.sync.missing import Missing
-    from aredun.transfer.sync.plan import Plan
     from aredun.transfer.sync.reader import CheckedReader
     from aredun.transfer.sync.report import Progress
 
@@ -141,21 +140,3 @@ class TagCopier:
             return False
         parents = item.parents
         return all(parent in chosen or pack(parent) not in self._pending for parent in parents)
-
-
-def note_owners(plan: Plan, owners: dict[str, str], pairs: Iterable[tuple[str, str]]) -> None:
-    """Note in a plan which records tags go in with: a tag that has an owner keeps it.
-
-    Parameters
-    ----------
-    plan : Plan
-        Its `tags_of` is added to.
-    owners : dict
-        The owner of each tag that has one so far.
-    pairs : iterable of (str, str)
-        Tags and what each goes in with.
-    """
-    for tag, owner in pairs:
-        if owners.setdefault(tag, owner) is owner:
-            (key,) = pack_all([tag])
-            plan.tags_of.setdefault(pack(owner), []).append(key)

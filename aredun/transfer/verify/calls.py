@@ -64,7 +64,7 @@ async def check_calls(context: Context, deleted: Collection[str]) -> None:
         )
         checks = await asyncio.to_thread(_Checks, calls, arguments, edges)
         subtrees = await _get_subtrees(context, checks.calls)
-        _judge(context, checks, subtrees)
+        _report_hashes(context, checks, subtrees)
         for row in checks.bad_arguments:
             context.found(
                 "wrong hash", f"CallNode {row.call_hash}", f"its argument {row.arg_hash} has another hash"
@@ -103,7 +103,7 @@ def _is_wrong(call: CallFacts, subtrees: _Subtrees) -> bool:
     return not subtrees.get(call.row.call_hash, set()) >= _get_known(call, subtrees)
 
 
-def _judge(context: Context, checks: _Checks, subtrees: _Subtrees) -> None:
+def _report_hashes(context: Context, checks: _Checks, subtrees: _Subtrees) -> None:
     """Report wrong call hashes, but for calls that made calls which were not recorded."""
     for call in checks.wrong:
         tasks = subtrees.get(call.row.call_hash)
@@ -154,11 +154,11 @@ async def _rebuild(context: Context, wrong: Collection[str]) -> set[str]:
         right = {row.call_hash for row in rows}
         lacking = {call.row.call_hash for call in facts if _is_wrong(call, subtrees)}
         # Those that can neither be right nor be made so are better empty: a cache miss.
-        lost = {each for each in lacking - right if subtrees.get(each)}
+        emptied = {each for each in lacking - right if subtrees.get(each)}
         if context.repair:
             await context.insert("call_subtree_task", [row for row in rows if row.call_hash in lacking])
-            await context.delete(TABLES["call_subtree_task"].c.call_hash, lost)
-        for call_hash in sorted(lacking & right | lost):
+            await context.delete(TABLES["call_subtree_task"].c.call_hash, emptied)
+        for call_hash in sorted(lacking & right | emptied):
             _report_subtree(context, call_hash, is_empty=not subtrees.get(call_hash))
             changed.append(call_hash)
     if not context.repair:

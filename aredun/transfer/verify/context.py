@@ -52,7 +52,7 @@ class Context:
         self.database = database
         self.value_store = value_store
         self.repair = repair
-        self._tell = on_progress
+        self._on_progress = on_progress
 
     def found(self, kind: str, record: str, detail: str, *, repaired: bool = False) -> None:
         """Report a problem."""
@@ -90,8 +90,8 @@ class Context:
             last = rows[-1][0]
             yield [row[0] for row in rows]
             self.count(table, len(rows))
-            if self._tell is not None:
-                self._tell(self.report)
+            if self._on_progress is not None:
+                self._on_progress(self.report)
 
     async def insert(self, table: str, rows: Sequence[Row]) -> None:
         """Insert rows that are not there yet, sorted by key."""

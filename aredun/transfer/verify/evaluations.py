@@ -1,4 +1,4 @@
-"""Verification of the cache of single steps, which can be lost without loss."""
+"""Verification of the cache of single steps, which may be rebuilt."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from aredun.loop.pacing import iter_parts
 from aredun.models import Tag, TagEdit
 from aredun.storage.record_rows import TABLES
 from aredun.tables.column_types import in_array, lock_table
-from aredun.transfer.record_fields import KEYS
+from aredun.transfer.record_fields import KEYS, TAGGED
 from aredun.transfer.records.read import fetch
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from aredun.transfer.verify.context import Context
 
-_TAGGED: Final = ("Execution", "Job", "CallNode", "Task", "Value")
 # Seconds that a repair waits before it removes tags of an execution that is not there: a run that begins
 # records those right before its execution.
 BEGINNING: Final = 2.0
@@ -49,7 +48,7 @@ async def check_owners(context: Context) -> None:
 async def _find_orphans(session: AsyncSession) -> dict[str, tuple[str, str]]:
     """Return the tags whose owner is missing, with the kind and id of that."""
     orphans: dict[str, tuple[str, str]] = {}
-    for kind in _TAGGED:
+    for kind in TAGGED:
         target, key = KEYS[kind]
         goal = TABLES[target].alias("goal")
         tag = aliased(Tag)

@@ -9,7 +9,8 @@ from aredun.models import Value
 from aredun.storage.rows import FILE
 from aredun.storage.value_store import CorruptValueError
 from aredun.transfer.record_checks import Verdict, check_value
-from aredun.transfer.records.read import LARGE_VALUE, NOT_ITS_OWN, SELECT_VALUES, read_data, read_stored
+from aredun.transfer.records.read import NOT_ITS_OWN, read_data, read_stored
+from aredun.transfer.records.select import LARGE_VALUE, SELECT_VALUES
 from aredun.values.previews import preview_value
 
 if TYPE_CHECKING:
@@ -25,19 +26,19 @@ async def check_values(context: Context) -> None:
         (rows,) = await context.fetch(keys, SELECT_VALUES)
         small = [row for row in rows if row.data]
         for row, verdict in zip(small, await asyncio.to_thread(_check_rows, small), strict=True):
-            await _judge(context, row.value_hash, row.type, verdict)
+            await _report_hash(context, row.value_hash, row.type, verdict)
             if row.type == "redun.File" and row.path is None and verdict is Verdict.RIGHT:
                 await _restore_path(context, row)
         for row in rows:
             if not row.data:
-                await _check_apart(context, row.value_hash, row.type, row.format, row.size)
+                await _check_large(context, row.value_hash, row.type, row.format, row.size)
 
 
 def _check_rows(rows: Sequence[Row]) -> list[Verdict]:
     return [check_value(row.value_hash, row.type, row.format, row.data) for row in rows]
 
 
-async def _judge(context: Context, value_hash: str, type_name: str, verdict: Verdict) -> None:
+async def _report_hash(context: Context, value_hash: str, type_name: str, verdict: Verdict) -> None:
     if verdict is Verdict.UNVERIFIABLE:
         context.report.unverifiable += 1
     if verdict is not Verdict.WRONG:
@@ -70,7 +71,7 @@ async def _restore_path(context: Context, row: Row) -> None:
     context.found("missing file", f"Value {row.value_hash}", detail, repaired=repaired)
 
 
-async def _check_apart(
+async def _check_large(
     context: Context, value_hash: str, type_name: str, value_format: str, size: int
 ) -> None:
     """Check a value that is large, or in the value store."""
@@ -83,4 +84,4 @@ async def _check_apart(
         context.found("wrong hash" if problem == NOT_ITS_OWN else "missing bytes", name, problem)
         return
     verdict = await asyncio.to_thread(check_value, value_hash, type_name, value_format, data)
-    await _judge(context, value_hash, type_name, verdict)
+    await _report_hash(context, value_hash, type_name, verdict)
