@@ -16,6 +16,7 @@ from rich.text import Text
 from aredun.cli.common import PipeConsole
 from aredun.formats import statuses
 from aredun.formats.tag_syntax import DOC_KEY, format_tag_key_value
+from aredun.values.previews import read_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -219,20 +220,15 @@ def format_traceback(error: Any) -> list[str]:
     error : Any
         The preview of an `ErrorValue`; whatever it lacks is left out.
     """
-    traceback = getattr(error, "traceback", None)
-    frames = getattr(traceback, "frames", None)
+    failure = read_failure(error)
     lines: list[str] = []
-    for frame in frames if isinstance(frames, list | tuple) else ():
-        job_id = getattr(getattr(frame, "job", None), "id", None)
-        origin = f"Job {job_id[:ID_LENGTH]}: " if isinstance(job_id, str) else ""
-        source, number, name = (getattr(frame, key, "?") for key in ("filename", "lineno", "name"))
-        lines.append(f'  {origin}File "{source}", line {number}, in {name}')
-        lines.append(f"    {str(getattr(frame, '_line', '')).strip()}")
-        variables = getattr(frame, "locals", None)
-        for key, text in sorted(variables.items()) if isinstance(variables, dict) else ():
-            lines.append(f"    {key} = {trim(str(text))}")
-    lines.append(trim(repr(getattr(error, "error", error)), 10_000))
-    logs = getattr(traceback, "logs", None)
-    if isinstance(logs, list) and logs:
-        lines += ["", "Latest logs:", *(str(line).rstrip("\n") for line in logs)]
+    for frame in failure.frames:
+        origin = f"Job {frame.job_id[:ID_LENGTH]}: " if frame.job_id is not None else ""
+        number = "?" if frame.lineno is None else frame.lineno
+        lines.append(f'  {origin}File "{frame.filename}", line {number}, in {frame.name}')
+        lines.append(f"    {frame.line}")
+        lines += [f"    {key} = {trim(text)}" for key, text in frame.variables.items()]
+    lines.append(trim(failure.text, 10_000))
+    if failure.logs:
+        lines += ["", "Latest logs:", *failure.logs]
     return lines

@@ -14,9 +14,16 @@ from aredun.formats.spelling import spell_path
 from aredun.formats.tag_syntax import parse_tag_key_value
 from aredun.query import CallGraphQuery
 from aredun.search.pages import make_cursor
-from aredun.server import details, records, schemas
+from aredun.server import details, failures, records, schemas
 from aredun.server.answers import respond, respond_list
-from aredun.server.finding import check_id, find_anything, find_ids, find_matches, find_record
+from aredun.server.finding import (
+    check_id,
+    find_anything,
+    find_ids,
+    find_jobs,
+    find_matches,
+    find_record,
+)
 from aredun.tables.column_types import TagEntity, utcnow
 
 if TYPE_CHECKING:
@@ -122,13 +129,21 @@ async def list_execution_jobs(
     page: Page,
     execution_id: RecordId,
     status: Annotated[list[Literal["RUNNING", "FAILED", "CACHED", "DONE", "ABANDONED"]], Query()] = [],  # noqa: B006
+    task: Annotated[Texts, Query(description="Names of tasks.")] = [],  # noqa: B006
+    text: Annotated[
+        str | None,
+        Query(min_length=1, max_length=200, description="Part of a task's name, or the beginning of an id."),
+    ] = None,
 ) -> Response:
     """List the jobs of an execution, newest first."""
     execution = await find_record(backend, "Execution", execution_id)
-    query = CallGraphQuery(backend, order_by="time").filter_types(["Job"])
+    jobs = None if text is None else find_jobs(execution.id, text)
+    query = CallGraphQuery(backend, order_by="time", filter_types=["Job"], jobs=jobs)
     query = query.filter_execution_ids([execution.id])
     if status:
         query = query.filter_job_statuses(list(status))
+    if task:
+        query = query.filter_task_names(_checked(task))
     found = await page.read(query)
     return respond(schemas.JobPage(items=list(map(records.make_job, found.records)), cursor=found.cursor))
 
@@ -169,8 +184,15 @@ async def list_jobs(
 
 @router.get("/jobs/{job_id}", response_model=schemas.JobDetails, tags=["jobs"])
 async def get_job(backend: Backend, job_id: RecordId) -> Response:
-    """Get a job with its call, its tags and the jobs above it."""
+    """Get a job with its call, its tags, the jobs above it, and of a failed one the error."""
     return respond(await details.get_job_details(backend, await find_record(backend, "Job", job_id)))
+
+
+@router.get("/jobs/{job_id}/next-failed", response_model=schemas.NextFailed, tags=["jobs"])
+async def get_next_failed(backend: Backend, job_id: RecordId) -> Response:
+    """Get the failures before and after a job in its execution: the jobs that raised an error, by start."""
+    job = await find_record(backend, "Job", job_id)
+    return respond(await failures.get_next_failed(backend, job))
 
 
 @router.get("/jobs/{job_id}/children", response_model=schemas.JobPage, tags=["jobs"])

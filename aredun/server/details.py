@@ -13,6 +13,7 @@ from aredun.search import call_texts
 from aredun.search.identify import find_use
 from aredun.search.job_tree import JobRow, count_jobs, get_job_tree
 from aredun.server import records, schemas
+from aredun.server.failures import get_failure
 from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ async def get_execution_details(
     [shown] = await records.make_executions(backend, [execution])
     counted = await count_jobs(backend, execution.id, cutoff)
     counts = [schemas.TaskCounts(task=task, counts=dict(counts)) for task, counts in counted.items()]
-    return schemas.ExecutionDetails(**shown.model_dump(), counts=counts)
+    root = execution.job
+    failure = None if root is None else await get_failure(backend, root.id, root.call_hash)
+    return schemas.ExecutionDetails(**shown.model_dump(), counts=counts, failure=failure)
 
 
 async def get_tree(
@@ -68,6 +71,7 @@ async def get_job_details(backend: RedunBackendDb, job: models.Job) -> schemas.J
         context=_plain(context),
         tags=tags.get(job.id, []),
         ancestors=[schemas.Ancestor(id=job_id, task=name) for job_id, name in above],
+        failure=await get_failure(backend, job.id, job.call_hash),
     )
 
 

@@ -139,6 +139,15 @@ async def find_matches(backend: RedunBackendDb, prefix: str, limit: int) -> list
     return leave_out_task_values(found)[:limit]
 
 
+def find_jobs(execution_id: str, text: str) -> sa.Select[Any]:
+    """Return the select of an execution's jobs by a part of a task's name, or the beginning of an id."""
+    text = check_id(text).strip().lower()
+    task = models.Task
+    name = sa.func.lower(task.namespace + "." + task.name).contains(text, autoescape=True)
+    query = sa.select(models.Job).join(task, task.hash == models.Job.task_hash)
+    return query.where(models.Job.execution_id == execution_id, name | starts_with(models.Job.id, text))
+
+
 def identify(record: Any) -> tuple[str, Any]:
     """Return the type and the primary key of a record."""
     return type(record).__name__, sa.inspect(record).identity

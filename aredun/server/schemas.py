@@ -272,8 +272,68 @@ class Ancestor(BaseModel):
     task: Text
 
 
+class Variable(BaseModel):
+    """An argument of a task in a traceback, as the text that it was recorded as."""
+
+    model_config = _example(name="sample", text="'NA12878'")
+
+    name: Text
+    text: Text
+
+
+class Frame(BaseModel):
+    """A line of a traceback: of a task, then with the job that ran it and its arguments, or of a function."""
+
+    model_config = _example(
+        job_id=None,
+        filename="workflow.py",
+        lineno=12,
+        name="align_reads",
+        line='raise ValueError("no reads")',
+        variables=[],
+    )
+
+    job_id: Text | None
+    filename: Text
+    lineno: int | None
+    name: Text
+    line: Text = Field(description="The source there; empty where it is not known.")
+    variables: list[Variable]
+
+
+class Failure(BaseModel):
+    """What a job failed with; nothing of the error was run to show it."""
+
+    model_config = _example(
+        error_type="ValueError",
+        message="no reads",
+        frames=[],
+        frames_left_out=0,
+        logs=[],
+        path=[{"id": ID, "task": "variants.main"}],
+    )
+
+    error_type: Text = Field(description="Name of the error's class; empty where it cannot be read.")
+    message: Text
+    frames: list[Frame] = Field(description="Outermost first.")
+    frames_left_out: int = Field(description="How many more there are in the middle.")
+    logs: list[Text] = Field(description="The last lines that the task wrote.")
+    path: list[Ancestor] = Field(description="From the job down to the one that raised the error.")
+
+
+class NextFailed(BaseModel):
+    """Where a job stands among those of its execution that raised an error, by start."""
+
+    model_config = _example(total=3, number=2, next_id=ID, previous_id=ID)
+
+    total: int
+    number: int | None = Field(description="Counted from one; null if the job raised no error itself.")
+    next_id: Text | None
+    previous_id: Text | None
+
+
 class JobDetails(Job):
-    """A job with its call, its tags and the jobs above it."""
+    """A job with its call, its tags, the jobs above it and what it failed with."""
 
     model_config = ConfigDict()
 
@@ -282,6 +342,7 @@ class JobDetails(Job):
     context: Json
     tags: list[Tag]
     ancestors: list[Ancestor]
+    failure: Failure | None = Field(description="Of a job that failed.")
 
 
 class TaskCounts(BaseModel):
@@ -299,6 +360,7 @@ class ExecutionDetails(Execution):
     model_config = ConfigDict()
 
     counts: list[TaskCounts]
+    failure: Failure | None = Field(description="Of one that failed: the error of its root job.")
 
 
 class TreeLine(BaseModel):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
 from aredun.backend import RedunBackendDb
 from tests.server.test_server_changes import TASK, start
+from tests.support.browser import PATIENCE, PHONE, Watched, open_page
 from tests.support.call_graphs import make_repository
 from tests.support.dataflow import make_chains, make_hash
 from tests.support.hostile import make_hostile_repository
@@ -19,64 +18,11 @@ from tests.support.recording import FakeJob
 from tests.support.server import serve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from pathlib import Path
 
-    from playwright.async_api import Browser, Page
-
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-ARTIFACTS = Path(__file__).parents[2] / "artifacts"
-DESKTOP = {"width": 1280, "height": 800}
-PHONE = {"width": 390, "height": 844}
-# A loaded machine is slow to show things.
-PATIENCE = 30_000
+    from playwright.async_api import Browser
 
 pytestmark = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
-
-
-class Watched:
-    """A page, and everything that went wrong on it."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.problems: list[str] = []
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on("console", self._hear)
-        page.set_default_timeout(PATIENCE)
-
-    def _hear(self, message: Any) -> None:
-        if message.type in ("error", "warning"):
-            self.problems.append(message.text)
-
-    async def shoot(self, name: str) -> None:
-        """Keep a screenshot among the artefacts."""
-        ARTIFACTS.mkdir(exist_ok=True)
-        await self.page.screenshot(path=ARTIFACTS / f"{name}.png")
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """Debian's Chromium; `make test` installs it where it is missing."""
-    assert CHROMIUM, "the tests need a browser: apt-get install chromium"
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        await browser.close()
-
-
-async def open_page(browser: Browser, size: dict[str, int] = DESKTOP, scheme: Any = "light") -> Watched:
-    """Open an empty page."""
-    size_: Any = size
-    context = await browser.new_context(viewport=size_, color_scheme=scheme)
-    return Watched(await context.new_page())
 
 
 async def test_from_executions_to_values(

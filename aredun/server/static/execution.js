@@ -1,27 +1,39 @@
-// One execution: its jobs as a tree and as a timeline, both growing while it runs.
+// One execution: its jobs as a tree, as a timeline and counted, all growing while it runs; why it failed.
 
 import { Changes, get } from "./api.js";
 import { errorBox, h, replace, statusBadge, STATUS_TEXT, svg, tagList } from "./dom.js";
 import { ago, count, duration, fullTime, jobSeconds, shortHash } from "./format.js";
+import { failureBanner } from "./failures.js";
+import { filterQuery, JobFilter, ORDER } from "./job_filter.js";
 import { JobModel } from "./jobs.js";
 import { makeDetails } from "./record.js";
 import { RowList } from "./rows.js";
+import { countTable, sumCounts } from "./task_counts.js";
 
 const ROW = 34;
-const ORDER = ["DONE", "CACHED", "RUNNING", "FAILED", "ABANDONED"];
+const TABS = { tree: "Job tree", timeline: "Timeline", tasks: "Tasks" };
+// More jobs of an execution that has too many to be shown at once are not fetched for a filter.
+const MAX_FOUND = 2000;
+// How soon the counts of such an execution are asked for again, in milliseconds.
+const RECOUNT = 5000;
 
 class ExecutionView {
   constructor(main, target) {
     this.main = main;
     this.id = target.parts[0];
-    this.tab = target.parts[1] === "timeline" ? "timeline" : "tree";
-    this.selected = target.parts[2] ?? null;
     this.model = new JobModel();
     this.execution = null;
     this.isCut = false;
+    // Of an execution that is too large to be shown whole: what the server counts, and what was fetched.
+    this.counts = null;
+    this.fetched = "";
+    this.filter = new JobFilter((values, isStep) => this.chooseFilter(values, isStep));
+    this.read(target);
     this.head = h("div", { class: "head" });
     this.progress = h("div", { class: "progress" });
     this.tabs = h("div", { class: "tabs" });
+    this.banner = h("div", { class: "banner-place" });
+    this.table = h("div", { class: "counts-place", hidden: true });
     this.axis = h("div", { class: "axis", "aria-hidden": "true" });
     this.panel = h("aside", { class: "panel", "aria-label": "Details", hidden: true });
     this.rows = new RowList({
@@ -30,22 +42,89 @@ class ExecutionView {
       onKey: (event, row) => this.handleKey(event, row),
     });
     this.notice = h("p", { class: "cut", hidden: true });
-    this.body = h("div", { class: "split" }, h("section", { class: "jobs" }, this.axis, this.rows.element, this.notice), this.panel);
-    replace(main, h("div", { class: "execution" }, h("div", { class: "execution-head" }, this.head, h("div", { class: "head-foot" }, this.progress, this.tabs)), this.body));
+    this.body = h("div", { class: "split" }, h("section", { class: "jobs" }, this.filter.element, this.axis, this.rows.element, this.table, this.notice), this.panel);
+    replace(main, h("div", { class: "execution" }, h("div", { class: "execution-head" }, this.head, this.banner, h("div", { class: "head-foot" }, this.progress, this.tabs)), this.body));
     this.changes = new Changes(`ws/executions/${encodeURIComponent(this.id)}`, (message) => this.receive(message));
     this.timer = setInterval(() => { if (this.model.span().open) this.schedule(); }, 1000);
     this.drawTabs();
     if (this.selected) this.showPanel();
   }
 
+  // `-` and the beginning of an id may stand for another execution tomorrow: the whole id does not.
+  settleAddress() {
+    if (this.id === this.execution.id) return;
+    this.id = this.execution.id;
+    history.replaceState(null, "", this.link(this.tab, this.selected));
+  }
+
+  read(target) {
+    this.tab = target.parts[1] in TABS ? target.parts[1] : "tree";
+    this.selected = target.parts[2] || null;
+    this.filter.read(target.query);
+    if (this.tab === "tree" && this.selected) this.model.reveal(this.selected);
+  }
+
+  chooseFilter(values, isStep) {
+    const address = `${this.path(this.tab, this.selected)}${filterQuery(values)}`;
+    if (isStep) { location.hash = address; return; }
+    history.replaceState(null, "", address);
+    this.filter.read(new URLSearchParams(filterQuery(values)));
+    this.applyFilter();
+  }
+
+  applyFilter() {
+    this.drawTabs();
+    this.schedule();
+    clearTimeout(this.fetching);
+    if (this.isCut && this.filter.isOn) this.fetching = setTimeout(() => this.fetchFound(), 250);
+  }
+
+  // What a filter lets through may not be among the jobs that are here.
+  async fetchFound() {
+    const key = filterQuery(this.filter.values);
+    if (this.fetched === key) return;
+    this.fetched = key;
+    const { status, task, text } = this.filter.values;
+    let cursor = null;
+    for (let found = 0; found < MAX_FOUND && this.fetched === key; found += 500) {
+      const page = await get(`executions/${encodeURIComponent(this.id)}/jobs`, { status: status || [], task: task || [], text: text || null, limit: 500, cursor });
+      page.items.forEach((job) => this.model.put(job));
+      this.schedule();
+      cursor = page.cursor;
+      if (!cursor) return;
+    }
+  }
+
+  // The reason of a failure, and what only the server can count.
+  async explain() {
+    const isFailed = this.execution.status === "FAILED";
+    if ((!isFailed || this.banner.firstChild) && !this.isCut) return;
+    if (this.isExplaining) return;
+    this.isExplaining = true;
+    try {
+      const details = await get(`executions/${encodeURIComponent(this.execution.id)}`);
+      if (this.isCut) this.counts = details.counts;
+      replace(this.banner, details.failure ? failureBanner(details.failure, (id) => this.link("tree", id)) : null);
+      this.schedule();
+    } finally {
+      this.explained = setTimeout(() => { this.isExplaining = false; }, RECOUNT);
+    }
+  }
+
   receive(message) {
     if (message.type === "snapshot") {
       this.execution = message.execution;
       this.isCut = message.is_cut;
+      this.settleAddress();
       this.model.reset(message.jobs);
+      if (this.selected) this.model.reveal(this.selected);
+      this.isRevealed = false;
+      this.explain();
+      this.applyFilter();
     } else if (message.type === "execution") {
       const tags = this.execution?.tags ?? [];
       this.execution = { ...message.execution, tags };
+      this.explain();
     } else if (message.type === "job") {
       this.model.put(message.job);
     } else if (message.type === "error") {
@@ -72,17 +151,47 @@ class ExecutionView {
     if (!this.execution) return;
     this.drawHead();
     this.drawProgress();
-    const rows = this.tab === "tree" ? this.model.rows() : this.timelineRows();
+    const { found, shown } = this.model.choose(this.filter);
+    this.found = shown && found;
+    const counts = this.counts ?? this.model.counts();
+    this.filter.draw(counts.map((item) => item.task), found.size, this.total());
+    const rows = this.tab === "timeline" ? this.timelineRows() : this.model.rows(shown);
     this.span = this.model.span();
     this.body.dataset.tab = this.tab;
     this.drawAxis();
+    const isTable = this.tab === "tasks";
+    this.filter.element.hidden = this.rows.element.hidden = isTable;
+    this.table.hidden = !isTable;
+    if (isTable) this.drawTable(counts);
     this.rows.setItems(rows);
+    this.showSelected();
     this.notice.hidden = !this.isCut;
     this.notice.textContent = `Only the first ${count(this.model.jobs.size, "job")} are shown here; the rest is in the API.`;
   }
 
+  total() {
+    return Object.values(sumCounts(this.counts ?? this.model.counts())).reduce((sum, number) => sum + number, 0);
+  }
+
+  drawTable(counts) {
+    const key = JSON.stringify(counts);
+    if (this.table.dataset.key === key) return;
+    this.table.dataset.key = key;
+    replace(this.table, countTable(counts, (values) => `${this.path("tree", null)}${filterQuery(values)}`));
+  }
+
+  // Once: whoever scrolls away while jobs arrive is left alone.
+  showSelected() {
+    if (!this.selected || this.isRevealed) return;
+    const index = this.rows.items.findIndex((row) => row.job?.id === this.selected);
+    if (index < 0) return;
+    this.isRevealed = true;
+    this.rows.showRow(index);
+  }
+
   timelineRows() {
     return [...this.model.jobs.values()]
+      .filter((job) => !this.found || this.found.has(job.id))
       .sort((a, b) => (a.start_time < b.start_time ? -1 : a.start_time > b.start_time ? 1 : 0))
       .map((job) => ({ job, depth: 0 }));
   }
@@ -91,7 +200,7 @@ class ExecutionView {
     const run = this.execution;
     document.title = `${run.task ?? "Execution"} · aredun`;
     const facts = [
-      duration(jobSeconds(run)), run.start_time ? `started ${ago(run.start_time)}` : null, count(this.model.jobs.size, "job"),
+      duration(jobSeconds(run)), run.start_time ? `started ${ago(run.start_time)}` : null, count(this.total(), "job"),
     ].filter(Boolean).join(" · ");
     replace(this.head,
       h("div", {},
@@ -104,20 +213,24 @@ class ExecutionView {
   }
 
   drawProgress() {
-    const counts = this.model.counts();
-    const total = this.model.jobs.size || 1;
+    const counts = sumCounts(this.counts ?? this.model.counts());
+    const total = this.total() || 1;
     const present = ORDER.filter((status) => counts[status]);
+    const key = JSON.stringify(counts);
+    // A link that somebody is on its way to click stays the same one.
+    if (this.progress.dataset.key === key) return;
+    this.progress.dataset.key = key;
     replace(this.progress,
       h("div", { class: "progress-bar", role: "img", "aria-label": present.map((status) => `${counts[status]} ${STATUS_TEXT[status]}`).join(", ") },
         present.map((status) => h("span", { data: { status }, style: { "flex-grow": String(counts[status] / total) } }))),
-      h("p", { class: "progress-text" }, present.map((status) => h("span", { data: { status } }, h("b", {}, counts[status].toLocaleString("en")), ` ${STATUS_TEXT[status].toLowerCase()}`))));
+      h("p", { class: "progress-text" }, present.map((status) => h("a", { data: { status }, href: `${this.path("tree", null)}${filterQuery({ status })}` }, h("b", {}, counts[status].toLocaleString("en")), ` ${STATUS_TEXT[status].toLowerCase()}`))));
   }
 
   drawTabs() {
     const tab = (name, text) => h("a", {
       href: this.link(name, this.selected), "aria-current": this.tab === name ? "page" : null,
     }, text);
-    replace(this.tabs, h("nav", { class: "segments", "aria-label": "Views of the jobs" }, tab("tree", "Job tree"), tab("timeline", "Timeline")));
+    replace(this.tabs, h("nav", { class: "segments", "aria-label": "Views of the jobs" }, Object.entries(TABS).map(([name, text]) => tab(name, text))));
   }
 
   drawAxis() {
@@ -127,8 +240,13 @@ class ExecutionView {
     replace(this.axis, [0, 0.25, 0.5, 0.75, 1].map((part) => h("span", { style: { left: `${part * 100}%` } }, part ? duration(seconds * part) : "0")));
   }
 
+  path(tab, jobId) {
+    return `#/execution/${this.id}/${tab}${jobId ? `/${encodeURIComponent(jobId)}` : ""}`;
+  }
+
+  // Stays with the filter.
   link(tab, jobId) {
-    return `#/execution/${this.id}/${tab}${jobId ? `/${jobId}` : ""}`;
+    return `${this.path(tab, jobId)}${filterQuery(this.filter.values)}`;
   }
 
   makeRow(row, index) {
@@ -136,7 +254,7 @@ class ExecutionView {
     const { job, depth } = row;
     const isSelected = job.id === this.selected;
     const element = h("div", {
-      class: "row job-row", role: "treeitem", "aria-level": depth + 1, "aria-selected": String(isSelected),
+      class: `row job-row${this.found && !this.found.has(job.id) ? " on-the-way" : ""}`, role: "treeitem", "aria-level": depth + 1, "aria-selected": String(isSelected),
       "aria-expanded": row.hasChildren ? String(row.isOpen) : null,
       data: { id: job.id, status: job.status },
       on: { click: () => { this.rows.active = index; this.select(job.id); } },
@@ -220,18 +338,18 @@ class ExecutionView {
     replace(this.panel, close, h("p", { class: "sub" }, "Loading…"));
     try {
       const job = await get(`jobs/${encodeURIComponent(id)}`);
-      if (this.selected === id) replace(this.panel, close, makeDetails(job));
+      if (this.selected === id) replace(this.panel, close, makeDetails(job, (jobId) => this.link(this.tab, jobId)));
     } catch (error) {
       if (this.selected === id) replace(this.panel, close, errorBox(error));
     }
   }
 
   update(target) {
-    this.tab = target.parts[1] === "timeline" ? "timeline" : "tree";
-    const selected = target.parts[2] ?? null;
-    const isOther = selected !== this.selected;
-    this.selected = selected;
-    this.drawTabs();
+    const before = this.selected;
+    this.read(target);
+    const isOther = this.selected !== before;
+    if (isOther) this.isRevealed = false;
+    this.applyFilter();
     this.draw();
     if (isOther) this.showPanel();
   }
@@ -240,6 +358,8 @@ class ExecutionView {
     this.changes.close();
     this.rows.close();
     clearInterval(this.timer);
+    clearTimeout(this.fetching);
+    clearTimeout(this.explained);
     cancelAnimationFrame(this.frame);
   }
 }

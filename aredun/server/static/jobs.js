@@ -36,10 +36,35 @@ export class JobModel {
     if (job.parent_id) this.children.set(job.parent_id, siblings);
   }
 
+  // As the API counts them: [{task, counts: {STATUS: number}}], sorted by task.
   counts() {
-    const counts = {};
-    for (const job of this.jobs.values()) counts[job.status] = (counts[job.status] ?? 0) + 1;
-    return counts;
+    const byTask = new Map();
+    for (const job of this.jobs.values()) {
+      const task = job.task ?? "";
+      if (!byTask.has(task)) byTask.set(task, {});
+      const counts = byTask.get(task);
+      counts[job.status] = (counts[job.status] ?? 0) + 1;
+    }
+    return [...byTask].sort(([a], [b]) => (a < b ? -1 : 1)).map(([task, counts]) => ({ task, counts }));
+  }
+
+  // The jobs that a filter lets through; with them those that lead there, or null without a filter.
+  choose(filter) {
+    const found = new Set();
+    const shown = new Set();
+    for (const job of this.jobs.values()) {
+      if (!filter.matches(job)) continue;
+      found.add(job.id);
+      for (let one = job; one && !shown.has(one.id); one = this.jobs.get(one.parent_id)) shown.add(one.id);
+    }
+    return { found, shown: filter.isOn ? shown : null };
+  }
+
+  // Opens whatever a job is hidden in.
+  reveal(id) {
+    for (let job = this.jobs.get(id); job; job = this.jobs.get(job.parent_id)) {
+      if (job.parent_id) this.closed.delete(job.parent_id);
+    }
   }
 
   span() {
@@ -61,16 +86,17 @@ export class JobModel {
   }
 
   // Rows of the tree as they are shown: jobs, and many jobs of one task under one parent as one row.
-  rows() {
+  rows(shown = null) {
     const rows = [];
+    const isShown = (job) => !shown || shown.has(job.id);
     const known = (job) => !job.parent_id || !this.jobs.has(job.parent_id);
     const orphans = [...this.children.keys()].filter((id) => !this.jobs.has(id)).flatMap((id) => this.children.get(id));
-    const stack = [...this.roots, ...orphans.filter(known)].reverse().map((job) => ({ job, depth: 0 }));
+    const stack = [...this.roots, ...orphans.filter(known)].filter(isShown).reverse().map((job) => ({ job, depth: 0 }));
     while (stack.length) {
       const row = stack.pop();
       rows.push(row);
       if (!row.job) continue;
-      const children = this.children.get(row.job.id) ?? [];
+      const children = (this.children.get(row.job.id) ?? []).filter(isShown);
       row.hasChildren = children.length > 0;
       row.isOpen = row.hasChildren && !this.closed.has(row.job.id);
       if (row.isOpen) stack.push(...this.fold(row.job, children, row.depth + 1).reverse());

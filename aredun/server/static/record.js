@@ -2,6 +2,7 @@
 
 import { get, idPath } from "./api.js";
 import { errorBox, h, notice, replace, statusBadge, tagList } from "./dom.js";
+import { failureParts, markedLines } from "./failures.js";
 import { ago, duration, fullTime, jobSeconds, shortHash } from "./format.js";
 
 function section(title, ...content) {
@@ -20,8 +21,12 @@ function valueLink(value) {
     h("span", { class: "value-type" }, value.value_type));
 }
 
-function source(text) {
-  return text ? h("details", { class: "source", open: text.length < 6000 }, h("summary", {}, "Source of the task"), h("pre", { tabindex: 0 }, text)) : null;
+function source(text, marked = new Set()) {
+  if (!text) return null;
+  const lines = marked.size
+    ? text.replace(/\n$/, "").split("\n").map((line) => (marked.has(line.trim()) ? h("mark", { title: "The traceback goes through here" }, `${line}\n`) : `${line}\n`))
+    : text;
+  return h("details", { class: "source", open: text.length < 6000 }, h("summary", {}, "Source of the task"), h("pre", { tabindex: 0 }, lines));
 }
 
 function flows(id) {
@@ -33,7 +38,7 @@ function flows(id) {
 function callParts(call) {
   return [
     section("Arguments", call.arguments.map((argument) => h("div", { class: "argument" }, h("span", { class: "argument-name mono" }, argument.name), valueLink(argument.value)))),
-    section("Result", call.result ? valueLink(call.result) : null),
+    section("Result", call.result && call.result.value_type !== "redun.ErrorValue" ? valueLink(call.result) : null),
   ];
 }
 
@@ -41,11 +46,12 @@ function neighbours(title, calls) {
   return section(title, calls.length ? h("ul", { class: "links" }, calls.map((call) => h("li", {}, h("a", { href: `#/call/${call.call_hash}` }, call.task), h("span", { class: "hash" }, shortHash(call.call_hash))))) : null);
 }
 
-function jobDetails(job) {
+function jobDetails(job, link) {
   return [
-    h("p", { class: "crumbs" }, [...job.ancestors].reverse().map((ancestor) => [h("a", { href: `#/job/${ancestor.id}` }, ancestor.task), h("span", {}, "›")]), h("span", {}, "job")),
+    h("p", { class: "crumbs" }, [...job.ancestors].reverse().map((ancestor) => [h("a", { href: link(ancestor.id) }, ancestor.task), h("span", {}, "›")]), h("span", {}, "job")),
     h("h2", {}, job.task ?? "Job"),
     h("p", { class: "facts" }, statusBadge(job.status), h("span", {}, duration(jobSeconds(job)))),
+    failureParts(job, link),
     job.call ? h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${job.call.call_hash}` }, "Dataflow")) : null,
     job.call ? callParts(job.call) : h("p", { class: "sub" }, job.status === "RUNNING" ? "It has not ended yet: arguments and result are recorded then." : "It led to no call."),
     section("Tags", tagList([...job.tags, ...(job.call?.tags ?? [])])),
@@ -57,7 +63,7 @@ function jobDetails(job) {
       ["Call", job.call_hash ? h("a", { class: "mono", href: `#/call/${job.call_hash}` }, shortHash(job.call_hash)) : null],
       ["Job", h("span", { class: "mono" }, job.id)],
     ]),
-    source(job.source),
+    source(job.source, markedLines(job)),
   ];
 }
 
@@ -90,8 +96,9 @@ function taskDetails(task) {
 
 const DETAILS = { Job: jobDetails, CallNode: callDetails, Value: valueDetails, Task: taskDetails };
 
-export function makeDetails(record) {
-  return h("article", { class: "details" }, DETAILS[record.type](record));
+// `link` says where other jobs are shown: on their own pages, or in the view that the details stand in.
+export function makeDetails(record, link = (jobId) => `#/job/${jobId}`) {
+  return h("article", { class: "details" }, DETAILS[record.type](record, link));
 }
 
 const PATHS = { job: "jobs", call: "call-nodes", value: "values", task: "tasks" };

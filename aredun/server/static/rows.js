@@ -49,13 +49,18 @@ export class RowList {
   }
 
   focusRow(index) {
+    this.showRow(index);
+    this.draw();
+    this.inner.querySelector(`[data-index="${this.active}"]`)?.focus({ preventScroll: true });
+  }
+
+  // Makes a row the active one, and scrolls as far as it takes to see it.
+  showRow(index) {
     this.active = Math.max(0, Math.min(index, this.items.length - 1));
     const top = this.active * this.height;
     const view = this.element;
     if (top < view.scrollTop) view.scrollTop = top;
     else if (top + this.height > view.scrollTop + view.clientHeight) view.scrollTop = top + this.height - view.clientHeight;
-    this.draw();
-    this.inner.querySelector(`[data-index="${this.active}"]`)?.focus({ preventScroll: true });
   }
 
   handleKey(event, onKey) {

@@ -1,0 +1,140 @@
+"""Failures in a real browser: from the banner to the line at fault, from one failure to the next, filters."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.async_api import expect
+
+from tests.support.browser import PHONE, open_page
+from tests.support.failing import run_failing
+from tests.support.server import serve
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Page
+
+    from aredun.backend import RedunBackendDb
+    from aredun.scheduler import Scheduler
+
+WIDE = {"width": 1440, "height": 900}
+
+pytestmark = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+
+
+async def get_overflow(page: Page) -> int:
+    """Return by how many pixels a page is wider than its window."""
+    overflow: int = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    return overflow
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
+async def test_from_the_banner_to_the_line_at_fault(
+    browser: Browser, backend: RedunBackendDb, scheduler: Scheduler, size: dict[str, int]
+) -> None:
+    """A failed execution says why, leads to the job at fault and its traceback, and on to the next one."""
+    await run_failing(scheduler)
+    async with serve(backend) as served:
+        watched = await open_page(browser, size)
+        page = watched.page
+        await page.goto(f"{served.url}/#/execution/-")
+        banner = page.get_by_role("region", name="Why it failed")
+        await expect(banner).to_contain_text(re.compile(r"ValueError\s*sample 's\d' has no <lane> 4"))
+        await expect(banner.get_by_role("listitem")).to_have_text(
+            [re.compile("main"), re.compile("align"), re.compile("trim"), re.compile("parse")]
+        )
+        await watched.shoot(f"failed-execution-{size['width']}")
+        await banner.get_by_role("link", name="align").click()
+        panel = page.get_by_role("complementary", name="Details")
+        await expect(panel.get_by_role("heading", level=2)).to_have_text("lab.align")
+        await expect(panel).to_contain_text("Raised below:")
+        await page.get_by_role("link", name="Close the details").click()
+        await banner.get_by_role("link", name="Show the job at fault").click()
+        await expect(panel.get_by_role("heading", level=2)).to_have_text("lab.parse")
+        await expect(panel.locator(".frame-line")).to_contain_text("raise ValueError(f")
+        await expect(panel.locator(".frame-where")).to_contain_text(re.compile(r"failing\.py:\d+"))
+        await expect(panel.locator("pre mark")).to_contain_text("raise ValueError(")
+        await expect(page.locator(".job-row[aria-selected=true]")).to_be_attached()
+        await expect(panel).to_contain_text(re.compile(r"Failure \d of 3"))
+        await panel.get_by_role("link", name="lab.main").click()
+        await expect(panel.get_by_role("heading", level=2)).to_have_text("lab.main")
+        await panel.get_by_role("link", name="Next failed").click()
+        await expect(panel).to_contain_text("Failure 1 of 3")
+        first = page.url
+        # The whole id: what was the newest execution is not so tomorrow.
+        assert "/execution/-/" not in first
+        await panel.get_by_role("link", name="Next failed").click()
+        await expect(panel).to_contain_text("Failure 2 of 3")
+        await panel.get_by_role("link", name="Previous failed").click()
+        await expect(panel).to_contain_text("Failure 1 of 3")
+        assert page.url == first
+        assert await get_overflow(page) <= 0
+        await watched.shoot(f"failed-job-{size['width']}")
+        job_id = page.url.rpartition("/")[2]
+        await page.goto(f"{served.url}/#/job/{job_id}")
+        await expect(page.get_by_role("region", name="Failure", exact=True)).to_contain_text("ValueError")
+        await page.get_by_role("link", name="Next failed").click()
+        await expect(page.locator(".next-failed")).to_contain_text("Failure 2 of 3")
+        assert await get_overflow(page) <= 0
+        assert watched.problems == []
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
+async def test_jobs_are_filtered_and_counted(
+    browser: Browser, backend: RedunBackendDb, scheduler: Scheduler, size: dict[str, int]
+) -> None:
+    """The number of failed jobs leads to them; filters are in the address; the table leads to its jobs."""
+    await run_failing(scheduler)
+    async with serve(backend) as served:
+        watched = await open_page(browser, size)
+        page = watched.page
+        await page.goto(f"{served.url}/#/execution/-")
+        await page.get_by_role("link", name="10 failed").click()
+        result = page.locator(".filter-result")
+        await expect(result).to_have_text("10 of 46 jobs")
+        await expect(page.locator(".job-row:not([data-status=FAILED])")).to_have_count(0)
+        await page.get_by_label("Task", exact=True).select_option("lab.parse")
+        await expect(result).to_have_text("3 of 46 jobs")
+        await expect(page.get_by_role("treeitem").filter(has_text="trim").first).to_have_class(
+            re.compile("on-the-way")
+        )
+        await page.get_by_label("Task", exact=True).select_option("")
+        await page.get_by_label("Part of a task's name, or an id").fill("ALI")
+        await expect(result).to_have_text("3 of 46 jobs")
+        address = page.url
+        assert "status=FAILED" in address
+        assert "text=ALI" in address
+        await page.goto("about:blank")
+        await page.goto(address)
+        await expect(result).to_have_text("3 of 46 jobs")
+        await expect(page.get_by_label("Status", exact=True)).to_have_value("FAILED")
+        await page.get_by_role("link", name="Timeline").click()
+        await expect(page.locator(".job-row")).to_have_count(3)
+        await page.get_by_role("button", name="Clear").click()
+        await expect(result).to_have_text("")
+        await (
+            page.get_by_role("navigation", name="Views of the jobs").get_by_role("link", name="Tasks").click()
+        )
+        await expect(page.get_by_role("table").get_by_role("row")).to_have_count(7)
+        await watched.shoot(f"task-counts-{size['width']}")
+        await page.get_by_role("link", name="3 done of lab.parse").click()
+        await expect(result).to_have_text("3 of 46 jobs")
+        await expect(page.get_by_label("Task", exact=True)).to_have_value("lab.parse")
+        assert await get_overflow(page) <= 0
+        assert watched.problems == []
+
+
+async def test_a_filter_finds_what_a_large_execution_does_not_show(
+    browser: Browser, backend: RedunBackendDb, scheduler: Scheduler
+) -> None:
+    """Jobs beyond those that are shown at once are counted and found on the server."""
+    await run_failing(scheduler)
+    async with serve(backend, snapshot_jobs=5) as served:
+        watched = await open_page(browser)
+        page = watched.page
+        await page.goto(f"{served.url}/#/execution/-")
+        await page.get_by_role("link", name="10 failed").click()
+        await expect(page.locator(".filter-result")).to_have_text("10 of 46 jobs")
+        await expect(page.locator(".job-row").filter(has_text="parse")).to_have_count(3)
+        assert watched.problems == []

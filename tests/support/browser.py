@@ -1,0 +1,53 @@
+"""A real Chromium, and pages that remember what went wrong on them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Page
+
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+ARTIFACTS = Path(__file__).parents[2] / "artifacts"
+DESKTOP = {"width": 1280, "height": 800}
+PHONE = {"width": 390, "height": 844}
+# A loaded machine is slow to show things.
+PATIENCE = 30_000
+
+
+class Watched:
+    """A page, and everything that went wrong on it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.problems: list[str] = []
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("console", self._hear)
+        page.set_default_timeout(PATIENCE)
+
+    def _hear(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.problems.append(message.text)
+
+    async def shoot(self, name: str) -> None:
+        """Keep a screenshot among the artefacts."""
+        ARTIFACTS.mkdir(exist_ok=True)
+        await self.page.screenshot(path=ARTIFACTS / f"{name}.png")
+
+
+async def open_page(browser: Browser, size: dict[str, int] = DESKTOP, scheme: Any = "light") -> Watched:
+    """Open an empty page."""
+    size_: Any = size
+    context = await browser.new_context(viewport=size_, color_scheme=scheme)
+    return Watched(await context.new_page())
