@@ -100,7 +100,8 @@ def show_progress(console: Console, *, enabled: bool = True) -> Iterator[StatusL
     def report(job: Job, previous: JobStatus | None) -> None:
         table.count(job, previous)
         if job.status in (JobStatus.RUNNING, JobStatus.CACHED, JobStatus.FAILED):
-            console.print(f"{job.status.ljust(8)}{job.id[:8]}  {job.task.fullname}")
+            attempt = f"  attempt {job.attempts}" if job.attempts > 1 else ""
+            console.print(f"{job.status.ljust(8)}{job.id[:8]}  {job.task.fullname}{attempt}")
 
     try:
         yield report

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
-from numbers import Integral
+import math
+from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any
 
 from aredun.errors import UsageError
+from aredun.formats.describe import describe, shorten
 from aredun.formats.spelling import ask_whether, find_near
+from aredun.values.expressions import Expression
+from aredun.values.nested import holds
 from aredun.values.pickling import stands_for
+
+MAX_RETRY_DELAY = 3600.0
 
 
 @stands_for("redun.task", "CacheCheckValid")
@@ -85,17 +91,17 @@ class JobInfo:
         self.__init__(**state)  # type: ignore[misc]  # the state is the constructor's arguments
 
 
-def check_option_names(names: Iterable[str], owner: str, *, of_call: bool = False) -> None:
+def check_given_options(options: Mapping[str, Any], owner: str, *, of_call: bool = False) -> None:
     """
-    Refuse options that nothing here acts on.
+    Refuse options that nothing here acts on, and values that cannot be meant.
 
     Only what is written in code or on the command line is checked: calls that redun recorded keep the options
     of its executors.
 
     Parameters
     ----------
-    names : Iterable[str]
-        Names of options.
+    options : Mapping[str, Any]
+        Options by name; what holds a lazy call is checked when that is evaluated.
     owner : str
         Name of the task, for the message.
     of_call : bool
@@ -104,13 +110,24 @@ def check_option_names(names: Iterable[str], owner: str, *, of_call: bool = Fals
     Raises
     ------
     UsageError
-        If one is unknown, is only for redun's executors, or is none of a call; with the nearest name if one
-        is near.
+        If one is unknown, is only for redun's executors, or is none of a call, with the nearest name if one
+        is near; or if a value cannot be meant.
     """
     known = _CALL_OPTIONS if of_call else _CALL_OPTIONS | _TASK_OPTIONS
-    faults = [_describe_fault(name, known) for name in names if name not in known and name != CONTEXT_OPTION]
+    faults = [
+        _describe_fault(name, known) for name in options if name not in known and name != CONTEXT_OPTION
+    ]
+    concrete = {name: value for name, value in options.items() if name in _CHECKS and not _is_lazy(value)}
+    faults += _find_wrong_values(concrete)
+    if of_call and not faults and _are_local(concrete.get("retry_on", ())):
+        # The options of a call are stored with it, a class by its name.
+        faults.append("option retry_on has a class that was made in a function: define it in a module")
     if faults:
         raise UsageError(f"task {owner}: {'; '.join(faults)}")
+
+
+def _is_lazy(value: Any) -> bool:
+    return holds(value, lambda leaf: isinstance(leaf, Expression))
 
 
 def _describe_fault(name: str, known: frozenset[str]) -> str:
@@ -135,16 +152,24 @@ def check_task_options(options: Mapping[str, Any]) -> None:
     Parameters
     ----------
     options : Mapping[str, Any]
-        Options by name; others than `limits`, `tags` and `allowed_cache_results` may be anything.
+        Options by name; those that no scheduler acts on may be anything.
 
     Raises
     ------
     UsageError
         If one has a value that cannot be meant.
     """
-    for name, (is_valid, usage) in _CHECKS.items():
-        if name in options and not is_valid(options[name]):
-            raise UsageError(f"option {name} is {options[name]!r}: give {usage}")
+    faults = _find_wrong_values(options)
+    if faults:
+        raise UsageError("; ".join(faults))
+
+
+def _find_wrong_values(options: Mapping[str, Any]) -> list[str]:
+    return [
+        f"option {name} is {shorten(describe(options[name]))}: give {usage}"
+        for name, (is_valid, usage) in _CHECKS.items()
+        if name in options and not is_valid(options[name])
+    ]
 
 
 def _are_limits(limits: Any) -> bool:
@@ -170,17 +195,48 @@ def _are_cache_results(allowed: Any) -> bool:
     )
 
 
+def _is_count(count: Any) -> bool:
+    return not isinstance(count, bool) and isinstance(count, Integral) and int(count) >= 0
+
+
+def _is_delay(seconds: Any) -> bool:
+    return _is_number(seconds) and 0 <= seconds <= MAX_RETRY_DELAY
+
+
+def _is_timeout(seconds: Any) -> bool:
+    return seconds is None or (_is_number(seconds) and seconds > 0)
+
+
+def _is_number(number: Any) -> bool:
+    return not isinstance(number, bool) and isinstance(number, Real) and math.isfinite(number)
+
+
+def _are_errors(errors: Any) -> bool:
+    kinds = _list_errors(errors)
+    return bool(kinds) and all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds)
+
+
+def _list_errors(errors: Any) -> list[Any]:
+    return list(errors) if isinstance(errors, list | tuple) else [errors]
+
+
+def _are_local(errors: Any) -> bool:
+    return any("<locals>" in kind.__qualname__ for kind in _list_errors(errors))
+
+
 _CHECKS = {
     "limits": (_are_limits, 'names such as ["db"], or counts such as {"db": 2}'),
     "tags": (_are_tags, 'pairs such as [["key", "value"]]'),
     "allowed_cache_results": (_are_cache_results, "a set of CacheResult, in Python"),
+    "retries": (_is_count, "how many more tries there are after the first, 0 or more"),
+    "retry_delay": (_is_delay, f"seconds from 0 to {MAX_RETRY_DELAY:g}"),
+    "retry_on": (_are_errors, "a class of exceptions or several, such as (OSError, ValueError), in Python"),
+    "timeout": (_is_timeout, "seconds, more than 0, or None"),
 }
 
 # Set by `TaskValue.update_context`.
 CONTEXT_OPTION = "_context_override"
-_CALL_OPTIONS = frozenset(
-    {"allowed_cache_results", "cache", "cache_scope", "check_valid", "limits", "nout", "prov", "tags"}
-)
+_CALL_OPTIONS = frozenset({*_CHECKS, "cache", "cache_scope", "check_valid", "nout", "prov"})
 # They count where the task is defined: its calls are run by the task of that name, not by a copy of it.
 _TASK_OPTIONS = frozenset({"config_args", "use_wrapper_signature", "wrapped_task"})
 _DECORATOR_ARGUMENTS = frozenset(
@@ -192,8 +248,8 @@ _REDUN_OPTIONS = frozenset(
     additional_libs annotations async_start autocreate_job autocreate_job_def batch_tags bundle_size
     code_package debug env ephemeral_storage executor extra_files extra_py_files glue_version gpus image
     interactive job_def_extra job_def_name job_name_prefix job_queue k8s_labels labels load_module
-    machine_type memory mode node_affinity num_nodes priority privileged project provider region retries role
+    machine_type memory mode node_affinity num_nodes priority privileged project provider region role
     scheduling_priority_override service_account_email service_account_name share_id shared_memory
-    spark_history_dir task_count timeout vcpus volumes worker_type workers
+    spark_history_dir task_count vcpus volumes worker_type workers
     """.split()
 )

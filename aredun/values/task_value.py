@@ -19,7 +19,7 @@ from aredun.values.task_options import (
     CacheCheckValid,
     CacheScope,
     JobInfo,
-    check_option_names,
+    check_given_options,
 )
 from aredun.values.task_registry import TaskRegistry, get_task_registry
 
@@ -213,12 +213,12 @@ class TaskValue(Value):
 
     def options(self, **task_options_update: Any) -> Any:
         """Return the task with further options for its calls; they are hashed."""
-        check_option_names(task_options_update, self.fullname, of_call=True)
+        check_given_options(task_options_update, self.fullname, of_call=True)
         return self._clone(task_options_update)
 
     def export_options(self, **task_options_update: Any) -> Any:
         """Return the task with further options for its calls and for all calls within them."""
-        check_option_names(task_options_update, self.fullname, of_call=True)
+        check_given_options(task_options_update, self.fullname, of_call=True)
         names = self._export_options | set(task_options_update)
         if "cache" in names:
             names.add("cache_scope")

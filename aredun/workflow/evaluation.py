@@ -133,7 +133,7 @@ class Evaluator:
         slot : Slot
             The one that the function holds, and lends to others meanwhile.
         """
-        job.unanswered_calls += 1
+        slot.unanswered_calls += 1
         slot.lend()
         try:
             if isinstance(expression, ApplyExpression):
@@ -142,7 +142,7 @@ class Evaluator:
                 result = await self.evaluate(expression, job.scope)
         finally:
             await slot.take_back()
-        job.unanswered_calls -= 1
+        slot.unanswered_calls -= 1
         return await copy_containers(result)
 
     async def _await_pending(self, pending: PendingExpression) -> Any:

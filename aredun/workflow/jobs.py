@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.values.task_options import CacheScope
 from aredun.values.task_value import merge_contexts
+from aredun.workflow.retries import RetryPolicy
 
 if TYPE_CHECKING:
     import asyncio
@@ -152,8 +153,8 @@ class Job:
         self.is_single_step = False
         # A function in a thread cannot be interrupted.
         self.is_in_thread = False
-        # Awaited calls of the function that have not come to a result: unfinished, failed or cancelled.
-        self.unanswered_calls = 0
+        # How often the function has been called.
+        self.attempts = 0
         # Equal jobs that wait for this one's result, and the one whose result this one waits for.
         self.followers: set[Job] = set()
         self.leader: Job | None = None
@@ -202,6 +203,10 @@ class Job:
         if isinstance(limits, Mapping):
             return dict(limits)
         return dict.fromkeys(limits, 1)
+
+    def get_retry_policy(self) -> RetryPolicy:
+        """Return how often the function is tried, and how long it may take."""
+        return RetryPolicy.from_options(self.eval_options)
 
     def get_context(self) -> dict[str, Any]:
         """Return the context variables: the parent's, updated by `task.update_context`."""

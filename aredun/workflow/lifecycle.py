@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from concurrent.futures import CancelledError as JobCancelled
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aredun.errors import UsageError
+from aredun.formats.describe import describe_error, shorten
 from aredun.loop.ending import finish
 from aredun.values import ErrorValue, Traceback, is_handle
 from aredun.values.nested import SCALARS, holds, iter_nested_value, map_nested_value
@@ -18,8 +20,9 @@ from aredun.workflow.evaluation import is_successful
 from aredun.workflow.failures import Failure, find_failure, make_task_error, make_task_traceback
 from aredun.workflow.jobs import JobStatus, current_job
 from aredun.workflow.limits import LimitPool, Slot
+from aredun.workflow.retries import TimeLimit
 from aredun.workflow.sizes import get_unhandled, is_light, walk
-from aredun.workflow.snapshots import serialize_arguments
+from aredun.workflow.snapshots import copy_containers, serialize_arguments
 from aredun.workflow.tasks import JobInfo, hash_args_eval
 from aredun.workflow.tracebacks import forget_locals
 
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
     from aredun.workflow.evaluation import Evaluator
     from aredun.workflow.jobs import Arguments, Job
     from aredun.workflow.records import JobRecorder
+    from aredun.workflow.retries import RetryPolicy
+
+logger = logging.getLogger("aredun")
 
 
 class JobRunner:
@@ -190,7 +196,7 @@ class JobRunner:
             return await self._follow(job, leader, leader.runner, evaluator)
         if job.is_recording():
             self._leaders[job.eval_hash, job.context_hash] = job
-        first_result = await self._get_first_result(job)
+        first_result = await self._get_first_result(job, evaluator)
         calls = None
         if job.is_recording() and not job.was_cached:
             calls = await self._recorder.serialize_calls(first_result)
@@ -233,7 +239,7 @@ class JobRunner:
         if self._leaders.get(key) is job:
             del self._leaders[key]
 
-    async def _get_first_result(self, job: Job) -> Any:
+    async def _get_first_result(self, job: Job, evaluator: Evaluator) -> Any:
         """Return what the function returns, expressions included, from the cache or by calling it."""
         result = await find_cached(self.backend, job)
         if job.was_cached:
@@ -246,30 +252,63 @@ class JobRunner:
             for value in iter_nested_value(job.args, SCALARS):
                 if is_handle(value):
                     await self.backend.rollback_handle(value)
-        await self._limits.take(job, job.get_limits())
-        try:
-            async with Slot(self._slots) as job.slot:
-                await self._recorder.record_start(job)
-                self._set_status(job, JobStatus.RUNNING)
-                result = await self._call(job)
-        finally:
-            self._limits.give_back(job)
-        return await self._postprocess(job, result)
+        return await self._postprocess(job, await self._try(job, evaluator))
 
-    async def _call(self, job: Job) -> Any:
+    async def _try(self, job: Job, evaluator: Evaluator) -> Any:
+        """Call the function, again if it fails and the job's options say so; nothing is held in between."""
         if job.task.script:
             raise UsageError(f"{job.task.fullname} is a script task, which aredun does not run: use redun")
-        args, kwargs = job.args
-        if job.task.is_async():
-            result = await job.task.func(*args, **kwargs)
-            if job.unanswered_calls:
-                job.subtree_tasks[CALL_WITHOUT_RESULT.hash] = CALL_WITHOUT_RESULT
-            return result
-        job.is_in_thread = True
-        call = contextvars.copy_context().run
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, call, _call_function, job.task, args, kwargs
-        )
+        policy = job.get_retry_policy()
+        while True:
+            await self._limits.take(job, job.get_limits())
+            try:
+                async with Slot(self._slots) as job.slot:
+                    await self._recorder.record_start(job)
+                    job.attempts += 1
+                    self._set_status(job, JobStatus.RUNNING)
+                    try:
+                        return await self._call(job, job.slot, policy)
+                    except BaseException as raised:
+                        error = self._find_retried(job, policy, evaluator, raised)
+                        if error is None:
+                            raise
+                        delay = policy.draw_delay(job.attempts)
+                        _tell_retry(job, policy, delay, error)
+                        del error
+            finally:
+                self._limits.give_back(job)
+            self._set_status(job, JobStatus.PENDING)
+            job.is_in_thread = False
+            # They came to no result, and are made anew.
+            job.child_jobs = [child for child in job.child_jobs if not child.is_cancelled]
+            await asyncio.sleep(delay)
+
+    def _find_retried(
+        self, job: Job, policy: RetryPolicy, evaluator: Evaluator, raised: BaseException
+    ) -> Exception | None:
+        """Return what the job would fail with, if another try is worth it."""
+        if isinstance(raised, KeyboardInterrupt | GeneratorExit) or evaluator.is_cancelled(job):
+            return None
+        error = make_task_error(job.task.fullname, raised)
+        # A call that failed is not made again in an execution: that is up to the options of its own task.
+        is_own = find_failure(job, error) is None
+        return error if is_own and policy.allows_retry(job.attempts, error) else None
+
+    async def _call(self, job: Job, slot: Slot, policy: RetryPolicy) -> Any:
+        # A try may leave its arguments changed.
+        args, kwargs = await copy_containers(job.args) if policy.retries else job.args
+        async with TimeLimit(job.task.fullname, policy.timeout) as limit:
+            if job.task.is_async():
+                limit.begin()
+                result = await job.task.func(*args, **kwargs)
+                if slot.unanswered_calls:
+                    job.subtree_tasks[CALL_WITHOUT_RESULT.hash] = CALL_WITHOUT_RESULT
+                return result
+            job.is_in_thread = True
+            call = contextvars.copy_context().run
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, call, _call_function, job.task, args, kwargs, limit.begin
+            )
 
     async def _postprocess(self, job: Job, result: Any) -> Any:
         advances: list[tuple[Any, Any]] = []
@@ -305,7 +344,22 @@ def _mark_failure(error: Exception, stored: Traceback | None) -> None:
         setattr(error, "redun_traceback", stored)  # noqa: B010
 
 
-def _call_function(task: TaskValue, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _tell_retry(job: Job, policy: RetryPolicy, delay: float, error: Exception) -> None:
+    logger.warning(
+        "task %s (job %s): attempt %d of %d failed, the next one begins in %.2f s: %s",
+        job.task.fullname,
+        job.id[:8],
+        job.attempts,
+        policy.retries + 1,
+        delay,
+        shorten(describe_error(error)),
+    )
+
+
+def _call_function(
+    task: TaskValue, args: tuple[Any, ...], kwargs: dict[str, Any], begin: Callable[[], None]
+) -> Any:
+    begin()
     # A frame of this file marks where a traceback enters the user's code.
     try:
         return task.func(*args, **kwargs)

@@ -116,9 +116,14 @@ class LimitPool:
 
 
 class Slot:
-    """The right of one job to run its function, given back while the function awaits other jobs.
+    """The right of one job to run its function once, given back while the function awaits other jobs.
 
     Without that, parents that wait for their children would hold every slot and nothing could go on.
+
+    Attributes
+    ----------
+    unanswered_calls : int
+        Awaited calls of the function that have not come to a result: unfinished, failed or cancelled.
     """
 
     def __init__(self, slots: asyncio.Semaphore) -> None:
@@ -126,6 +131,7 @@ class Slot:
         self._held = False
         self._is_over = False
         self._waits = 0
+        self.unanswered_calls = 0
 
     async def __aenter__(self) -> Slot:
         await self._slots.acquire()

@@ -172,6 +172,8 @@ def _get_tags(job: Job) -> Iterator[tuple[TagEntity, str, Any]]:
         yield from ((TagEntity.Value, value_hash, pair) for pair in pairs)
     for pair in (*job.eval_options.get("tags", ()), *job.job_tags):
         yield TagEntity.Job, job.id, pair
+    if job.attempts > 1:
+        yield TagEntity.Job, job.id, ("attempts", job.attempts)
     for pair in job.execution_tags:
         yield TagEntity.Execution, job.execution.id, pair
     for pair in job.task.get_task_option("tags") or ():

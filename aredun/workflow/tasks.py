@@ -11,7 +11,7 @@ from aredun.values.task_options import (
     CacheResult,
     CacheScope,
     JobInfo,
-    check_option_names,
+    check_given_options,
 )
 from aredun.values.task_value import (
     SchedulerTaskValue,
@@ -132,8 +132,10 @@ def task(
         Options that all calls below inherit.
     **task_options_base : Any
         Options: `cache` (False: no result of another execution), `cache_scope`, `check_valid` ("full" or
-        "shallow"), `prov` (False: record nothing), `limits` (named resources), `tags`, `nout` (number of
-        items of the result), `config_args` (arguments that do not identify a call).
+        "shallow"), `prov` (False: record nothing), `limits` (named resources), `retries` (more tries after
+        the first), `retry_delay` (seconds before the second), `retry_on` (exceptions that are worth one),
+        `timeout` (seconds of each), `tags`, `nout` (number of items of the result), `config_args` (arguments
+        that do not identify a call).
 
         An `async def` is cached by its final result, as if by `check_valid="shallow"`: the result is used
         again while no task below the call has changed. What its function returned is not enough, since that
@@ -148,15 +150,16 @@ def task(
     Raises
     ------
     UsageError
-        An option is unknown, or only redun's executors read it; the function was typed in, or comes from a
-        file that is gone, and no `source` is given; or another file has a task of that full name.
+        An option is unknown, only redun's executors read it, or its value cannot be meant; the function was
+        typed in, or comes from a file that is gone, and no `source` is given; or another file has a task of
+        that full name.
     ValueError
         A name or an option cannot be used.
     """
     base = {**task_options_base, **(export_options or {})}
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
-        check_option_names(base, name or function.__name__)
+        check_given_options(base, name or function.__name__)
         made: Task[P, R] = Task(
             function,
             name=name,
@@ -208,7 +211,7 @@ def scheduler_task(
     def decorate(
         function: Callable[Concatenate[Any, Any, Any, P], Coroutine[Any, Any, Any]],
     ) -> SchedulerTaskValue:
-        check_option_names(task_options_base, name or function.__name__)
+        check_given_options(task_options_base, name or function.__name__)
         made = SchedulerTaskValue(
             function, name=name, namespace=namespace, version=version, task_options_base=task_options_base
         )

@@ -173,7 +173,7 @@ async def test_error_that_cannot_be_read_back_is_raised_again(backend: RedunBack
     ],
 )
 async def test_options_that_cannot_be_meant(options: dict[str, Any]) -> None:
-    """A call with one never starts; the error says what would be right."""
+    """A call with one is never made; the error says what would be right."""
 
     @task()
     def never() -> None:
@@ -183,7 +183,10 @@ async def test_options_that_cannot_be_meant(options: dict[str, Any]) -> None:
     def call() -> Any:
         return never.options(**options)()
 
+    def call_directly() -> Any:
+        return never.options(**options)()
+
     async with Scheduler() as scheduler:
-        for workflow in (never.options(**options), call):
+        for workflow in (call_directly, call):
             with pytest.raises(UsageError, match=f"option {next(iter(options))} is .*: give "):
                 await scheduler.run(workflow())

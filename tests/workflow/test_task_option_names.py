@@ -58,10 +58,10 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
         "unknown option bogus: give one of allowed_cache_results, cache, cache_scope, check_valid,",
     ),
     (
-        {"retries": 3},
-        "option retries is for redun's executors and does nothing in aredun's scheduler: leave it",
+        {"memory": 3},
+        "option memory is for redun's executors and does nothing in aredun's scheduler: leave it",
     ),
-    ({"cache": True, "timeout": 1, "executor": "batch"}, "option executor is for redun's executors"),
+    ({"cache": True, "vcpus": 1, "executor": "batch"}, "option executor is for redun's executors"),
 ]
 
 
@@ -76,8 +76,8 @@ def test_options_that_do_nothing_are_refused(name: str, options: dict[str, Any],
 
 
 def test_all_that_is_wrong_is_named_at_once() -> None:
-    with pytest.raises(UsageError, match=r"^task new: option retries .*; unknown option chache: did you"):
-        DECORATIONS["task"]({"retries": 3, "check_valid": "full", "chache": False})
+    with pytest.raises(UsageError, match=r"^task new: option memory .*; unknown option chache: did you"):
+        DECORATIONS["task"]({"memory": 3, "check_valid": "full", "chache": False})
 
 
 def test_a_misspelled_argument_of_the_decorator() -> None:
