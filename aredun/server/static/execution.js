@@ -1,14 +1,15 @@
 // One execution: its jobs as a tree, as a timeline and counted, all growing while it runs; why it failed.
 
 import { Changes, get } from "./api.js";
-import { errorBox, h, replace, statusBadge, STATUS_TEXT, svg, tagList } from "./dom.js";
+import { errorBox, h, replace, statusBadge, tagList } from "./dom.js";
 import { ago, count, duration, fullTime, jobSeconds, shortHash } from "./format.js";
 import { failureBanner } from "./failures.js";
-import { filterQuery, JobFilter, ORDER } from "./job_filter.js";
+import { filterQuery, JobFilter } from "./job_filter.js";
+import { foldRow, laneCells, treeCells } from "./job_rows.js";
 import { JobModel } from "./jobs.js";
 import { makeDetails } from "./record.js";
 import { RowList } from "./rows.js";
-import { countTable, sumCounts } from "./task_counts.js";
+import { countTable, progressBar, sumCounts } from "./task_counts.js";
 
 const ROW = 34;
 const TABS = { tree: "Job tree", timeline: "Timeline", tasks: "Tasks" };
@@ -129,15 +130,10 @@ class ExecutionView {
       this.model.put(message.job);
     } else if (message.type === "error") {
       // Without an execution there is neither a tree nor a timeline to show.
-      if (!this.execution) this.showProblem(message);
+      if (!this.execution) showProblem(this.main, message);
       return;
     }
     this.schedule();
-  }
-
-  showProblem(message) {
-    replace(this.main, h("div", { class: "page" }, h("div", { class: "head" }, h("h1", {}, "No such execution")),
-      errorBox(message), h("p", { class: "more" }, h("a", { class: "button", href: "#/executions" }, "All executions"))));
   }
 
   schedule() {
@@ -155,7 +151,7 @@ class ExecutionView {
     this.found = shown && found;
     const counts = this.counts ?? this.model.counts();
     this.filter.draw(counts.map((item) => item.task), found.size, this.total());
-    const rows = this.tab === "timeline" ? this.timelineRows() : this.model.rows(shown);
+    const rows = this.tab === "timeline" ? this.model.lanes(this.found) : this.model.rows(shown);
     this.span = this.model.span();
     this.body.dataset.tab = this.tab;
     this.drawAxis();
@@ -189,13 +185,6 @@ class ExecutionView {
     this.rows.showRow(index);
   }
 
-  timelineRows() {
-    return [...this.model.jobs.values()]
-      .filter((job) => !this.found || this.found.has(job.id))
-      .sort((a, b) => (a.start_time < b.start_time ? -1 : a.start_time > b.start_time ? 1 : 0))
-      .map((job) => ({ job, depth: 0 }));
-  }
-
   drawHead() {
     const run = this.execution;
     document.title = `${run.task ?? "Execution"} · aredun`;
@@ -214,16 +203,11 @@ class ExecutionView {
 
   drawProgress() {
     const counts = sumCounts(this.counts ?? this.model.counts());
-    const total = this.total() || 1;
-    const present = ORDER.filter((status) => counts[status]);
     const key = JSON.stringify(counts);
     // A link that somebody is on its way to click stays the same one.
     if (this.progress.dataset.key === key) return;
     this.progress.dataset.key = key;
-    replace(this.progress,
-      h("div", { class: "progress-bar", role: "img", "aria-label": present.map((status) => `${counts[status]} ${STATUS_TEXT[status]}`).join(", ") },
-        present.map((status) => h("span", { data: { status }, style: { "flex-grow": String(counts[status] / total) } }))),
-      h("p", { class: "progress-text" }, present.map((status) => h("a", { data: { status }, href: `${this.path("tree", null)}${filterQuery({ status })}` }, h("b", {}, counts[status].toLocaleString("en")), ` ${STATUS_TEXT[status].toLowerCase()}`))));
+    replace(this.progress, progressBar(counts, (status) => `${this.path("tree", null)}${filterQuery({ status })}`));
   }
 
   drawTabs() {
@@ -250,7 +234,7 @@ class ExecutionView {
   }
 
   makeRow(row, index) {
-    if (row.fold) return this.makeFold(row);
+    if (row.fold) return foldRow(row, () => this.unfold(row));
     const { job, depth } = row;
     const isSelected = job.id === this.selected;
     const element = h("div", {
@@ -259,41 +243,8 @@ class ExecutionView {
       data: { id: job.id, status: job.status },
       on: { click: () => { this.rows.active = index; this.select(job.id); } },
     });
-    if (this.tab === "timeline") {
-      element.append(taskName(job), h("span", { class: "lane" }, this.makeBar(job)));
-      return element;
-    }
-    const twist = row.hasChildren
-      ? h("span", { class: "twist", "aria-hidden": "true", on: { click: (event) => { event.stopPropagation(); this.toggle(job.id); } } },
-        svg("svg", { viewBox: "0 0 12 12", width: 12, height: 12 }, svg("path", { d: row.isOpen ? "M2.500 4 L6 8 L9.500 4" : "M4 2.500 L8 6 L4 9.500", fill: "none", stroke: "currentColor", "stroke-width": 1.8, "stroke-linecap": "round", "stroke-linejoin": "round" })))
-      : h("span", { class: "twist" });
-    element.append(
-      h("span", { class: "indent", style: { width: `${Math.min(depth, 14) * 18}px` } }), twist,
-      taskName(job), h("span", { class: "row-hash hash" }, shortHash(job.id)),
-      h("span", { class: "row-duration" }, duration(jobSeconds(job))), statusBadge(job.status));
+    element.append(...(this.tab === "timeline" ? laneCells(job, this.span) : treeCells(row, () => this.toggle(job.id))));
     return element;
-  }
-
-  makeFold(row) {
-    const counts = {};
-    for (const job of row.jobs) counts[job.status] = (counts[job.status] ?? 0) + 1;
-    const text = row.isOpen ? `Fold ${row.task}` : `${row.jobs.length.toLocaleString("en")} more ${row.task}`;
-    return h("div", { class: "row fold-row", role: "treeitem", "aria-level": row.depth + 1, on: { click: () => this.unfold(row) } },
-      h("span", { class: "indent", style: { width: `${Math.min(row.depth, 14) * 18}px` } }), h("span", { class: "twist" }),
-      h("span", { class: "row-name" }, text),
-      Object.entries(counts).map(([status, number]) => h("span", { class: "fold-count", data: { status } }, `${number} ${STATUS_TEXT[status].toLowerCase()}`)));
-  }
-
-  makeBar(job) {
-    const whole = this.span.end - this.span.begin;
-    const begin = (Date.parse(job.start_time) - this.span.begin) / whole;
-    const end = job.end_time ? (Date.parse(job.end_time) - this.span.begin) / whole : job.status === "RUNNING" ? 1 : begin;
-    const text = duration(jobSeconds(job));
-    const label = h("span", { class: "bar-text" }, text ? `${text} · ${STATUS_TEXT[job.status]}` : STATUS_TEXT[job.status]);
-    const bar = h("span", { class: "bar-span", data: { status: job.status }, style: { left: `${begin * 100}%`, width: `${Math.max(end - begin, 0) * 100}%` } });
-    label.style.setProperty(end > 0.7 ? "right" : "left", end > 0.7 ? `calc(${(1 - begin) * 100}% + 6px)` : `calc(${end * 100}% + 8px)`);
-    if (end > 0.7 && begin < 0.3) { label.style.removeProperty("right"); label.style.setProperty("left", `calc(${begin * 100}% + 8px)`); label.classList.add("inside"); }
-    return [bar, label];
   }
 
   toggle(id) {
@@ -364,11 +315,9 @@ class ExecutionView {
   }
 }
 
-// The namespace is mostly the same all the way down: it steps back behind the name.
-function taskName(job) {
-  const parts = (job.task ?? "job").split(".");
-  const name = parts.pop();
-  return h("span", { class: "row-name", title: job.task }, parts.length ? h("span", { class: "namespace" }, `${parts.join(".")}.`) : null, name);
+function showProblem(main, message) {
+  replace(main, h("div", { class: "page" }, h("div", { class: "head" }, h("h1", {}, "No such execution")),
+    errorBox(message), h("p", { class: "more" }, h("a", { class: "button", href: "#/executions" }, "All executions"))));
 }
 
 export function showExecution(main, target) {

@@ -104,6 +104,14 @@ export class JobModel {
     return rows;
   }
 
+  // Rows of the timeline: jobs by start, those of a set only where there is one.
+  lanes(found) {
+    return [...this.jobs.values()]
+      .filter((job) => !found || found.has(job.id))
+      .sort((a, b) => (a.start_time < b.start_time ? -1 : a.start_time > b.start_time ? 1 : 0))
+      .map((job) => ({ job, depth: 0 }));
+  }
+
   fold(parent, children, depth) {
     const groups = new Map();
     for (const job of children) {

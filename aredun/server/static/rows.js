@@ -12,6 +12,10 @@ export class RowList {
     this.element = h("div", { class: "rows" }, this.inner);
     this.element.addEventListener("scroll", () => this.schedule(), { passive: true });
     this.element.addEventListener("keydown", (event) => this.handleKey(event, onKey));
+    this.element.addEventListener("focusin", (event) => {
+      const row = event.target.closest("[data-index]");
+      if (row) this.active = Number(row.dataset.index);
+    });
     this.observer = new ResizeObserver(() => this.schedule());
     this.observer.observe(this.element);
   }

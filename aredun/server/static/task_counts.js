@@ -1,4 +1,4 @@
-// How many jobs of each task there are, by status: a table whose numbers lead to those jobs.
+// How many jobs there are, by status and by task: numbers that lead to those jobs.
 
 import { h, STATUS_TEXT } from "./dom.js";
 import { ORDER } from "./job_filter.js";
@@ -28,4 +28,14 @@ export function sumCounts(counts) {
   const totals = {};
   for (const item of counts) for (const [status, value] of Object.entries(item.counts)) totals[status] = (totals[status] ?? 0) + value;
   return totals;
+}
+
+export function progressBar(counts, link) {
+  const present = ORDER.filter((status) => counts[status]);
+  const total = present.reduce((sum, status) => sum + counts[status], 0);
+  return [
+    h("div", { class: "progress-bar", role: "img", "aria-label": present.map((status) => `${counts[status]} ${STATUS_TEXT[status]}`).join(", ") },
+      present.map((status) => h("span", { data: { status }, style: { "flex-grow": String(counts[status] / total) } }))),
+    h("p", { class: "progress-text" }, present.map((status) => h("a", { data: { status }, href: link(status) }, h("b", {}, counts[status].toLocaleString("en")), ` ${STATUS_TEXT[status].toLowerCase()}`))),
+  ];
 }
