@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -32,7 +32,7 @@ def add_level_options(parser: argparse.ArgumentParser, taken: Container[str] = (
         Options that mean something else there, and are left alone.
     """
     options = parser.add_argument_group("messages")
-    absent = {"dest": "log_level", "default": argparse.SUPPRESS}
+    absent: dict[str, Any] = {"dest": "log_level", "default": argparse.SUPPRESS}
     if "--log-level" not in taken:
         text = f"what to tell on stderr: {', '.join(_LEVELS)} (default: {DEFAULT})"
         options.add_argument("--log-level", metavar="LEVEL", choices=_LEVELS, help=text, **absent)

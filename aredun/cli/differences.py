@@ -1,0 +1,261 @@
+"""`aredun why JOB` and `aredun diff EXEC1 EXEC2`: in words, what made calls run again."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from aredun.cli.common import open_backend
+from aredun.cli.tables import Printer, clean, clean_line, paged, show_id, show_preview, show_time, utcnow
+from aredun.dataflow.naming import get_task_args
+from aredun.errors import UsageError
+from aredun.formats.statuses import ERROR_TYPE_NAME
+from aredun.search.call_texts import load_task
+from aredun.search.differences import (
+    compare_calls,
+    compare_executions,
+    find_earlier_call,
+    get_call,
+    list_calls_below,
+)
+from aredun.search.identify import find_one
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+    from rich.console import Console
+
+    from aredun.backend import RedunBackendDb
+    from aredun.search.differences import (
+        ArgumentDifference,
+        CallDifference,
+        FileDifference,
+        RecordedCall,
+        TaskDifference,
+        TaskVersion,
+    )
+
+# Calls of one task in one execution only that are listed.
+MAX_LISTED = 20
+
+
+async def run_why(args: argparse.Namespace, console: Console) -> int:
+    """Tell what made a job run."""
+    async with open_backend(args) as backend:
+        job = await find_one(backend, "Job", args.id)
+        call = await get_call(backend, job.id)
+        if call is None:
+            raise UsageError(f"job {job.id} has led to no call yet: ask again when it has ended")
+        earlier = await find_earlier_call(backend, call)
+        [difference] = await compare_calls(backend, [(earlier, call)]) if earlier else [None]
+        with paged(console, not args.no_pager) as output:
+            words = Words(backend, Printer(output))
+            await words.prepare([difference] if difference else [])
+            await words.explain(call, difference)
+    return 0
+
+
+async def run_diff(args: argparse.Namespace, console: Console) -> int:
+    """Tell in what two executions differ."""
+    async with open_backend(args) as backend:
+        before = await find_one(backend, "Execution", args.before)
+        after = await find_one(backend, "Execution", args.after)
+        tasks = await compare_executions(backend, before.id, after.id)
+        with paged(console, not args.no_pager) as output:
+            words = Words(backend, Printer(output))
+            await words.prepare([each for task in tasks for each in task.changed])
+            words.list_tasks(before.id, after.id, tasks)
+    return 0
+
+
+class Words:
+    """Puts differences into words.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        Where previews of values come from.
+    printer : Printer
+        Where to write.
+    """
+
+    def __init__(self, backend: RedunBackendDb, printer: Printer) -> None:
+        self._backend = backend
+        self._printer = printer
+        self._previews: dict[str, Any] = {}
+        self._names: dict[str, list[str]] = {}
+
+    async def prepare(self, differences: Iterable[CallDifference]) -> None:
+        """Fetch the previews and the names of all arguments that differ, before anything is written."""
+        both = list(differences)
+        rows = [row for each in both for row in each.arguments]
+        hashes = {key for row in rows for key in (row.before, row.after) if key is not None}
+        self._previews = await self._backend.get_previews(hashes) if hashes else {}
+        for task_hash in {each.after.task_hash for each in both if each.arguments}:
+            self._names[task_hash] = _read_names(await load_task(self._backend, task_hash))
+
+    async def explain(self, call: RecordedCall, difference: CallDifference | None) -> None:
+        """Tell why a job ran, against the earlier call that it is most like."""
+        line, now = self._printer.line, utcnow()
+        line(("Job ", "bold"), show_id(call.job_id), " ", (clean_line(call.task_name), "bold"))
+        if difference is None:
+            line("It is the first recorded call of its task.", indent=2)
+            self._printer.flush()
+            return
+        before = difference.before
+        if call.cached:
+            line("It did not run: its result was taken from the cache.", indent=2)
+        line(
+            f"Compared with Job {show_id(before.job_id)} of Exec {show_id(before.execution_id)}, ",
+            f"{show_time(before.start_time, now)}:",
+            indent=2,
+        )
+        self._list_differences(difference, indent=4)
+        if not difference.arguments and difference.task is None:
+            line("- the same arguments, source and version", indent=4)
+            if not call.cached:
+                await self._explain_same(difference)
+        self._printer.flush()
+
+    async def _explain_same(self, difference: CallDifference) -> None:
+        line, before, after = self._printer.line, difference.before, difference.after
+        execution = await find_one(self._backend, "Execution", after.execution_id)
+        if "--no-cache" in _read_arguments(execution.args):
+            line("- it was run with --no-cache", indent=4)
+        elif before.result_type == ERROR_TYPE_NAME:
+            line("- the earlier call failed, and failures are not taken from the cache", indent=4)
+        elif difference.result_files:
+            line("- the file that was its result was no longer what the earlier call had left", indent=4)
+        elif before.call_hash != after.call_hash and (below := await self._list_below(after)):
+            line("- calls that it made ran again:", indent=4)
+            for call in below:
+                name, job_id = clean_line(call.task_name), show_id(call.job_id)
+                line(f"{name}: 'aredun why {job_id}' tells why", indent=6)
+        else:
+            line(
+                "- nothing recorded tells them apart: the task may not be cached (cache=False), a file",
+                indent=4,
+            )
+            line("in its result may have been gone, or the earlier call had not ended yet", indent=6)
+
+    async def _list_below(self, call: RecordedCall) -> list[RecordedCall]:
+        return await list_calls_below(self._backend, call.job_id, MAX_LISTED)
+
+    def list_tasks(self, before_id: str, after_id: str, tasks: Iterable[TaskDifference]) -> None:
+        """Tell task by task in what two executions differ; tasks whose calls are all the same take a line."""
+        line = self._printer.line
+        line(("Exec ", "bold"), f"{show_id(before_id)} -> {show_id(after_id)}")
+        for task in tasks:
+            pairs = len(task.changed) + task.more
+            counts = (
+                (task.same, "the same"),
+                (pairs, "changed"),
+                (len(task.only_before), "only before"),
+                (len(task.only_after), "only after"),
+            )
+            text = ", ".join(f"{count} {what}" for count, what in counts if count)
+            line((clean_line(task.task_name), "bold"), f": {text}", indent=2)
+            shown: set[tuple[str, str]] = set()
+            for each in task.changed:
+                line(f"Job {show_id(each.before.job_id)} -> Job {show_id(each.after.job_id)}", indent=4)
+                versions = (each.before.task_hash, each.after.task_hash)
+                self._list_differences(each, indent=6, with_source=versions not in shown)
+                shown.add(versions)
+                if not each.arguments and each.task is None:
+                    line("- the same arguments and source, another result or other calls below", indent=6)
+            if task.more:
+                line(f"... {task.more} more changed", indent=4)
+            for title, calls in (("only before", task.only_before), ("only after", task.only_after)):
+                for call in calls[:MAX_LISTED]:
+                    line(f"{title}: Job {show_id(call.job_id)}", indent=4)
+                if len(calls) > MAX_LISTED:
+                    line(f"... {len(calls) - MAX_LISTED} more {title}", indent=4)
+        self._printer.flush()
+
+    def _list_differences(self, difference: CallDifference, *, indent: int, with_source: bool = True) -> None:
+        names = self._names.get(difference.after.task_hash, [])
+        for name, row in _join_places(difference.arguments, names):
+            self._list_argument(clean_line(name), row, indent)
+        self._list_files(difference.result_files, "of the result ", indent)
+        if difference.task is not None:
+            self._list_task(*difference.task, indent=indent, with_source=with_source)
+
+    def _list_argument(self, name: str, row: ArgumentDifference, indent: int) -> None:
+        line = self._printer.line
+        old, new = (show_preview(self._previews.get(key)) if key else None for key in (row.before, row.after))
+        if old is None:
+            line(f"- argument {name} is new: {new}", indent=indent)
+        elif new is None:
+            line(f"- argument {name} is gone: it was {old}", indent=indent)
+        elif row.before == row.after:
+            line(
+                f"- argument {name} is given by position in one call, by keyword in the other", indent=indent
+            )
+        else:
+            line(f"- argument {name} changed: {old} -> {new}", indent=indent)
+        self._list_files(row.files, "", indent + 2)
+        if row.origin is not None:
+            task_name, job_id = clean_line(row.origin.task_name), show_id(row.origin.job_id)
+            line(f"it is the result of {task_name}: 'aredun why {job_id}' tells why", indent=indent + 2)
+
+    def _list_files(self, files: Iterable[FileDifference], whose: str, indent: int) -> None:
+        for file in files:
+            hashes = f"{show_id(file.before)} -> {show_id(file.after)}"
+            self._printer.line(f"- file {whose}{clean_line(file.path)} has changed: {hashes}", indent=indent)
+
+    def _list_task(self, before: TaskVersion, after: TaskVersion, *, indent: int, with_source: bool) -> None:
+        line = self._printer.line
+        if before.version != after.version:
+            old, new = (clean_line(version or "none") for version in (before.version, after.version))
+            line(f"- the version of the task changed: {old} -> {new}", indent=indent)
+        if before.source == after.source:
+            if before.version == after.version:
+                line(
+                    "- the task has another hash with the same source: its name or its options", indent=indent
+                )
+            return
+        line("- the source of the task changed" + (":" if with_source else ", as above"), indent=indent)
+        if with_source:
+            old_lines, new_lines = before.source.splitlines(), after.source.splitlines()
+            for text in list(difflib.unified_diff(old_lines, new_lines, n=1, lineterm=""))[2:]:
+                if not text.startswith("@@"):
+                    line(clean(text), indent=indent + 4)
+
+
+def _read_names(task: Any) -> list[str]:
+    try:
+        return get_task_args(task) if task is not None else []
+    except SyntaxError:
+        return []
+
+
+def _get_name(row: ArgumentDifference, names: list[str]) -> str:
+    if row.position is None:
+        return row.key or "?"
+    return names[row.position] if row.position < len(names) else str(row.position + 1)
+
+
+def _join_places(
+    rows: Iterable[ArgumentDifference], names: list[str]
+) -> list[tuple[str, ArgumentDifference]]:
+    """Return the arguments by name; one that was given by position, then by keyword, is one argument."""
+    found: dict[str, ArgumentDifference] = {}
+    for row in rows:
+        name, earlier = _get_name(row, names), found.get(_get_name(row, names))
+        if earlier is None:
+            found[name] = row
+        else:
+            old, new = (earlier, row) if earlier.after is None else (row, earlier)
+            found[name] = replace(new, before=old.before)
+    return list(found.items())
+
+
+def _read_arguments(text: str) -> list[Any]:
+    try:
+        words = json.loads(text)
+    except ValueError:
+        return []
+    return words if isinstance(words, list) else []

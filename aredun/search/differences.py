@@ -1,0 +1,477 @@
+"""In what calls of one task differ: arguments, files, sources and versions; nothing stored is unpickled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import sqlalchemy as sa
+
+from aredun.models import Argument, ArgumentResult, CallNode, File, Job, Subvalue, Task, Value
+from aredun.tables.column_types import in_array
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+# Of the earlier calls of a task, the latest so many are looked at.
+MAX_CANDIDATES = 100
+# Pairs of calls of one task whose arguments are compared.
+MAX_PAIRS = 20
+
+Place = tuple[int | None, str | None]
+
+
+class RecordedCall(NamedTuple):
+    """A job that led to a call: what it ran, with what, when, and the type of the result."""
+
+    job_id: str
+    execution_id: str
+    start_time: datetime
+    cached: bool
+    task_hash: str
+    task_name: str
+    call_hash: str
+    args_hash: str
+    value_hash: str
+    result_type: str | None
+
+
+class FileDifference(NamedTuple):
+    """A path whose file has other contents: the hashes of the file before and after."""
+
+    path: str
+    before: str
+    after: str
+
+
+class Origin(NamedTuple):
+    """The call whose result an argument is, and the job of it in the same execution."""
+
+    task_name: str
+    job_id: str
+
+
+class TaskVersion(NamedTuple):
+    """What a task was: its hash, its source and the version that it was given, None without one."""
+
+    hash: str
+    source: str
+    version: str | None
+
+
+@dataclass(frozen=True)
+class ArgumentDifference:
+    """
+    An argument that two calls do not share.
+
+    Attributes
+    ----------
+    position : int | None
+        Its place, of a positional argument.
+    key : str | None
+        Its name, of an argument by keyword.
+    before, after : str | None
+        The hashes of its values; None in the call that does not have it.
+    files : tuple[FileDifference, ...]
+        Files in it whose contents changed.
+    origin : Origin | None
+        Where the later value came from, if it was the result of a call.
+    """
+
+    position: int | None
+    key: str | None
+    before: str | None
+    after: str | None
+    files: tuple[FileDifference, ...] = ()
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True)
+class CallDifference:
+    """
+    In what two calls of a task differ.
+
+    Attributes
+    ----------
+    before, after : RecordedCall
+        The calls.
+    arguments : tuple[ArgumentDifference, ...]
+        In the order of the places, those by keyword last.
+    task : tuple[TaskVersion, TaskVersion] | None
+        The task before and after, if its source or version changed.
+    result_files : tuple[FileDifference, ...]
+        Files in the results whose contents changed.
+    """
+
+    before: RecordedCall
+    after: RecordedCall
+    arguments: tuple[ArgumentDifference, ...] = ()
+    task: tuple[TaskVersion, TaskVersion] | None = None
+    result_files: tuple[FileDifference, ...] = ()
+
+
+@dataclass(frozen=True)
+class TaskDifference:
+    """
+    In what the calls of one task differ between two executions.
+
+    Attributes
+    ----------
+    task_name : str
+        The task's name with its namespace.
+    same : int
+        How many calls are in both.
+    changed : tuple[CallDifference, ...]
+        Calls that stand for each other, no more than `MAX_PAIRS`.
+    more : int
+        How many pairs beyond these there are.
+    only_before, only_after : tuple[RecordedCall, ...]
+        Calls that stand for none of the other execution.
+    """
+
+    task_name: str
+    same: int
+    changed: tuple[CallDifference, ...]
+    more: int
+    only_before: tuple[RecordedCall, ...]
+    only_after: tuple[RecordedCall, ...]
+
+
+async def get_call(backend: Any, job_id: str) -> RecordedCall | None:
+    """
+    Return the call that a job led to.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository to look in.
+    job_id : str
+        Whole id of the job.
+
+    Returns
+    -------
+    RecordedCall | None
+        None while the job has led to none.
+    """
+    rows = await _read(backend, _select_calls().where(Job.id == job_id))
+    return _make_call(rows[0]) if rows else None
+
+
+async def find_earlier_call(backend: Any, call: RecordedCall) -> RecordedCall | None:
+    """
+    Find the earlier call of the same task that a call is most like, in two statements.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository to look in.
+    call : RecordedCall
+        The call.
+
+    Returns
+    -------
+    RecordedCall | None
+        Of the latest `MAX_CANDIDATES` that started before, those of other executions first: the one with the
+        fewest differences, the latest of several. None for a first call.
+    """
+    own = sa.select(Task.name, Task.namespace).where(Task.hash == call.task_hash).subquery("own")
+    same_task = sa.select(Task.hash).join(
+        own, sa.and_(Task.name == own.c.name, Task.namespace == own.c.namespace)
+    )
+    # Materialised: no planner shall walk all jobs by start time in search of these.
+    jobs = sa.select(Job.id, Job.start_time, Job.execution_id, Job.call_hash).where(
+        Job.task_hash.in_(same_task)
+    )
+    found = jobs.cte("found").prefix_with("MATERIALIZED")
+    is_other = sa.case((found.c.execution_id == call.execution_id, 1), else_=0)
+    latest = (
+        sa.select(found.c.id)
+        .where(
+            found.c.start_time < call.start_time, found.c.call_hash.is_not(None), found.c.id != call.job_id
+        )
+        .order_by(is_other, found.c.start_time.desc(), found.c.id)
+        .limit(MAX_CANDIDATES)
+    )
+    candidates = [_make_call(row) for row in await _read(backend, _select_calls().where(Job.id.in_(latest)))]
+    arguments = await _get_arguments(backend, {each.call_hash for each in (call, *candidates)})
+    own_arguments = arguments[call.call_hash]
+
+    def rank(other: RecordedCall) -> tuple[bool, int, float]:
+        places = own_arguments.keys() | arguments[other.call_hash].keys()
+        different = sum(
+            own_arguments.get(place, ("", ""))[1] != arguments[other.call_hash].get(place, ("", ""))[1]
+            for place in places
+        )
+        is_near = other.execution_id == call.execution_id
+        return is_near, different + (other.task_hash != call.task_hash), -other.start_time.timestamp()
+
+    return min(candidates, key=rank, default=None)
+
+
+async def list_calls_below(backend: Any, job_id: str, limit: int) -> list[RecordedCall]:
+    """
+    List the calls that a job made and that were not taken from the cache.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository to look in.
+    job_id : str
+        Whole id of the job.
+    limit : int
+        How many to list at most; the first that started.
+
+    Returns
+    -------
+    list[RecordedCall]
+        In the order of their start.
+    """
+    ran = _select_calls().where(Job.parent_id == job_id, Job.cached.is_(False))
+    rows = await _read(backend, ran.order_by(Job.start_time, Job.id).limit(limit))
+    return [_make_call(row) for row in rows]
+
+
+async def compare_calls(
+    backend: Any, pairs: Sequence[tuple[RecordedCall, RecordedCall]]
+) -> list[CallDifference]:
+    """
+    Tell in what calls differ, in a handful of statements however many pairs there are.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository to look in.
+    pairs : Sequence[tuple[RecordedCall, RecordedCall]]
+        The earlier and the later call of each pair.
+
+    Returns
+    -------
+    list[CallDifference]
+        One for each pair.
+    """
+    different = [pair for pair in pairs if pair[0].args_hash != pair[1].args_hash]
+    arguments = await _get_arguments(backend, {call.call_hash for pair in different for call in pair})
+    changed = {
+        pair: _list_changed(arguments[pair[0].call_hash], arguments[pair[1].call_hash]) for pair in different
+    }
+    hashes = {row[1] for rows in changed.values() for _, *both in rows for row in both if row is not None}
+    hashes |= {call.value_hash for pair in pairs for call in pair if pair[0].value_hash != pair[1].value_hash}
+    files = await _get_files(backend, hashes)
+    later = {after[0] for rows in changed.values() for _, _, after in rows if after is not None}
+    origins = await _get_origins(backend, later, {after.execution_id for _, after in pairs})
+    tasks = await _get_tasks(
+        backend, {call.task_hash for pair in pairs for call in pair if pair[0].task_hash != pair[1].task_hash}
+    )
+
+    def compare(before: RecordedCall, after: RecordedCall) -> CallDifference:
+        rows = tuple(
+            ArgumentDifference(
+                *place,
+                old[1] if old else None,
+                new[1] if new else None,
+                _compare_files(files[old[1]], files[new[1]]) if old and new else (),
+                origins.get((new[0], after.execution_id)) if new else None,
+            )
+            for place, old, new in changed.get((before, after), ())
+        )
+        is_other = before.task_hash != after.task_hash
+        versions = (tasks[before.task_hash], tasks[after.task_hash]) if is_other else None
+        result = _compare_files(files[before.value_hash], files[after.value_hash])
+        return CallDifference(before, after, rows, versions, result)
+
+    return [compare(*pair) for pair in pairs]
+
+
+async def compare_executions(backend: Any, before_id: str, after_id: str) -> list[TaskDifference]:
+    """
+    Tell in what the calls of two executions differ, in a handful of statements however many there are.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository to look in.
+    before_id, after_id : str
+        Whole ids of the executions.
+
+    Returns
+    -------
+    list[TaskDifference]
+        One for each task of either, in the order of the first calls. Calls that are in both are set aside;
+        of the others, those with the same arguments stand for each other, then those in the same order.
+    """
+    order = (Job.start_time, Job.id)
+    both = [
+        [
+            _make_call(row)
+            for row in await _read(backend, _select_calls().where(Job.execution_id == key).order_by(*order))
+        ]
+        for key in (before_id, after_id)
+    ]
+    matched = await asyncio.to_thread(_match_tasks, *both)
+    pairs = [pair for _, _, paired, *_ in matched for pair in paired[:MAX_PAIRS]]
+    compared = dict(zip(pairs, await compare_calls(backend, pairs), strict=True))
+    return [
+        TaskDifference(
+            name,
+            same,
+            tuple(compared[pair] for pair in paired[:MAX_PAIRS]),
+            max(len(paired) - MAX_PAIRS, 0),
+            tuple(only_before),
+            tuple(only_after),
+        )
+        for name, same, paired, only_before, only_after in matched
+    ]
+
+
+def _match_tasks(before: Iterable[RecordedCall], after: Iterable[RecordedCall]) -> list[tuple[Any, ...]]:
+    """Return for each task its name, how many calls are in both, pairs of others, and what is left over."""
+    tasks: dict[str, tuple[list[RecordedCall], list[RecordedCall]]] = defaultdict(lambda: ([], []))
+    for side, calls in enumerate((before, after)):
+        for call in calls:
+            tasks[call.task_name][side].append(call)
+    matched: list[tuple[Any, ...]] = []
+    for name, (old, new) in tasks.items():
+        equal, old, new = _pair(old, new, "call_hash")
+        paired, old, new = _pair(old, new, "args_hash")
+        rest = min(len(old), len(new))
+        paired += zip(old, new, strict=False)
+        matched.append((name, len(equal), paired, old[rest:], new[rest:]))
+    return matched
+
+
+def _pair(
+    old: list[RecordedCall], new: list[RecordedCall], key: str
+) -> tuple[list[Any], list[RecordedCall], list[RecordedCall]]:
+    """Pair calls that have the same in a field, each once; return the pairs and the calls without one."""
+    waiting: dict[str, list[RecordedCall]] = defaultdict(list)
+    for call in reversed(old):
+        waiting[getattr(call, key)].append(call)
+    pairs, left = [], []
+    for call in new:
+        same = waiting.get(getattr(call, key))
+        if same:
+            pairs.append((same.pop(), call))
+        else:
+            left.append(call)
+    taken = Counter(before.job_id for before, _ in pairs)
+    return pairs, [call for call in old if call.job_id not in taken], left
+
+
+def _select_calls() -> Any:
+    return (
+        sa.select(
+            Job.id,
+            Job.execution_id,
+            Job.start_time,
+            Job.cached,
+            Job.task_hash,
+            Task.namespace,
+            Task.name,
+            Job.call_hash,
+            CallNode.args_hash,
+            CallNode.value_hash,
+            Value.type,
+        )
+        .join(Task, Task.hash == Job.task_hash)
+        .join(CallNode, CallNode.call_hash == Job.call_hash)
+        .outerjoin(Value, Value.value_hash == CallNode.value_hash)
+    )
+
+
+def _make_call(row: Any) -> RecordedCall:
+    job, execution, start, cached, task_hash, namespace, name, *call = row
+    fullname = f"{namespace}.{name}" if namespace else name
+    return RecordedCall(job, execution, start, cached, task_hash, fullname, *call)
+
+
+async def _get_arguments(backend: Any, calls: Collection[str]) -> dict[str, dict[Place, tuple[str, str]]]:
+    """Return by call and place the hashes of each argument and of its value."""
+    found: dict[str, dict[Place, tuple[str, str]]] = defaultdict(dict)
+    columns = (
+        Argument.call_hash,
+        Argument.arg_position,
+        Argument.arg_key,
+        Argument.arg_hash,
+        Argument.value_hash,
+    )
+    if calls:
+        for call, position, key, arg, value in await _read(
+            backend, sa.select(*columns).where(in_array(Argument.call_hash, sorted(calls)))
+        ):
+            found[call][position, key] = (arg, value)
+    return found
+
+
+def _list_changed(old: dict[Place, Any], new: dict[Place, Any]) -> list[tuple[Place, Any, Any]]:
+    places = sorted(
+        old.keys() | new.keys(), key=lambda place: (place[0] is None, place[0] or 0, place[1] or "")
+    )
+    rows = [(place, old.get(place), new.get(place)) for place in places]
+    return [row for row in rows if row[1] is None or row[2] is None or row[1][1] != row[2][1]]
+
+
+async def _get_files(backend: Any, hashes: Collection[str]) -> dict[str, dict[str, str]]:
+    """Return by value the files that it is or holds: hashes by path."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    if not hashes:
+        return found
+    alone = sa.select(File.value_hash.label("holder"), File.path, File.value_hash)
+    inside = sa.select(Subvalue.parent_value_hash, File.path, File.value_hash)
+    inside = inside.join(File, File.value_hash == Subvalue.value_hash)
+    statement = sa.union_all(
+        alone.where(in_array(File.value_hash, sorted(hashes))),
+        inside.where(in_array(Subvalue.parent_value_hash, sorted(hashes))),
+    )
+    for holder, path, value in await _read(backend, statement):
+        found[holder][path] = value
+    return found
+
+
+def _compare_files(old: dict[str, str], new: dict[str, str]) -> tuple[FileDifference, ...]:
+    shared = sorted(old.keys() & new.keys())
+    return tuple(FileDifference(path, old[path], new[path]) for path in shared if old[path] != new[path])
+
+
+async def _get_origins(
+    backend: Any, arguments: Collection[str], executions: Collection[str]
+) -> dict[tuple[str, str], Origin]:
+    """Return by argument and execution the job whose result it is."""
+    if not arguments:
+        return {}
+    statement = (
+        sa.select(ArgumentResult.arg_hash, Job.execution_id, CallNode.task_name, sa.func.min(Job.id))
+        .join(CallNode, CallNode.call_hash == ArgumentResult.result_call_hash)
+        .join(Job, Job.call_hash == CallNode.call_hash)
+        .where(
+            in_array(ArgumentResult.arg_hash, sorted(arguments)),
+            in_array(Job.execution_id, sorted(executions)),
+        )
+        .group_by(ArgumentResult.arg_hash, Job.execution_id, CallNode.task_name)
+    )
+    return {(arg, key): Origin(name, job) for arg, key, name, job in await _read(backend, statement)}
+
+
+async def _get_tasks(backend: Any, hashes: Collection[str]) -> dict[str, TaskVersion]:
+    if not hashes:
+        return {}
+    rows = await _read(backend, sa.select(Task.hash, Task.source).where(in_array(Task.hash, sorted(hashes))))
+    previews = await backend.get_previews(hashes)
+
+    def read_version(task_hash: str) -> str | None:
+        version = getattr(previews.get(task_hash), "version", None)
+        return version if isinstance(version, str) else None
+
+    return {key: TaskVersion(key, source, read_version(key)) for key, source in rows}
+
+
+async def _read(backend: Any, statement: Any) -> Sequence[Any]:
+    async def operation(session: AsyncSession) -> Sequence[Any]:
+        return (await session.execute(statement)).all()
+
+    rows: Sequence[Any] = await backend.database.read(operation)
+    return rows
