@@ -226,7 +226,8 @@ def format_traceback(error: Any) -> list[str]:
         origin = f"Job {frame.job_id[:ID_LENGTH]}: " if frame.job_id is not None else ""
         number = "?" if frame.lineno is None else frame.lineno
         lines.append(f'  {origin}File "{frame.filename}", line {number}, in {frame.name}')
-        lines.append(f"    {frame.line}")
+        if frame.line:
+            lines.append(f"    {frame.line}")
         lines += [f"    {key} = {trim(text)}" for key, text in frame.variables.items()]
     lines.append(trim(failure.text, 10_000))
     if failure.logs:

@@ -13,6 +13,7 @@ import pickletools
 import subprocess
 import sys
 import time
+import traceback
 import uuid
 import zoneinfo
 from typing import Any
@@ -27,6 +28,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aredun.values import MIME_TYPE_PICKLE, preview_value
+from aredun.values.error import ErrorValue, Traceback
+from aredun.values.previews import read_failure
 from tests.support.values import Color, Pair, Point, Sample, builtin_values, nested_pairs, redun_task_module
 
 
@@ -453,3 +456,31 @@ class Größe:
 
 def test_names_that_are_not_ascii_are_shown() -> None:
     assert show([Größe, Größe()]) == f"[<class '{__name__}.Größe'>, Größe()]"
+
+
+class _PickledFrame:
+    """Pickles as a frame of `traceback` does in the Python whose state it is given."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+    def __reduce__(self) -> Any:
+        return traceback.FrameSummary, (), (None, self.state)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"_line": "return 1 // x", "_locals": None},
+        # Python 3.13: the lines of a statement, as they stand in the file.
+        {"_lines": "    return 1 // x\n", "_lines_dedented": None},
+        {"_lines": "    return 1 // x\n        - 2\n"},
+    ],
+)
+def test_the_source_of_a_frame_is_read_whatever_python_wrote_it(source: dict[str, Any]) -> None:
+    where = {"filename": "wf.py", "lineno": 5, "name": "inner"}
+    frames: Any = [_PickledFrame({**where, **source})]
+    error = ErrorValue(ZeroDivisionError("no"), Traceback(None, frames))
+    preview = preview_value("redun.ErrorValue", "application/python-pickle", pickle.dumps(error))
+    (frame,) = read_failure(preview).frames
+    assert (frame.filename, frame.lineno, frame.name, frame.line) == ("wf.py", 5, "inner", "return 1 // x")

@@ -96,11 +96,18 @@ def _read_frame(frame: Any) -> ShownFrame:
         str(getattr(frame, "filename", "?")),
         number if isinstance(number, int) else None,
         str(getattr(frame, "name", "?")),
-        str(getattr(frame, "_line", "")).strip(),
+        _read_line(frame),
         {str(key): str(text) for key, text in sorted(variables.items(), key=_spell)}
         if isinstance(variables, dict)
         else {},
     )
+
+
+def _read_line(frame: Any) -> str:
+    """Return the source of a frame; Python 3.13 records it under another name, all lines of a statement."""
+    texts = (getattr(frame, name, None) for name in ("_line", "_lines"))
+    text = next((text for text in texts if isinstance(text, str)), "")
+    return text.strip().partition("\n")[0].rstrip()
 
 
 def _spell(item: tuple[Any, Any]) -> str:
