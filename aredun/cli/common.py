@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from rich.console import Console
 
 from aredun.cli.levels import add_level_options
+from aredun.cli.path_arguments import FolderArgument
 from aredun.errors import UsageError
 from aredun.formats.describe import describe_error
 from aredun.formats.spelling import ask_whether, find_near
@@ -71,9 +72,9 @@ def add_common_options(parser: argparse.ArgumentParser, taken: Container[str] = 
     """
     options = parser.add_argument_group("repository")
 
-    def add(*names: str, metavar: str, text: str) -> None:
+    def add(*names: str, metavar: str, text: str, **settings: Any) -> None:
         if names[-1] not in taken:
-            options.add_argument(*names, metavar=metavar, default=argparse.SUPPRESS, help=text)
+            options.add_argument(*names, metavar=metavar, default=argparse.SUPPRESS, help=text, **settings)
 
     if "--read-only" not in taken:
         options.add_argument(
@@ -87,6 +88,7 @@ def add_common_options(parser: argparse.ArgumentParser, taken: Container[str] = 
         "-c",
         "--config",
         metavar="DIR",
+        action=FolderArgument,
         text="configuration directory (default: $REDUN_CONFIG, else .redun here or in a parent directory)",
     )
     add_level_options(parser, taken)

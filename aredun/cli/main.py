@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aredun.cli.collector import collect_rarely
 from aredun.cli.common import CommandParser, make_console, one_line
 from aredun.cli.levels import keep_levels, set_level
-from aredun.cli.parsers import dataflow, db, differences, init, log, query, run, serve, sync, tag
+from aredun.cli.parsers import completion, dataflow, db, differences, init, log, query, run, serve, sync, tag
 from aredun.cli.signals import Terminated, cancel_on, leave
 from aredun.errors import AredunError, UsageError, describe_os_error
 
@@ -31,7 +31,7 @@ EXIT_TERMINATED = 143
 
 # What the commands take, in the order of the help. Each says as `run`, in words, which function runs it, so
 # that only the module of the command at hand is imported.
-PARSERS = (init, run, log, differences, dataflow, query, tag, db, serve, sync)
+PARSERS = (init, run, log, differences, dataflow, query, tag, db, serve, sync, completion)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

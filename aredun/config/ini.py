@@ -12,7 +12,7 @@ from typing import Any
 import fsspec
 
 from aredun.config.backend import DEFAULT_CONFIG_DIR, BackendConfig
-from aredun.config.uri import quote_path
+from aredun.config.uri import parse_db_uri, quote_path
 from aredun.errors import UsageError
 
 CONFIG_DIR_ENV = "REDUN_CONFIG"
@@ -260,7 +260,16 @@ def write_default_config(config_dir: str | os.PathLike[str], db_uri: str | None 
     -------
     bool
         True if the file was created.
+
+    Raises
+    ------
+    UsageError
+        If the URI is malformed.
+    RedunDatabaseError
+        If the URI holds a password, which must not come into the file.
     """
+    if db_uri:
+        parse_db_uri(db_uri)
     folder = Path(config_dir)
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -80,6 +80,25 @@ def test_an_empty_database_of_a_server(run: Run, postgres: PostgresCluster) -> N
     postgres.drop_database(name)
 
 
+@pytest.mark.parametrize(("old", "new"), [("postgres@", "postgres:secret@"), ("?", "?password=secret&")])
+def test_a_password_comes_into_no_file(
+    run: Run, postgres: PostgresCluster, tmp_path: Path, old: str, new: str
+) -> None:
+    name = postgres.create_database()
+    uri = postgres.url(name).replace(old, new)
+    [message] = run("init", "--db", uri, code=2)
+    assert message == (
+        "aredun: a database URI must not hold a password: put it into an environment variable "
+        "(REDUN_DB_USERNAME and REDUN_DB_PASSWORD by default)"
+    )
+    assert [*tmp_path.iterdir()] == []
+    run("init")
+    before = (tmp_path / ".redun" / "redun.ini").read_bytes()
+    assert run("init", "--db", uri, code=2) == [message]
+    assert (tmp_path / ".redun" / "redun.ini").read_bytes() == before
+    postgres.drop_database(name)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

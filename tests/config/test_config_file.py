@@ -10,7 +10,7 @@ from redun import cli as redun_cli
 from redun.backends.db import RedunBackendDb as RedunBackend
 
 from aredun.config import find_config, get_config_dir, load_config, write_default_config
-from aredun.errors import UsageError
+from aredun.errors import RedunDatabaseError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,3 +136,10 @@ def test_default_config_is_reduns(repository: Path) -> None:
     theirs = redun_cli.setup_config()
     assert theirs["backend"]["db_uri"] == ours.db_uri
     assert theirs["executors"]["default"]["type"] == "local"
+
+
+@pytest.mark.parametrize("uri", ["postgresql://me:secret@db/lab", "postgresql://db/lab?password=secret"])
+def test_a_password_is_written_into_no_file(repository: Path, uri: str) -> None:
+    with pytest.raises(RedunDatabaseError, match="must not hold a password"):
+        write_default_config(repository / "new", uri)
+    assert not (repository / "new").exists()

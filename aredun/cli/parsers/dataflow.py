@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aredun.cli.path_arguments import FileArgument
+
 if TYPE_CHECKING:
     from aredun.cli.common import Commands
 
@@ -19,7 +21,10 @@ def add_parser(subparsers: Commands) -> None:
         description="Show the dataflow of a value, file, task, job, call or execution.",
     )
     parser.add_argument(
-        "id", metavar="ID|PATH", help="first characters of an id, a task's name or a file's path"
+        "id",
+        action=FileArgument,
+        metavar="ID|PATH",
+        help="first characters of an id, a task's name or a file's path",
     )
     parser.add_argument("--format", choices=FORMATS, default="text", help="what to write (default: text)")
     parser.add_argument(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aredun.cli.path_arguments import FolderArgument
+
 if TYPE_CHECKING:
     from aredun.cli.common import Commands
 
@@ -17,6 +19,10 @@ def add_parser(subparsers: Commands) -> None:
         "there already stays as it is. With --db the new redun.ini names that database.",
     )
     parser.add_argument(
-        "folder", nargs="?", metavar="DIR", help="make DIR/.redun (default: the configuration directory)"
+        "folder",
+        action=FolderArgument,
+        nargs="?",
+        metavar="DIR",
+        help="make DIR/.redun (default: the configuration directory)",
     )
     parser.set_defaults(run="aredun.cli.init:run")

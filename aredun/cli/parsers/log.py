@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aredun.cli.path_arguments import FileArgument
 from aredun.search.arguments import setup_query_parser
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def add_parser(subparsers: Commands) -> None:
         epilog="ID is the beginning of any id, the name of a task, the path of a file, - for the newest "
         "execution, ~2 for the one before it, and so on.",
     )
-    parser.add_argument("id", nargs="?", metavar="ID", help="show this record in detail")
+    parser.add_argument("id", action=FileArgument, nargs="?", metavar="ID", help="show this record in detail")
     add_output_options(parser)
     parser.add_argument("--detail", action="store_true", help="show all records in detail")
     parser.add_argument("--full", action="store_true", help="fold no jobs, cut no dataflow")

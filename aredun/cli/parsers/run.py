@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from aredun.cli.path_arguments import FileArgument
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -21,7 +23,9 @@ def add_parser(subparsers: Commands) -> None:
         "Options are accepted after TASK too, unless the task has an argument of that name.",
     )
     add_run_options(parser)
-    parser.add_argument("script", metavar="FILE", help="Python file or module that defines the task")
+    parser.add_argument(
+        "script", action=FileArgument, metavar="FILE", help="Python file or module that defines the task"
+    )
     parser.add_argument("task", metavar="TASK", help="name of the task")
     parser.add_argument(
         "arguments", nargs=argparse.REMAINDER, metavar="--arg value ...", help="the task's arguments"
@@ -45,7 +49,7 @@ def add_run_options(parser: argparse.ArgumentParser, taken: Iterable[str] = ()) 
     add("-u", "--user", help="user tag (default: $REDUN_USER, else the login name)")
     add("--execution-id", metavar="UUID", help="id of the execution")
     add("--context", action="append", metavar="KEY=VALUE", help="set a context variable; dots nest")
-    add("--context-file", metavar="PATH", help="JSON file of context variables")
+    add("--context-file", action=FileArgument, metavar="PATH", help="JSON file of context variables")
     add("--max-concurrency", type=_read_positive, metavar="N", help="how many functions run at once")
 
 

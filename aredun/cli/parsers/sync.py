@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aredun.cli.path_arguments import FileArgument
+
 if TYPE_CHECKING:
     from aredun.cli.common import Commands
 
@@ -22,7 +24,9 @@ def _add_export(subparsers: Commands) -> None:
     parser.add_argument(
         "ids", nargs="*", default=[], metavar="ID", help="records to start from (default: all executions)"
     )
-    parser.add_argument("-f", "--file", default="-", help="where to write (default: standard output)")
+    parser.add_argument(
+        "-f", "--file", action=FileArgument, default="-", help="where to write (default: standard output)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="count the records, write none")
     parser.set_defaults(run="aredun.cli.sync:run_export")
 
@@ -33,7 +37,9 @@ def _add_import(subparsers: Commands) -> None:
         " damaged, or that refer to records which are nowhere, are named and left out; all others go in."
     )
     parser = subparsers.add_parser("import", help="read records from JSON lines", description=description)
-    parser.add_argument("-f", "--file", default="-", help="where to read (default: standard input)")
+    parser.add_argument(
+        "-f", "--file", action=FileArgument, default="-", help="where to read (default: standard input)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="check and count the records, write none")
     parser.set_defaults(run="aredun.cli.sync:run_import")
 
@@ -45,8 +51,13 @@ def _add_sync(subparsers: Commands) -> None:
         " ('default' is this one), a database URI, a configuration directory or a sqlite file."
     )
     parser = subparsers.add_parser("sync", help="copy records between repositories", description=description)
-    parser.add_argument("source", metavar="SRC", help="repository to read")
-    parser.add_argument("destination", metavar="DST", help="repository to write; a sqlite file may be new")
+    parser.add_argument("source", action=FileArgument, metavar="SRC", help="repository to read")
+    parser.add_argument(
+        "destination",
+        action=FileArgument,
+        metavar="DST",
+        help="repository to write; a sqlite file may be new",
+    )
     parser.add_argument(
         "ids", nargs="*", default=[], metavar="ID", help="records to start from (default: all executions)"
     )
