@@ -86,7 +86,7 @@ class Entities:
         return (await self.get_previews([value_hash])).get(value_hash)
 
     async def get_previews(
-        self, value_hashes: Iterable[str], max_size: int | None = MAX_PREVIEW_SIZE
+        self, value_hashes: Iterable[str], max_size: int | None = MAX_PREVIEW_SIZE, *, use_store: bool = True
     ) -> dict[str, Any]:
         """
         Return what many values look like.
@@ -96,6 +96,8 @@ class Entities:
         value_hashes : iterable of str
         max_size : int, optional
             Larger values are not read and become a `PreviewValue`; None reads all.
+        use_store : bool
+            Read what is in the value store too, one by one; else it becomes a `PreviewValue` of size -1.
 
         Returns
         -------
@@ -103,7 +105,8 @@ class Entities:
             By value hash, in the order given; hashes without a value are not in it.
         """
         hashes = list(dict.fromkeys(value_hashes))
-        rows = await self._database.read(lambda session: _get_value_rows(session, hashes))
+        inline = _INLINE_SIZE if max_size is None else min(max_size, _INLINE_SIZE)
+        rows = await self._database.read(lambda session: _get_value_rows(session, hashes, inline))
         shown: dict[str, Any] = {
             row.value_hash: row.as_preview(row.stored_size)
             for row in rows
@@ -112,7 +115,11 @@ class Entities:
         in_database = [row for row in rows if row.stored_size > 0 and row.value_hash not in shown]
         for group in _group_by_size(in_database):
             shown |= await self._show_group(group)
-        shown |= await self._show_stored([row for row in rows if row.stored_size == 0], max_size)
+        in_store = [row for row in rows if row.stored_size == 0]
+        if use_store:
+            shown |= await self._show_stored(in_store, max_size)
+        else:
+            shown |= {row.value_hash: row.as_preview(-1) for row in in_store}
         return {value_hash: shown[value_hash] for value_hash in hashes if value_hash in shown}
 
     async def get_value_parsed(self, value_hash: str) -> Any:
@@ -328,9 +335,11 @@ class _ValueRow:
         return PreviewValue(value, size)
 
 
-async def _get_value_rows(session: AsyncSession, value_hashes: list[str]) -> list[_ValueRow]:
+async def _get_value_rows(
+    session: AsyncSession, value_hashes: list[str], inline_size: int
+) -> list[_ValueRow]:
     size = sa.func.length(Value.value)
-    data = sa.case((size <= _INLINE_SIZE, Value.value), else_=None)
+    data = sa.case((size <= inline_size, Value.value), else_=None)
     rows = await session.execute(
         sa.select(Value.value_hash, Value.type, Value.format, size, data).where(
             in_array(Value.value_hash, value_hashes)

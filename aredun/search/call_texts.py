@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # More arguments of one call are not shown.
 MAX_ARGUMENTS = 50
+# Of thousands of rows only values up to this size are read.
+_MAX_BRIEF_SIZE = 4 * 1024
 
 
 class Ancestor(NamedTuple):
@@ -30,7 +33,7 @@ class Ancestor(NamedTuple):
 
 
 async def get_arguments_texts(
-    backend: Any, call_hashes: Collection[str], show: Callable[[Any], str]
+    backend: Any, call_hashes: Collection[str], show: Callable[[Any], str], *, brief: bool = False
 ) -> dict[str, str]:
     """
     Return the arguments of many calls as texts such as `'prog', 10, extra=File(...)`.
@@ -42,7 +45,10 @@ async def get_arguments_texts(
     call_hashes : Collection[str]
         Whole hashes of call nodes.
     show : Callable[[Any], str]
-        Turns the preview of a value into text.
+        Turns the preview of a value into text; called in a thread.
+    brief : bool
+        Read neither values of more than 4 KiB nor the value store: it takes two statements for any number
+        of calls.
 
     Returns
     -------
@@ -63,10 +69,13 @@ async def get_arguments_texts(
     for row in await backend.database.read(operation):
         by_call[row.call_hash].append(row)
     chosen = {call: sorted(rows, key=_place)[:MAX_ARGUMENTS] for call, rows in by_call.items()}
-    previews = await backend.get_previews({row.value_hash for rows in chosen.values() for row in rows})
-    shown = {value_hash: show(preview) for value_hash, preview in previews.items()}
+    hashes = {row.value_hash for rows in chosen.values() for row in rows}
+    if brief:
+        previews = await backend.entities.get_previews(hashes, _MAX_BRIEF_SIZE, use_store=False)
+    else:
+        previews = await backend.get_previews(hashes)
 
-    def write(call_hash: str) -> str:
+    def write(call_hash: str, shown: dict[str, str]) -> str:
         parts = [
             (f"{row.arg_key}=" if row.arg_position is None else "") + shown.get(row.value_hash, "?")
             for row in chosen.get(call_hash, [])
@@ -74,7 +83,12 @@ async def get_arguments_texts(
         more = len(by_call[call_hash]) - len(parts) if call_hash in by_call else 0
         return ", ".join([*parts, f"... {more} more"] if more else parts)
 
-    return {call_hash: write(call_hash) for call_hash in call_hashes}
+    def write_all() -> dict[str, str]:
+        shown = {value_hash: show(preview) for value_hash, preview in previews.items()}
+        return {call_hash: write(call_hash, shown) for call_hash in call_hashes}
+
+    # Writing out what thousands of values look like is work.
+    return await asyncio.to_thread(write_all)
 
 
 def _place(row: Any) -> tuple[bool, int, str]:

@@ -145,7 +145,8 @@ async def list_execution_jobs(
     if task:
         query = query.filter_task_names(_checked(task))
     found = await page.read(query)
-    return respond(schemas.JobPage(items=list(map(records.make_job, found.records)), cursor=found.cursor))
+    items = await records.make_jobs(backend, found.records)
+    return respond(schemas.JobPage(items=items, cursor=found.cursor))
 
 
 @router.get("/executions/{execution_id}/tree", response_model=schemas.JobTree, tags=["executions", "jobs"])
@@ -179,7 +180,8 @@ async def list_jobs(
     if task:
         query = query.filter_task_names(_checked(task))
     found = await page.read(query)
-    return respond(schemas.JobPage(items=list(map(records.make_job, found.records)), cursor=found.cursor))
+    items = await records.make_jobs(backend, found.records)
+    return respond(schemas.JobPage(items=items, cursor=found.cursor))
 
 
 @router.get("/jobs/{job_id}", response_model=schemas.JobDetails, tags=["jobs"])
@@ -206,7 +208,8 @@ async def list_job_children(backend: Backend, page: Page, job_id: RecordId) -> R
         jobs=sa.select(models.Job).where(models.Job.parent_id == job.id),
     )
     found = await page.read(query)
-    return respond(schemas.JobPage(items=list(map(records.make_job, found.records)), cursor=found.cursor))
+    items = await records.make_jobs(backend, found.records)
+    return respond(schemas.JobPage(items=items, cursor=found.cursor))
 
 
 @router.get("/call-nodes", response_model=schemas.CallNodePage, tags=["calls"])
@@ -418,8 +421,9 @@ async def find(backend: Backend, record_id: RecordId) -> Response:
         return respond(schemas.Match(record=record, used_as=None, job=None))
     file, job, used_as = found
     shown = await records.load_values(backend, [file.value_hash])
+    [made] = await records.make_jobs(backend, [job])
     kind: Any = used_as
-    return respond(schemas.Match(record=shown[file.value_hash], used_as=kind, job=records.make_job(job)))
+    return respond(schemas.Match(record=shown[file.value_hash], used_as=kind, job=made))
 
 
 @router.get("/matches/{prefix:path}", response_model=list[schemas.Record], tags=["query"])

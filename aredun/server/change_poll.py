@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from aredun.models import Execution, Job
 from aredun.search.scan import get_load_options
-from aredun.server.records import make_execution, make_job
+from aredun.server.records import get_arguments, make_execution, make_job
 from aredun.storage.watch import get_arrival_order
 from aredun.tables.column_types import in_array, utcnow
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
+    from aredun.server import schemas
 
 # Jobs that began or ended this long before the last look are looked at again: a transaction may commit late.
 _OVERLAP = timedelta(seconds=15)
@@ -137,7 +138,11 @@ class ChangePoll:
             if ended and job.end_time is not None:
                 events.append((max(job.end_time, begin), 1, number, job, True))
         events.sort(key=lambda event: event[:3])
-        made = [made for *_, job, ended in events for made in _make_events(job, executions, ended)]
+        arguments = await get_arguments(self._backend, [job for *_, job, ended in events if ended])
+        made = []
+        for *_, job, ended in events:
+            shown = make_job(job, arguments.get(job.call_hash or "") if ended else None)
+            made += _make_events(job, shown, executions, ended)
         made += await self._find_heartbeats(executions)
         # Not before all is read: what is taken as seen is not told again.
         self._take_as_seen(look)
@@ -255,10 +260,10 @@ class ChangePoll:
         ]
 
 
-def _make_events(job: Job, executions: dict[str, Execution], ended: bool) -> list[Event]:
+def _make_events(job: Job, shown: schemas.Job, executions: dict[str, Execution], ended: bool) -> list[Event]:
     """Return what the start or the end of a job amounts to: its execution's too, if it is at the root."""
     change = "ended" if ended else "started"
-    events = [Event("job", change, job.id, job.execution_id, _show(make_job(job), ended))]
+    events = [Event("job", change, job.id, job.execution_id, _show(shown, ended))]
     execution = executions.get(job.execution_id)
     if execution is not None and execution.job_id == job.id:
         content = _show(make_execution(execution), ended)

@@ -45,28 +45,37 @@ async def get_tree(
 ) -> schemas.JobTree:
     """Return the jobs of an execution as the lines of a tree."""
     tree = await get_job_tree(backend, execution_id, cutoff, fold=fold, max_jobs=max_jobs)
-    lines = []
-    for depth, entry in tree.walk_lines():
+    lines = list(tree.walk_lines())
+    jobs = [line.entry for line in lines if isinstance(line.entry, JobRow)]
+    arguments = await records.get_arguments(backend, jobs)
+    shown = []
+    for depth, entry in lines:
         if isinstance(entry, JobRow):
-            job = records.make_tree_job(entry, execution_id)
-            lines.append(schemas.TreeLine(depth=depth, job=job, folded=None))
+            job = records.make_tree_job(entry, execution_id, arguments.get(entry.call_hash or ""))
+            shown.append(schemas.TreeLine(depth=depth, job=job, folded=None))
         else:
             folded = schemas.TaskCounts(task=entry.task_name, counts=entry.counts)
-            lines.append(schemas.TreeLine(depth=depth, job=None, folded=folded))
-    return schemas.JobTree(lines=lines, is_cut=tree.is_cut)
+            shown.append(schemas.TreeLine(depth=depth, job=None, folded=folded))
+    return schemas.JobTree(lines=shown, is_cut=tree.is_cut)
 
 
 async def get_job_details(backend: RedunBackendDb, job: models.Job) -> schemas.JobDetails:
     """Return a job with its call, its tags and the jobs above it."""
-    call = None if job.call_hash is None else await load_call_node(backend, job.call_hash)
-    task = await call_texts.load_task(backend, job.task_hash)
+    node = None if job.call_hash is None else await load_call_node(backend, job.call_hash)
+    call = None if node is None else await get_call_details(backend, node)
+    if call is not None and call.task_hash == job.task_hash:
+        source = call.source
+    else:
+        task = await call_texts.load_task(backend, job.task_hash)
+        source = task.source if task is not None else ""
     tags = await records.get_tags(backend, [job.id])
     context = await backend.entities.get_context(job.call_hash) if job.call_hash else {}
     above = await call_texts.get_ancestors(backend, job.id)
+    [shown] = await records.make_jobs(backend, [job])
     return schemas.JobDetails(
-        **records.make_job(job).model_dump(),
-        call=None if call is None else await get_call_details(backend, call),
-        source=task.source if task is not None else "",
+        **shown.model_dump(),
+        call=call,
+        source=source,
         # A context is a stored value: whatever in it is no JSON is shown as text.
         context=_plain(context),
         tags=tags.get(job.id, []),
@@ -176,11 +185,12 @@ async def get_value_details(backend: RedunBackendDb, value: models.Value) -> sch
     shown = (await records.make_values(backend, [value]))[value.value_hash]
     tags = await records.get_tags(backend, [value.value_hash])
     use = await find_use(backend, value.value_hash)
+    jobs = await records.make_jobs(backend, [] if use is None else [use[0]])
     return schemas.ValueDetails(
         **shown.model_dump(),
         tags=tags.get(value.value_hash, []),
         used_as=None if use is None else _used_as(use[1]),
-        job=None if use is None else records.make_job(use[0]),
+        job=jobs[0] if jobs else None,
     )
 
 

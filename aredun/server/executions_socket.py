@@ -94,10 +94,11 @@ class ExecutionsStream:
         query = query.order_by(models.Job.start_time, models.Job.id).limit(limit + 1)
         jobs = await self._load(models.Job, query)
         [shown] = await records.make_executions(self._backend, [execution])
+        made = await records.make_jobs(self._backend, jobs[:limit])
         self._remember(execution, *jobs[:limit])
         return {
             "execution": shown.model_dump(mode="json"),
-            "jobs": [records.make_job(job).model_dump(mode="json") for job in jobs[:limit]],
+            "jobs": [job.model_dump(mode="json") for job in made],
             "is_cut": len(jobs) > limit,
         }
 

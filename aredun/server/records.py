@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from aredun import models
+from aredun.search.call_texts import get_arguments_texts
 from aredun.server import schemas
+from aredun.tables.behaviour import PreviewValue
 from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 _MAX_PREVIEW = 4_000
 _MAX_TAGS = 500
+# Of an argument, and of all arguments of a call, on the row of a job.
+_MAX_ARGUMENT, _MAX_ARGUMENTS = 200, 1_000
 
 
 def get_duration(start: datetime | None, end: datetime | None) -> float | None:
@@ -58,8 +62,8 @@ def make_execution(execution: models.Execution, tags: Sequence[schemas.Tag] = ()
     )
 
 
-def make_job(job: models.Job) -> schemas.Job:
-    """Return a job that was loaded with its task and its call's result."""
+def make_job(job: models.Job, arguments: str | None) -> schemas.Job:
+    """Return a job that was loaded with its task and its call's result, with its call's arguments as text."""
     return schemas.Job(
         id=job.id,
         status=job.status,
@@ -72,11 +76,32 @@ def make_job(job: models.Job) -> schemas.Job:
         start_time=job.start_time,
         end_time=job.end_time,
         duration=get_duration(job.start_time, job.end_time),
+        arguments=arguments,
     )
 
 
-def make_tree_job(row: JobRow, execution_id: str) -> schemas.Job:
-    """Return a job of a tree."""
+async def make_jobs(backend: RedunBackendDb, jobs: Sequence[models.Job]) -> list[schemas.Job]:
+    """Return jobs that were loaded with their tasks and results, with their arguments."""
+    arguments = await get_arguments(backend, jobs)
+    return [make_job(job, arguments.get(job.call_hash or "")) for job in jobs]
+
+
+async def get_arguments(backend: RedunBackendDb, jobs: Iterable[models.Job | JobRow]) -> dict[str, str]:
+    """Return the arguments of the jobs that have led to a call, as short texts by call hash."""
+    calls = {job.call_hash for job in jobs if job.call_hash is not None}
+    found = await get_arguments_texts(backend, calls, _show_argument, brief=True)
+    return {call_hash: schemas.cut_text(text, _MAX_ARGUMENTS) for call_hash, text in found.items()}
+
+
+def _show_argument(preview: Any) -> str:
+    if isinstance(preview, PreviewValue):
+        # A value that was not read.
+        return f"<{preview.value.type.rpartition('.')[2]} {preview.value.value_hash[:8]}>"
+    return schemas.cut_text(repr(preview), _MAX_ARGUMENT)
+
+
+def make_tree_job(row: JobRow, execution_id: str, arguments: str | None) -> schemas.Job:
+    """Return a job of a tree, with its call's arguments as text."""
     return schemas.Job(
         id=row.id,
         status=row.status,
@@ -89,6 +114,7 @@ def make_tree_job(row: JobRow, execution_id: str) -> schemas.Job:
         start_time=row.start_time,
         end_time=row.end_time,
         duration=get_duration(row.start_time, row.end_time),
+        arguments=arguments,
     )
 
 
@@ -204,12 +230,14 @@ async def make_records(backend: RedunBackendDb, records: Sequence[Any]) -> list[
     executions = [record for record in records if isinstance(record, models.Execution)]
     tags = await get_tags(backend, [execution.id for execution in executions])
     values = await make_values(backend, [record for record in records if isinstance(record, models.Value)])
+    jobs = [record for record in records if isinstance(record, models.Job)]
+    arguments = await get_arguments(backend, jobs)
     made: list[Any] = []
     for record in records:
         if isinstance(record, models.Execution):
             made.append(make_execution(record, tags.get(record.id, ())))
         elif isinstance(record, models.Job):
-            made.append(make_job(record))
+            made.append(make_job(record, arguments.get(record.call_hash or "")))
         elif isinstance(record, models.CallNode):
             made.append(make_call_node(record))
         elif isinstance(record, models.Task):

@@ -125,6 +125,7 @@ class Job(BaseModel):
         start_time=TIME,
         end_time=TIME,
         duration=0.25,
+        arguments="'sample3.fastq', min=20",
     )
 
     type: Literal["Job"] = "Job"
@@ -139,6 +140,7 @@ class Job(BaseModel):
     start_time: datetime
     end_time: datetime | None
     duration: float | None = Field(description="Seconds; null while it runs.")
+    arguments: Text | None = Field(description="Short, at most 1,000 characters; null without a call.")
 
 
 class Value(BaseModel):

@@ -100,7 +100,7 @@ async def test_jobs_are_filtered_and_counted(
             re.compile("on-the-way")
         )
         await page.get_by_label("Task", exact=True).select_option("")
-        await page.get_by_label("Part of a task's name, or an id").fill("ALI")
+        await page.get_by_label("Part of a task's name or of the arguments, or an id").fill("ALI")
         await expect(result).to_have_text("3 of 46 jobs")
         address = page.url
         assert "status=FAILED" in address
@@ -121,6 +121,33 @@ async def test_jobs_are_filtered_and_counted(
         await page.get_by_role("link", name="3 done of lab.parse").click()
         await expect(result).to_have_text("3 of 46 jobs")
         await expect(page.get_by_label("Task", exact=True)).to_have_value("lab.parse")
+        assert await get_overflow(page) <= 0
+        assert watched.problems == []
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
+async def test_rows_show_their_arguments(
+    browser: Browser, backend: RedunBackendDb, scheduler: Scheduler, size: dict[str, int]
+) -> None:
+    """Rows of the tree and of the timeline tell their calls apart, in their room; the filter finds them."""
+    await run_failing(scheduler)
+    async with serve(backend) as served:
+        watched = await open_page(browser, size)
+        page = watched.page
+        await page.goto(f"{served.url}/#/execution/-")
+        name = page.locator(".job-row .row-name").filter(has_text="trim('s2', 4)")
+        await expect(name).to_have_attribute("title", "lab.trim('s2', 4)")
+        await watched.shoot(f"rows-{size['width']}")
+        await page.get_by_label("Part of a task's name or of the arguments, or an id").fill("'S2', 4")
+        await expect(page.locator(".filter-result")).to_have_text("2 of 46 jobs")
+        await page.get_by_role("link", name="Timeline").click()
+        await expect(page.locator(".job-row")).to_have_count(2)
+        await expect(name).to_have_attribute("title", "lab.trim('s2', 4)")
+        await watched.shoot(f"timeline-rows-{size['width']}")
+        row, room = await page.locator(".job-row").first.bounding_box(), await name.bounding_box()
+        assert row is not None
+        assert room is not None
+        assert room["x"] + room["width"] < row["x"] + row["width"]
         assert await get_overflow(page) <= 0
         assert watched.problems == []
 

@@ -10,12 +10,12 @@ export class JobFilter {
     this.values = { status: "", task: "", text: "" };
     this.status = h("select", { id: "filter-status" });
     this.task = h("select", { id: "filter-task" });
-    this.text = h("input", { id: "filter-text", type: "search", autocomplete: "off", spellcheck: "false", placeholder: "Task or id" });
+    this.text = h("input", { id: "filter-text", type: "search", autocomplete: "off", spellcheck: "false", placeholder: "Task, argument or id" });
     this.result = h("output", { class: "filter-result", for: "filter-status filter-task filter-text" });
     this.clear = h("button", { class: "button quiet", type: "button", on: { click: () => onChange({ status: "", task: "", text: "" }, true) } }, "Clear");
     const label = (control, text) => h("div", { class: "filter-field" }, h("label", { class: "sr", for: control.id }, text), control);
     this.element = h("form", { class: "filter", role: "search", "aria-label": "Filter the jobs", on: { submit: (event) => event.preventDefault() } },
-      label(this.status, "Status"), label(this.task, "Task"), label(this.text, "Part of a task's name, or an id"), this.result, this.clear);
+      label(this.status, "Status"), label(this.task, "Task"), label(this.text, "Part of a task's name or of the arguments, or an id"), this.result, this.clear);
     for (const name of ["status", "task"]) this[name].addEventListener("change", () => onChange({ ...this.values, [name]: this[name].value }, true));
     // Letters make no steps to go back through.
     this.text.addEventListener("input", () => onChange({ ...this.values, text: this.text.value.trim() }, false));
@@ -36,7 +36,7 @@ export class JobFilter {
     const { status, task, text } = this.values;
     const sought = text.toLowerCase();
     return (!status || job.status === status) && (!task || job.task === task)
-      && (!sought || (job.task ?? "").toLowerCase().includes(sought) || job.id.startsWith(sought));
+      && (!sought || (job.task ?? "").toLowerCase().includes(sought) || (job.arguments ?? "").toLowerCase().includes(sought) || job.id.startsWith(sought));
   }
 
   draw(tasks, found, total) {

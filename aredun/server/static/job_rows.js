@@ -42,5 +42,8 @@ export function laneCells(job, span) {
 function taskName(job) {
   const parts = (job.task ?? "job").split(".");
   const name = parts.pop();
-  return h("span", { class: "row-name", title: job.task }, parts.length ? h("span", { class: "namespace" }, `${parts.join(".")}.`) : null, name);
+  // Only what has ended has led to a call.
+  const call = job.arguments === null ? "" : `(${job.arguments})`;
+  return h("span", { class: "row-name", title: `${job.task ?? "job"}${call}` },
+    parts.length ? h("span", { class: "namespace" }, `${parts.join(".")}.`) : null, name, call ? h("span", { class: "row-arguments" }, call) : null);
 }
