@@ -49,7 +49,12 @@ NO_OTHER_WAY = {
     ),
     "_line": Exemption(
         reason="redun's stored failures hold the source of each frame under that name",
-        probe="getattr(frame, '_line', '') for each frame of the stand-in that is shown",
+        probe="getattr(frame, '_line', None) for each frame of the stand-in that is shown",
+        fallback="the frame is shown without its line of source",
+    ),
+    "_lines": Exemption(
+        reason="failures that Python 3.13 stored hold the source of each frame under that name",
+        probe="getattr(frame, '_lines', None) for each frame of the stand-in that is shown",
         fallback="the frame is shown without its line of source",
     ),
 }

@@ -187,4 +187,5 @@ def test_the_demo_on_a_terminal(tmp_path: Path) -> None:
         assert all(row[0].startswith("variants.") for row in rows)
         assert screen[index + 6].startswith("[File(path=sample1.vcf, hash=")
         assert screen[index + 9].startswith(" File(path=sample4.vcf, hash=")
-    assert screen[-1] == "ref_genome_3 <-- origin"
+    assert "ref_genome_3 <-- origin" in screen
+    assert screen[-1] == "then open http://127.0.0.1:8080"

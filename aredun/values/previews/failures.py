@@ -105,9 +105,8 @@ def _read_frame(frame: Any) -> ShownFrame:
 
 def _read_line(frame: Any) -> str:
     """Return the source of a frame; Python 3.13 records it under another name, all lines of a statement."""
-    texts = (getattr(frame, name, None) for name in ("_line", "_lines"))
-    text = next((text for text in texts if isinstance(text, str)), "")
-    return text.strip().partition("\n")[0].rstrip()
+    text = getattr(frame, "_line", None) or getattr(frame, "_lines", None)
+    return text.strip().partition("\n")[0].rstrip() if isinstance(text, str) else ""
 
 
 def _spell(item: tuple[Any, Any]) -> str:
