@@ -174,7 +174,7 @@ async def test_nothing_is_held_while_edges_are_handed_out(backend: Any, redun_ba
     await until_connections_return(backend.database)
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.002, 0.01, 0.05, 0.1])
+@pytest.mark.parametrize("delay", [0.0, 0.002, 0.01, 0.03])
 async def test_a_cancelled_walk_frees_its_connection(backend: Any, redun_backend: Any, delay: float) -> None:
     graph, start = make_chains(300, 5)
     graph.insert(redun_backend)
