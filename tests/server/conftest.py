@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.async_api import async_playwright
 
 from tests.support.browser import ARGUMENTS, CHROMIUM
 
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
     """Debian's Chromium; `make test` installs it where it is missing."""
+    # The tests of the server's API run in an environment that has no playwright, too (`make test-lowest`).
+    from playwright.async_api import async_playwright
+
     assert CHROMIUM, "the tests need a browser: apt-get install chromium"
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
