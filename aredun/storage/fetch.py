@@ -107,7 +107,7 @@ KEEP_PLANS = "SET LOCAL plan_cache_mode = auto"
 async def plan_as_usual(connection: AsyncConnection) -> None:
     """Have a connection of PostgreSQL's keep its plans again, for one that is going to write."""
     if connection.info.get(_PLANS_ANEW):
-        await connection.exec_driver_sql(KEEP_PLANS.replace("LOCAL ", ""))
+        await connection.exec_driver_sql("SET plan_cache_mode = auto")
         await connection.commit()
         connection.info[_PLANS_ANEW] = False
 
