@@ -17,14 +17,14 @@ from aredun.errors import RedunDatabaseError
 from aredun.models import RedunSession
 from aredun.storage import postgresql
 from aredun.storage.connections import Counts
-from aredun.storage.fetch import fetch_rows
+from aredun.storage.fetch import ask, ask_related, make_rows
 from aredun.storage.retry import find_refused_parameter, is_outage, is_stale, name_damage, retry
 from aredun.storage.sqlite import SqliteStorage
 from aredun.storage.writer import Writer
 from aredun.storage.writes import Write
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -346,12 +346,44 @@ class Database:
             The database cannot be reached, or refused.
         """
 
-        async def attempt() -> list[Any]:
+        async def attempt() -> Iterable[list[Any]]:
             # A kept connection and no session: that is half of what a lone caller's read takes.
             async with self._reader.lend_or_connect() as connection:
-                return await fetch_rows(connection, statement, parameters)
+                return await ask(connection, statement, parameters)
 
-        return await self._read(attempt)
+        # Whoever waits for the connection has it while the rows are made.
+        return await make_rows(await self._read(attempt))
+
+    async def fetch_related(
+        self, own: sa.SelectBase, related: tuple[sa.SelectBase, ...], ids: Sequence[str]
+    ) -> list[list[Any]]:
+        """Return the rows with some ids, and for each of other statements those that belong to them.
+
+        Parameters
+        ----------
+        own : SelectBase
+            Like that of `fetch`; `ids` is its only parameter, and the id its first column.
+        related : tuple of SelectBase
+            The others, with the same parameter.
+        ids : sequence of str
+            The ids.
+
+        Returns
+        -------
+        list
+            For each statement what `fetch` returns.
+
+        Raises
+        ------
+        RedunDatabaseError
+            The database cannot be reached, or refused.
+        """
+
+        async def attempt() -> list[Iterable[list[Any]]]:
+            async with self._reader.lend_or_connect() as connection:
+                return await ask_related(connection, own, related, ids)
+
+        return [await make_rows(parts) for parts in await self._read(attempt)]
 
     async def write(
         self, operation: Callable[[AsyncSession], Awaitable[T]], *, own_transaction: bool = False

@@ -57,13 +57,10 @@ class Selection(NamedTuple):
 
     async def fetch(self, database: Database, ids: Sequence[str]) -> list[Any]:
         """Return the own rows, and for each part the rows by what they belong to."""
-        rows = await database.fetch(self.own, {"ids": ids})
-        # What belongs to no row needs no asking for.
-        found = {"ids": [row[0] for row in rows]}
-        fetched: list[Any] = [rows]
-        for statement, owner in self.parts:
-            fetched.append(await _group(await database.fetch(statement, found) if rows else [], owner))
-        return fetched
+        statements = tuple(part.statement for part in self.parts)
+        rows, *others = await database.fetch_related(self.own, statements, ids)
+        owners = (part.owner for part in self.parts)
+        return [rows, *[await _group(*each) for each in zip(others, owners, strict=True)]]
 
 
 async def _group(rows: Rows, owner: int) -> Groups:
