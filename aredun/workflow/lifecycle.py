@@ -15,13 +15,13 @@ from aredun.loop.ending import finish
 from aredun.values import ErrorValue, Traceback, is_handle
 from aredun.values.nested import SCALARS, holds, iter_nested_value, map_nested_value
 from aredun.workflow.caching import CALL_WITHOUT_RESULT, find_cached, is_shared
-from aredun.workflow.deadlocks import check_result
 from aredun.workflow.evaluation import is_successful
-from aredun.workflow.failures import Failure, find_failure, make_task_error, make_task_traceback
-from aredun.workflow.jobs import JobStatus, current_job
-from aredun.workflow.limits import LimitPool, Slot
+from aredun.workflow.failures import find_failure, make_task_error, make_task_traceback
+from aredun.workflow.jobs import Failure, JobStatus, current_job
+from aredun.workflow.limits import LimitPool, check_result
 from aredun.workflow.retries import TimeLimit
 from aredun.workflow.sizes import get_unhandled, is_light, walk
+from aredun.workflow.slots import Slot
 from aredun.workflow.snapshots import copy_containers, serialize_arguments
 from aredun.workflow.tasks import JobInfo, hash_args_eval
 from aredun.workflow.tracebacks import forget_locals
@@ -102,7 +102,7 @@ class JobRunner:
             What the function raised, or a job that it depends on; it is recorded.
         """
         current_job.set(job)
-        job.evaluator = evaluator
+        job.evaluate_awaited = evaluator.evaluate_awaited
         try:
             await self._prepare(job)
             result = await self._get_result(job, evaluator)
