@@ -24,12 +24,11 @@ from aredun.server.finding import (
     find_matches,
     find_record,
 )
+from aredun.storage.reads import read_scalars
 from aredun.tables.column_types import TagEntity, utcnow
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
 
@@ -317,11 +316,7 @@ async def list_tags(
         query = query.where(tag.entity_id == check_id(entity_id))
     if page.cursor is not None:
         query = query.where(tag.tag_hash > _read_tag_cursor(page.cursor))
-
-    async def operation(session: AsyncSession) -> list[models.Tag]:
-        return list(await session.scalars(query))
-
-    rows = await backend.database.read(operation)
+    rows = await read_scalars(backend.database, query)
     cursor = make_cursor("Tag", None, (rows[page.limit - 1].tag_hash,)) if len(rows) > page.limit else None
     items = [records.make_tag(row) for row in rows[: page.limit]]
     return respond(schemas.TagPage(items=items, cursor=cursor))

@@ -21,11 +21,10 @@ from aredun.server.metrics import CONTENT_TYPE, AccessLog, Metrics
 from aredun.server.settings import ServerSettings
 from aredun.server.static_files import add_viewer
 from aredun.server.streams import Streams
+from aredun.storage.reads import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
     from aredun.server.streams import Sender
@@ -121,7 +120,7 @@ async def _close(app: FastAPI) -> None:
     await app.state.feed.close()
 
 
-def _take_error(task: asyncio.Task[None]) -> None:
+def _take_error(task: asyncio.Task[Any]) -> None:
     """Take a task's error, which asyncio would print if nobody did."""
     if not task.cancelled():
         task.exception()
@@ -157,11 +156,7 @@ def _add_websockets(app: FastAPI) -> None:
 
 async def _check_database(backend: RedunBackendDb) -> None:
     """Ask the database for something; raise an error if it does not answer in time."""
-
-    async def operation(session: AsyncSession) -> None:
-        await session.execute(sa.select(models.RedunVersion.id).limit(1))
-
-    reading = asyncio.create_task(backend.database.read(operation))
+    reading = asyncio.create_task(read_rows(backend.database, sa.select(models.RedunVersion.id).limit(1)))
     reading.add_done_callback(_take_error)
     done, _ = await asyncio.wait({reading}, timeout=_READY_TIMEOUT)
     if not done:
