@@ -20,16 +20,13 @@ from aredun.transfer.records.refusals import BAD_TEXT, NOT_THERE
 from aredun.transfer.records.window import Window, collect_rows
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from aredun.storage import Database
     from aredun.transfer.record_fields import ParsedRecord
     from aredun.transfer.records.keys import Key
-    from aredun.transfer.sync.reader import CheckedReader
-    from aredun.transfer.sync.report import Progress
+    from aredun.transfer.sync.context import CopyContext
     from aredun.transfer.sync.tags import TagCopier
 
 _EXECUTIONS: Final = select_column("job", "execution_id", "id")
@@ -55,33 +52,17 @@ class ExecutionCopier:
 
     Parameters
     ----------
-    reader : CheckedReader
-        Reads them.
-    destination : Database
-        Where to write.
+    context : CopyContext
+        Where to read and to write them.
     tags : TagCopier
         Gives their tags.
-    slots : Semaphore
-        Transactions that may be under way at a time, shared with other copiers.
-    progress : Progress
-        Is told of what was written.
     """
 
-    def __init__(
-        self,
-        reader: CheckedReader,
-        destination: Database,
-        tags: TagCopier,
-        slots: asyncio.Semaphore,
-        progress: Progress,
-    ) -> None:
-        self._reader = reader
-        self._source = reader.source.database
-        self._refusals = reader.refusals
-        self._destination = destination
+    def __init__(self, context: CopyContext, tags: TagCopier) -> None:
+        self._reader, self._destination, self._slots, self._progress = context
+        self._source = self._reader.source.database
+        self._refusals = self._reader.refusals
         self._tags = tags
-        self._slots = slots
-        self._progress = progress
 
     async def copy(self, executions: Sequence[Key], jobs: Sequence[Key]) -> None:
         """Copy executions and all of their jobs in one transaction."""
