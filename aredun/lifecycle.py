@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from aredun.config import BackendConfig
     from aredun.formats.versions import DBVersionInfo
+    from aredun.storage.sqlite import SqliteFile
     from aredun.storage.value_store import ValueStore
 
 
@@ -104,7 +105,8 @@ class Lifecycle:
             if migrate is None:
                 migrate = self.config.automigrate and not await database.is_read_only()
             if migrate:
-                await _create_folder(database)
+                if database.file is not None:
+                    await _create_folder(database.file)
                 await self.migrate(upgrade_only=True)
             await self._require_compatible()
         except BaseException:
@@ -158,9 +160,9 @@ class Lifecycle:
             )
 
 
-async def _create_folder(database: Database) -> None:
+async def _create_folder(file: SqliteFile) -> None:
     try:
-        await asyncio.to_thread(database.create_folder)
+        await asyncio.to_thread(file.create_folder)
     except OSError as error:
         raise RedunDatabaseError(
             f"the folder of the database cannot be made: {describe_os_error(error)}"

@@ -116,10 +116,10 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
             core = BridgeCore(self._base_uri, self._section, self.logger, self.type_registry)
             config = core.backend.config
             engine_uri: Any = get_sync_uri(self.db_uri)
-            file_url = core.backend.database.get_sync_url()
-            if file_url is not None:
+            file = core.backend.database.file
+            if file is not None:
                 self.connect_args = {**self.connect_args, "timeout": config.busy_timeout}
-                engine_uri = file_url
+                engine_uri = file.get_sync_url()
             db_uri, self.db_uri = self.db_uri, engine_uri
             try:
                 engine = super().create_engine()

@@ -241,7 +241,9 @@ def watch_engine(
             with translate():
                 usable = core.get_usable()
                 usable.queue.flush()
-                usable.backend.database.require_same_file()
+                file = usable.backend.database.file
+                if file is not None:
+                    file.require_same()
             if not statement.lstrip()[:6].upper().startswith(("SELECT", "PRAGMA")):
                 connection.info["aredun_changed"] = True
         switch = _FOREIGN_KEYS.match(statement)

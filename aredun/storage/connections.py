@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sqlalchemy import event
+
 from aredun.models import RedunSession
 from aredun.storage.liveness import mark_idle
 from aredun.storage.sql_log import sql_logger
@@ -47,6 +49,17 @@ class Counts:
     rows: int = 0
     drains: int = 0
     reads: int = 0
+
+    def listen(self, engine: AsyncEngine) -> None:
+        """Count the statements and commits of an engine from now on."""
+        event.listen(engine.sync_engine, "before_cursor_execute", self._count_statement)
+        event.listen(engine.sync_engine, "commit", self._count_commit)
+
+    def _count_statement(self, *_: object) -> None:
+        self.statements += 1
+
+    def _count_commit(self, *_: object) -> None:
+        self.commits += 1
 
 
 class KeptConnection:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from sqlalchemy import event
+from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
@@ -112,6 +112,10 @@ class SqliteFile:
                 f"{self.path} cannot be written to: there is no permission to write to it and its folder"
             )
 
+    def create_folder(self) -> None:
+        """Make the folder that the file is to be in (blocks: call it in a thread)."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
     def create(self) -> None:
         """Make the file if it is missing (blocks: call it in a thread)."""
         if not self.exists:
@@ -130,6 +134,13 @@ class SqliteFile:
         """Return how many bytes lie in logs beside the file, of either kind."""
         logs = (Path(f"{self.path}-{kind}") for kind in ("wal", "journal"))
         return sum(log.stat().st_size for log in logs if log.exists())
+
+    def get_sync_url(self) -> URL:
+        """Return the file as a synchronous engine opens it (blocks)."""
+        reading = self.find_reading_options()
+        # Versions of SQLAlchemy differ in how they read a quoted path: here nothing is quoted.
+        url = URL.create("sqlite", database=str(self.path))
+        return url if reading is None else url.set(database=self.get_uri(reading), query={"uri": "true"})
 
     def find_reading_options(self) -> dict[str, str] | None:
         """Return how a file is opened that can only be read, as options of its URI; None for any other.
