@@ -138,6 +138,11 @@ class Lifecycle:
         database = self.opened.database
         return await database.read(migrations.get_db_version) if database.exists else null_db_version
 
+    async def is_compatible(self) -> bool:
+        """Tell whether this library can use the database as it is."""
+        oldest, newest = get_db_version_required()
+        return oldest <= await self.get_version() <= newest
+
     async def migrate(self, desired_version: DBVersionInfo | None = None, *, upgrade_only: bool) -> None:
         """Bring the database to another version, in one transaction."""
         await self.opened.database.migrate(

@@ -14,7 +14,7 @@ from aredun.models import Job
 from aredun.recording import handles
 from aredun.recording.caches import CONTEXT_KEY
 from aredun.recording.call_rows import UnrecordedCall, find_upstream_calls
-from aredun.recording.tags import build_tag_row
+from aredun.recording.tagging import make_tags
 from aredun.storage import ValueRows, Write
 from aredun.storage.rows import (
     ARGUMENT,
@@ -24,7 +24,6 @@ from aredun.storage.rows import (
     FILE,
     JOB,
     SUBVALUE,
-    TAG,
     TASK,
     VALUE,
 )
@@ -399,15 +398,6 @@ class Recorder:
         for handle in recorded:
             write.extend((await self.make_value(handle, None))[1])
         return write
-
-
-def make_tags(
-    entity_type: Any, entity_id: str, tags: Iterable[tuple[str, Any]]
-) -> tuple[list[tuple[str, str, str, Any]], Write]:
-    """Return tags that supersede nothing, as `record_tags` returns them, and the write that records them."""
-    rows = [build_tag_row(entity_type, entity_id, key, value) for key, value in tags]
-    write = Write(rows=[(TAG, TAG.row(**row)) for row in rows])
-    return [(row["tag_hash"], entity_id, row["key"], row["value"]) for row in rows], write
 
 
 def iter_arguments(
