@@ -601,7 +601,8 @@ class RedunBackendDb:
         Returns
         -------
         tuple[Any, bool]
-            The value and True; None and False if it is not recorded, or cannot be read any more.
+            The value and True; None and False if it is not recorded, its data is missing from the value
+            store, or it cannot be read any more.
 
         Raises
         ------
@@ -624,8 +625,9 @@ class RedunBackendDb:
         Returns
         -------
         dict
-            `reason`: "new_task", "new_args" or "new_call"; for the first two also `call_hash`,
-            `call_task_hash` and `call_args_hash` of the newest call that came close.
+            `reason`: "new_task" (the task of that name was another one), "new_args" or "new_call"; for the
+            first two also `call_hash`, `call_task_hash` and `call_args_hash` of the newest call that came
+            close.
         """
         return await self.database.read(lambda session: caches.explain_cache_miss(session, task, args_hash))
 

@@ -287,19 +287,7 @@ class Caches:
         return {check: answers.select(check, contexts) for check in checks}
 
     async def get_value(self, value_hash: str) -> tuple[Any, bool]:
-        """Get a value back for real (mirrors redun's `RedunBackendDb.get_value`).
-
-        Returns
-        -------
-        tuple[Any, bool]
-            The value and True, or None and False if it is not recorded, its data is missing from the value
-            store, or it cannot be read any more.
-
-        Raises
-        ------
-        RedunDatabaseError
-            The value is in a value store, and none is configured.
-        """
+        """Get a value back for real, as `RedunBackendDb.get_value` says."""
         stored = await self._values.get(value_hash)
         return (None, False) if stored is None else await self._read(stored)
 
@@ -467,14 +455,7 @@ def _parse(kind: type[E], value: Any) -> E:
 
 
 async def explain_cache_miss(session: AsyncSession, task: Any, args_hash: str) -> dict[str, Any]:
-    """Tell why a call is not cached (mirrors redun's `RedunBackendDb.explain_cache_miss`).
-
-    Returns
-    -------
-    dict[str, Any]
-        `reason`: "new_task" (the task of that name was another one), "new_args" or "new_call"; for the first
-        two also `call_hash`, `call_task_hash` and `call_args_hash` of the newest call that came close.
-    """
+    """Tell why a call is not cached, as `RedunBackendDb.explain_cache_miss` says."""
     calls = sa.select(CallNode).order_by(CallNode.timestamp.desc(), CallNode.call_hash).limit(1)
     same_args = calls.join(Task, Task.hash == CallNode.task_hash).where(
         CallNode.args_hash == args_hash, Task.name == task.name, Task.namespace == task.namespace

@@ -271,35 +271,15 @@ class Recorder:
 
     async def make_job_start(self, job: Any, now: datetime | None) -> tuple[Job, Write]:
         """Return a job's row and the write that records its start."""
-        now = now or utcnow()
-        task, execution, parent = _get_parts(job)
-        row = JOB.row(
-            id=job.id,
-            start_time=now,
-            end_time=None,
-            task_hash=task.hash,
-            cached=False,
-            call_hash=None,
-            parent_id=parent,
-            execution_id=execution,
-        )
-        return Job(**row._asdict()), await self._make_job_write(task, row)
+        row = _make_job_row(job, start_time=now or utcnow(), end_time=None, cached=False, call_hash=None)
+        return Job(**row._asdict()), await self._make_job_write(job.task, row)
 
     async def make_job_end(self, job: Any, now: datetime | None) -> Write:
         """Return the write that records a job's end, and its start if that was not recorded."""
         now = now or utcnow()
-        task, execution, parent = _get_parts(job)
-        row = JOB.row(
-            id=job.id,
-            start_time=now,
-            end_time=now,
-            task_hash=task.hash,
-            cached=bool(job.was_cached),
-            call_hash=job.call_hash,
-            parent_id=parent,
-            execution_id=execution,
-        )
-        return await self._make_job_write(task, row)
+        cached = bool(job.was_cached)
+        row = _make_job_row(job, start_time=now, end_time=now, cached=cached, call_hash=job.call_hash)
+        return await self._make_job_write(job.task, row)
 
     async def _make_job_write(self, task: Any, row: Row) -> Write:
         values = (await self.values.prepare_task(task),)
@@ -415,11 +395,17 @@ def iter_arguments(
             yield None, key, kwargs[key], kwargs[key]
 
 
-def _get_parts(job: Any) -> tuple[Any, str, str | None]:
-    """Return a job's task, the id of its execution, and that of its parent."""
+def _make_job_row(job: Any, **cells: Any) -> Row:
+    """Return the row of a job, given the cells that change while it runs."""
     if job.task is None or job.execution is None:
         missing = "task" if job.task is None else "execution"
         raise UsageError(
             f"job {job.id} has no {missing}: only a job with a task and an execution is recorded"
         )
-    return job.task, job.execution.id, job.parent_job.id if job.parent_job else None
+    return JOB.row(
+        id=job.id,
+        task_hash=job.task.hash,
+        parent_id=job.parent_job.id if job.parent_job else None,
+        execution_id=job.execution.id,
+        **cells,
+    )
