@@ -88,7 +88,7 @@ class _Found:
     single: _Stored | None = None
 
 
-# Of many candidates one is taken: their values are fetched once that is known.
+# One of many candidates is used, so only its value is fetched, by a statement of its own.
 _NO_VALUE: tuple[Any, ...] = (
     sa.cast(sa.null(), sa.String).label("type"),
     sa.cast(sa.null(), sa.LargeBinary).label("value"),
@@ -133,7 +133,7 @@ def _find_calls() -> sa.Select[Any]:
             *_NO_VALUE,
         )
         .join(CallSubtreeTask, CallSubtreeTask.call_hash == CallNode.call_hash)
-        # Of a task with many calls all are looked at, no index has arguments: PostgreSQL is to hash those.
+        # PostgreSQL looks at all calls of a task, as no index has arguments: it should hash those asked for.
         .where(in_parameter(CallNode.task_hash, "tasks"), in_list(CallNode.args_hash, "args", sparse=True))
     )
 

@@ -89,7 +89,7 @@ class KeptConnection:
     ) -> None:
         self._engine = engine
         self._waits = waits
-        # Of the event loop that asked last.
+        # The lock of the event loop that asked last.
         self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._max_idle = max_idle
         self._max_age = max_age

@@ -42,7 +42,7 @@ _DRIVER_ERRORS = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
     OSError,
-    # What sqlite's driver says to half a character; that of PostgreSQL has an error of its own.
+    # sqlite's driver raises it for half a surrogate pair; asyncpg has an error of its own.
     UnicodeEncodeError,
 )
 

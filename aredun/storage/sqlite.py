@@ -214,7 +214,7 @@ class SqliteFile:
         return connection
 
     def _open(self, create: bool) -> RawConnection:
-        # Not after: to open it is to have an old log written over another file.
+        # Before the file is opened: sqlite writes a log that lies beside it into whatever file is there.
         self.require_same()
         created = not self.exists
         if not create and not self.path.exists():
@@ -312,9 +312,9 @@ class SqliteStorage:
     """
 
     dialect_name = "sqlite"
-    # There is one writer at a time.
+    # sqlite locks the file for one writer at a time.
     takes_many_writers = False
-    # A connection answers to whoever asks.
+    # aiosqlite's connections serve any event loop.
     belongs_to_loop = False
 
     def __init__(self, config: BackendConfig) -> None:
@@ -337,7 +337,7 @@ class SqliteStorage:
         """Give the connection that writes its own page cache."""
         self.file.require_writable()
         await connection.exec_driver_sql(f"PRAGMA cache_size=-{CACHE_KIBIBYTES}")
-        # Setting it is no part of a transaction.
+        # The setting outlives the transaction that SQLAlchemy has begun for it.
         await connection.rollback()
 
     async def identify(self) -> object:

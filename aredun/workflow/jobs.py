@@ -60,7 +60,7 @@ class PendingExpression:
     key: object
     scope: Scope
     future: asyncio.Future[Any]
-    # Those who only await it may be cancelled; arguments and results want it to the end.
+    # A function that awaits it may be cancelled and end it; an argument or a result needs its end.
     waiters: int = 0
     is_kept: bool = False
 
@@ -144,7 +144,7 @@ class Job:
     attempts = 0
     # The equal job whose result this one waits for.
     leader: Job | None = None
-    # What nobody but the followers waits for any more.
+    # The evaluation that nobody but the followers still waits for.
     abandoned: PendingExpression | None = None
     is_cancelled = False
     runner: asyncio.Task[Any] | None = None

@@ -279,7 +279,7 @@ class JobRunner:
                 self._limits.give_back(job)
             self._set_status(job, JobStatus.PENDING)
             job.is_in_thread = False
-            # They came to no result, and are made anew.
+            # Cancelled calls have no result: the next try makes them again.
             job.child_jobs = [child for child in job.child_jobs if not child.is_cancelled]
             await asyncio.sleep(delay)
 
@@ -290,7 +290,7 @@ class JobRunner:
         if isinstance(raised, KeyboardInterrupt | GeneratorExit) or evaluator.is_cancelled(job):
             return None
         error = make_task_error(job.task.fullname, raised)
-        # A call that failed is not made again in an execution: that is up to the options of its own task.
+        # A child that failed is called once in an execution: only the options of its task retry it.
         is_own = find_failure(job, error) is None
         return error if is_own and policy.allows_retry(job.attempts, error) else None
 
@@ -364,7 +364,7 @@ def _call_function(
     try:
         return task.func(*args, **kwargs)
     except (StopIteration, JobCancelled) as error:
-        # A future refuses the one, and whoever waits for it would wait for ever; the other one it takes for
+        # A future refuses a StopIteration, so its waiter would wait for ever, and takes a JobCancelled for
         # its own cancellation.
         raise make_task_error(task.fullname, error) from error
     except Exception:

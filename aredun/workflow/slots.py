@@ -32,7 +32,7 @@ class Slot:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # What the function left running may go on waiting for other jobs; it takes no slot for it.
+        # Coroutines that the function left running may still await other jobs; they need no slot for that.
         self._is_over = True
         self._give_back()
 

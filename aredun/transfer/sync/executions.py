@@ -114,7 +114,7 @@ class ExecutionCopier:
         if len(groups) > 1:
             return [_join(half, work.executions) for half in halve(groups)]
         if self._find_owners(work):
-            # It does not need its tags: those follow, as far as they can.
+            # An execution does not need its tags: they are copied afterwards, one by one.
             return [work._replace(with_tags=False)]
         await self._refuse_execution(*groups[0], error)
         return ()
@@ -136,7 +136,7 @@ class ExecutionCopier:
     async def _refuse_execution(self, execution_id: str, jobs: Sequence[Key], error: Exception) -> None:
         """Refuse an execution that the destination does not take, and name its jobs that no text can be."""
         self._refusals.refuse("Execution", execution_id, self._refusals.describe(error))
-        # Its tags are not to wait for them.
+        # The tags of these jobs need not wait for them.
         self._refusals.exclude("Job", unpack_all(jobs))
         unread = set(jobs)
         async for items in self._reader.read_unchecked("Job", jobs):
@@ -167,7 +167,7 @@ class ExecutionCopier:
             pending.difference_update(pack_all([item.id for item in items]))
         absent = [*unpack_all(sorted(pending, key=str)), *(item.id for item in waiting)]
         if absent:
-            # The execution would not be whole.
+            # An execution goes in whole or not at all.
             name = f"{kind} {shorten(absent[0], 80)}"
             raise ValueError(f"{name} is not at the source, or what it needs is not, or needs it in turn")
         return new

@@ -35,7 +35,7 @@ class TagCopier:
         self._refusals = self._reader.refusals
         self._of_owner: dict[Key, list[Key]] = {}
         self._pending: set[Key] = set()
-        # Those that could not go in with their plan: what they need comes with a later one, or never.
+        # Tags that need a record of a later plan, or one that never comes.
         self._late: list[Key] = []
 
     def begin(self, missing: Missing) -> None:
@@ -69,7 +69,7 @@ class TagCopier:
     async def _copy(self, keys: Sequence[Key], groups: GroupWriter) -> list[Key]:
         """Copy tags of what is there already; return those that need what is not."""
         window = Window()
-        # Some were refused along with what they hang on.
+        # Tags whose owners were refused are refused already.
         unread = [key for key, each in zip(keys, unpack_all(keys), strict=True) if self._is_open(each)]
         async for items in self._reader.read("Tag", unread):
             window.add(items)
