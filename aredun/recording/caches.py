@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 import sqlalchemy as sa
 
 from aredun.errors import InvalidValueError, RedunDatabaseError, UsageError
+from aredun.formats.tag_syntax import CONTEXT_KEY
 from aredun.models import CallNode, CallSubtreeTask, Evaluation, Job, Tag, Task, Value
 from aredun.storage import Coalescer
 from aredun.tables.column_types import DateTimeUTC, in_list, in_parameter
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=enum.Enum)
 
-CONTEXT_KEY = "redun.context"
 # Larger values are read back in a thread.
 LARGE_VALUE = 64 * 1024
 # A statement fetches no more than about this many values at once.

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aredun.errors import RedunDatabaseError, UsageError
 from aredun.formats.describe import describe
 from aredun.formats.hashing import hash_argument, hash_call_node
+from aredun.formats.tag_syntax import CONTEXT_KEY
 from aredun.models import Job
 from aredun.recording import handles
-from aredun.recording.caches import CONTEXT_KEY
 from aredun.recording.call_rows import UnrecordedCall, find_upstream_calls
 from aredun.recording.tagging import make_tags
 from aredun.storage import ValueRows, Write
