@@ -15,6 +15,7 @@ from aredun.models import CallNode, CallSubtreeTask, Evaluation, Job, Tag, Task,
 from aredun.storage import Coalescer
 from aredun.tables.column_types import DateTimeUTC, in_list, in_parameter
 from aredun.values import CacheCheckValid, CacheResult, CacheScope
+from aredun.values.sizes import SMALL_BYTES
 
 if TYPE_CHECKING:
     import logging
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=enum.Enum)
 
-# Larger values are read back in a thread.
-LARGE_VALUE = 64 * 1024
 # A statement fetches no more than about this many values at once.
 VALUE_GROUP = 500
 
@@ -299,7 +298,7 @@ class Caches:
                 if not has_data:
                     self._logger.warning("value %s is missing from the value store", value_hash)
                     return None, False
-            if len(data) >= LARGE_VALUE:
+            if len(data) >= SMALL_BYTES:
                 return await asyncio.to_thread(self._type_registry.deserialize, type_name, data), True
             return self._type_registry.deserialize(type_name, data), True
         except Exception as error:
