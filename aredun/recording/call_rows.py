@@ -135,8 +135,8 @@ class UnrecordedCall:
         for child in self.child_call_hashes:
             if child in calls:
                 if not calls[child]:
-                    # What is not known of a child is not known of its parent: nothing recorded is a cache
-                    # miss.
+                    # Without the tasks of a child those of its parent are unknown; a call without any is a
+                    # cache miss.
                     return set()
                 subtree |= calls[child]
         return subtree

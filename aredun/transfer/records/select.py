@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aredun.storage import Database
     from aredun.storage.fetch import Rows
 
-    # Rows by what they belong to.
+    # Rows by the id of the record that they are parts of.
     Groups = dict[str, Rows]
 
 # Values of more bytes than this are fetched apart from the rest, one by one.
@@ -99,7 +99,7 @@ def _select_values() -> sa.Select[Any]:
 # Values: hash, type, format, bytes, size, path, name, namespace, source. The bytes of large values are NULL:
 # they are fetched one by one, by `read_data`.
 SELECT_VALUES: Final = _select_values()
-# Grouped by argument: the rows say nothing of the call.
+# Grouped by argument, since these rows do not name the call.
 _RESULTS: Final = Part(
     sa.select(ArgumentResult.arg_hash, ArgumentResult.result_call_hash)
     .join(Argument, Argument.arg_hash == ArgumentResult.arg_hash)
