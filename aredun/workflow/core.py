@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from aredun.backend import RedunBackendDb
@@ -38,6 +39,30 @@ DEFAULT_HEARTBEAT_INTERVAL = 20.0
 MAX_TITLE_LENGTH = 200
 
 logger = logging.getLogger("aredun")
+
+
+_current_scheduler: ContextVar[Scheduler] = ContextVar("aredun_current_scheduler")
+
+
+def get_current_scheduler(required: bool = True) -> Scheduler | None:
+    """Return the scheduler that runs the workflow which the caller is part of, in a thread too.
+
+    Mirrors redun's `get_current_scheduler`.
+
+    Parameters
+    ----------
+    required : bool
+        False to get None where no workflow runs.
+
+    Raises
+    ------
+    UsageError
+        No workflow runs here, and `required` is set.
+    """
+    scheduler = _current_scheduler.get(None)
+    if scheduler is None and required:
+        raise UsageError("no scheduler runs here: call get_current_scheduler in a task")
+    return scheduler
 
 
 class RunOptions(TypedDict, total=False):
@@ -221,9 +246,11 @@ class Scheduler:
         evaluator = Evaluator(execution, runner, use_cache=cache)
         ended = self._runs[evaluator] = asyncio.get_running_loop().create_future()
         heart = asyncio.create_task(self._beat(execution.id))
+        token = _current_scheduler.set(self)
         try:
             return await self._evaluate_root(root, execution, runner, evaluator)
         finally:
+            _current_scheduler.reset(token)
             heart.cancel()
             cancelled = await finish(asyncio.wait([heart]))
             del self._runs[evaluator]
