@@ -20,7 +20,7 @@ CORE_TESTS := \
 	tests/bridge/test_redun_bridge.py::test_every_kind_of_read_sees_what_is_queued
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lowest browser pooler test-redun check bench format clean
+.PHONY: help install demo test test-lowest browser pooler test-redun check docs bench format clean
 
 help:
 	@echo "make demo    run a real async workflow, re-run it from cache, and show its dataflow"
@@ -28,6 +28,7 @@ help:
 	@echo "make test-lowest  the core's tests, with the lowest versions that pyproject.toml declares"
 	@echo "make test-redun  redun's own tests, with aredun's bridge in place of its backend"
 	@echo "make check   ruff format and lint, mypy strict"
+	@echo "make docs    the documentation site, into site/"
 	@echo "make bench   the side-by-side table against redun"
 	@echo "make format  rewrite the code in the house format"
 
@@ -82,6 +83,10 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Warnings are errors. tests/test_docs_site.py builds it too, and looks at what came out.
+docs: $(STAMP)
+	$(BIN)/zensical build --clean --strict
+
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
@@ -90,4 +95,4 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) $(LOWEST) .mypy_cache .pytest_cache .ruff_cache .cache build dist site
