@@ -102,20 +102,10 @@ def test_every_public_name_is_in_the_reference(folder: Path) -> None:
     assert sorted({*get_public_names()} - there) == []
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("[a](quickstart.md#nowhere) [b](nowhere.md)", "anchor does not exist"),
-        ("::: aredun.backend.nowhere", "Could not collect"),
-    ],
-)
-def test_a_fault_ends_the_build(folder: Path, text: str, said: str) -> None:
+def test_a_link_to_nowhere_ends_the_build(folder: Path) -> None:
     page = folder / "docs" / "index.md"
-    whole = page.read_text()
-    page.write_text(f"{whole}\n{text}\n")
-    try:
-        built = build(folder)
-    finally:
-        page.write_text(whole)
+    page.write_text(f"{page.read_text()}\n[a](quickstart.md#nowhere) [b](nowhere.md)\n")
+    built = build(folder)
     assert built.returncode != 0
-    assert said in built.stdout + built.stderr
+    assert "anchor does not exist" in built.stdout + built.stderr
+    assert "page does not exist" in built.stdout + built.stderr

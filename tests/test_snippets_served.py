@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import websockets
+from playwright.async_api import async_playwright
 
+from tests.support.browser import ARGUMENTS, CHROMIUM, open_page
 from tests.support.snippets import adapt, find_blocks, find_pages, fork, make_repository
 
 if TYPE_CHECKING:
@@ -82,6 +84,26 @@ def test_an_app_that_mounts_it(postgres_url: str, tmp_path: Path) -> None:
         answer = httpx.get(f"{url}api/executions", headers={"Authorization": "Bearer ..."})
         assert (answer.status_code, answer.json()["items"]) == (200, [])
         assert "<html" in httpx.get(url).text
+
+
+async def test_a_page_shows_lineage_as_it_is_walked(folder: Path) -> None:
+    (block,) = [block for block in find_blocks("docs/how-to/stream-lineage.md") if block.kind == "python"]
+    (folder / "lineage.py").write_text(block.text)
+    program = folder / "program.py"
+    program.write_text("import uvicorn\nfrom lineage import app\n\nuvicorn.run(app, port=0)\n")
+    with fork([str(program)], folder) as process:
+        url = f"http://127.0.0.1:{wait_for_port(process, 'stderr')}/"
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+            watched = await open_page(browser)
+            await watched.page.goto(url)
+            await watched.page.wait_for_function("/^[0-9]+ edges$/.test(document.title)")
+            lines = await watched.page.locator("li").all_inner_texts()
+            title = await watched.page.title()
+            await browser.close()
+    assert lines[0].endswith(" came from words.report")
+    assert (f"{len(lines)} edges", watched.problems) == (title, [])
+    assert "words.report came from words.report: counts" in lines
 
 
 async def test_messages_are_as_the_page_of_the_api_shows_them(folder: Path) -> None:

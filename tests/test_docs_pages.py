@@ -1,0 +1,61 @@
+"""What pages say of the code: messages that are quoted are there, settings are told of."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from dataclasses import fields
+
+import pytest
+
+from aredun.server import ServerSettings
+from tests.support.dependencies import CHECKOUT
+
+PAGE = (CHECKOUT / "docs" / "troubleshooting.md").read_text()
+MESSAGES = re.findall(r"^\| `([^`]+)` ", PAGE, re.MULTILINE)
+
+
+@functools.cache
+def read_texts() -> list[str]:
+    """Return every text of the code, with `...` for what is put into it."""
+    texts = []
+    for path in (CHECKOUT / "aredun").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = [str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values]
+                texts.append("".join(parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    return texts
+
+
+def is_said(message: str) -> bool:
+    """Say whether the code has a text that the message is, or the beginning of."""
+    pattern = re.compile(".*".join(map(re.escape, message.split("..."))), re.DOTALL)
+    return any(pattern.match(text) for text in read_texts())
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_a_quoted_message_stands_in_the_code(message: str) -> None:
+    assert is_said(message)
+
+
+def test_a_message_of_nobody_is_found() -> None:
+    assert len(MESSAGES) > 40
+    assert not is_said("the database is on holiday: try ...")
+    assert not is_said("no database at ...: 'aredun walk' makes one")
+
+
+def test_every_setting_of_the_server_is_told_of() -> None:
+    docstring = ServerSettings.__doc__ or ""
+    assert [field.name for field in fields(ServerSettings) if field.name not in docstring] == []
+
+
+def test_every_section_of_the_configuration_is_documented() -> None:
+    """What reads a section names it as a text."""
+    code = "".join(path.read_text() for path in (CHECKOUT / "aredun").rglob("*.py"))
+    read = set(re.findall(r'\.section\("([\w.]+)"\)', code))
+    page = (CHECKOUT / "docs" / "reference" / "configuration.md").read_text()
+    assert read
+    assert [section for section in sorted(read) if f"`[{section}]`" not in page] == []
