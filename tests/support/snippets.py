@@ -40,6 +40,7 @@ _NORMAL = (
     (r'"duration": [\d.e-]+', '"duration": <duration>'),
     (r"\bin \d+\.\d s\b", "in <duration>"),
     (r'\buser="?[\w.-]+"?', "user=<user>"),
+    (r'"aredun \d+\.\d+\.\d+\w*"', '"aredun <version>"'),
     (r"sqlite:///\S+/\.redun/", "sqlite:////<folder>/.redun/"),
     # In a pipe the progress of a run is a line for each job; on a terminal it is the table alone.
     (r"(?m)^(RUNNING|CACHED|FAILED) +<hash>  .*\n", ""),
