@@ -11,6 +11,7 @@ import pytest
 
 from aredun.server import ServerSettings
 from tests.support.dependencies import CHECKOUT
+from tests.support.snippets import find_pages
 
 PAGE = (CHECKOUT / "docs" / "troubleshooting.md").read_text()
 MESSAGES = re.findall(r"^\| `([^`]+)` ", PAGE, re.MULTILINE)
@@ -59,3 +60,14 @@ def test_every_section_of_the_configuration_is_documented() -> None:
     page = (CHECKOUT / "docs" / "reference" / "configuration.md").read_text()
     assert read
     assert [section for section in sorted(read) if f"`[{section}]`" not in page] == []
+
+
+@pytest.mark.parametrize("page", [*find_pages(), "SECURITY.md"])
+def test_what_a_page_leads_to_is_there(page: str) -> None:
+    """Links between the pages of the site, and anchors, are for the test of the site."""
+    links = re.findall(r"\]\(([^)\s]+)\)", (CHECKOUT / page).read_text())
+    ours = [re.sub(r"https://github.com/aredun/aredun/(blob|tree)/main/", "//", link) for link in links]
+    files = [link.partition("#")[0] for link in ours if not re.match(r"https?:|#", link)]
+    folder = (CHECKOUT / page).parent
+    paths = {link: CHECKOUT / link[2:] if link.startswith("//") else folder / link for link in files}
+    assert [link for link, path in paths.items() if not path.exists()] == []

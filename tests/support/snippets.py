@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from doctest import ELLIPSIS, OutputChecker
 from inspect import CO_COROUTINE
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
@@ -226,4 +227,7 @@ def _run_file(path: str) -> None:
         runpy.run_path(path, run_name="__main__")
         return
     linecache.checkcache(path)
-    asyncio.run(eval(code, {"__name__": "__main__", "__file__": path}))  # type: ignore[arg-type]
+    main = ModuleType("__main__")
+    main.__file__ = path
+    sys.modules["__main__"] = main
+    asyncio.run(eval(code, vars(main)))  # type: ignore[arg-type]
