@@ -15,13 +15,13 @@ from aredun.loop.ending import finish
 from aredun.values import ErrorValue, Traceback, is_handle
 from aredun.values.nested import SCALARS, holds, iter_nested_value, map_nested_value
 from aredun.workflow.caching import CALL_WITHOUT_RESULT, find_cached, is_shared
-from aredun.workflow.deadlocks import check_result
 from aredun.workflow.evaluation import is_successful
-from aredun.workflow.failures import Failure, find_failure, make_task_error, make_task_traceback
-from aredun.workflow.jobs import JobStatus, current_job
-from aredun.workflow.limits import LimitPool, Slot
+from aredun.workflow.failures import find_failure, make_task_error, make_task_traceback
+from aredun.workflow.jobs import Failure, JobStatus, current_job
+from aredun.workflow.limits import LimitPool, check_result
 from aredun.workflow.retries import TimeLimit
 from aredun.workflow.sizes import get_unhandled, is_light, walk
+from aredun.workflow.slots import Slot
 from aredun.workflow.snapshots import copy_containers, serialize_arguments
 from aredun.workflow.tasks import JobInfo, hash_args_eval
 from aredun.workflow.tracebacks import forget_locals
@@ -102,7 +102,7 @@ class JobRunner:
             What the function raised, or a job that it depends on; it is recorded.
         """
         current_job.set(job)
-        job.evaluator = evaluator
+        job.evaluate_awaited = evaluator.evaluate_awaited
         try:
             await self._prepare(job)
             result = await self._get_result(job, evaluator)
@@ -279,7 +279,7 @@ class JobRunner:
                 self._limits.give_back(job)
             self._set_status(job, JobStatus.PENDING)
             job.is_in_thread = False
-            # They came to no result, and are made anew.
+            # Cancelled calls have no result: the next try makes them again.
             job.child_jobs = [child for child in job.child_jobs if not child.is_cancelled]
             await asyncio.sleep(delay)
 
@@ -290,7 +290,7 @@ class JobRunner:
         if isinstance(raised, KeyboardInterrupt | GeneratorExit) or evaluator.is_cancelled(job):
             return None
         error = make_task_error(job.task.fullname, raised)
-        # A call that failed is not made again in an execution: that is up to the options of its own task.
+        # A child that failed is called once in an execution: only the options of its task retry it.
         is_own = find_failure(job, error) is None
         return error if is_own and policy.allows_retry(job.attempts, error) else None
 
@@ -364,7 +364,7 @@ def _call_function(
     try:
         return task.func(*args, **kwargs)
     except (StopIteration, JobCancelled) as error:
-        # A future refuses the one, and whoever waits for it would wait for ever; the other one it takes for
+        # A future refuses a StopIteration, so its waiter would wait for ever, and takes a JobCancelled for
         # its own cancellation.
         raise make_task_error(task.fullname, error) from error
     except Exception:

@@ -19,12 +19,6 @@ from tests.support.scheduling import add, calls, fail, get_statuses, inc, select
 redun_namespace = "sched"
 
 
-@pytest.fixture(autouse=True)
-def forget_calls() -> None:
-    """Count anew which functions ran."""
-    calls.clear()
-
-
 async def test_failure_is_recorded_up_to_the_root(scheduler: Scheduler, backend: RedunBackendDb) -> None:
     @task()
     async def parent() -> Any:
