@@ -20,14 +20,17 @@ CORE_TESTS := \
 	tests/bridge/test_redun_bridge.py::test_every_kind_of_read_sees_what_is_queued
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lowest browser pooler test-redun check bench format clean
+.PHONY: help install demo test test-lowest browser pooler test-redun check docs package locked lock bench format clean
 
 help:
 	@echo "make demo    run a real async workflow, re-run it from cache, and show its dataflow"
 	@echo "make test    every test, on sqlite and on a real PostgreSQL"
 	@echo "make test-lowest  the core's tests, with the lowest versions that pyproject.toml declares"
 	@echo "make test-redun  redun's own tests, with aredun's bridge in place of its backend"
-	@echo "make check   ruff format and lint, mypy strict"
+	@echo "make check   ruff format and lint, mypy strict, hadolint, schemas of what CI and compose read"
+	@echo "make docs    the documentation site, into site/"
+	@echo "make package wheel and sdist, tried in clean environments (PYTHONS=3.11 for one)"
+	@echo "make locked  the tests' environment with the versions of uv.lock, not the newest"
 	@echo "make bench   the side-by-side table against redun"
 	@echo "make format  rewrite the code in the house format"
 
@@ -81,6 +84,26 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+
+# Warnings are errors. tests/test_docs_site.py builds it too, and looks at what came out.
+docs: $(STAMP)
+	$(BIN)/zensical build --clean --strict
+
+# Those of 3.11 to 3.13 that the machine has; what PYTHONS names has to be there.
+package: $(STAMP)
+	$(BIN)/python -m tests.package $(PYTHONS)
+
+# An environment as everybody has it who uses the lock file; `make install` takes the newest versions.
+locked: | $(BIN)/python
+	$(PIP) uv
+	$(BIN)/uv sync --locked --extra dev
+	@touch $(STAMP) $(DEMO_STAMP)
+
+lock: $(STAMP)
+	$(BIN)/uv lock
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
@@ -90,4 +113,4 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) $(LOWEST) .mypy_cache .pytest_cache .ruff_cache .cache build dist site

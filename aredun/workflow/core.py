@@ -16,6 +16,7 @@ from aredun.errors import AredunError, UsageError
 from aredun.loop.ending import finish
 from aredun.tables.column_types import TagEntity
 from aredun.values import Traceback
+from aredun.workflow.dryrun import DryRun, DryRunner, UnwrittenBackend, WouldRun
 from aredun.workflow.evaluation import Evaluator
 from aredun.workflow.jobs import Execution, Job, JobStatus, Scope
 from aredun.workflow.lifecycle import JobRunner
@@ -230,8 +231,7 @@ class Scheduler:
             What the task raised that the workflow failed of. All jobs are recorded; those that could not end
             are recorded as failed. `get_traceback` tells where it happened.
         """
-        if self._slots is None or self._threads is None:
-            raise UsageError("the scheduler is not open: use 'async with Scheduler(backend) as scheduler'")
+        slots, threads = self._require_open()
         root = wrap_root(expression)
         execution = Execution(execution_id, merge_contexts([self.context, context or {}]))
         argv = exec_argv or ["scheduler.run", *await describe_values([root], MAX_TITLE_LENGTH)]
@@ -240,9 +240,7 @@ class Scheduler:
             await self.backend.record_updated_time(execution.id)
             await self.backend.record_tags(TagEntity.Execution, execution.id, [*self.tags, *tags])
         recorder = JobRecorder(self.backend)
-        runner = JobRunner(
-            self.backend, recorder, self._limits, self._slots, self._threads, self._count_status
-        )
+        runner = JobRunner(self.backend, recorder, self._limits, slots, threads, self._count_status)
         evaluator = Evaluator(execution, runner, use_cache=cache)
         ended = self._runs[evaluator] = asyncio.get_running_loop().create_future()
         heart = asyncio.create_task(self._beat(execution.id))
@@ -257,6 +255,55 @@ class Scheduler:
             ended.set_result(None)
             if cancelled is not None:
                 raise cancelled
+
+    async def dry_run(
+        self, expression: Any, *, cache: bool = True, context: Mapping[str, Any] | None = None
+    ) -> DryRun:
+        """Tell which calls of a workflow would run (mirrors redun's `Scheduler.run(dryrun=True)`).
+
+        No function is called and nothing is recorded. A call that would run ends the search: what it would
+        call is not known.
+
+        Parameters
+        ----------
+        expression : Any
+            As for `run`.
+        cache : bool
+            False to use no result of earlier executions.
+        context : Mapping[str, Any] | None
+            As for `run`.
+
+        Returns
+        -------
+        DryRun
+            The calls that would run; the workflow's result if there are none.
+
+        Raises
+        ------
+        Exception
+            What the evaluation of an expression failed of.
+        """
+        slots, threads = self._require_open()
+        execution = Execution(None, merge_contexts([self.context, context or {}]))
+        backend: Any = UnwrittenBackend(self.backend)
+        runner = DryRunner(
+            backend, JobRecorder(backend), self._limits, slots, threads, lambda job, previous: None
+        )
+        evaluator = Evaluator(execution, runner, use_cache=cache)
+        try:
+            runner.found.result = await evaluator.evaluate(
+                wrap_root(expression), Scope(None, execution.context)
+            )
+        except WouldRun:
+            await evaluator.wait_for_all()
+        finally:
+            await evaluator.stop(finish_threads=False)
+        return runner.found
+
+    def _require_open(self) -> tuple[asyncio.Semaphore, ThreadPoolExecutor]:
+        if self._slots is None or self._threads is None:
+            raise UsageError("the scheduler is not open: use 'async with Scheduler(backend) as scheduler'")
+        return self._slots, self._threads
 
     async def _evaluate_root(
         self, root: Any, execution: Execution, runner: JobRunner, evaluator: Evaluator
