@@ -18,6 +18,7 @@ from aredun.tables.column_types import TagEntity
 from aredun.values import Traceback
 from aredun.workflow.dryrun import DryRun, DryRunner, UnwrittenBackend, WouldRun
 from aredun.workflow.evaluation import Evaluator
+from aredun.workflow.failures import tell_task
 from aredun.workflow.jobs import Execution, Job, JobStatus, Scope
 from aredun.workflow.lifecycle import JobRunner
 from aredun.workflow.limits import LimitPool
@@ -73,6 +74,7 @@ class RunOptions(TypedDict, total=False):
     tags: Iterable[tuple[str, Any]]
     context: Mapping[str, Any] | None
     execution_id: str | None
+    keep_locals: bool
 
 
 class Scheduler:
@@ -202,6 +204,7 @@ class Scheduler:
         tags: Iterable[tuple[str, Any]] = (),
         context: Mapping[str, Any] | None = None,
         execution_id: str | None = None,
+        keep_locals: bool = False,
     ) -> Any:
         """Run a workflow as a new execution (mirrors redun's `Scheduler.run`).
 
@@ -219,6 +222,8 @@ class Scheduler:
             Context variables, merged into the scheduler's.
         execution_id : str | None
             A UUID that is not in use; a new one by default.
+        keep_locals : bool
+            Whether an error keeps the local variables of the frames that it came through, for a debugger.
 
         Returns
         -------
@@ -241,6 +246,7 @@ class Scheduler:
             await self.backend.record_tags(TagEntity.Execution, execution.id, [*self.tags, *tags])
         recorder = JobRecorder(self.backend)
         runner = JobRunner(self.backend, recorder, self._limits, slots, threads, self._count_status)
+        runner.keep_frames = keep_locals
         evaluator = Evaluator(execution, runner, use_cache=cache)
         ended = self._runs[evaluator] = asyncio.get_running_loop().create_future()
         heart = asyncio.create_task(self._beat(execution.id))
@@ -317,11 +323,13 @@ class Scheduler:
                 raise UsageError("the scheduler was closed while the workflow was running") from None
             raise
         except Exception as error:
-            traceback = runner.get_traceback(error)
-            if traceback is not None:
-                # It stays with the error: runs that end later do not take it away. All is recorded by now,
-                # and the next job that fails of the error sets the attribute anew before that is pickled.
-                self.traceback = vars(error)["redun_traceback"] = traceback
+            failure = runner.get_failure(error)
+            if failure is None:
+                raise
+            # It stays with the error: runs that end later do not take it away. All is recorded by now,
+            # and the next job that fails of the error sets the attribute anew before that is pickled.
+            self.traceback = vars(error)["redun_traceback"] = failure.traceback
+            tell_task(error, failure, execution)
             raise
         finally:
             cancelled = await finish(evaluator.stop(finish_threads=finish_threads), evaluator.leave_threads)
