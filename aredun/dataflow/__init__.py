@@ -1,6 +1,6 @@
 """Dataflow: what a value came from, and what was derived from it (mirrors `redun.backends.db.dataflow`)."""
 
-from aredun.dataflow.display import display_dataflow, make_dataflow_dom, serialize_dataflow
+from aredun.dataflow.display import display_dataflow, make_dataflow_dom, render_dataflow, serialize_dataflow
 from aredun.dataflow.dom import (
     display_call_node,
     display_node,
@@ -105,6 +105,7 @@ __all__ = [
     "make_dataflow_dom",
     "make_section_dom",
     "make_var_name",
+    "render_dataflow",
     "rewrite_call_node_merges",
     "serialize_dataflow",
     "serialize_section",

@@ -169,6 +169,20 @@ class Scheduler:
         if cancelled is not None:
             raise cancelled
 
+    async def open(self) -> Scheduler:
+        """Open the scheduler, as `async with` does; return it.
+
+        Raises
+        ------
+        UsageError
+            It is open already.
+        """
+        return await self.__aenter__()
+
+    async def close(self) -> None:
+        """Close the scheduler, as the end of `async with` does; what runs is cancelled."""
+        await self.__aexit__(None, None, None)
+
     async def _close(self, is_hurried: asyncio.Event) -> None:
         threads, self._threads = self._threads, None
         for evaluator in list(self._runs):
