@@ -36,11 +36,11 @@ NAMES = [
 ]
 
 
-def build(folder: Path) -> subprocess.CompletedProcess[str]:
+def build(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Build the site in a folder; whoever asks another server for something gets no answer."""
     nowhere = "http://127.0.0.1:9"
     environment = {**os.environ, "http_proxy": nowhere, "https_proxy": nowhere, "NO_COLOR": "1"}
-    command = [str(Path(sys.executable).with_name("zensical")), "build", "--clean", "--strict"]
+    command = [str(Path(sys.executable).with_name("zensical")), "build", "--strict", *options]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False
     )
