@@ -175,7 +175,8 @@ async def compare_look_ups(comparison: Comparison) -> None:
         return str(found.value_hash)
 
     async def my_id() -> str:
-        return str((await infer_id(backend, prefix)).value_hash)
+        found: Any = await infer_id(backend, prefix)
+        return str(found.value_hash)
 
     await comparison.add("infer_id of a value", original_id, my_id)
 

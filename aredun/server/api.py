@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 DEFAULT_PAGE = 50
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
+PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": schemas.Problem, "description": "The request makes no sense."},
     404: {"model": schemas.Problem, "description": "There is no such record."},
     409: {"model": schemas.Problem, "description": "The id fits several records."},
     422: {"model": schemas.Problem, "description": "A parameter is malformed."},
 }
 
-router = APIRouter(prefix="/api", responses=_PROBLEMS)
+router = APIRouter(prefix="/api", responses=PROBLEMS)
 
 
 def get_backend(request: Request) -> RedunBackendDb:

@@ -12,11 +12,12 @@ from fastapi.websockets import WebSocket  # noqa: TC002  # FastAPI reads it at r
 
 from aredun import models
 from aredun.errors import AredunError
-from aredun.server import api, security
+from aredun.server import api, graph_api, security
 from aredun.server.answers import add_error_handlers, logger, make_problem
 from aredun.server.changes import ChangeFeed
 from aredun.server.dataflow_socket import DataflowRequest, DataflowStream, Walks
 from aredun.server.executions_socket import ExecutionsStream
+from aredun.server.layout import LayoutProcess
 from aredun.server.metrics import CONTENT_TYPE, AccessLog, Metrics
 from aredun.server.settings import ServerSettings
 from aredun.server.static_files import add_viewer
@@ -77,8 +78,10 @@ def create_app(backend: RedunBackendDb, *, settings: ServerSettings | None = Non
     app.state.streams = Streams(settings, metrics)
     app.state.feed = ChangeFeed(backend, settings)
     app.state.walks = Walks()
+    app.state.layouts = LayoutProcess()
     app.state.close = lambda: _close(app)
     app.include_router(api.router)
+    app.include_router(graph_api.router)
     _add_websockets(app)
     _add_operations(app)
     add_viewer(app)
@@ -118,6 +121,7 @@ def _is_loaded(backend: RedunBackendDb) -> bool:
 async def _close(app: FastAPI) -> None:
     await app.state.streams.close()
     await app.state.feed.close()
+    await app.state.layouts.close()
 
 
 def _take_error(task: asyncio.Task[Any]) -> None:

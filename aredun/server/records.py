@@ -88,11 +88,12 @@ async def make_jobs(backend: RedunBackendDb, jobs: Sequence[models.Job]) -> list
 async def get_arguments(backend: RedunBackendDb, jobs: Iterable[models.Job | JobRow]) -> dict[str, str]:
     """Return the arguments of the jobs that have led to a call, as short texts by call hash."""
     calls = {job.call_hash for job in jobs if job.call_hash is not None}
-    found = await get_arguments_texts(backend, calls, _show_argument, brief=True)
+    found = await get_arguments_texts(backend, calls, show_argument, brief=True)
     return {call_hash: schemas.cut_text(text, _MAX_ARGUMENTS) for call_hash, text in found.items()}
 
 
-def _show_argument(preview: Any) -> str:
+def show_argument(preview: Any) -> str:
+    """Return an argument as the text on the row of a job."""
     if isinstance(preview, PreviewValue):
         # A value that was not read.
         return f"<{preview.value.type.rpartition('.')[2]} {preview.value.value_hash[:8]}>"

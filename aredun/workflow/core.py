@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from aredun.backend import RedunBackendDb
 from aredun.errors import AredunError, UsageError
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
+    from aredun.workflow.tasks import Call
+
 T = TypeVar("T")
 
 DEFAULT_MAX_CONCURRENCY = 100
@@ -36,6 +38,15 @@ DEFAULT_HEARTBEAT_INTERVAL = 20.0
 MAX_TITLE_LENGTH = 200
 
 logger = logging.getLogger("aredun")
+
+
+class RunOptions(TypedDict, total=False):
+    """The keyword arguments of `Scheduler.run`, for type checkers."""
+
+    cache: bool
+    tags: Iterable[tuple[str, Any]]
+    context: Mapping[str, Any] | None
+    execution_id: str | None
 
 
 class Scheduler:
@@ -144,21 +155,33 @@ class Scheduler:
         if self._owns_backend:
             await self.backend.close()
 
+    @overload
+    async def run(
+        self, expression: Call[T], exec_argv: list[str] | None = None, **options: Unpack[RunOptions]
+    ) -> T: ...
+    @overload
+    async def run(
+        self, expression: list[Call[T]], exec_argv: list[str] | None = None, **options: Unpack[RunOptions]
+    ) -> list[T]: ...
+    @overload
+    async def run(
+        self, expression: T, exec_argv: list[str] | None = None, **options: Unpack[RunOptions]
+    ) -> T: ...
     async def run(
         self,
-        expression: T,
+        expression: Any,
         exec_argv: list[str] | None = None,
         *,
         cache: bool = True,
         tags: Iterable[tuple[str, Any]] = (),
         context: Mapping[str, Any] | None = None,
         execution_id: str | None = None,
-    ) -> T:
+    ) -> Any:
         """Run a workflow as a new execution (mirrors redun's `Scheduler.run`).
 
         Parameters
         ----------
-        expression : T
+        expression : Call[T] | T
             A task call, or any value with task calls in it.
         exec_argv : list[str] | None
             The command line to record; by default the expression's text.
@@ -199,8 +222,7 @@ class Scheduler:
         ended = self._runs[evaluator] = asyncio.get_running_loop().create_future()
         heart = asyncio.create_task(self._beat(execution.id))
         try:
-            result: T = await self._evaluate_root(root, execution, runner, evaluator)
-            return result
+            return await self._evaluate_root(root, execution, runner, evaluator)
         finally:
             heart.cancel()
             cancelled = await finish(asyncio.wait([heart]))

@@ -23,7 +23,7 @@ from sqlalchemy import event
 
 from aredun.backend import RedunBackendDb
 from aredun.dataflow import ValueRef, walk_dataflow, walk_downstream
-from aredun.models import CallNode
+from aredun.models import CallNode, Execution
 from aredun.query import CallGraphQuery
 from aredun.search.identify import infer_id
 from aredun.storage.watch import open_watch
@@ -244,7 +244,9 @@ async def query(backend: RedunBackendDb) -> None:
 
 
 async def export_and_import(backend: RedunBackendDb) -> None:
-    roots = [edge async for edge in backend.iter_record_ids([(await infer_id(backend, "-")).id])]
+    execution = await infer_id(backend, "-")
+    assert isinstance(execution, Execution)
+    roots = [edge async for edge in backend.iter_record_ids([execution.id])]
     records = [record async for record in backend.get_records(roots)]
     assert await backend.put_records(records) == 0
 

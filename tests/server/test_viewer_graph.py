@@ -1,0 +1,97 @@
+"""The graph of a dataflow in a real browser: its order, its groups, and that all of it is to be seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.async_api import expect
+
+from tests.support.browser import PHONE, open_page
+from tests.support.dataflow import make_samples
+from tests.support.graph_pages import check_drawing, look, open_graph, settle
+from tests.support.server import serve
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
+
+    from aredun.backend import RedunBackendDb
+
+WIDE = {"width": 1440, "height": 900}
+DOWN = "?direction=downstream"
+
+pytestmark = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
+async def test_the_data_go_from_left_to_right(
+    browser: Browser, backend: RedunBackendDb, redun_backend: Any, size: dict[str, int]
+) -> None:
+    """Both ways; calls tell their arguments; all is in sight, nothing overlaps, nothing is cut."""
+    graph, genome, merged = make_samples(4, failed=1)
+    graph.insert(redun_backend)
+    async with serve(backend) as served:
+        watched = await open_page(browser, size)
+        page = watched.page
+        await open_graph(page, served.url, merged)
+        seen = await look(page)
+        check_drawing(seen)
+        # What was given, three steps for each of three samples, their results, and the merge.
+        assert sorted(seen["titles"]).count("trim") == 3
+        assert len(seen["titles"]) == 1 + 3 * 7 + 2
+        left = {title: box[0] for title, box in zip(seen["titles"], seen["boxes"], strict=True)}
+        assert left["'s0001.fastq'"] < left["trim"] < left["align"] < left["call"] < left["merge"]
+        assert left["merge"] < left["'merged.vcf'"]
+        assert set(seen["titles"]) <= set(seen["texts"])
+        if size is WIDE:
+            assert {"'s0000.fq', 'genome.fasta'", "'s0001.fq', 'genome.fasta'"} <= set(seen["texts"])
+        await watched.shoot(f"dataflow-upstream-{size['width']}")
+        await open_graph(page, served.url, genome, DOWN)
+        seen = await look(page)
+        check_drawing(seen)
+        left = {title: box[0] for title, box in zip(seen["titles"], seen["boxes"], strict=True)}
+        assert left["'genome.fasta'"] < left["align"] < left["call"] < left["'merged.vcf'"]
+        await watched.shoot(f"dataflow-downstream-{size['width']}")
+        legend = await page.locator(".legend").bounding_box()
+        assert legend is not None
+        assert legend["x"] >= 0
+        assert legend["x"] + legend["width"] <= size["width"]
+        assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        assert watched.problems == []
+
+
+async def test_many_alike_are_one_box(browser: Browser, backend: RedunBackendDb, redun_backend: Any) -> None:
+    """A hub of 10,000 edges is a handful of boxes with counts and failures, which unfold where they stand."""
+    graph, genome, _ = make_samples(1_000, failed=2)
+    graph.insert(redun_backend)
+    async with serve(backend) as served:
+        watched = await open_page(browser, WIDE)
+        page = watched.page
+        await open_graph(page, served.url, genome, DOWN)
+        await expect(page.locator(".graph-status")).to_contain_text("4,003 nodes, 7 boxes")
+        seen = await look(page)
+        check_drawing(seen)
+        assert {"\u00d71,000 +", "2 failed"} <= set(seen["texts"])
+        assert (await page.evaluate("aredunGraph.canvas.stats.first - aredunGraph.view.firstEdge")) < 1_000
+        await watched.shoot("dataflow-hub")
+        await page.get_by_role("searchbox", name="Search this graph").fill("lab.call")
+        await page.keyboard.press("Enter")
+        panel = page.get_by_role("complementary", name="Details")
+        await expect(panel.get_by_role("heading", level=2)).to_have_text("1,000 \u00d7 call")
+        await expect(panel).to_contain_text("2 calls failed")
+        before = await page.evaluate("aredunGraph.canvas.selected.x")
+        await panel.get_by_role("button", name="Unfold").click()
+        await settle(page)
+        seen = await look(page)
+        assert seen["titles"].count("call") == 121
+        unfolded = await page.evaluate(
+            "aredunGraph.scene.boxes.filter((box) => box.task === 'lab.call').map((box) => box.x)"
+        )
+        assert set(unfolded) == {before}
+        await page.get_by_role("button", name="Show everything").click()
+        seen = await look(page)
+        check_drawing(seen)
+        await watched.shoot("dataflow-hub-unfolded")
+        await page.get_by_role("button", name="Put unfolded groups together again").click()
+        await expect(page.locator(".graph-status")).to_contain_text("7 boxes")
+        assert watched.problems == []
