@@ -27,10 +27,10 @@ _LOOK = """async () => {
     const strips = [[0, 0, wide, 2], [0, high - 2, wide, 2], [0, 0, 2, high], [wide - 2, 0, 2, high]];
     const copy = new OffscreenCanvas(wide, high).getContext("2d", { willReadFrequently: true });
     copy.drawImage(canvas.canvas, 0, 0);
-    const ground = copy.getImageData(0, 0, 1, 1).data.join();
+    const [ground] = new Uint32Array(copy.getImageData(0, 0, 1, 1).data.buffer);
     const isClean = strips.every((strip) => {
         const { data } = copy.getImageData(...strip);
-        const pixels = Array.from({ length: data.length / 4 }, (_, at) => data.slice(at * 4, at * 4 + 4).join());
+        const pixels = Array.from(new Uint32Array(data.buffer));
         return pixels.every((pixel) => pixel === ground);
     });
     const place = ({ x, y }) => [x * view.scale + view.x, y * view.scale + view.y];

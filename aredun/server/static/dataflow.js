@@ -4,10 +4,12 @@ import { idPath, openSocket, post, showLive } from "./api.js";
 import { GraphCanvas } from "./canvas.js";
 import { DataflowFrame, dataflowLink, DIRECTIONS } from "./dataflow_frame.js";
 import { errorBox, h, replace } from "./dom.js";
+import { save } from "./export.js";
 import { Flow } from "./flow.js";
 import { count, shortTask } from "./format.js";
 import { Labels } from "./labels.js";
 import { loadDetails, makeDetails } from "./record.js";
+import { Minimap } from "./minimap.js";
 import { Scene } from "./scene.js";
 import { makeWords } from "./words.js";
 
@@ -33,8 +35,9 @@ class DataflowView {
     });
     this.labels = new Labels(() => this.showLabels());
     this.canvas = new GraphCanvas(this.frame.surface, this.scene, this.labels, {
-      onPick: (box, isBadge) => this.pick(box, isBadge), onPoint: (hit) => this.point(hit), onDraw: () => this.drawn(),
+      onPick: (box, isBadge) => this.pick(box, isBadge), onPoint: (hit) => this.point(hit), onDraw: () => this.map.draw(),
     });
+    this.map = new Minimap(this.frame.map, this.canvas);
     // For the tests, and for whoever wonders how much is drawn.
     globalThis.aredunGraph = { flow: this.flow, scene: this.scene, canvas: this.canvas, view: this };
     this.open();
@@ -145,8 +148,6 @@ class DataflowView {
     this.canvas.schedule();
   }
 
-  drawn() {}
-
   pick(box, isBadge) {
     if (box && isBadge) this.unfold(box);
     else this.go(box);
@@ -252,6 +253,7 @@ class DataflowView {
     const { canvas, scene } = this;
     const actions = {
       in: () => canvas.zoom(1.3), out: () => canvas.zoom(1 / 1.3), fit: () => canvas.fit(), tidy: () => this.arrange(),
+      png: () => save(canvas, "png", document.title), svg: () => save(canvas, "svg", document.title),
       gather: () => { scene.opened.clear(); scene.build(); this.go(null); this.rearrange(scene.root); },
     };
     actions[name]?.();

@@ -59,6 +59,12 @@ export class Labels {
     this.onChange();
   }
 
+  // Returns once all is there that some boxes show.
+  async loadAll(boxes) {
+    this.want(boxes);
+    while (this.timer && !this.isClosed) await new Promise((resolve) => setTimeout(resolve, PAUSE));
+  }
+
   // A job of a call has ended: its status may be another, and the call may be new.
   setStatus(call, status) {
     const label = this.calls.get(call);
