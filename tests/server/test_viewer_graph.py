@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from playwright.async_api import expect
 
+from aredun import task
 from tests.support.browser import PHONE, open_page
 from tests.support.dataflow import make_samples
 from tests.support.graph_pages import check_drawing, look, open_graph, settle
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
     from aredun.backend import RedunBackendDb
+    from aredun.scheduler import Scheduler
+
+redun_namespace = "graphs"
 
 WIDE = {"width": 1440, "height": 900}
 DOWN = "?direction=downstream"
@@ -164,4 +168,54 @@ async def test_finding_the_way_about(browser: Browser, backend: RedunBackendDb, 
         assert after["scale"] == before["scale"]
         assert after["x"] > before["x"]
         await watched.shoot("dataflow-minimap")
+        assert watched.problems == []
+
+
+@task()
+def report(path: str, number: int) -> str:
+    """Make something of a text."""
+    return f"{path} {number}"
+
+
+@task()
+def reports(path: str, count: int) -> list[str]:
+    """Make several."""
+    return [report(path, number) for number in range(count)]
+
+
+async def test_calls_join_while_a_run_goes_on(
+    browser: Browser, backend: RedunBackendDb, scheduler: Scheduler
+) -> None:
+    """What follows from a value appears beside what stands; a look inside a call shows its calls."""
+    await scheduler.run(reports("a.txt", 2))
+    async with serve(backend) as served:
+        watched = await open_page(browser, WIDE)
+        page = watched.page
+        given = (await served.get("/api/query?type=Value&value_type=builtins.str"))["items"]
+        [start] = [value["value_hash"] for value in given if value["preview"] == "'a.txt'"]
+        await open_graph(page, served.url, start, DOWN)
+        await expect(page.locator("#live")).to_have_text("Live")
+        seen = await look(page)
+        assert seen["titles"].count("report") == 2
+        assert {"'a.txt', 0", "'a.txt', 1"} <= set(seen["texts"])
+        standing = "Object.fromEntries(aredunGraph.scene.boxes.map(({ key, x, y }) => [key, [x, y]]))"
+        before = await page.evaluate(standing)
+        await scheduler.run(reports("a.txt", 3))
+        await page.wait_for_function(f"() => aredunGraph.scene.boxes.length === {len(before) + 2}")
+        after = await page.evaluate(standing)
+        assert before.items() <= after.items()
+        await page.get_by_role("button", name="Lay the graph out again").click()
+        await settle(page)
+        seen = await look(page)
+        check_drawing(seen)
+        assert seen["titles"].count("report") == 3
+        await open_graph(page, served.url, "-", DOWN)
+        await page.get_by_role("link", name="Inside").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Inside reports")
+        await settle(page)
+        seen = await look(page)
+        check_drawing(seen)
+        assert seen["titles"].count("report") == 3
+        assert seen["titles"].count("reports") == 0
+        await watched.shoot("dataflow-inside")
         assert watched.problems == []

@@ -112,6 +112,14 @@ export class Labels {
     return label?.path ?? label?.preview ?? node.hash;
   }
 
+  // How a member of a group is listed.
+  member(node) {
+    const text = node.kind === "call" ? this.calls.get(node.hash)?.arguments : null;
+    this.add(node.kind === "call" ? "calls" : "values", node.hash);
+    this.want([]);
+    return text ? shorten(text) : this.valueTitle(node);
+  }
+
   close() {
     this.isClosed = true;
     clearTimeout(this.timer);
