@@ -90,7 +90,7 @@ async def test_many_alike_are_one_box(browser: Browser, backend: RedunBackendDb,
         await panel.get_by_role("button", name="Unfold").click()
         await settle(page)
         seen = await look(page)
-        assert seen["titles"].count("call") == 121
+        assert seen["titles"].count("call") == 25
         unfolded = await page.evaluate(
             "aredunGraph.scene.boxes.filter((box) => box.task === 'lab.call').map((box) => box.x)"
         )
@@ -98,6 +98,16 @@ async def test_many_alike_are_one_box(browser: Browser, backend: RedunBackendDb,
         await page.get_by_role("button", name="Show everything").click()
         seen = await look(page)
         check_drawing(seen)
+        # Those that failed come first, and are not among the rest.
+        failed = await page.evaluate(
+            """() => {
+                const { scene, canvas } = aredunGraph;
+                const isFailed = (node) => canvas.labels.isFailed(node);
+                const failed = scene.boxes.filter((box) => box.members.some(isFailed));
+                return failed.map((box) => box.members.length);
+            }"""
+        )
+        assert failed == [1, 1]
         await watched.shoot("dataflow-hub-unfolded")
         await page.get_by_role("button", name="Put unfolded groups together again").click()
         await expect(page.locator(".graph-status")).to_contain_text("7 boxes")
@@ -150,11 +160,11 @@ async def test_finding_the_way_about(browser: Browser, backend: RedunBackendDb, 
         await expect(minimap).to_be_hidden()
         link = await page.evaluate(
             """() => {
-                const { scene, canvas } = aredunGraph;
+                const { scene, canvas, width } = aredunGraph;
                 const link = scene.links.find(({ from, to }) => to.task === "lab.align" && from.inputs[0]);
                 const place = canvas.canvas.getBoundingClientRect();
                 const { scale, x, y } = canvas.view;
-                return [place.x + ((link.from.x + 200 + link.to.x) / 2) * scale + x,
+                return [place.x + ((link.from.x + width + link.to.x) / 2) * scale + x,
                         place.y + ((link.from.y + link.to.y) / 2 + 23) * scale + y];
             }"""
         )
@@ -219,3 +229,48 @@ async def test_calls_join_while_a_run_goes_on(
         assert seen["titles"].count("reports") == 0
         await watched.shoot("dataflow-inside")
         assert watched.problems == []
+
+
+async def test_what_stands_stays_while_edges_arrive(
+    browser: Browser, backend: RedunBackendDb, redun_backend: Any
+) -> None:
+    """However many edges follow, no box moves, and none is put onto another."""
+    graph, genome, merged = make_samples(40)
+    graph.insert(redun_backend)
+    async with serve(backend) as served:
+        watched = await open_page(browser, PHONE, "dark")
+        await watched.page.goto(served.url)
+        for start, direction in ((merged, "upstream"), (genome, "downstream")):
+            seen = await watched.page.evaluate(_GROW, [start, direction])
+            assert seen["steps"] > 20
+            assert seen["moved"] == []
+            assert seen["overlaps"] == 0
+            assert seen["boxes"] < 12
+        assert watched.problems == []
+
+
+_GROW = """async ([start, direction]) => {
+    const { Flow } = await import("./static/flow.js");
+    const { Scene, WIDTH, HEIGHT } = await import("./static/scene.js");
+    const socket = new WebSocket(`ws://${location.host}/ws/dataflow/${start}?batch=16&direction=${direction}`);
+    const messages = [];
+    socket.onmessage = ({ data }) => messages.push(JSON.parse(data));
+    await new Promise((resolve) => { socket.onclose = resolve; });
+    const flow = new Flow(direction === "downstream");
+    const scene = new Scene(direction === "downstream", () => false);
+    const moved = [];
+    let overlaps = 0;
+    for (const batch of messages) {
+        const before = new Map(scene.boxes.map((box) => [box.key, `${box.x} ${box.y}`]));
+        for (const message of batch) if (message.type === "edge") flow.add(message);
+        scene.show(flow.fold(false));
+        for (const box of scene.boxes) {
+            if (before.has(box.key) && before.get(box.key) !== `${box.x} ${box.y}`) moved.push(box.key);
+            for (const other of scene.boxes) {
+                const [across, down] = [Math.abs(other.x - box.x), Math.abs(other.y - box.y)];
+                overlaps += other !== box && across < WIDTH && down < HEIGHT;
+            }
+        }
+    }
+    return { steps: messages.length, moved, overlaps, boxes: scene.boxes.length };
+}"""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # The boxes and lines on the screen, the texts of one frame, and the ink on the outermost pixels.
 _LOOK = """async () => {
-    const { canvas, scene } = globalThis.aredunGraph;
+    const { canvas, scene, width: across, height: down } = globalThis.aredunGraph;
     const { view, width, height, ratio } = canvas;
     const texts = [];
     const write = canvas.context.fillText;
@@ -35,8 +35,8 @@ _LOOK = """async () => {
     });
     const place = ({ x, y }) => [x * view.scale + view.x, y * view.scale + view.y];
     return {
-        boxes: scene.boxes.map((box) => [...place(box), 200 * view.scale, 46 * view.scale]),
-        links: scene.links.map(({ from, to }) => [from.x + 200, to.x]),
+        boxes: scene.boxes.map((box) => [...place(box), across * view.scale, down * view.scale]),
+        links: scene.links.map(({ from, to }) => [from.x + across, to.x]),
         titles: scene.boxes.map((box) => canvas.labels.title(box)),
         texts, isClean, size: [width, height],
     };

@@ -11,7 +11,7 @@ import { GraphPanel } from "./graph_panel.js";
 import { GraphSearch } from "./graph_search.js";
 import { Labels } from "./labels.js";
 import { Minimap } from "./minimap.js";
-import { Scene } from "./scene.js";
+import { HEIGHT, Scene, WIDTH } from "./scene.js";
 import { makeWords } from "./words.js";
 
 const BATCH = 200;
@@ -31,7 +31,7 @@ class DataflowView {
     this.direction = target.query.get("direction") in DIRECTIONS ? target.query.get("direction") : "upstream";
     const isDownstream = this.direction === "downstream";
     this.flow = new Flow(isDownstream);
-    this.scene = new Scene(isDownstream);
+    this.scene = new Scene(isDownstream, (node) => this.labels.isFailed(node));
     this.sections = [];
     this.frame = new DataflowFrame(main, this.id, this.direction, {
       onKey: (event) => this.handleKey(event), onSearch: () => this.search.run(), onNext: () => this.search.next(), onTool: (name) => this.use(name),
@@ -46,7 +46,7 @@ class DataflowView {
     this.search = new GraphSearch(this.frame, this.canvas, { onGo: (box) => this.go(box), reveal: (node) => this.revealed(node) });
     this.map = new Minimap(this.frame.map, this.canvas);
     // For the tests, and for whoever wonders how much is drawn.
-    globalThis.aredunGraph = { flow: this.flow, scene: this.scene, canvas: this.canvas, view: this };
+    globalThis.aredunGraph = { width: WIDTH, height: HEIGHT, flow: this.flow, scene: this.scene, canvas: this.canvas, view: this };
     this.open();
     this.update(target);
   }

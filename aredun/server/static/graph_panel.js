@@ -34,7 +34,7 @@ export class GraphPanel {
   // Members that failed come first.
   describeGroup(box) {
     const { labels } = this;
-    const isFailed = (node) => labels.calls.get(node.hash)?.status === "FAILED";
+    const isFailed = (node) => labels.isFailed(node);
     const members = [...box.members].sort((one, other) => isFailed(other) - isFailed(one)).slice(0, LISTED);
     const failed = labels.count(box, "FAILED");
     const member = (node) => h("li", {}, h("button", { class: "button quiet mono", type: "button", on: { click: () => this.onNode(node) } }, labels.member(node)), isFailed(node) ? h("span", { class: "group-failed" }, "failed") : null);

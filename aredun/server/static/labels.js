@@ -71,6 +71,10 @@ export class Labels {
     if (label) label.status = status;
   }
 
+  isFailed(node) {
+    return this.calls.get(node.hash)?.status === "FAILED";
+  }
+
   count(box, status) {
     return box.kind === "call" ? box.members.filter((node) => this.calls.get(node.hash)?.status === status).length : 0;
   }
