@@ -39,7 +39,8 @@ def spread(sources: list[File]) -> list[File]:
 @task()
 def main(source: File) -> list[File]:
     """Copy a file twice in a row."""
-    return spread(spread([source]))
+    copies: list[File] = spread(spread([source]))
+    return copies
 
 
 async def list_inside(backend: RedunBackendDb, record_id: str) -> list[DataflowEdge]:
