@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from aredun.sync import sync_records
     from aredun.tables.column_types import TagEntity
     from aredun.values import File, Handle
-    from aredun.workflow.tasks import CacheCheckValid, CacheResult, CacheScope, task
+    from aredun.workflow.tasks import CacheCheckValid, CacheResult, CacheScope, Call, task
 
 __all__ = [
     "AredunError",
     "CacheCheckValid",
     "CacheResult",
     "CacheScope",
+    "Call",
     "CallGraphQuery",
     "File",
     "Handle",
@@ -54,6 +55,7 @@ _MODULES = {
     "CacheCheckValid": "aredun.workflow.tasks",
     "CacheResult": "aredun.workflow.tasks",
     "CacheScope": "aredun.workflow.tasks",
+    "Call": "aredun.workflow.tasks",
     "CallGraphQuery": "aredun.query",
     "File": "aredun.values",
     "Handle": "aredun.values",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Select
 
+Record = Execution | Job | CallNode | Task | Value
 MODEL_CLASSES: dict[str, Any] = {
     "Execution": Execution,
     "Job": Job,
@@ -443,3 +444,10 @@ def _probe_values(chosen: Callable[[Any], ColumnElement[bool]]) -> list[Select[A
             clause = chosen(unindexed(job.execution_id))
             branches.append(sa.select(value_hash).select_from(join).where(clause))
     return branches
+
+
+def to_list(items: Iterable[Any], what: str) -> list[Any]:
+    """Return what a filter is given as a list, pairs of a mapping; raises UsageError for a bare text."""
+    if isinstance(items, str):
+        raise UsageError(f"{what} must be a list, not the text {items!r}")
+    return list(items.items() if isinstance(items, Mapping) else items)

@@ -5,6 +5,7 @@ They are values: a task may return them, and they are stored in redun's bytes in
 
 from __future__ import annotations
 
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any
 
 from aredun.formats.describe import describe
@@ -119,6 +120,10 @@ class Expression(Value):
                 "an expression can be awaited in a running task only: pass it to Scheduler.run"
             )
         return _awaiter(self).__await__()
+
+    def __class_getitem__(cls, result: Any) -> GenericAlias:
+        """Let an annotation say what a call results in: `Call[int]`."""
+        return GenericAlias(cls, result)
 
     __hash__ = object.__hash__
 

@@ -89,7 +89,7 @@ async def find_cached(backend: RedunBackendDb, job: Job) -> Any:
             allowed_cache_results=get_allowed_results(job),
         )
     except InvalidValueError:
-        # Written by code that is gone: there is nothing to use.
+        # The class of the value is gone, so nobody can read the result.
         return None
     if kind is CacheResult.MISS or _is_cancellation(result):
         return None

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from aredun.backend import RedunBackendDb
 from aredun.errors import AredunError, UsageError
@@ -16,6 +13,8 @@ from aredun.loop.ending import finish
 from aredun.tables.column_types import TagEntity
 from aredun.values import Traceback
 from aredun.workflow.evaluation import Evaluator
+from aredun.workflow.executors.checks import check_workflow
+from aredun.workflow.executors.registry import Executors
 from aredun.workflow.jobs import Execution, Job, JobStatus, Scope
 from aredun.workflow.lifecycle import JobRunner
 from aredun.workflow.limits import LimitPool
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
+    from aredun.workflow.tasks import Call
+
 T = TypeVar("T")
 
 DEFAULT_MAX_CONCURRENCY = 100
@@ -36,6 +37,15 @@ DEFAULT_HEARTBEAT_INTERVAL = 20.0
 MAX_TITLE_LENGTH = 200
 
 logger = logging.getLogger("aredun")
+
+
+class RunOptions(TypedDict, total=False):
+    """The keyword arguments of `Scheduler.run`, for type checkers."""
+
+    cache: bool
+    tags: Iterable[tuple[str, Any]]
+    context: Mapping[str, Any] | None
+    execution_id: str | None
 
 
 class Scheduler:
@@ -52,6 +62,10 @@ class Scheduler:
         How many functions run at once. One that awaits another task does not count while it waits.
     max_workers : int
         How many of them may be plain functions, in threads (redun's `max_workers` of the default executor).
+    executors : Mapping[str, Any] | None
+        What plain functions can run on, by the name that the option `executor` of a task gives: an `Executor`
+        or anything with the interface of `concurrent.futures.Executor`, which is left open. `thread` and
+        `process` are there anyway, and `default`, which is `thread` unless it is given.
     limits : Mapping[str, int] | None
         Named resources that tasks ask for by their option `limits`; one that is not named here has 1.
     context : Mapping[str, Any] | None
@@ -75,6 +89,7 @@ class Scheduler:
         *,
         max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
         max_workers: int = DEFAULT_MAX_WORKERS,
+        executors: Mapping[str, Any] | None = None,
         limits: Mapping[str, int] | None = None,
         context: Mapping[str, Any] | None = None,
         tags: Iterable[tuple[str, Any]] = (),
@@ -95,22 +110,23 @@ class Scheduler:
         self.traceback: Traceback | None = None
         self._on_status = on_status
         self._limits = LimitPool(limits)
+        self._executors = Executors(executors or {}, max_workers)
         self._slots: asyncio.Semaphore | None = None
-        self._threads: ThreadPoolExecutor | None = None
+        self._is_open = False
         # The workflows under way, each with what is done when it has ended.
         self._runs: dict[Evaluator, asyncio.Future[None]] = {}
         self._end: asyncio.Task[None] | None = None
         self._is_hurried: asyncio.Event | None = None
 
     async def __aenter__(self) -> Scheduler:
-        if self._threads is not None:
+        if self._is_open:
             raise UsageError("the scheduler is already open")
         if self._owns_backend:
             await self.backend.load(migrate=True)
         self._slots = asyncio.Semaphore(self.max_concurrency)
         self._is_hurried = asyncio.Event()
         self._end = None
-        self._threads = ThreadPoolExecutor(self.max_workers, thread_name_prefix="aredun-task")
+        self._is_open = True
         return self
 
     async def __aexit__(
@@ -131,34 +147,52 @@ class Scheduler:
             raise cancelled
 
     async def _close(self, is_hurried: asyncio.Event) -> None:
-        threads, self._threads = self._threads, None
+        self._is_open = False
         for evaluator in list(self._runs):
             await evaluator.stop(finish_threads=False)
         if self._runs:
             await asyncio.wait(self._runs.values())
-        if threads is not None:
-            threads.shutdown(wait=False, cancel_futures=True)
-            joined, hurried = _join(threads), asyncio.ensure_future(is_hurried.wait())
-            await asyncio.wait((joined, hurried), return_when=asyncio.FIRST_COMPLETED)
-            hurried.cancel()
-        if self._owns_backend:
-            await self.backend.close()
+        closing = asyncio.ensure_future(self._executors.close())
+        hurried = asyncio.ensure_future(is_hurried.wait())
+        await asyncio.wait((closing, hurried), return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if not closing.done():
+            closing.cancel()
+            await asyncio.wait([closing])
+        try:
+            if not closing.cancelled():
+                closing.result()
+        finally:
+            if self._owns_backend:
+                await self.backend.close()
 
+    @overload
+    async def run(
+        self, expression: Call[T], exec_argv: list[str] | None = None, **options: Unpack[RunOptions]
+    ) -> T: ...
+    @overload
+    async def run(
+        self, expression: list[Call[T]], exec_argv: list[str] | None = None, **options: Unpack[RunOptions]
+    ) -> list[T]: ...
+    @overload
+    async def run(
+        self, expression: T, exec_argv: list[str] | None = None, **options: Unpack[RunOptions]
+    ) -> T: ...
     async def run(
         self,
-        expression: T,
+        expression: Any,
         exec_argv: list[str] | None = None,
         *,
         cache: bool = True,
         tags: Iterable[tuple[str, Any]] = (),
         context: Mapping[str, Any] | None = None,
         execution_id: str | None = None,
-    ) -> T:
+    ) -> Any:
         """Run a workflow as a new execution (mirrors redun's `Scheduler.run`).
 
         Parameters
         ----------
-        expression : T
+        expression : Call[T] | T
             A task call, or any value with task calls in it.
         exec_argv : list[str] | None
             The command line to record; by default the expression's text.
@@ -182,8 +216,9 @@ class Scheduler:
             What the task raised that the workflow failed of. All jobs are recorded; those that could not end
             are recorded as failed. `get_traceback` tells where it happened.
         """
-        if self._slots is None or self._threads is None:
+        if self._slots is None or not self._is_open:
             raise UsageError("the scheduler is not open: use 'async with Scheduler(backend) as scheduler'")
+        check_workflow(self._executors, expression)
         root = wrap_root(expression)
         execution = Execution(execution_id, merge_contexts([self.context, context or {}]))
         argv = exec_argv or ["scheduler.run", *await describe_values([root], MAX_TITLE_LENGTH)]
@@ -193,14 +228,13 @@ class Scheduler:
             await self.backend.record_tags(TagEntity.Execution, execution.id, [*self.tags, *tags])
         recorder = JobRecorder(self.backend)
         runner = JobRunner(
-            self.backend, recorder, self._limits, self._slots, self._threads, self._count_status
+            self.backend, recorder, self._limits, self._slots, self._executors, self._count_status
         )
         evaluator = Evaluator(execution, runner, use_cache=cache)
         ended = self._runs[evaluator] = asyncio.get_running_loop().create_future()
         heart = asyncio.create_task(self._beat(execution.id))
         try:
-            result: T = await self._evaluate_root(root, execution, runner, evaluator)
-            return result
+            return await self._evaluate_root(root, execution, runner, evaluator)
         finally:
             heart.cancel()
             cancelled = await finish(asyncio.wait([heart]))
@@ -269,18 +303,3 @@ class Scheduler:
         """Return how many jobs of each task have each status, tasks in order of their names."""
         names = sorted({name for name, _ in self.status_counts})
         return {name: {status: self.status_counts[name, status] for status in JobStatus} for name in names}
-
-
-def _join(threads: ThreadPoolExecutor) -> asyncio.Future[None]:
-    """Return what is done when all threads have ended; nothing waits for them where nobody waits for it."""
-    loop = asyncio.get_running_loop()
-    joined: asyncio.Future[None] = loop.create_future()
-
-    def join() -> None:
-        threads.shutdown()
-        # The loop may be closed by now.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(joined.set_result, None)
-
-    threading.Thread(target=join, name="aredun-join", daemon=True).start()
-    return joined

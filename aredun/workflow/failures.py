@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 from concurrent.futures import CancelledError as JobCancelled
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aredun.formats.describe import Shown, describe_error
@@ -14,7 +13,7 @@ from aredun.values.error import MAX_LOCAL
 from aredun.workflow.texts import describe_values
 
 if TYPE_CHECKING:
-    from aredun.workflow.jobs import Job
+    from aredun.workflow.jobs import Failure, Job
 
 
 def make_task_error(task_name: str, raised: BaseException) -> Exception:
@@ -41,25 +40,6 @@ def make_task_error(task_name: str, raised: BaseException) -> Exception:
     error = RuntimeError(text).with_traceback(raised.__traceback__)
     error.__cause__ = raised
     return error
-
-
-@dataclass(eq=False)
-class Failure:
-    """What a job failed with.
-
-    Attributes
-    ----------
-    error : Exception
-        The error.
-    origin : Traceback
-        Where within its function it was raised.
-    traceback : Traceback
-        The jobs that led there as well.
-    """
-
-    error: Exception
-    origin: Traceback
-    traceback: Traceback
 
 
 def find_failure(job: Job, error: Exception) -> Failure | None:
