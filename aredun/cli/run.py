@@ -37,6 +37,7 @@ from aredun.errors import UsageError
 from aredun.formats.describe import describe
 from aredun.formats.tag_syntax import parse_tag_key_value, parse_tag_value
 from aredun.values.task_options import check_task_options
+from aredun.workflow.executors.configured import make_executors
 from aredun.workflow.tasks import merge_contexts
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _parse_context(text: str, source: str) -> dict[str, Any]:
 
 
 def _get_scheduler_settings(options: dict[str, Any], ini: RedunIni) -> dict[str, Any]:
-    """Return the scheduler's settings from redun.ini: limits, tags, context, workers."""
+    """Return the scheduler's settings from redun.ini: limits, tags, context, executors."""
     section = ini.section("scheduler")
     settings: dict[str, Any] = {
         "limits": {
@@ -175,9 +176,7 @@ def _get_scheduler_settings(options: dict[str, Any], ini: RedunIni) -> dict[str,
     elif "context_file" in section:
         path = Path(ini.config_dir) / section["context_file"]
         settings["context"] = _parse_context(path.read_text(encoding="utf-8-sig"), str(path))
-    workers = ini.section("executors.default").get("max_workers")
-    if workers:
-        settings["max_workers"] = _parse_int(workers, "[executors.default] max_workers")
+    settings["executors"] = make_executors(ini.subsections("executors"))
     if "max_concurrency" in options:
         settings["max_concurrency"] = options["max_concurrency"]
     return settings

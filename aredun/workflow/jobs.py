@@ -142,8 +142,10 @@ class Job:
     failure: Failure | None = None
     # The function returned no expression: its result is recorded together with its call.
     is_single_step = False
-    # A function in a thread cannot be interrupted.
-    is_in_thread = False
+    # Its function runs on an executor, to its end though the workflow has failed.
+    is_plain = False
+    # What the function raised in another process, and where.
+    raised: tuple[BaseException, Traceback] | None = None
     # How often the function has been called.
     attempts = 0
     # The equal job whose result this one waits for.
