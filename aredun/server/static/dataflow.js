@@ -1,6 +1,6 @@
 // The dataflow of a record: a graph that grows while it streams, and the same in words.
 
-import { Changes, idPath, openSocket, post } from "./api.js";
+import { Changes, closeSocket, idPath, openSocket, post } from "./api.js";
 import { GraphCanvas } from "./canvas.js";
 import { DataflowFrame, dataflowLink, DIRECTIONS } from "./dataflow_frame.js";
 import { errorBox, replace } from "./dom.js";
@@ -100,7 +100,7 @@ class DataflowView {
     if (!this.isDone) return;
     this.isAgain = true;
     this.flow.edges = 0;
-    this.socket.close();
+    closeSocket(this.socket);
     this.open();
   }
 
@@ -299,7 +299,7 @@ class DataflowView {
     clearTimeout(this.timer);
     clearTimeout(this.retry);
     clearTimeout(this.again);
-    this.socket.close();
+    closeSocket(this.socket);
     this.changes?.close();
     this.labels.close();
     this.canvas.close();
