@@ -10,6 +10,7 @@ from aredun.dataflow.dom import (
     make_data_section_dom,
     make_section_dom,
 )
+from aredun.dataflow.inside import walk_inside
 from aredun.dataflow.naming import (
     REDUN_INTERNAL_TASKS,
     DataflowVars,
@@ -116,4 +117,5 @@ __all__ = [
     "walk_dataflow_node",
     "walk_dataflow_value",
     "walk_downstream",
+    "walk_inside",
 ]

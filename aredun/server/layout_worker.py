@@ -56,7 +56,7 @@ def add_bends(
     return pieces, bends
 
 
-def lay_out(size: int, edges: Sequence[tuple[int, int]]) -> dict[str, list[object]]:
+def lay_out(size: int, edges: Sequence[tuple[int, int]]) -> dict[str, object]:
     """
     Return where the nodes of a graph stand, and where its long edges bend.
 

@@ -109,7 +109,7 @@ export class Painter {
     const end = isDownstream ? box.outputs : box.inputs;
     const isEnd = this.isComplete && !end.length && !box.hidden && !isRoot;
     if (this.scale >= LEGIBLE) this.texts(box, isFailed, isEnd);
-    else this.headline(box);
+    else this.headline(box, isEnd);
     if (isEnd) this.ring(isDownstream ? box.x + WIDTH - 14 : box.x + 14, box.y + HEIGHT / 2);
     if (box.hidden) this.hidden(box);
     context.globalAlpha = 1;
@@ -154,17 +154,19 @@ export class Painter {
   }
 
   // From afar: only what it is, as large as it may be.
-  headline(box) {
+  headline(box, isEnd) {
     const { context, colours } = this;
     const text = `${this.labels.title(box)}${box.isGroup ? ` ×${box.members.length}` : ""}`;
-    const room = WIDTH - 32;
+    // A ring has its room at the end that the walk goes to.
+    const room = WIDTH - (isEnd ? 58 : 32);
+    const shift = isEnd ? (this.isDownstream ? -11 : 13) : 3;
     context.font = `600 30px ${this.sans}`;
     const size = Math.max(18, Math.min(30, (30 * room) / context.measureText(text).width));
     context.font = `600 ${size}px ${this.sans}`;
     context.fillStyle = colours.ink;
     context.textAlign = "center";
     context.textBaseline = "middle";
-    context.fillText(this.cut(text, room), box.x + WIDTH / 2 + 3, box.y + HEIGHT / 2 + 1);
+    context.fillText(this.cut(text, room), box.x + WIDTH / 2 + shift, box.y + HEIGHT / 2 + 1);
     context.textAlign = "left";
   }
 

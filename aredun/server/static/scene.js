@@ -2,9 +2,9 @@
 
 import { findRanks, groupNodes } from "./groups.js";
 
-export const WIDTH = 200;
+export const WIDTH = 216;
 export const HEIGHT = 46;
-export const COLUMN = 264;
+export const COLUMN = 280;
 export const ROW = 66;
 const STACK = 8;
 const MOVE = 350;
@@ -40,8 +40,10 @@ class Box {
 }
 
 export class Scene {
-  constructor(isDownstream) {
+  // Of a group that is unfolded those come first that `isUrgent` tells.
+  constructor(isDownstream, isUrgent) {
     this.isDownstream = isDownstream;
+    this.isUrgent = isUrgent;
     this.all = new Map();
     this.boxes = [];
     this.links = [];
@@ -63,7 +65,7 @@ export class Scene {
 
   // Boxes of the nodes and groups as they are now: those that stood stay, new ones stand beside what they belong to.
   build() {
-    const { boxOf, groups } = groupNodes(this.flow, this.ranks, this.opened);
+    const { boxOf, groups } = groupNodes(this.flow, this.ranks, this.opened, this.isUrgent);
     const before = this.all;
     this.all = new Map();
     for (const { key, members, isGroup, home } of groups) {
