@@ -198,7 +198,8 @@ class ExecutionView {
         h("p", { class: "sub mono", title: run.args }, run.args),
         tagList(run.tags)),
       run.status === "DONE" || run.status === "FAILED"
-        ? h("a", { class: "button", href: `#/dataflow/${run.id}` }, "Dataflow of the result") : null);
+        ? h("a", { class: "button", href: `#/dataflow/${run.id}` }, "Dataflow of the result") : null,
+      run.status === "DONE" || run.status === "FAILED" ? h("a", { class: "button", href: `#/dataflow/${run.id}?direction=inside` }, "Graph of the run") : null);
   }
 
   drawProgress() {
