@@ -253,8 +253,25 @@ async def test_what_stands_stays_while_edges_arrive(
             assert seen["moved"] == []
             assert seen["overlaps"] == 0
             assert seen["boxes"] < 12
+        # A value that was passed on again and again is one box, however deep that goes.
+        deep = await watched.page.evaluate(_DEEP)
+        assert deep == {"nodes": 2, "told": 12}
         assert watched.problems == []
 
+
+_DEEP = """async () => {
+    const { Flow } = await import("./static/flow.js");
+    const flow = new Flow(false);
+    const call = { kind: "CallNode", call_hash: "c", task: "lab.use" };
+    const given = (depth) => ({
+        kind: "ArgumentValue", arg_hash: `${depth}`, value_hash: "v", name: "x",
+        call_hash: `c${depth}`, task: `t${depth}`,
+    });
+    flow.add({ src: call, dest: given(0) });
+    for (let depth = 0; depth < 20000; depth += 1) flow.add({ src: given(depth), dest: given(depth + 1) });
+    const { nodes, edges: [edge] } = flow.fold(true);
+    return { nodes: nodes.size, told: edge.through.size };
+}"""
 
 _GROW = """async ([start, direction]) => {
     const { Flow } = await import("./static/flow.js");
