@@ -207,7 +207,8 @@ class DataflowView {
   }
 
   select(key) {
-    const box = key ? this.scene.all.get(key) ?? null : null;
+    const node = key && this.isDone && !this.scene.all.has(key) ? this.scene.flow.nodes.get(key) : null;
+    const box = node ? this.revealed(node) : this.scene.all.get(key) ?? null;
     // What an address names may still be on its way.
     this.wanted = key && !box && !this.isDone ? key : null;
     this.canvas.selected = box;
@@ -225,6 +226,7 @@ class DataflowView {
   // After something was folded or unfolded: what was chosen stays where it is.
   rearrange(anchor) {
     this.canvas.isFollowing = false;
+    this.search.run();
     this.showStatus();
     this.canvas.schedule();
     return this.arrange({ anchor });
