@@ -143,7 +143,7 @@ class _Inside:
             return results
 
         found = await self._backend.database.read(operation)
-        if not self._calls:
+        if not found:
             self._calls.add(self._start.call_hash)
             found = [CallNodeValue(self._start, self._start.value)]
         return found

@@ -8,7 +8,6 @@ from concurrent.futures import CancelledError as JobCancelled
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aredun.errors import UsageError
 from aredun.formats.describe import describe_error, shorten
 from aredun.loop.ending import finish
 from aredun.values import ErrorValue, Traceback, is_handle
@@ -262,8 +261,6 @@ class JobRunner:
 
     async def _try(self, job: Job, evaluator: Evaluator) -> Any:
         """Call the function, again if it fails and the job's options say so; nothing is held in between."""
-        if job.task.script:
-            raise UsageError(f"{job.task.fullname} is a script task, which aredun does not run: use redun")
         policy = job.get_retry_policy()
         self._executors.check(job.task, job.eval_options)
         places = self._executors.get_places(job.task, job.eval_options) or self._slots

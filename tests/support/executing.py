@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import sys
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import sqlalchemy as sa
 
 from aredun.models import Base
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from aredun import RedunBackendDb
@@ -155,3 +159,16 @@ async def read_graph(backend: RedunBackendDb) -> dict[str, Counter[tuple[Any, ..
                 rows = await session.execute(sa.select(*columns))
                 graph[table.name] = Counter(map(tuple, rows))
     return graph
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    while not is_so():  # noqa: ASYNC110 - other processes set no events
+        await asyncio.sleep(0.005)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; one that has ended counts as gone before its parent has noticed."""
+    with suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False

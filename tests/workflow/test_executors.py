@@ -6,12 +6,10 @@ import asyncio
 import re
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 import redun
 
@@ -21,7 +19,7 @@ from aredun.values import pickle_dumps
 from aredun.workflow.executors import Executor, FunctionCall, ProcessExecutor
 from aredun.workflow.executors.configured import make_executors
 from tests.support.commands import run_aredun
-from tests.support.executing import import_flow, read_graph
+from tests.support.executing import import_flow, is_alive, read_graph, until
 from tests.support.scheduling import get_statuses
 from tests.support.verification import verify
 
@@ -81,19 +79,6 @@ async def memory() -> AsyncIterator[RedunBackendDb]:
     await backend.load(migrate=True)
     async with backend:
         yield backend
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    while not is_so():  # noqa: ASYNC110 - other processes set no events
-        await asyncio.sleep(0.005)
-
-
-def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; one that has ended counts as gone before its parent has noticed."""
-    with suppress(psutil.NoSuchProcess):
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    return False
 
 
 @pytest.fixture(scope="session")
@@ -202,7 +187,8 @@ async def test_call_on_dask_that_is_late_is_left_alone(
 ) -> None:
     """Its time begins on the worker; nobody waits for it, and its worker is free again when it ends."""
     async with Scheduler(memory, executors={"default": make_executor("dask")}) as scheduler:
-        calls = [flow.sleep.options(timeout=0.2)(0.1 + number / 1000) for number in range(4)]
+        # Two workers: the last two calls begin after 1.1 seconds, and end after more than the timeout.
+        calls = [flow.sleep.options(timeout=2.0)(1.1 + number / 1000) for number in range(4)]
         assert len(await scheduler.run(calls)) == 4, "waiting for a worker does not count"
         with pytest.raises(TimeoutError, match="timeout of 0\\.1 s"):
             await scheduler.run(flow.sleep.options(timeout=0.1)(0.4))

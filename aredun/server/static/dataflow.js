@@ -1,6 +1,6 @@
 // The dataflow of a record: a graph that grows while it streams, and the same in words.
 
-import { Changes, idPath, openSocket, post } from "./api.js";
+import { Changes, closeSocket, idPath, openSocket, post } from "./api.js";
 import { GraphCanvas } from "./canvas.js";
 import { DataflowFrame, dataflowLink, DIRECTIONS } from "./dataflow_frame.js";
 import { errorBox, replace } from "./dom.js";
@@ -100,7 +100,7 @@ class DataflowView {
     if (!this.isDone) return;
     this.isAgain = true;
     this.flow.edges = 0;
-    this.socket.close();
+    closeSocket(this.socket);
     this.open();
   }
 
@@ -207,7 +207,8 @@ class DataflowView {
   }
 
   select(key) {
-    const box = key ? this.scene.all.get(key) ?? null : null;
+    const node = key && this.isDone && !this.scene.all.has(key) ? this.scene.flow.nodes.get(key) : null;
+    const box = node ? this.revealed(node) : this.scene.all.get(key) ?? null;
     // What an address names may still be on its way.
     this.wanted = key && !box && !this.isDone ? key : null;
     this.canvas.selected = box;
@@ -225,6 +226,7 @@ class DataflowView {
   // After something was folded or unfolded: what was chosen stays where it is.
   rearrange(anchor) {
     this.canvas.isFollowing = false;
+    this.search.run();
     this.showStatus();
     this.canvas.schedule();
     return this.arrange({ anchor });
@@ -299,7 +301,7 @@ class DataflowView {
     clearTimeout(this.timer);
     clearTimeout(this.retry);
     clearTimeout(this.again);
-    this.socket.close();
+    closeSocket(this.socket);
     this.changes?.close();
     this.labels.close();
     this.canvas.close();

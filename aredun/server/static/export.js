@@ -28,16 +28,24 @@ function makeSvg(canvas) {
 function makePng(canvas) {
   const { left, top, width, height } = frame(canvas.scene.bounds);
   const scale = Math.min(SHARPNESS, MAX_SIDE / width, MAX_SIDE / height, Math.sqrt(MAX_PIXELS / (width * height)));
-  const picture = document.createElement("canvas");
-  picture.width = Math.ceil(width * scale);
-  picture.height = Math.ceil(height * scale);
+  const picture = new OffscreenCanvas(Math.ceil(width * scale), Math.ceil(height * scale));
   const context = picture.getContext("2d", { alpha: false });
   context.fillStyle = canvas.colours.sunken;
   context.fillRect(0, 0, picture.width, picture.height);
   context.scale(scale, scale);
   context.translate(-left, -top);
   paint(context, canvas, scale);
-  return new Promise((resolve) => picture.toBlob(resolve, "image/png"));
+  return encode(picture.transferToImageBitmap());
+}
+
+// A page encodes pictures when it has nothing else to do, which may take seconds to come: a worker does it at once.
+function encode(bitmap) {
+  const worker = new Worker(new URL("png_worker.js", import.meta.url));
+  return new Promise((resolve, reject) => {
+    worker.onmessage = ({ data }) => resolve(data);
+    worker.onerror = (event) => reject(new Error(event.message || "the picture could not be made"));
+    worker.postMessage(bitmap, [bitmap]);
+  }).finally(() => worker.terminate());
 }
 
 export async function save(canvas, kind, title) {

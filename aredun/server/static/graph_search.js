@@ -10,7 +10,7 @@ export class GraphSearch {
     const text = this.frame.find.value.trim().toLowerCase();
     this.matches = text ? [...this.canvas.scene.all.values()].filter((box) => this.isMatch(box, text)) : [];
     this.canvas.matches = text ? new Set(this.matches) : null;
-    this.index = -1;
+    this.index = this.matches.indexOf(this.canvas.selected);
     this.frame.found.textContent = text ? `${this.matches.length} found` : "";
     this.canvas.schedule();
   }

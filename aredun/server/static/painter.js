@@ -18,8 +18,9 @@ export class Painter {
 
   paint(scene, sight) {
     const shown = scene.boxes.filter((box) => box.x + WIDTH + 70 >= sight.left && box.x - 70 <= sight.right && box.y + HEIGHT + 8 >= sight.top && box.y <= sight.bottom);
-    this.links(scene, sight);
+    const chosen = this.links(scene, sight);
     for (const box of shown) this.box(box, box === scene.root);
+    if (this.scale >= LEGIBLE) for (const link of chosen) this.name(link);
     return shown;
   }
 
@@ -39,7 +40,7 @@ export class Painter {
     this.lines(plain, colours["ink-3"]);
     context.globalAlpha = 1;
     this.lines(chosen, colours.accent, 1.8);
-    if (this.scale >= LEGIBLE) for (const link of chosen) this.name(link);
+    return chosen;
   }
 
   lines(links, colour, weight = 1) {
@@ -73,7 +74,9 @@ export class Painter {
     const { context, colours } = this;
     context.font = `600 11px ${this.sans}`;
     const width = Math.min(context.measureText(text).width, 180);
-    const [x, y] = middle(link);
+    const [across, y] = middle(link);
+    // The head of the arrow stays in sight.
+    const x = Math.min(across, link.to.x - ARROW - 8 - width / 2);
     context.fillStyle = colours.sunken;
     context.beginPath();
     context.roundRect(x - width / 2 - 4, y - 8, width + 8, 16, 4);

@@ -8,6 +8,8 @@ export const COLUMN = 280;
 export const ROW = 66;
 const STACK = 8;
 const MOVE = 350;
+// Of what a line leads through only so many are told.
+const TOLD = 12;
 
 class Box {
   constructor(key, members, isGroup) {
@@ -97,7 +99,8 @@ export class Scene {
       }
       link.count += 1;
       for (const name of edge.names) link.names.add(name);
-      for (const task of edge.through) link.through.add(task);
+      const passed = edge.to.kind === "value" ? edge.to.through : edge.through;
+      for (const task of passed) if (link.through.size < TOLD) link.through.add(task);
     }
     this.allLinks = [...links.values()];
   }

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from aredun.workflow.executors.scripts import ScriptProcess
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -30,8 +32,12 @@ class FunctionCall:
     begin : Callable[[], None]
         To be called, from any thread, when the function begins: the time of the option `timeout` is counted
         from then on.
+    is_here : bool
+        Whether it runs in the scheduler's process.
     id : str
         Of this try alone.
+    script : ScriptProcess
+        The process of a script task.
     raised : tuple[BaseException, Traceback] | None
         What the function raised in another process, and where: what crosses over has no traceback.
     """
@@ -41,7 +47,9 @@ class FunctionCall:
     kwargs: dict[str, Any]
     options: Mapping[str, Any]
     begin: Callable[[], None]
+    is_here: bool = True
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    script: ScriptProcess = field(default_factory=ScriptProcess)
     raised: tuple[BaseException, Traceback] | None = None
 
 

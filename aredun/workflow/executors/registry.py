@@ -88,6 +88,8 @@ class Executors:
                 f"task {task.fullname} asks for resources, of which executor {name or DEFAULT_NAME!r} knows "
                 "nothing: name an executor of type dask, or use limits"
             )
+        if task.script and task.is_async():
+            raise UsageError(f"task {task.fullname} is a script and an async def: make it a def")
         if not task.is_async():
             executor.check(task)
         elif name is not None and not isinstance(executor, ThreadExecutor):

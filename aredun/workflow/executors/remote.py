@@ -136,7 +136,7 @@ def run_packed(reference: Reference, data: bytes, storage: Storage | None = None
         args, kwargs = pickle_loads(data)
     except Exception as error:
         return _REFUSAL, describe_error(error).encode()
-    call = FunctionCall(task, args, kwargs, {}, lambda: None)
+    call = FunctionCall(task, args, kwargs, {}, lambda: None, is_here=False)
     try:
         result = call_function(call)
     except Exception as error:

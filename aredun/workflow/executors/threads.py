@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aredun.workflow.executors.base import Executor, FunctionCall
+from aredun.workflow.executors.scripts import prepare_command
 from aredun.workflow.failures import make_task_error
 
 if TYPE_CHECKING:
@@ -40,9 +41,13 @@ class ThreadExecutor(Executor):
         self._pool = self._given or ThreadPoolExecutor(self._max_workers, thread_name_prefix="aredun-task")
 
     async def submit(self, call: FunctionCall) -> Any:
-        """Run a call; when it is cancelled, a function that has begun is left alone."""
+        """Run a call; when it is cancelled, a function that has begun is left alone, a script is killed."""
         run = contextvars.copy_context().run
-        return await asyncio.get_running_loop().run_in_executor(self._pool, run, call_function, call)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, run, call_function, call)
+        except asyncio.CancelledError:
+            call.script.kill()
+            raise
 
     async def close(self) -> None:
         """Wait for the threads."""
@@ -64,7 +69,11 @@ def call_function(call: FunctionCall) -> Any:
     call.begin()
     # A frame of this file marks where a traceback enters the user's code.
     try:
-        return call.task.func(*call.args, **call.kwargs)
+        result = call.task.func(*call.args, **call.kwargs)
+        if not call.task.script:
+            return result
+        command, name = prepare_command(result), call.task.fullname
+        return call.script.run(command, name, own_group=call.is_here)
     except (StopIteration, JobCancelled) as error:
         # A future refuses the one, and whoever waits for it would wait for ever; the other one it takes for
         # its own cancellation.
