@@ -35,7 +35,7 @@ from {engine} import task
 redun_namespace = "benchmark"
 
 
-@task(check_valid="shallow")
+@task(cache=True, check_valid="shallow")
 async def work(i: int) -> int:
     return i + 1
 
