@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from aredun.backend import RedunBackendDb
@@ -12,9 +13,11 @@ from aredun.errors import AredunError, UsageError
 from aredun.loop.ending import finish
 from aredun.tables.column_types import TagEntity
 from aredun.values import Traceback
+from aredun.workflow.dryrun import DryRun, DryRunner, UnwrittenBackend, WouldRun
 from aredun.workflow.evaluation import Evaluator
 from aredun.workflow.executors.checks import check_workflow
 from aredun.workflow.executors.registry import Executors
+from aredun.workflow.failures import tell_task
 from aredun.workflow.jobs import Execution, Job, JobStatus, Scope
 from aredun.workflow.lifecycle import JobRunner
 from aredun.workflow.limits import LimitPool
@@ -39,6 +42,30 @@ MAX_TITLE_LENGTH = 200
 logger = logging.getLogger("aredun")
 
 
+_current_scheduler: ContextVar[Scheduler] = ContextVar("aredun_current_scheduler")
+
+
+def get_current_scheduler(required: bool = True) -> Scheduler | None:
+    """Return the scheduler that runs the workflow which the caller is part of, in a thread too.
+
+    Mirrors redun's `get_current_scheduler`.
+
+    Parameters
+    ----------
+    required : bool
+        False to get None where no workflow runs.
+
+    Raises
+    ------
+    UsageError
+        No workflow runs here, and `required` is set.
+    """
+    scheduler = _current_scheduler.get(None)
+    if scheduler is None and required:
+        raise UsageError("no scheduler runs here: call get_current_scheduler in a task")
+    return scheduler
+
+
 class RunOptions(TypedDict, total=False):
     """The keyword arguments of `Scheduler.run`, for type checkers."""
 
@@ -46,6 +73,7 @@ class RunOptions(TypedDict, total=False):
     tags: Iterable[tuple[str, Any]]
     context: Mapping[str, Any] | None
     execution_id: str | None
+    keep_locals: bool
 
 
 class Scheduler:
@@ -146,6 +174,20 @@ class Scheduler:
         if cancelled is not None:
             raise cancelled
 
+    async def open(self) -> Scheduler:
+        """Open the scheduler, as `async with` does; return it.
+
+        Raises
+        ------
+        UsageError
+            It is open already.
+        """
+        return await self.__aenter__()
+
+    async def close(self) -> None:
+        """Close the scheduler, as the end of `async with` does; what runs is cancelled."""
+        await self.__aexit__(None, None, None)
+
     async def _close(self, is_hurried: asyncio.Event) -> None:
         self._is_open = False
         for evaluator in list(self._runs):
@@ -187,6 +229,7 @@ class Scheduler:
         tags: Iterable[tuple[str, Any]] = (),
         context: Mapping[str, Any] | None = None,
         execution_id: str | None = None,
+        keep_locals: bool = False,
     ) -> Any:
         """Run a workflow as a new execution (mirrors redun's `Scheduler.run`).
 
@@ -204,6 +247,8 @@ class Scheduler:
             Context variables, merged into the scheduler's.
         execution_id : str | None
             A UUID that is not in use; a new one by default.
+        keep_locals : bool
+            Whether an error keeps the local variables of the frames that it came through, for a debugger.
 
         Returns
         -------
@@ -216,8 +261,7 @@ class Scheduler:
             What the task raised that the workflow failed of. All jobs are recorded; those that could not end
             are recorded as failed. `get_traceback` tells where it happened.
         """
-        if self._slots is None or not self._is_open:
-            raise UsageError("the scheduler is not open: use 'async with Scheduler(backend) as scheduler'")
+        slots = self._require_open()
         check_workflow(self._executors, expression)
         root = wrap_root(expression)
         execution = Execution(execution_id, merge_contexts([self.context, context or {}]))
@@ -227,21 +271,72 @@ class Scheduler:
             await self.backend.record_updated_time(execution.id)
             await self.backend.record_tags(TagEntity.Execution, execution.id, [*self.tags, *tags])
         recorder = JobRecorder(self.backend)
-        runner = JobRunner(
-            self.backend, recorder, self._limits, self._slots, self._executors, self._count_status
-        )
+        runner = JobRunner(self.backend, recorder, self._limits, slots, self._executors, self._count_status)
+        runner.keep_frames = keep_locals
         evaluator = Evaluator(execution, runner, use_cache=cache)
         ended = self._runs[evaluator] = asyncio.get_running_loop().create_future()
         heart = asyncio.create_task(self._beat(execution.id))
+        token = _current_scheduler.set(self)
         try:
             return await self._evaluate_root(root, execution, runner, evaluator)
         finally:
+            _current_scheduler.reset(token)
             heart.cancel()
             cancelled = await finish(asyncio.wait([heart]))
             del self._runs[evaluator]
             ended.set_result(None)
             if cancelled is not None:
                 raise cancelled
+
+    async def dry_run(
+        self, expression: Any, *, cache: bool = True, context: Mapping[str, Any] | None = None
+    ) -> DryRun:
+        """Tell which calls of a workflow would run (mirrors redun's `Scheduler.run(dryrun=True)`).
+
+        No function is called and nothing is recorded. A call that would run ends the search: what it would
+        call is not known.
+
+        Parameters
+        ----------
+        expression : Any
+            As for `run`.
+        cache : bool
+            False to use no result of earlier executions.
+        context : Mapping[str, Any] | None
+            As for `run`.
+
+        Returns
+        -------
+        DryRun
+            The calls that would run; the workflow's result if there are none.
+
+        Raises
+        ------
+        Exception
+            What the evaluation of an expression failed of.
+        """
+        slots = self._require_open()
+        check_workflow(self._executors, expression)
+        execution = Execution(None, merge_contexts([self.context, context or {}]))
+        backend: Any = UnwrittenBackend(self.backend)
+        runner = DryRunner(
+            backend, JobRecorder(backend), self._limits, slots, self._executors, lambda job, previous: None
+        )
+        evaluator = Evaluator(execution, runner, use_cache=cache)
+        try:
+            runner.found.result = await evaluator.evaluate(
+                wrap_root(expression), Scope(None, execution.context)
+            )
+        except WouldRun:
+            await evaluator.wait_for_all()
+        finally:
+            await evaluator.stop(finish_threads=False)
+        return runner.found
+
+    def _require_open(self) -> asyncio.Semaphore:
+        if self._slots is None or not self._is_open:
+            raise UsageError("the scheduler is not open: use 'async with Scheduler(backend) as scheduler'")
+        return self._slots
 
     async def _evaluate_root(
         self, root: Any, execution: Execution, runner: JobRunner, evaluator: Evaluator
@@ -255,11 +350,13 @@ class Scheduler:
                 raise UsageError("the scheduler was closed while the workflow was running") from None
             raise
         except Exception as error:
-            traceback = runner.get_traceback(error)
-            if traceback is not None:
-                # It stays with the error: runs that end later do not take it away. All is recorded by now,
-                # and the next job that fails of the error sets the attribute anew before that is pickled.
-                self.traceback = vars(error)["redun_traceback"] = traceback
+            failure = runner.get_failure(error)
+            if failure is None:
+                raise
+            # It stays with the error: runs that end later do not take it away. All is recorded by now,
+            # and the next job that fails of the error sets the attribute anew before that is pickled.
+            self.traceback = vars(error)["redun_traceback"] = failure.traceback
+            tell_task(error, failure, execution)
             raise
         finally:
             cancelled = await finish(evaluator.stop(finish_threads=finish_threads), evaluator.leave_threads)

@@ -212,6 +212,11 @@ class Evaluator:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
+    async def wait_for_all(self) -> None:
+        """Wait until all that was started has ended, by itself."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     def leave_threads(self) -> None:
         """Wait no longer, in `stop`, for plain functions to finish."""
         for task in self._tasks:

@@ -16,6 +16,7 @@ from aredun.workflow.retries import RetryPolicy
 
 if TYPE_CHECKING:
     import asyncio
+    from types import TracebackType
 
     from aredun.values import Traceback
     from aredun.values.expressions import ApplyExpression, Expression, TaskExpression
@@ -96,11 +97,14 @@ class Failure:
         Where within its function it was raised.
     traceback : Traceback
         The jobs that led there as well.
+    frames : TracebackType | None
+        The frames themselves, with their local variables, where they are kept for a debugger.
     """
 
     error: Exception
     origin: Traceback
     traceback: Traceback
+    frames: TracebackType | None = None
 
 
 class Job:

@@ -76,11 +76,12 @@ class JobRunner:
         # Jobs under way by what they compute: an equal call waits for them instead of running again.
         self._leaders: dict[tuple[str, str | None], Job] = {}
         self._root_failure: Failure | None = None
+        self.keep_frames = False
 
-    def get_traceback(self, error: Exception) -> Traceback | None:
+    def get_failure(self, error: Exception) -> Failure | None:
         """Return where the error of the workflow was raised, None if that was in no job."""
         failure = self._root_failure
-        return failure.traceback if failure is not None and failure.error is error else None
+        return failure if failure is not None and failure.error is error else None
 
     def on_created(self, job: Job) -> None:
         """Take note of a job whose arguments are about to be evaluated."""
@@ -134,10 +135,11 @@ class JobRunner:
         # A future that is asked for its error once more strips that of its frames, so their texts are kept.
         known = find_failure(job, error)
         origin = self._find_origin(job, error) if known is None else known.origin
+        frames = known.frames if known is not None else error.__traceback__ if self.keep_frames else None
         forget_locals(error)
         raised = job.stored_traceback or origin
         traceback = known.traceback if known is not None else await make_task_traceback(job, raised)
-        job.failure = Failure(error, origin, traceback)
+        job.failure = Failure(error, origin, traceback, frames)
         if job.parent_job is None:
             self._root_failure = job.failure
         await self._recorder.record_failure(job, error, raised)

@@ -187,7 +187,8 @@ async def test_call_on_dask_that_is_late_is_left_alone(
 ) -> None:
     """Its time begins on the worker; nobody waits for it, and its worker is free again when it ends."""
     async with Scheduler(memory, executors={"default": make_executor("dask")}) as scheduler:
-        calls = [flow.sleep.options(timeout=0.2)(0.1 + number / 1000) for number in range(4)]
+        # Two workers: the last two calls begin after 1.1 seconds, and end after more than the timeout.
+        calls = [flow.sleep.options(timeout=2.0)(1.1 + number / 1000) for number in range(4)]
         assert len(await scheduler.run(calls)) == 4, "waiting for a worker does not count"
         with pytest.raises(TimeoutError, match="timeout of 0\\.1 s"):
             await scheduler.run(flow.sleep.options(timeout=0.1)(0.4))

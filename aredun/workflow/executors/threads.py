@@ -59,7 +59,7 @@ class ThreadExecutor(Executor):
 
 
 def call_function(call: FunctionCall) -> Any:
-    """FunctionCall the function of a call in this thread; blocks.
+    """Call the function of a call in this thread; blocks.
 
     Parameters
     ----------
