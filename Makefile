@@ -14,20 +14,23 @@ LOWEST_STAMP := $(LOWEST)/.installed
 CORE_TESTS := \
 	tests/test_backend.py tests/recording/test_caches.py tests/cli/test_cli_completion.py tests/storage/test_cancellations.py tests/storage/test_database.py \
 	tests/test_dependencies.py tests/search/test_query.py tests/recording/test_recording.py tests/transfer/test_records.py \
-	tests/workflow/test_scheduler.py tests/workflow/test_scheduler_storm.py tests/storage/test_schema.py tests/server/test_server_api.py \
+	tests/workflow/test_scheduler.py tests/workflow/test_executors.py tests/workflow/test_scheduler_storm.py tests/storage/test_schema.py tests/server/test_server_api.py \
 	tests/transfer/test_sync.py tests/recording/test_tags.py tests/bridge/test_write_behind.py tests/storage/test_writer.py \
 	tests/bridge/test_redun_bridge.py::test_workflow_leaves_the_rows_that_redun_leaves \
 	tests/bridge/test_redun_bridge.py::test_every_kind_of_read_sees_what_is_queued
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lowest browser pooler test-redun check bench format clean
+.PHONY: help install demo test test-lowest browser pooler test-redun check docs package locked lock bench format clean
 
 help:
 	@echo "make demo    run a real async workflow, re-run it from cache, and show its dataflow"
 	@echo "make test    every test, on sqlite and on a real PostgreSQL"
 	@echo "make test-lowest  the core's tests, with the lowest versions that pyproject.toml declares"
 	@echo "make test-redun  redun's own tests, with aredun's bridge in place of its backend"
-	@echo "make check   ruff format and lint, mypy strict"
+	@echo "make check   ruff format and lint, mypy strict, hadolint, schemas of what CI and compose read"
+	@echo "make docs    the documentation site, into site/"
+	@echo "make package wheel and sdist, tried in clean environments (PYTHONS=3.11 for one)"
+	@echo "make locked  the tests' environment with the versions of uv.lock, not the newest"
 	@echo "make bench   the side-by-side table against redun"
 	@echo "make format  rewrite the code in the house format"
 
@@ -54,8 +57,8 @@ test: $(STAMP) browser pooler
 # uv is the installer that can choose the lowest versions; what only tests need is as new as goes with those.
 $(LOWEST_STAMP): pyproject.toml Makefile | $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python 3.11 $(LOWEST)
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --resolution lowest-direct --extra aws --extra completion --extra redun --extra server --output-file $(LOWEST)/lowest.txt pyproject.toml
-	$(BIN)/uv pip install --quiet --python $(LOWEST) --constraint $(LOWEST)/lowest.txt --editable ".[aws,completion,redun,server,test]"
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --resolution lowest-direct --extra aws --extra completion --extra dask --extra redun --extra server --output-file $(LOWEST)/lowest.txt pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(LOWEST) --constraint $(LOWEST)/lowest.txt --editable ".[aws,completion,dask,redun,server,test]"
 	@touch $@
 
 test-lowest: $(LOWEST_STAMP)
@@ -81,6 +84,26 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+
+# Warnings are errors. tests/test_docs_site.py builds it too, and looks at what came out.
+docs: $(STAMP)
+	$(BIN)/zensical build --clean --strict
+
+# Those of 3.11 to 3.13 that the machine has; what PYTHONS names has to be there.
+package: $(STAMP)
+	$(BIN)/python -m tests.package $(PYTHONS)
+
+# An environment as everybody has it who uses the lock file; `make install` takes the newest versions.
+locked: | $(BIN)/python
+	$(PIP) uv
+	$(BIN)/uv sync --locked --extra dev
+	@touch $(STAMP) $(DEMO_STAMP)
+
+lock: $(STAMP)
+	$(BIN)/uv lock
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
@@ -90,4 +113,4 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) $(LOWEST) .mypy_cache .pytest_cache .ruff_cache .cache build dist site

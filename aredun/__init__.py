@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     from aredun.sync import sync_records
     from aredun.tables.column_types import TagEntity
     from aredun.values import File, Handle
-    from aredun.workflow.tasks import CacheCheckValid, CacheResult, CacheScope, task
+    from aredun.workflow.scripts import script
+    from aredun.workflow.tasks import CacheCheckValid, CacheResult, CacheScope, Call, task
 
 __all__ = [
     "AredunError",
     "CacheCheckValid",
     "CacheResult",
     "CacheScope",
+    "Call",
     "CallGraphQuery",
     "File",
     "Handle",
@@ -45,6 +47,7 @@ __all__ = [
     "TagEntity",
     "UnknownTypeError",
     "UsageError",
+    "script",
     "sync_records",
     "task",
     "walk_dataflow",
@@ -54,12 +57,14 @@ _MODULES = {
     "CacheCheckValid": "aredun.workflow.tasks",
     "CacheResult": "aredun.workflow.tasks",
     "CacheScope": "aredun.workflow.tasks",
+    "Call": "aredun.workflow.tasks",
     "CallGraphQuery": "aredun.query",
     "File": "aredun.values",
     "Handle": "aredun.values",
     "RedunBackendDb": "aredun.backend",
     "Scheduler": "aredun.scheduler",
     "TagEntity": "aredun.tables.column_types",
+    "script": "aredun.workflow.scripts",
     "sync_records": "aredun.sync",
     "task": "aredun.workflow.tasks",
     "walk_dataflow": "aredun.dataflow",

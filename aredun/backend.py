@@ -38,9 +38,8 @@ from aredun.models import (
     Task,
     Value,
 )
-from aredun.recording import caches, entities, handles
-from aredun.recording import tags as tag_operations
-from aredun.recording.recorder import Recorder, ValueRecorder, make_tags
+from aredun.recording import caches, entities, handles, tagging, tags
+from aredun.recording.recorder import Recorder, ValueRecorder
 from aredun.storage.value_store import ValueStore
 from aredun.tables.column_types import JSON, Column, DateTimeUTC, TagEntity
 from aredun.transfer import records as record_operations
@@ -66,7 +65,6 @@ if TYPE_CHECKING:
         Sequence,
     )
     from datetime import datetime
-    from types import TracebackType
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -225,12 +223,7 @@ class RedunBackendDb:
         await self.load()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def clone(self, session: Any = None) -> RedunBackendDb:
@@ -283,8 +276,7 @@ class RedunBackendDb:
 
     async def is_db_compatible(self) -> bool:
         """Tell whether this library can use the database as it is."""
-        oldest, newest = self.get_db_version_required()
-        return oldest <= await self.get_db_version() <= newest
+        return await self._lifecycle.is_compatible()
 
     async def migrate(self, desired_version: DBVersionInfo | None = None, upgrade_only: bool = False) -> None:
         """Bring the schema and the data to another version, in one transaction (mirrors redun's method).
@@ -609,7 +601,8 @@ class RedunBackendDb:
         Returns
         -------
         tuple[Any, bool]
-            The value and True; None and False if it is not recorded, or cannot be read any more.
+            The value and True; None and False if it is not recorded, its data is missing from the value
+            store, or it cannot be read any more.
 
         Raises
         ------
@@ -632,8 +625,9 @@ class RedunBackendDb:
         Returns
         -------
         dict
-            `reason`: "new_task", "new_args" or "new_call"; for the first two also `call_hash`,
-            `call_task_hash` and `call_args_hash` of the newest call that came close.
+            `reason`: "new_task" (the task of that name was another one), "new_args" or "new_call"; for the
+            first two also `call_hash`, `call_task_hash` and `call_args_hash` of the newest call that came
+            close.
         """
         return await self.database.read(lambda session: caches.explain_cache_miss(session, task, args_hash))
 
@@ -703,18 +697,7 @@ class RedunBackendDb:
             If a tag, the entity type or a parent is malformed or missing, or the database does not take the
             tags: PostgreSQL bounds the size of keys and values. Inside a batch its end raises that.
         """
-        pairs, parent_hashes = list(tags), list(parents)
-        with tag_operations.name_refused(entity_id, pairs):
-            if not (update or new or parent_hashes):
-                results, write = make_tags(entity_type, entity_id, pairs)
-                if results:
-                    await self.database.write_rows(write)
-                return results
-            return await self.database.write(
-                lambda session: tag_operations.record_tags(
-                    session, entity_type, entity_id, pairs, parent_hashes, update, new
-                )
-            )
+        return await tagging.record_tags(self.database, entity_type, entity_id, tags, parents, update, new)
 
     async def update_tags(
         self,
@@ -725,16 +708,14 @@ class RedunBackendDb:
     ) -> list[TagResult]:
         """Supersede an entity's current tags of some keys with new ones (mirrors redun's method).
 
+        Without new ones nothing is superseded, as in redun: `delete_tags` deletes.
+
         Returns
         -------
         list of (tag_hash, entity_id, key, value)
             The new tags.
         """
-        keys, pairs = list(old_keys), list(new_tags)
-        with tag_operations.name_refused(entity_id, pairs):
-            return await self.database.write(
-                lambda session: tag_operations.update_tags(session, entity_type, entity_id, keys, pairs)
-            )
+        return await tagging.update_tags(self.database, entity_type, entity_id, old_keys, new_tags)
 
     async def delete_tags(
         self, entity_id: str, tags: Iterable[tuple[str, Any]], keys: Iterable[str] = ()
@@ -745,7 +726,7 @@ class RedunBackendDb:
         ----------
         entity_id : str
         tags : iterable of (key, value)
-            The tags to delete.
+            The tags to delete; values are compared as JSON.
         keys : iterable of str
             Keys to delete with any value.
 
@@ -753,16 +734,18 @@ class RedunBackendDb:
         -------
         list of (tag_hash, entity_id, key, value)
             The tag that marks the deletion.
+
+        Raises
+        ------
+        UsageError
+            If a tag is malformed, or neither `tags` nor `keys` names anything.
         """
-        pairs, key_list = list(tags), list(keys)
-        return await self.database.write(
-            lambda session: tag_operations.delete_tags(session, entity_id, pairs, key_list)
-        )
+        return await tagging.delete_tags(self.database, entity_id, tags, keys)
 
     async def get_tags(self, entity_ids: Iterable[str]) -> dict[str, MultiMap[str, Any]]:
-        """Get the current tags of entities, by id."""
+        """Get the current tags of entities that have some, by id, ordered by key, then by hash."""
         ids = list(entity_ids)
-        return await self.database.read(lambda session: tag_operations.get_tags(session, ids))
+        return await self.database.read(lambda session: tags.get_tags(session, ids))
 
     # Records in bulk, streaming
 
@@ -799,8 +782,8 @@ class RedunBackendDb:
         found = record_operations.get_records(
             self.database, ids, self.value_store, in_order=sorted, on_incomplete=on_incomplete
         )
-        async with aclosing(found) as records:
-            async for record in records:
+        async with aclosing(found):
+            async for record in found:
                 yield record
 
     async def put_records(

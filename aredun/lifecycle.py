@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from aredun.config import BackendConfig
     from aredun.formats.versions import DBVersionInfo
+    from aredun.storage.sqlite import SqliteFile
     from aredun.storage.value_store import ValueStore
 
 
@@ -104,7 +105,8 @@ class Lifecycle:
             if migrate is None:
                 migrate = self.config.automigrate and not await database.is_read_only()
             if migrate:
-                await _create_folder(database)
+                if database.file is not None:
+                    await _create_folder(database.file)
                 await self.migrate(upgrade_only=True)
             await self._require_compatible()
         except BaseException:
@@ -136,6 +138,11 @@ class Lifecycle:
         database = self.opened.database
         return await database.read(migrations.get_db_version) if database.exists else null_db_version
 
+    async def is_compatible(self) -> bool:
+        """Tell whether this library can use the database as it is."""
+        oldest, newest = get_db_version_required()
+        return oldest <= await self.get_version() <= newest
+
     async def migrate(self, desired_version: DBVersionInfo | None = None, *, upgrade_only: bool) -> None:
         """Bring the database to another version, in one transaction."""
         await self.opened.database.migrate(
@@ -158,9 +165,9 @@ class Lifecycle:
             )
 
 
-async def _create_folder(database: Database) -> None:
+async def _create_folder(file: SqliteFile) -> None:
     try:
-        await asyncio.to_thread(database.create_folder)
+        await asyncio.to_thread(file.create_folder)
     except OSError as error:
         raise RedunDatabaseError(
             f"the folder of the database cannot be made: {describe_os_error(error)}"

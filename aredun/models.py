@@ -20,14 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from aredun.formats.statuses import get_execution_status, get_job_status
 from aredun.tables.behaviour import PreviewValue as PreviewValue
 from aredun.tables.behaviour import RedunSession as RedunSession
-from aredun.tables.behaviour import (
-    WithHolders,
-    WithStatus,
-    WithStoredValue,
-    entities,
-    remember_backends,
-    show,
-)
+from aredun.tables.behaviour import WithHolders, WithStatus, WithStoredValue, entities, remember_backend, show
 from aredun.tables.column_types import JSON, DateTimeUTC, tag_entity_type, utcnow
 from aredun.tables.column_types import Column as Column
 from aredun.tables.column_types import TagEntity as TagEntity
@@ -49,7 +42,7 @@ class Base(AsyncAttrs, DeclarativeBase):
     """The base of every model."""
 
 
-remember_backends(Base)
+remember_backend(Base)
 
 
 class RedunVersion(Base):
@@ -123,7 +116,7 @@ class Value(WithStoredValue, Base):
         return f"Value(hash='{show(self, 'value_hash', 8)}', type='{show(self, 'type')}')"
 
 
-class File(WithHolders, Base):
+class File(WithHolders[Value], Base):
     """A file that was a value of a task, or part of one."""
 
     __tablename__ = "file"
@@ -270,7 +263,7 @@ class HandleEdge(Base):
     child_id: Mapped[str] = key_of("handle.hash", primary_key=True)
 
 
-class Handle(WithHolders, Base):
+class Handle(WithHolders[Value], Base):
     """One state of a handle (a connection, a database ...) as it went through the tasks."""
 
     __tablename__ = "handle"
@@ -314,11 +307,13 @@ class Execution(WithStatus, Base):
 
     async def call_node(self) -> CallNode | None:
         """Return the call of the job at the root, None while it is not over."""
-        return await entities(self).get_job_call_node(self.job_id)
+        call: CallNode | None = await entities(self).get_job_call_node(self.job_id)
+        return call
 
     async def task(self) -> Task | None:
         """Return the task of the call at the root, None while it is not over."""
-        return await entities(self).get_job_task(self.job_id)
+        task: Task | None = await entities(self).get_job_task(self.job_id)
+        return task
 
     def calc_status(self, result_type: str | None) -> str:
         """Return, and keep, the status that the type of the root's result makes; needs `job` loaded."""
@@ -485,7 +480,9 @@ class Tag(Base):
 
     async def entity(self) -> Execution | Job | CallNode | Task | Value:
         """Return what the tag hangs on."""
-        return await entities(self).get_entity(self.entity_type, self.entity_id)
+        entity: Execution | Job | CallNode | Task | Value
+        entity = await entities(self).get_entity(self.entity_type, self.entity_id)
+        return entity
 
     async def value_parsed(self) -> Any:
         """Return the stored value whose hash is the tag's value, None when there is none."""

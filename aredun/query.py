@@ -7,8 +7,7 @@ within a type by primary key as the database sorts text, or newest first for exe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, overload
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
@@ -18,26 +17,37 @@ from aredun.formats import statuses
 from aredun.models import CallNode, Execution, Job, Tag, Task, Value
 from aredun.search import filters
 from aredun.search.arguments import parse_callgraph_query, setup_query_parser
+from aredun.search.filters import Record, to_list
 from aredun.search.identify import find_file, infer_id, infer_specialty_id
-from aredun.search.pages import Page, parse_cursor, read_page
+from aredun.search.pages import Page, check_order, check_size, parse_cursor, read_page
 from aredun.search.scan import Scan, get_load_options
 from aredun.search.statements import get_order
 from aredun.search.statuses import filter_execution_statuses, filter_job_statuses
 from aredun.tables.column_types import utcnow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from datetime import datetime, timedelta
 
     from sqlalchemy import Select
+    from typing_extensions import TypeVar
 
     from aredun.search.conditions import Condition
     from aredun.search.scan import Repository
     from aredun.search.statements import Key
 
+    # A bare `CallGraphQuery` is one of all records; Python itself knows of defaults from 3.13 on.
+    RecordT_co = TypeVar("RecordT_co", bound=Record, covariant=True, default=Record)
+else:
+    from typing import TypeVar
+
+    RecordT_co = TypeVar("RecordT_co", bound=Record, covariant=True)
+
+
 __all__ = [
     "CallGraphQuery",
     "Page",
+    "Record",
     "find_file",
     "infer_id",
     "infer_specialty_id",
@@ -46,16 +56,12 @@ __all__ = [
 ]
 
 # The keyword arguments that hold a select of one record type each, by that type.
-_BASES = {
-    "Execution": "executions",
-    "Job": "jobs",
-    "CallNode": "call_nodes",
-    "Task": "tasks",
-    "Value": "values",
-}
+_BASES = dict(
+    zip(filters.MODEL_CLASSES, ("executions", "jobs", "call_nodes", "tasks", "values"), strict=True)
+)
 
 
-class CallGraphQuery:
+class CallGraphQuery(Generic[RecordT_co]):
     """
     An immutable query over executions, jobs, call nodes, tasks and values (mirrors redun's `CallGraphQuery`).
 
@@ -96,7 +102,7 @@ class CallGraphQuery:
     ExecTag: ClassVar[Any] = aliased(Tag)
 
     def __init__(
-        self,
+        self: CallGraphQuery[Record],
         backend: Repository,
         *,
         filters: Iterable[Callable[[str], Condition | None]] = (),
@@ -114,7 +120,7 @@ class CallGraphQuery:
         self._backend = backend
         self._filters = tuple(filters)
         self._execution_clauses = tuple(execution_clauses)
-        self._order_by = _check_order(order_by)
+        self._order_by = check_order(order_by)
         self._filter_types = frozenset(self.MODEL_NAMES if filter_types is None else filter_types)
         bases = {"Execution": executions, "Job": jobs, "CallNode": call_nodes, "Task": tasks, "Value": values}
         self._bases = {name: base for name, base in bases.items() if base is not None}
@@ -133,7 +139,7 @@ class CallGraphQuery:
         """
         return [(name, self._bases.get(name, sa.select(model))) for name, model in self.MODEL_CLASSES.items()]
 
-    def clone(self, **kwargs: Any) -> CallGraphQuery:
+    def clone(self, **kwargs: Any) -> CallGraphQuery[Any]:
         """Return a copy of the query with the given constructor arguments changed."""
         arguments: dict[str, Any] = {
             "filters": self._filters,
@@ -146,11 +152,23 @@ class CallGraphQuery:
         }
         return type(self)(self._backend, **(arguments | kwargs))
 
-    def with_values(self) -> CallGraphQuery:
+    def with_values(self) -> CallGraphQuery[RecordT_co]:
         """Return the query with the data of values (`Value.value`) loaded too, otherwise left out."""
         return self.clone(load_values=True)
 
-    def filter_types(self, types: Iterable[str]) -> CallGraphQuery:
+    @overload
+    def filter_types(self, types: Iterable[Literal["Execution"]]) -> CallGraphQuery[Execution]: ...
+    @overload
+    def filter_types(self, types: Iterable[Literal["Job"]]) -> CallGraphQuery[Job]: ...
+    @overload
+    def filter_types(self, types: Iterable[Literal["CallNode"]]) -> CallGraphQuery[CallNode]: ...
+    @overload
+    def filter_types(self, types: Iterable[Literal["Task"]]) -> CallGraphQuery[Task]: ...
+    @overload
+    def filter_types(self, types: Iterable[Literal["Value"]]) -> CallGraphQuery[Value]: ...
+    @overload
+    def filter_types(self, types: Iterable[str]) -> CallGraphQuery[Record]: ...
+    def filter_types(self, types: Iterable[Any]) -> CallGraphQuery[Any]:
         """
         Choose the record types, whichever were chosen before.
 
@@ -164,21 +182,21 @@ class CallGraphQuery:
         UsageError
             When a type is unknown.
         """
-        names = _to_list(types, "types")
+        names = to_list(types, "types")
         for name in names:
             if name not in self.MODEL_CLASSES:
                 raise UsageError(f"unknown record type {name!r}: use one of {', '.join(self.MODEL_NAMES)}")
         return self.clone(filter_types=names)
 
-    def filter_ids(self, _ids: Iterable[str]) -> CallGraphQuery:
+    def filter_ids(self, _ids: Iterable[str]) -> CallGraphQuery[RecordT_co]:
         """Filter by ids: records whose whole id is among them."""
-        return self._add(filters.filter_ids(_to_list(_ids, "ids")))
+        return self._add(filters.filter_ids(to_list(_ids, "ids")))
 
-    def like_id(self, id: str) -> CallGraphQuery:  # the reference's name
+    def like_id(self, id: str) -> CallGraphQuery[RecordT_co]:  # the reference's name
         """Filter by the beginning of an id, case and all; a task is also found by its exact name."""
         return self._add(filters.filter_id_prefix(id))
 
-    def filter_execution_ids(self, execution_ids: Iterable[str]) -> CallGraphQuery:
+    def filter_execution_ids(self, execution_ids: Iterable[str]) -> CallGraphQuery[RecordT_co]:
         """
         Filter by execution: the execution itself, its jobs, and what they called, ran and passed.
 
@@ -187,10 +205,10 @@ class CallGraphQuery:
         execution_ids : Iterable[str]
             Whole ids.
         """
-        ids = _to_list(execution_ids, "execution ids")
+        ids = to_list(execution_ids, "execution ids")
         return self._add_execution_clauses([filters.execution_ids_clause(ids)])
 
-    def filter_execution_statuses(self, execution_statuses: Iterable[str]) -> CallGraphQuery:
+    def filter_execution_statuses(self, execution_statuses: Iterable[str]) -> CallGraphQuery[Execution]:
         """
         Filter executions by status, newest first; other record types are left out.
 
@@ -206,12 +224,12 @@ class CallGraphQuery:
             When there is no status or an unknown one.
         """
         names = statuses.parse_statuses(
-            _to_list(execution_statuses, "statuses"), (*statuses.EXECUTION_STATUSES, statuses.CACHED)
+            to_list(execution_statuses, "statuses"), (*statuses.EXECUTION_STATUSES, statuses.CACHED)
         )
         query = self._add(filter_execution_statuses(names, self._get_cutoff), "Execution")
         return query.clone(order_by="time")
 
-    def filter_job_statuses(self, job_statuses: Iterable[str]) -> CallGraphQuery:
+    def filter_job_statuses(self, job_statuses: Iterable[str]) -> CallGraphQuery[Job]:
         """
         Filter jobs by status; other record types are left out.
 
@@ -225,34 +243,34 @@ class CallGraphQuery:
         UsageError
             When there is no status or an unknown one.
         """
-        names = statuses.parse_statuses(_to_list(job_statuses, "statuses"), statuses.JOB_STATUSES)
+        names = statuses.parse_statuses(to_list(job_statuses, "statuses"), statuses.JOB_STATUSES)
         return self._add(filter_job_statuses(names, self._get_cutoff), "Job")
 
-    def filter_task_names(self, task_names: Iterable[str]) -> CallGraphQuery:
+    def filter_task_names(self, task_names: Iterable[str]) -> CallGraphQuery[RecordT_co]:
         """Filter tasks and their jobs by name: `namespace.name`, or `name` in whatever namespace."""
-        return self._add(filters.filter_task_names(_to_list(task_names, "task names")), "Job", "Task")
+        return self._add(filters.filter_task_names(to_list(task_names, "task names")), "Job", "Task")
 
-    def filter_task_hashes(self, task_hashes: Iterable[str]) -> CallGraphQuery:
+    def filter_task_hashes(self, task_hashes: Iterable[str]) -> CallGraphQuery[RecordT_co]:
         """Filter tasks, and jobs by their task, by the task's whole hash."""
-        return self._add(filters.filter_task_hashes(_to_list(task_hashes, "task hashes")), "Job", "Task")
+        return self._add(filters.filter_task_hashes(to_list(task_hashes, "task hashes")), "Job", "Task")
 
-    def filter_arguments(self, value_hashes: Iterable[str]) -> CallGraphQuery:
+    def filter_arguments(self, value_hashes: Iterable[str]) -> CallGraphQuery[Job]:
         """Filter jobs by values (whole hashes) that were an argument, or inside one."""
-        return self._add(filters.filter_arguments(_to_list(value_hashes, "value hashes")), "Job")
+        return self._add(filters.filter_arguments(to_list(value_hashes, "value hashes")), "Job")
 
-    def filter_results(self, value_hashes: Iterable[str]) -> CallGraphQuery:
+    def filter_results(self, value_hashes: Iterable[str]) -> CallGraphQuery[Job]:
         """Filter jobs by values (whole hashes) that were their result, or inside it."""
-        return self._add(filters.filter_results(_to_list(value_hashes, "value hashes")), "Job")
+        return self._add(filters.filter_results(to_list(value_hashes, "value hashes")), "Job")
 
-    def filter_value_types(self, value_types: Iterable[str]) -> CallGraphQuery:
+    def filter_value_types(self, value_types: Iterable[str]) -> CallGraphQuery[Value]:
         """Filter values by the name of their type, such as `builtins.int` or `redun.File`."""
-        return self._add(filters.filter_value_types(_to_list(value_types, "value types")), "Value")
+        return self._add(filters.filter_value_types(to_list(value_types, "value types")), "Value")
 
-    def filter_file_paths(self, paths: Iterable[str]) -> CallGraphQuery:
+    def filter_file_paths(self, paths: Iterable[str]) -> CallGraphQuery[Value]:
         """Filter values that are files by path; `*` stands for any text, all else for itself."""
-        return self._add(filters.filter_file_paths(_to_list(paths, "paths")), "Value")
+        return self._add(filters.filter_file_paths(to_list(paths, "paths")), "Value")
 
-    def filter_tags(self, tags: Iterable[tuple[str, Any]]) -> CallGraphQuery:
+    def filter_tags(self, tags: Iterable[tuple[str, Any]]) -> CallGraphQuery[RecordT_co]:
         """
         Filter by current tags; a record must carry all of them.
 
@@ -262,13 +280,13 @@ class CallGraphQuery:
             Pairs of key and value; `tag_syntax.ANY_VALUE` for whatever value. As in redun, the value
             None equals no tag's.
         """
-        return self.clone(filters=(*self._filters, *filters.filter_tags(_to_list(tags, "tags"))))
+        return self.clone(filters=(*self._filters, *filters.filter_tags(to_list(tags, "tags"))))
 
-    def filter_execution_tags(self, tags: Iterable[tuple[str, Any]]) -> CallGraphQuery:
+    def filter_execution_tags(self, tags: Iterable[tuple[str, Any]]) -> CallGraphQuery[RecordT_co]:
         """Filter by current tags of the execution that a record belongs to; it must carry all of them."""
-        return self._add_execution_clauses(filters.execution_tag_clauses(_to_list(tags, "tags")))
+        return self._add_execution_clauses(filters.execution_tag_clauses(to_list(tags, "tags")))
 
-    def order_by(self, order_by: str) -> CallGraphQuery:
+    def order_by(self, order_by: str) -> CallGraphQuery[RecordT_co]:
         """
         Order the query.
 
@@ -285,7 +303,7 @@ class CallGraphQuery:
         """
         return self.clone(order_by=order_by)
 
-    def build(self) -> CallGraphQuery:
+    def build(self) -> CallGraphQuery[RecordT_co]:
         """
         Return the query with all filters worked into its `subqueries`.
 
@@ -297,17 +315,17 @@ class CallGraphQuery:
         bases = {_BASES[name]: self._make_select(name) for name in self.MODEL_NAMES}
         return self.clone(filters=(), execution_clauses=(), **bases)
 
-    def empty(self) -> CallGraphQuery:
+    def empty(self) -> CallGraphQuery[RecordT_co]:
         """Return the query with no record left in it."""
         return self._add(filters.filter_nothing)
 
-    async def all(self) -> AsyncIterator[Any]:
+    async def all(self) -> AsyncIterator[RecordT_co]:
         """Yield all records of the query, in its order."""
         for scan in self._make_scans():
             async for record in scan.iter_rows():
                 yield record
 
-    async def one(self) -> Any:
+    async def one(self) -> RecordT_co:
         """
         Return the only record.
 
@@ -326,20 +344,20 @@ class CallGraphQuery:
             )
         return records[0]
 
-    async def one_or_none(self) -> Any:
+    async def one_or_none(self) -> RecordT_co | None:
         """Return the only record, None when none matches or more than one."""
         records = [record async for record in self.limit(2)]
         return records[0] if len(records) == 1 else None
 
-    async def first(self) -> Any:
+    async def first(self) -> RecordT_co | None:
         """Return the first record, None when none matches."""
         async for record in self.limit(1):
             return record
         return None
 
-    async def limit(self, size: int) -> AsyncIterator[Any]:
+    async def limit(self, size: int) -> AsyncIterator[RecordT_co]:
         """Yield the first `size` records of the query."""
-        left = _check_size(size)
+        left = check_size(size)
         for scan in self._make_scans():
             if left == 0:
                 return
@@ -347,7 +365,7 @@ class CallGraphQuery:
                 left -= 1
                 yield record
 
-    async def page(self, page: int, page_size: int) -> AsyncIterator[Any]:
+    async def page(self, page: int, page_size: int) -> AsyncIterator[RecordT_co]:
         """
         Yield the records of one page; all pages together are `all`, without repeats or gaps.
 
@@ -360,7 +378,7 @@ class CallGraphQuery:
         page_size : int
             Records on a page; pages run on over the borders between record types.
         """
-        skip, left = _check_size(page) * _check_size(page_size), page_size
+        skip, left = check_size(page) * check_size(page_size), page_size
         for scan in self._make_scans():
             if left == 0:
                 return
@@ -377,7 +395,7 @@ class CallGraphQuery:
                 left -= 1
                 yield record
 
-    async def page_after(self, cursor: str | None, size: int) -> Page:
+    async def page_after(self, cursor: str | None, size: int) -> Page[RecordT_co]:
         """
         Return the page that follows a cursor; page 10,000 costs what page 1 costs.
 
@@ -394,7 +412,7 @@ class CallGraphQuery:
         UsageError
             When the cursor is not one of this query's, or the size is not positive.
         """
-        if _check_size(size) == 0:
+        if check_size(size) == 0:
             raise UsageError("invalid page size 0: use at least 1")
         start, after = None, None
         if cursor is not None:
@@ -435,11 +453,11 @@ class CallGraphQuery:
                 row = tuple(key if column == "id" else scan.record_type for column in columns)
                 yield row[0] if flat else row
 
-    def _add(self, new_filter: Callable[[str], Condition | None], *types: str) -> CallGraphQuery:
+    def _add(self, new_filter: Callable[[str], Condition | None], *types: str) -> CallGraphQuery[Any]:
         chosen = self._filter_types & frozenset(types) if types else self._filter_types
         return self.clone(filters=(*self._filters, new_filter), filter_types=chosen)
 
-    def _add_execution_clauses(self, clauses: Iterable[Callable[[Any], Any]]) -> CallGraphQuery:
+    def _add_execution_clauses(self, clauses: Iterable[Callable[[Any], Any]]) -> CallGraphQuery[Any]:
         return self.clone(execution_clauses=(*self._execution_clauses, *clauses))
 
     def _get_cutoff(self) -> datetime:
@@ -480,21 +498,3 @@ class CallGraphQuery:
 
     def _get_id(self, record: Any) -> str:
         return str(getattr(record, self.MODEL_PKS[type(record)]))
-
-
-def _check_order(order_by: str | None) -> str | None:
-    if order_by not in {None, "time"}:
-        raise UsageError(f"unknown order {order_by!r}: the only one is 'time'")
-    return order_by
-
-
-def _check_size(size: int) -> int:
-    if size < 0:
-        raise UsageError(f"invalid page or size {size}: it cannot be negative")
-    return size
-
-
-def _to_list(items: Iterable[Any], what: str) -> list[Any]:
-    if isinstance(items, str):
-        raise UsageError(f"{what} must be a list, not the text {items!r}")
-    return list(items.items() if isinstance(items, Mapping) else items)

@@ -24,7 +24,7 @@ from aredun.bridge.calls import BridgeCalls
 from aredun.bridge.core import BridgeCore, watch_engine
 from aredun.bridge.loop_thread import complete
 from aredun.config import get_sync_uri, quote_config_dir
-from aredun.recording.recorder import make_tags
+from aredun.recording.tagging import make_tags
 from aredun.recording.tags import is_sound
 
 if TYPE_CHECKING:
@@ -116,10 +116,10 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
             core = BridgeCore(self._base_uri, self._section, self.logger, self.type_registry)
             config = core.backend.config
             engine_uri: Any = get_sync_uri(self.db_uri)
-            file_url = core.backend.database.get_sync_url()
-            if file_url is not None:
+            file = core.backend.database.file
+            if file is not None:
                 self.connect_args = {**self.connect_args, "timeout": config.busy_timeout}
-                engine_uri = file_url
+                engine_uri = file.get_sync_url()
             db_uri, self.db_uri = self.db_uri, engine_uri
             try:
                 engine = super().create_engine()

@@ -121,8 +121,8 @@ async def compare_filters(comparison: Comparison, generator: Generator) -> None:
 
 
 async def compare_listings(comparison: Comparison) -> None:
-    """Time lists by time, executions with their statuses, and look-ups."""
-    backend, query = comparison.backend, CallGraphQuery(comparison.backend)
+    """Time lists by time, and executions with their statuses."""
+    query = CallGraphQuery(comparison.backend)
     jobs = query.filter_types({"Job"}).order_by("time")
     executions = query.filter_types({"Execution"}).order_by("time")
 
@@ -144,6 +144,11 @@ async def compare_listings(comparison: Comparison) -> None:
         return [(row.id, row.status.replace("ABANDONED", "RUNNING"), row.job.start_time) for row in found]
 
     await comparison.add("all executions with statuses", original_executions, my_executions)
+
+
+async def compare_look_ups(comparison: Comparison) -> None:
+    """Time finding files and ids."""
+    backend = comparison.backend
 
     from redun.backends.db.query import find_file as original_find_file
     from redun.backends.db.query import infer_id as original_infer_id
@@ -170,7 +175,8 @@ async def compare_listings(comparison: Comparison) -> None:
         return str(found.value_hash)
 
     async def my_id() -> str:
-        return str((await infer_id(backend, prefix)).value_hash)
+        found: Any = await infer_id(backend, prefix)
+        return str(found.value_hash)
 
     await comparison.add("infer_id of a value", original_id, my_id)
 
@@ -205,6 +211,7 @@ async def compare(url: str, generator: Generator, repeat: int) -> list[list[str]
     async with RedunBackendDb(url) as backend:
         comparison = Comparison(backend, original, repeat)
         await compare_listings(comparison)
+        await compare_look_ups(comparison)
         await compare_trees(comparison)
         await compare_filters(comparison, generator)
     original.session.close()

@@ -101,7 +101,7 @@ async def measure_first_edge(backend: RedunBackendDb, value_hash: str) -> float:
         began = time.perf_counter()
         from aredun.query import infer_id
 
-        value = await infer_id(backend, value_hash)
+        value: Any = await infer_id(backend, value_hash)
         async with contextlib.aclosing(walk_dataflow(backend, ValueRef(value.value_hash))) as edges:
             await anext(edges)
         times.append(time.perf_counter() - began)

@@ -6,17 +6,22 @@ import json
 import re
 import shlex
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 import websockets
+from playwright.async_api import async_playwright
 
+from tests.support.browser import ARGUMENTS, CHROMIUM, open_page
 from tests.support.snippets import adapt, find_blocks, find_pages, fork, make_repository
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tests.support.browser import Watched
     from tests.support.snippets import Forked
 
 PAGE = "docs/how-to/serve.md"
@@ -82,6 +87,51 @@ def test_an_app_that_mounts_it(postgres_url: str, tmp_path: Path) -> None:
         answer = httpx.get(f"{url}api/executions", headers={"Authorization": "Bearer ..."})
         assert (answer.status_code, answer.json()["items"]) == (200, [])
         assert "<html" in httpx.get(url).text
+
+
+@asynccontextmanager
+async def look(module: str, folder: Path) -> AsyncIterator[Watched]:
+    """Serve the app of a module, and open its page in a browser."""
+    program = folder / "program.py"
+    program.write_text(f"import uvicorn\nfrom {module} import app\n\nuvicorn.run(app, port=0)\n")
+    with fork([str(program)], folder) as process:
+        url = f"http://127.0.0.1:{wait_for_port(process, 'stderr')}/"
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+            watched = await open_page(browser)
+            await watched.page.goto(url)
+            yield watched
+            await browser.close()
+            assert watched.problems == []
+        process.process.terminate()
+        told = process.wait().stderr
+        assert "Application shutdown complete" in told
+        assert "ERROR" not in told
+
+
+async def test_a_page_shows_lineage_as_it_is_walked(folder: Path) -> None:
+    (block,) = [block for block in find_blocks("docs/how-to/stream-lineage.md") if block.kind == "python"]
+    (folder / "lineage.py").write_text(block.text)
+    async with look("lineage", folder) as watched:
+        await watched.page.wait_for_function("/^[0-9]+ edges$/.test(document.title)")
+        lines = await watched.page.locator("li").all_inner_texts()
+        assert await watched.page.title() == f"{len(lines)} edges"
+    assert lines[0].endswith(" came from words.report")
+    assert "words.report came from words.report: counts" in lines
+
+
+async def test_the_example_shows_jobs_and_lineage_of_a_run(tmp_path: Path) -> None:
+    async with look("examples.live_service", tmp_path) as watched:
+        await watched.page.click("button")
+        await watched.page.get_by_text("live_service.main DONE").wait_for()
+        lines = watched.page.locator("#lineage li")
+        await lines.get_by_text("live_service.measure: city came from outside").first.wait_for()
+        jobs = await watched.page.locator("#jobs li").all_inner_texts()
+        assert await watched.page.inner_text("#result") in ("Oslo", "Rome", "Cairo")
+    steps = [
+        f"live_service.{name} DONE" for name in ("find_warmest", "main", *["mean"] * 3, *["measure"] * 3)
+    ]
+    assert sorted(jobs) == steps
 
 
 async def test_messages_are_as_the_page_of_the_api_shows_them(folder: Path) -> None:

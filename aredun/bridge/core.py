@@ -158,11 +158,11 @@ class BridgeCore:
         A fork leaves the loop's thread and what was queued to its parent.
         """
         if not self.loop.is_usable:
-            # Never closed nor collected: the parent goes on with the same connections.
+            # Kept, so that nothing closes it: the parent process goes on with the same connections.
             _of_parents.append(self.backend)
             path = self.backend.database.file_path
             if path is not None:
-                # That which stands for `:memory:`, too.
+                # The file that stands for `:memory:`, too.
                 self._db_uri = make_file_uri(path)
             self._open()
         return self
@@ -187,7 +187,7 @@ class BridgeCore:
         task.add_done_callback(_closing.discard)
 
     async def _aclose_quietly(self) -> None:
-        # Errors of the queue have been logged; and as a program ends, closing asks for threads that are gone.
+        # The queue has logged its errors; at the end of a program the threads that closing needs are gone.
         with contextlib.suppress(AredunError, RuntimeError):
             await self.aclose()
 
@@ -236,17 +236,19 @@ def watch_engine(
     """
 
     def see_writes(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        # Whoever has changed something holds locks that the queue would wait for.
+        # A connection that has changed something holds locks, for which the queue would wait.
         if not connection.info.get("aredun_changed"):
             with translate():
                 usable = core.get_usable()
                 usable.queue.flush()
-                usable.backend.database.require_same_file()
+                file = usable.backend.database.file
+                if file is not None:
+                    file.require_same()
             if not statement.lstrip()[:6].upper().startswith(("SELECT", "PRAGMA")):
                 connection.info["aredun_changed"] = True
         switch = _FOREIGN_KEYS.match(statement)
         if switch is not None:
-            # Whoever does without them does so for redun's own writes, which are not on this connection.
+            # redun switches them off for its own writes, which go through aredun's connection, not this one.
             core.loop.run(core.backend.database.set_foreign_keys(switch[1].upper() == "ON"))
 
     def forget(connection: Any) -> None:

@@ -56,7 +56,7 @@ class WriteBehind:
         self._queued: list[_Queued] = []
         self._rows = 0
         self._bytes = 0
-        # What the queued writes, and those that are being written, say something about.
+        # The ids that queued writes change, and those that the writes under way change.
         self._subjects: set[Hashable] = set()
         self._writing: set[Hashable] | None = None
         self._is_scheduled = False
@@ -178,7 +178,7 @@ class WriteBehind:
             self._rows -= sum(queued.rows for queued in group)
             self._bytes -= sum(queued.size for queued in group)
             self._writing = self._subjects
-            # Those of what stays in the queue are not told apart: they count for both.
+            # Ids are not kept by write, so while writes stay in the queue all ids count for both.
             self._subjects = set(self._writing) if self._queued else set()
             return group
 

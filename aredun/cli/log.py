@@ -26,6 +26,7 @@ from aredun.search.identify import (
     refuse_empty,
 )
 from aredun.search.suggestions import suggest_task_names
+from aredun.storage.reads import read_scalars
 
 if TYPE_CHECKING:
     import argparse
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from rich.console import Console
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
 
@@ -219,11 +219,7 @@ async def iter_files(backend: RedunBackendDb, query: CallGraphQuery) -> AsyncIte
     statement = sa.select(File).where(matching).order_by(File.path, File.value_hash).limit(FILE_CHUNK)
     chunk = statement
     while True:
-
-        async def operation(session: AsyncSession, chunk: Any = chunk) -> list[File]:
-            return list(await session.scalars(chunk))
-
-        files: list[File] = await backend.database.read(operation)
+        files: list[File] = await read_scalars(backend.database, chunk)
         for file in files:
             yield file
         if len(files) < FILE_CHUNK:

@@ -19,7 +19,7 @@ from aredun.cli.tables import (
 )
 from aredun.models import CallNode, Execution, File, Job, Task, Value
 from aredun.search.call_texts import get_arguments_texts
-from aredun.search.filters import PRIMARY_KEYS
+from aredun.search.identify import get_key
 from aredun.search.job_tree import JobRow
 
 if TYPE_CHECKING:
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from aredun.cli.tables import Part
 
 FIRST_LINES, MAX_LINES = 20, 500
-# Edges of an upstream dataflow that the log follows; `aredun dataflow` follows all.
-MAX_EDGES = 2_000
-RULE = "-" * 80
-MAX_TREE_INDENT = 60
 
 
 class LinePrinter:
@@ -98,13 +94,13 @@ class LinePrinter:
     async def _show_chunk(self, records: Sequence[Any]) -> int:
         if not records:
             return 0
-        tags = await self._get_tags([get_record_id(record) for record in records])
+        tags = await self._get_tags([get_key(record) for record in records])
         calls = {record.call_hash for record in records if isinstance(record, Job) and record.call_hash}
         arguments = await get_arguments_texts(self._backend, calls, show_preview)
         values = [record.value_hash for record in records if isinstance(record, Value)]
         previews = await self._backend.get_previews(values) if values else {}
         for record in records:
-            own_tags = tags[get_record_id(record)]
+            own_tags = tags[get_key(record)]
             if isinstance(record, Execution):
                 self._execution_line(record, own_tags)
             elif isinstance(record, Job):
@@ -200,10 +196,6 @@ class LinePrinter:
         for text in get_docs(tags):
             self._printer.line()
             self._printer.line(text, indent=indent + 2)
-
-
-def get_record_id(record: Any) -> str:
-    return str(getattr(record, PRIMARY_KEYS[type(record).__name__].key))
 
 
 def make_job_row(job: Job) -> JobRow:

@@ -17,6 +17,7 @@ from aredun.formats.tag_syntax import ANY_VALUE, format_tag_key_value, parse_tag
 from aredun.models import Tag
 from aredun.query import CallGraphQuery
 from aredun.search.identify import describe, infer_id
+from aredun.storage.reads import read_rows
 from aredun.tables.column_types import JSON, TagEntity
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
 
@@ -58,16 +58,9 @@ async def _show_records(
         await RecordPrinter(backend, output, age).show_lines(query.all())
 
 
-async def _read(backend: RedunBackendDb, statement: Any) -> Sequence[Any]:
-    async def operation(session: AsyncSession) -> Sequence[Any]:
-        return (await session.execute(statement)).all()
-
-    return await backend.database.read(operation)
-
-
 async def _count_keys(backend: RedunBackendDb) -> Sequence[Any]:
     keys = sa.select(Tag.key, Tag.entity_type, sa.func.count()).where(Tag.is_current, Tag.key != "")
-    return await _read(backend, keys.group_by(Tag.key, Tag.entity_type))
+    return await read_rows(backend.database, keys.group_by(Tag.key, Tag.entity_type))
 
 
 async def _count_values(backend: RedunBackendDb, filters: list[tuple[str, Any]]) -> Sequence[Any]:
@@ -84,7 +77,7 @@ async def _count_values(backend: RedunBackendDb, filters: list[tuple[str, Any]])
                 )
             )
         )
-    return await _read(backend, tags.group_by(Tag.key, Tag.value, Tag.entity_type))
+    return await read_rows(backend.database, tags.group_by(Tag.key, Tag.value, Tag.entity_type))
 
 
 def _show_keys(rows: Sequence[Any], args: argparse.Namespace, console: Console) -> None:

@@ -52,7 +52,7 @@ def _find_ancestor(
             if parent in seen:
                 continue
             if parent in wanted:
-                # Not marked: the search ends here, and another call's search may end here too.
+                # Not added to `seen`: the searches of other calls may end here, too.
                 return parent
             seen.add(parent)
             path.append(iter(parents.get(parent, ())))

@@ -11,10 +11,9 @@ from aredun.dataflow.nodes import ValueRef
 from aredun.dataflow.upstream import UPSTREAM
 from aredun.errors import UsageError
 from aredun.models import CallNode, Execution, Job, Task
+from aredun.storage.reads import read_scalars
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncSession
-
     from aredun.backend import RedunBackendDb
     from aredun.dataflow.nodes import DataflowNode
 
@@ -62,9 +61,5 @@ async def _find_call(backend: RedunBackendDb, record: Job | Execution | CallNode
         return record
     condition = Job.id == (record.id if isinstance(record, Job) else record.job_id)
     statement = sa.select(CallNode).join(Job, Job.call_hash == CallNode.call_hash).where(condition)
-
-    async def operation(session: AsyncSession) -> CallNode | None:
-        found: CallNode | None = await session.scalar(statement)
-        return found
-
-    return await backend.database.read(operation)
+    found = await read_scalars(backend.database, statement)
+    return found[0] if found else None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # Above this number of children, the ones that hold a value are looked up by the value.
 FEW_CHILDREN = 32
-# As many rows as there are: a subquery with a limit is not taken apart by either planner.
+# No limit in fact, but neither planner merges a subquery that has one.
 NO_LIMIT = 2**63 - 1
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_TEXT = 10_000
-_MAX_DEPTH = 60
+MAX_DEPTH = 60
 _DEFAULT_INT_DIGITS = 4300
-_BRACKETS: dict[type, tuple[str, str]] = {
+BRACKETS: dict[type, tuple[str, str]] = {
     list: ("[", "]"),
     tuple: ("(", ")"),
     set: ("{", "}"),
@@ -36,10 +39,7 @@ def describe(value: Any, max_length: int = MAX_TEXT) -> str:
     str
         For an object whose `repr` raises an error, `<Class>`.
     """
-    writer = _Writer(max_length)
-    writer.write(value, 0)
-    text = "".join(writer.chunks)
-    return text if len(text) <= max_length else text[: max_length - 3] + "..."
+    return Writer(max_length).describe(value)
 
 
 def describe_class(value: Any) -> str:
@@ -82,52 +82,78 @@ class Shown:
         return self._text
 
 
-class _Writer:
-    def __init__(self, max_length: int) -> None:
-        self.chunks: list[str] = []
-        self._left = max_length
+class Writer:
+    """Writes a value within a limit of characters, levels and repetitions.
+
+    Parameters
+    ----------
+    max_length : int
+        Characters; of a longer text the last three are dots.
+    """
+
+    def __init__(self, max_length: int = MAX_TEXT) -> None:
+        self._max_length = self._left = max_length
+        self._chunks: list[str] = []
         self._open: set[int] = set()
 
-    def write(self, value: Any, depth: int) -> None:
+    def describe(self, value: Any) -> str:
+        """Return the text of a value; call it once."""
+        self._write(value, 0)
+        text = "".join(self._chunks)
+        return text if len(text) <= self._max_length else text[: self._max_length - 3] + "..."
+
+    def get_brackets(self, value: Any) -> tuple[str, str] | None:
+        """Return what stands around the items of a value; None for one without items."""
+        brackets = BRACKETS.get(type(value))
+        return brackets if brackets and value else None
+
+    def iter_items(self, value: Any) -> Iterator[tuple[str | tuple[Any] | None, Any]]:
+        """Yield items with what is written before each: a text, or a key in a tuple."""
+        if isinstance(value, dict):
+            return (((key,), item) for key, item in value.items())
+        return ((None, item) for item in value)
+
+    def show(self, value: Any) -> str:
+        """Return the text of a value without items."""
+        try:
+            return repr(value)
+        except Exception:
+            return describe_class(value)
+
+    def _write(self, value: Any, depth: int) -> None:
         kind = type(value)
         if kind in (str, bytes, bytearray):
             self._put(repr(value[: max(self._left, 0) + 1]))
-        elif kind is int and value.bit_length() > _get_max_bits():
+        elif kind is int and value.bit_length() > get_max_bits():
             self._put(f"<int of {value.bit_length()} bits>")
-        elif kind not in _BRACKETS or not value:
-            self._put(_get_repr(value))
-        elif depth >= _MAX_DEPTH or id(value) in self._open:
-            self._put("...".join(_BRACKETS[kind]))
+        elif (brackets := self.get_brackets(value)) is None:
+            self._put(self.show(value))
+        elif depth >= MAX_DEPTH or id(value) in self._open:
+            self._put("...".join(brackets))
         else:
             self._open.add(id(value))
+            self._put(brackets[0])
             self._write_items(value, depth + 1)
+            self._put(",)" if kind is tuple and len(value) == 1 else brackets[1])
             self._open.discard(id(value))
 
     def _write_items(self, value: Any, depth: int) -> None:
-        opening, closing = _BRACKETS[type(value)]
-        self._put(opening)
-        for index, item in enumerate(value):
+        for index, (label, item) in enumerate(self.iter_items(value)):
             if self._left < 0:
                 return
-            if index:
-                self._put(", ")
-            self.write(item, depth)
-            if type(value) is dict:
+            self._put(", " if index else "")
+            if isinstance(label, tuple):
+                self._write(label[0], depth)
                 self._put(": ")
-                self.write(value[item], depth)
-        self._put(",)" if type(value) is tuple and len(value) == 1 else closing)
+            elif label is not None:
+                self._put(label)
+            self._write(item, depth)
 
     def _put(self, text: str) -> None:
-        self.chunks.append(text)
+        self._chunks.append(text)
         self._left -= len(text)
 
 
-def _get_max_bits() -> int:
+def get_max_bits() -> int:
+    """Return how large an integer Python writes out as text."""
     return int((sys.get_int_max_str_digits() or _DEFAULT_INT_DIGITS) * 3.3)
-
-
-def _get_repr(value: Any) -> str:
-    try:
-        return repr(value)
-    except Exception:
-        return describe_class(value)

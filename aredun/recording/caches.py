@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 import sqlalchemy as sa
 
 from aredun.errors import InvalidValueError, RedunDatabaseError, UsageError
+from aredun.formats.tag_syntax import CONTEXT_KEY
 from aredun.models import CallNode, CallSubtreeTask, Evaluation, Job, Tag, Task, Value
 from aredun.storage import Coalescer
 from aredun.tables.column_types import DateTimeUTC, in_list, in_parameter
 from aredun.values import CacheCheckValid, CacheResult, CacheScope
+from aredun.values.sizes import SMALL_BYTES
 
 if TYPE_CHECKING:
     import logging
@@ -26,9 +28,6 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=enum.Enum)
 
-CONTEXT_KEY = "redun.context"
-# Larger values are read back in a thread.
-LARGE_VALUE = 64 * 1024
 # A statement fetches no more than about this many values at once.
 VALUE_GROUP = 500
 
@@ -88,7 +87,7 @@ class _Found:
     single: _Stored | None = None
 
 
-# Of many candidates one is taken: their values are fetched once that is known.
+# One of many candidates is used, so only its value is fetched, by a statement of its own.
 _NO_VALUE: tuple[Any, ...] = (
     sa.cast(sa.null(), sa.String).label("type"),
     sa.cast(sa.null(), sa.LargeBinary).label("value"),
@@ -133,7 +132,7 @@ def _find_calls() -> sa.Select[Any]:
             *_NO_VALUE,
         )
         .join(CallSubtreeTask, CallSubtreeTask.call_hash == CallNode.call_hash)
-        # Of a task with many calls all are looked at, no index has arguments: PostgreSQL is to hash those.
+        # PostgreSQL looks at all calls of a task, as no index has arguments: it should hash those asked for.
         .where(in_parameter(CallNode.task_hash, "tasks"), in_list(CallNode.args_hash, "args", sparse=True))
     )
 
@@ -287,19 +286,7 @@ class Caches:
         return {check: answers.select(check, contexts) for check in checks}
 
     async def get_value(self, value_hash: str) -> tuple[Any, bool]:
-        """Get a value back for real (mirrors redun's `RedunBackendDb.get_value`).
-
-        Returns
-        -------
-        tuple[Any, bool]
-            The value and True, or None and False if it is not recorded, its data is missing from the value
-            store, or it cannot be read any more.
-
-        Raises
-        ------
-        RedunDatabaseError
-            The value is in a value store, and none is configured.
-        """
+        """Get a value back for real, as `RedunBackendDb.get_value` says."""
         stored = await self._values.get(value_hash)
         return (None, False) if stored is None else await self._read(stored)
 
@@ -311,7 +298,7 @@ class Caches:
                 if not has_data:
                     self._logger.warning("value %s is missing from the value store", value_hash)
                     return None, False
-            if len(data) >= LARGE_VALUE:
+            if len(data) >= SMALL_BYTES:
                 return await asyncio.to_thread(self._type_registry.deserialize, type_name, data), True
             return self._type_registry.deserialize(type_name, data), True
         except Exception as error:
@@ -467,14 +454,7 @@ def _parse(kind: type[E], value: Any) -> E:
 
 
 async def explain_cache_miss(session: AsyncSession, task: Any, args_hash: str) -> dict[str, Any]:
-    """Tell why a call is not cached (mirrors redun's `RedunBackendDb.explain_cache_miss`).
-
-    Returns
-    -------
-    dict[str, Any]
-        `reason`: "new_task" (the task of that name was another one), "new_args" or "new_call"; for the first
-        two also `call_hash`, `call_task_hash` and `call_args_hash` of the newest call that came close.
-    """
+    """Tell why a call is not cached, as `RedunBackendDb.explain_cache_miss` says."""
     calls = sa.select(CallNode).order_by(CallNode.timestamp.desc(), CallNode.call_hash).limit(1)
     same_args = calls.join(Task, Task.hash == CallNode.task_hash).where(
         CallNode.args_hash == args_hash, Task.name == task.name, Task.namespace == task.namespace

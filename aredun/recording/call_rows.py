@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from aredun.loop.pacing import take_turn
 from aredun.models import CallNode, CallSubtreeTask
-from aredun.storage import ValueRows, fetch_rows
+from aredun.storage import ValueRows, ask, make_rows
 from aredun.storage.rows import ARGUMENT, ARGUMENT_RESULT, CALL_EDGE, CALL_NODE, CALL_SUBTREE_TASK
 from aredun.tables.column_types import in_parameter
 from aredun.values.nested import SCALARS, get_parts
@@ -91,7 +91,8 @@ class UnrecordedCall:
         if needed:
             connection = await session.connection()
             statement = _FIND_SUBTREES if any(call.with_tasks for call in calls) else _FIND_CALLS
-            for call_hash, task_hash in await fetch_rows(connection, statement, {"calls": needed}):
+            rows_of_calls = await make_rows(await ask(connection, statement, {"calls": needed}))
+            for call_hash, task_hash in rows_of_calls:
                 tasks = recorded.setdefault(call_hash, set())
                 if task_hash is not None:
                     tasks.add(task_hash)
@@ -134,8 +135,8 @@ class UnrecordedCall:
         for child in self.child_call_hashes:
             if child in calls:
                 if not calls[child]:
-                    # What is not known of a child is not known of its parent: nothing recorded is a cache
-                    # miss.
+                    # Without the tasks of a child those of its parent are unknown; a call without any is a
+                    # cache miss.
                     return set()
                 subtree |= calls[child]
         return subtree

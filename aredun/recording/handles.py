@@ -52,20 +52,10 @@ def mark_handles_recorded(handles: Iterable[Any]) -> None:
 
 
 async def advance_handle(session: AsyncSession, parent_handles: Iterable[Any], child_handle: Any) -> None:
-    """
-    Record that a handle's state follows from others, and make all of them valid.
+    """Record that a handle's state follows from others, as `RedunBackendDb.advance_handle` says.
 
-    Mirrors redun's `RedunBackendDb.advance_handle`. The values of `get_handles_to_record` must be recorded in
-    the same transaction or before; `mark_handles_recorded` belongs after its commit.
-
-    Parameters
-    ----------
-    session : AsyncSession
-        A session in a write transaction. It is not committed.
-    parent_handles : iterable of Handle
-        The states before; may be empty.
-    child_handle : Handle
-        The state after.
+    The values of `get_handles_to_record` must be recorded in the same transaction or before;
+    `mark_handles_recorded` belongs after its commit.
     """
     parents = list(parent_handles)
     rows = [_handle_row(handle) for handle in get_handles_to_record(parents, child_handle)]
@@ -80,18 +70,10 @@ async def advance_handle(session: AsyncSession, parent_handles: Iterable[Any], c
 
 
 async def rollback_handle(session: AsyncSession, handle: Any) -> None:
-    """
-    Make all states that follow from a handle's invalid (mirrors redun's `RedunBackendDb.rollback_handle`).
+    """Make all states that follow from a handle's invalid; its own stays as it is, and may be unrecorded.
 
     Descendants are reached through valid handles of the same full name, as in redun. A state that is recorded
     while this runs is either seen, and made invalid, or is recorded after it, and is valid.
-
-    Parameters
-    ----------
-    session : AsyncSession
-        A session in a write transaction. It is not committed.
-    handle : Handle
-        The state to go back to; it stays as it is. It need not be recorded.
     """
     info = handle.__handle__
     await _lock(session, [info.hash])
@@ -107,36 +89,12 @@ async def rollback_handle(session: AsyncSession, handle: Any) -> None:
 
 
 async def is_valid_handle(session: AsyncSession, handle: Any) -> bool:
-    """
-    Tell whether a handle's state is current or leads to the current one (mirrors redun's `is_valid_handle`).
-
-    Parameters
-    ----------
-    session : AsyncSession
-    handle : Handle
-
-    Returns
-    -------
-    bool
-        False if the state is not recorded.
-    """
-    valid = await get_valid_handles(session, [handle.__handle__.hash])
-    return bool(valid)
+    """Tell whether a handle's state is recorded, and current or leads to the current one."""
+    return bool(await get_valid_handles(session, [handle.__handle__.hash]))
 
 
 async def get_valid_handles(session: AsyncSession, handle_hashes: Iterable[str]) -> set[str]:
-    """
-    Select the hashes of valid handles among many.
-
-    Parameters
-    ----------
-    session : AsyncSession
-    handle_hashes : iterable of str
-
-    Returns
-    -------
-    set[str]
-    """
+    """Return the hashes of valid handles among many."""
     found = await session.scalars(
         sa.select(Handle.hash).where(in_array(Handle.hash, set(handle_hashes)), Handle.is_valid.is_(True))
     )

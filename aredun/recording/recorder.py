@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aredun.errors import RedunDatabaseError, UsageError
 from aredun.formats.describe import describe
 from aredun.formats.hashing import hash_argument, hash_call_node
+from aredun.formats.tag_syntax import CONTEXT_KEY
 from aredun.models import Job
 from aredun.recording import handles
-from aredun.recording.caches import CONTEXT_KEY
 from aredun.recording.call_rows import UnrecordedCall, find_upstream_calls
-from aredun.recording.tags import build_tag_row
+from aredun.recording.tagging import make_tags
 from aredun.storage import ValueRows, Write
 from aredun.storage.rows import (
     ARGUMENT,
@@ -24,7 +24,6 @@ from aredun.storage.rows import (
     FILE,
     JOB,
     SUBVALUE,
-    TAG,
     TASK,
     VALUE,
 )
@@ -272,35 +271,15 @@ class Recorder:
 
     async def make_job_start(self, job: Any, now: datetime | None) -> tuple[Job, Write]:
         """Return a job's row and the write that records its start."""
-        now = now or utcnow()
-        task, execution, parent = _get_parts(job)
-        row = JOB.row(
-            id=job.id,
-            start_time=now,
-            end_time=None,
-            task_hash=task.hash,
-            cached=False,
-            call_hash=None,
-            parent_id=parent,
-            execution_id=execution,
-        )
-        return Job(**row._asdict()), await self._make_job_write(task, row)
+        row = _make_job_row(job, start_time=now or utcnow(), end_time=None, cached=False, call_hash=None)
+        return Job(**row._asdict()), await self._make_job_write(job.task, row)
 
     async def make_job_end(self, job: Any, now: datetime | None) -> Write:
         """Return the write that records a job's end, and its start if that was not recorded."""
         now = now or utcnow()
-        task, execution, parent = _get_parts(job)
-        row = JOB.row(
-            id=job.id,
-            start_time=now,
-            end_time=now,
-            task_hash=task.hash,
-            cached=bool(job.was_cached),
-            call_hash=job.call_hash,
-            parent_id=parent,
-            execution_id=execution,
-        )
-        return await self._make_job_write(task, row)
+        cached = bool(job.was_cached)
+        row = _make_job_row(job, start_time=now, end_time=now, cached=cached, call_hash=job.call_hash)
+        return await self._make_job_write(job.task, row)
 
     async def _make_job_write(self, task: Any, row: Row) -> Write:
         values = (await self.values.prepare_task(task),)
@@ -401,15 +380,6 @@ class Recorder:
         return write
 
 
-def make_tags(
-    entity_type: Any, entity_id: str, tags: Iterable[tuple[str, Any]]
-) -> tuple[list[tuple[str, str, str, Any]], Write]:
-    """Return tags that supersede nothing, as `record_tags` returns them, and the write that records them."""
-    rows = [build_tag_row(entity_type, entity_id, key, value) for key, value in tags]
-    write = Write(rows=[(TAG, TAG.row(**row)) for row in rows])
-    return [(row["tag_hash"], entity_id, row["key"], row["value"]) for row in rows], write
-
-
 def iter_arguments(
     expr_args: tuple[Sequence[Any], Mapping[str, Any]], eval_args: tuple[Sequence[Any], Mapping[str, Any]]
 ) -> Iterable[tuple[int | None, str | None, Any, Any]]:
@@ -425,11 +395,17 @@ def iter_arguments(
             yield None, key, kwargs[key], kwargs[key]
 
 
-def _get_parts(job: Any) -> tuple[Any, str, str | None]:
-    """Return a job's task, the id of its execution, and that of its parent."""
+def _make_job_row(job: Any, **cells: Any) -> Row:
+    """Return the row of a job, given the cells that change while it runs."""
     if job.task is None or job.execution is None:
         missing = "task" if job.task is None else "execution"
         raise UsageError(
             f"job {job.id} has no {missing}: only a job with a task and an execution is recorded"
         )
-    return job.task, job.execution.id, job.parent_job.id if job.parent_job else None
+    return JOB.row(
+        id=job.id,
+        task_hash=job.task.hash,
+        parent_id=job.parent_job.id if job.parent_job else None,
+        execution_id=job.execution.id,
+        **cells,
+    )

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from aredun.errors import RedunDatabaseError, UsageError
-from aredun.formats.describe import shorten
+from aredun.errors import UsageError
 from aredun.formats.hashing import hash_tag
 from aredun.formats.tag_syntax import check_tag_value, is_storable_text
 from aredun.models import Tag, TagEdit
 from aredun.recording.multimap import MultiMap
-from aredun.storage.refusals import describe_limit
-from aredun.storage.retry import is_refusal
 from aredun.tables.column_types import JSON, TagEntity, in_array, insert_new, transaction_lock
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -114,40 +110,11 @@ async def record_tags(
     update: bool = False,
     new: bool = False,
 ) -> list[TagResult]:
-    """
-    Record tags of an entity (mirrors redun's `RedunBackendDb.record_tags`).
+    """Record tags in a write transaction, as `RedunBackendDb.record_tags` says.
 
     Writers of the same entity's edits wait for each other, so none is lost: an update always supersedes what
-    the update before it left. Recording the same again changes nothing.
-
-    Parameters
-    ----------
-    session : AsyncSession
-        A session in a write transaction. It is not committed.
-    entity_type : TagEntity
-        What is tagged; redun's enum and the bare name will do.
-    entity_id : str
-        Id of what is tagged. It need not exist.
-    tags : iterable of (key, value)
-        Values are JSON.
-    parents : iterable of str
-        Hashes of existing tags that the new ones supersede.
-    update : bool
-        Supersede the current tags with the same keys as well; implies `new`.
-    new : bool
-        Make the tags current even if they were superseded before: they are recorded again at the end of their
-        chain of edits.
-
-    Returns
-    -------
-    list of (tag_hash, entity_id, key, value)
-        In the order of `tags`, existing ones included. A tag that was superseded before and is recorded again
-        because of `new` is left out, as redun leaves it out.
-
-    Raises
-    ------
-    UsageError
-        If a tag or the entity type is malformed, or a parent does not exist.
+    the update before it left. A tag that was superseded before is recorded again, because of `new`, at the
+    end of its chain of edits, and left out of what is returned, as redun leaves it out.
     """
     pairs = check_tags(tags)
     if not pairs:
@@ -169,32 +136,7 @@ async def update_tags(
     old_keys: Iterable[str],
     new_tags: Iterable[KeyValue],
 ) -> list[TagResult]:
-    """
-    Supersede an entity's current tags of some keys (mirrors redun's `RedunBackendDb.update_tags`).
-
-    Parameters
-    ----------
-    session : AsyncSession
-        A session in a write transaction. It is not committed.
-    entity_type : TagEntity
-        What is tagged.
-    entity_id : str
-        Id of what is tagged.
-    old_keys : iterable of str
-        Keys whose current tags are superseded.
-    new_tags : iterable of (key, value)
-        Without any, nothing is superseded (redun's rule): `delete_tags` deletes.
-
-    Returns
-    -------
-    list of (tag_hash, entity_id, key, value)
-        In the order of `new_tags`.
-
-    Raises
-    ------
-    UsageError
-        If a tag or the entity type is malformed.
-    """
+    """Supersede current tags of some keys in a write transaction, as `RedunBackendDb.update_tags` says."""
     pairs = check_tags(new_tags)
     entity = _Entity(parse_tag_entity(entity_type), entity_id)
     if not pairs:
@@ -207,30 +149,7 @@ async def update_tags(
 async def delete_tags(
     session: AsyncSession, entity_id: str, tags: Iterable[KeyValue], keys: Iterable[str] = ()
 ) -> list[TagResult]:
-    """
-    Delete tags of an entity, keeping their history (mirrors redun's `RedunBackendDb.delete_tags`).
-
-    Parameters
-    ----------
-    session : AsyncSession
-        A session in a write transaction. It is not committed.
-    entity_id : str
-        Id of what is tagged.
-    tags : iterable of (key, value)
-        Current tags to delete; the value is compared as JSON.
-    keys : iterable of str
-        Keys whose current tags are all deleted.
-
-    Returns
-    -------
-    list of (tag_hash, entity_id, key, value)
-        The one tag that supersedes the deleted ones: it has no entity and no key.
-
-    Raises
-    ------
-    UsageError
-        If a tag is malformed, or neither `tags` nor `keys` names anything.
-    """
+    """Delete current tags in a write transaction, as `RedunBackendDb.delete_tags` says."""
     conditions: list[sa.ColumnElement[bool]] = [
         sa.and_(Tag.key == key, Tag.value == sa.literal(value, JSON())) for key, value in check_tags(tags)
     ]
@@ -245,19 +164,7 @@ async def delete_tags(
 
 
 async def get_tags(session: AsyncSession, entity_ids: Iterable[str]) -> dict[str, MultiMap[str, Any]]:
-    """
-    Get the current tags of many entities (mirrors redun's `RedunBackendDb.get_tags`).
-
-    Parameters
-    ----------
-    session : AsyncSession
-    entity_ids : iterable of str
-
-    Returns
-    -------
-    dict[str, MultiMap[str, Any]]
-        By entity id; an entity without tags is not in it. Tags are ordered by key, then by hash.
-    """
+    """Return the current tags of entities that have some, by id, ordered by key, then by hash."""
     rows = await session.execute(
         sa.select(Tag.entity_id, Tag.key, Tag.value)
         .where(in_array(Tag.entity_id, set(entity_ids)), Tag.is_current.is_(True))
@@ -360,20 +267,6 @@ async def _supersede(session: AsyncSession, parents: list[str]) -> None:
             .values(is_current=False)
             .execution_options(synchronize_session=False)
         )
-
-
-@contextmanager
-def name_refused(entity_id: str, pairs: Sequence[KeyValue]) -> Iterator[None]:
-    """Raise a `UsageError` with the name of the largest tag where the database refuses tags."""
-    try:
-        yield
-    except RedunDatabaseError as error:
-        if not is_refusal(error) or not pairs:
-            raise
-        key = max(pairs, key=lambda pair: len(repr(pair)))[0]
-        reason = describe_limit(error) or str(error)
-        name = f"tag {shorten(repr(key), 60)} of {shorten(repr(entity_id), 60)}"
-        raise UsageError(f"{name} cannot be recorded: {reason}") from error
 
 
 def is_sound(pair: Any, logger: logging.Logger) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -33,10 +34,11 @@ from aredun.tables.column_types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import ColumnElement, Select
 
+Record = Execution | Job | CallNode | Task | Value
 MODEL_CLASSES: dict[str, Any] = {
     "Execution": Execution,
     "Job": Job,
@@ -420,3 +422,10 @@ def _probe_values(chosen: Callable[[Any], ColumnElement[bool]]) -> list[Select[A
             clause = chosen(unindexed(job.execution_id))
             branches.append(sa.select(value_hash).select_from(join).where(clause))
     return branches
+
+
+def to_list(items: Iterable[Any], what: str) -> list[Any]:
+    """Return what a filter is given as a list, pairs of a mapping; raises UsageError for a bare text."""
+    if isinstance(items, str):
+        raise UsageError(f"{what} must be a list, not the text {items!r}")
+    return list(items.items() if isinstance(items, Mapping) else items)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import sqlalchemy as sa
 
@@ -16,7 +16,7 @@ from aredun.formats.spelling import ask_whether, spell_id, spell_path
 from aredun.formats.tag_syntax import is_storable_text
 from aredun.models import Argument, CallNode, Execution, File, Job, Subvalue, Task, Value
 from aredun.search.conditions import among, identity
-from aredun.search.filters import PRIMARY_KEYS, filter_id_prefix, keep_prefix, took_one_of
+from aredun.search.filters import PRIMARY_KEYS, Record, filter_id_prefix, keep_prefix, took_one_of
 from aredun.search.records import ModelMaker, get_reader
 from aredun.search.scan import Scan, get_load_options
 from aredun.search.statements import count_rows
@@ -39,12 +39,28 @@ _FILES = ModelMaker(File)
 _MAX_INDEX_LENGTH = 16
 
 
+@overload
+async def infer_id(
+    backend: Repository, id: str, include_files: Literal[False], required: Literal[True]
+) -> Record: ...
+@overload
+async def infer_id(
+    backend: Repository, id: str, include_files: Literal[False], required: Literal[False] = False
+) -> Record | None: ...
+@overload
+async def infer_id(
+    backend: Repository, id: str, include_files: bool = True, *, required: Literal[True]
+) -> Record | FileUse: ...
+@overload
+async def infer_id(
+    backend: Repository, id: str, include_files: bool = True, required: bool = False
+) -> Record | FileUse | None: ...
 async def infer_id(
     backend: Repository,
     id: str,  # the reference's name
     include_files: bool = True,
     required: bool = False,
-) -> Any:
+) -> Record | FileUse | None:
     """
     Find the record that an id stands for (mirrors redun's `infer_id`).
 
@@ -75,7 +91,7 @@ async def infer_id(
     record = await infer_specialty_id(backend, id, include_files=include_files)
     if record is not None:
         return record
-    matches = await find_by_prefix(backend, id, 3 if required else 1)
+    matches: list[Record | FileUse] = await find_by_prefix(backend, id, 3 if required else 1)
     if not matches and include_files:
         # A file that is gone from the disk, or was never on this one, is found by what was recorded of it.
         record = await find_file(backend, id)
@@ -203,7 +219,7 @@ async def infer_specialty_id(
     backend: Repository,
     id: str,  # the reference's name
     include_files: bool = True,
-) -> Any:
+) -> Execution | FileUse | None:
     """
     Find the record that a shorthand stands for (mirrors redun's `infer_specialty_id`).
 

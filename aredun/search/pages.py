@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from aredun.errors import UsageError
 from aredun.formats.tag_syntax import is_storable_text
@@ -17,24 +17,26 @@ if TYPE_CHECKING:
     from aredun.search.scan import Scan
     from aredun.search.statements import Key
 
+RecordT_co = TypeVar("RecordT_co", covariant=True)
 
-class Page(NamedTuple):
+
+class Page(NamedTuple, Generic[RecordT_co]):
     """
     A page of records.
 
     Attributes
     ----------
-    records : list[Any]
+    records : list
         The records, in the query's order.
     cursor : str | None
         Where the next page begins, for `CallGraphQuery.page_after`; None after the last record.
     """
 
-    records: list[Any]
+    records: list[RecordT_co]
     cursor: str | None
 
 
-async def read_page(scans: Iterable[Scan], order_by: str | None, after: Key | None, size: int) -> Page:
+async def read_page(scans: Iterable[Scan], order_by: str | None, after: Key | None, size: int) -> Page[Any]:
     """
     Read one page.
 
@@ -109,3 +111,17 @@ def _check_key(key: Any) -> str:
     if not isinstance(key, str) or not is_storable_text(key):
         raise ValueError("a key is a text without NUL and halves of characters")
     return key
+
+
+def check_order(order_by: str | None) -> str | None:
+    """Return the order of a query; raises UsageError for an unknown one."""
+    if order_by not in {None, "time"}:
+        raise UsageError(f"unknown order {order_by!r}: the only one is 'time'")
+    return order_by
+
+
+def check_size(size: int) -> int:
+    """Return a number of records; raises UsageError if it is negative."""
+    if size < 0:
+        raise UsageError(f"invalid page or size {size}: it cannot be negative")
+    return size

@@ -24,25 +24,25 @@ from aredun.server.finding import (
     find_matches,
     find_record,
 )
+from aredun.storage.reads import read_scalars
 from aredun.tables.column_types import TagEntity, utcnow
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
-
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
 
 DEFAULT_PAGE = 50
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
+PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": schemas.Problem, "description": "The request makes no sense."},
     404: {"model": schemas.Problem, "description": "There is no such record."},
     409: {"model": schemas.Problem, "description": "The id fits several records."},
     422: {"model": schemas.Problem, "description": "A parameter is malformed."},
 }
 
-router = APIRouter(prefix="/api", responses=_PROBLEMS)
+router = APIRouter(prefix="/api", responses=PROBLEMS)
 
 
 def get_backend(request: Request) -> RedunBackendDb:
@@ -79,9 +79,11 @@ RecordId = Annotated[
     Path(min_length=1, max_length=2_048, description="The beginning of an id.", examples=["5a4d7e0a"]),
 ]
 Texts = Annotated[list[str], Query(max_length=50)]
+TaskNames = Annotated[Texts, Query(description="Names of tasks.")]
+JobStatuses = Annotated[list[Literal["RUNNING", "FAILED", "CACHED", "DONE", "ABANDONED"]], Query()]
 
 
-def _checked(texts: list[str]) -> list[str]:
+def _checked(texts: Iterable[str]) -> list[str]:
     return [check_id(text) for text in texts]
 
 
@@ -96,6 +98,23 @@ def _parse_tags(texts: list[str]) -> list[tuple[str, Any]]:
 def get_cutoff(backend: RedunBackendDb) -> datetime:
     """Return the time since which a run must have given a sign of life."""
     return utcnow() - statuses.get_abandoned_after(backend.config)
+
+
+async def _respond_jobs(
+    backend: RedunBackendDb,
+    page: Paging,
+    query: CallGraphQuery,
+    status: Sequence[str] = (),
+    task: Sequence[str] = (),
+) -> Response:
+    """Answer with a page of the jobs of a query that have one of the statuses, and one of the tasks."""
+    if status:
+        query = query.filter_job_statuses(list(status))
+    if task:
+        query = query.filter_task_names(_checked(task))
+    found = await page.read(query)
+    items = await records.make_jobs(backend, found.records)
+    return respond(schemas.JobPage(items=items, cursor=found.cursor))
 
 
 @router.get("/executions", response_model=schemas.ExecutionPage, tags=["executions"])
@@ -128,8 +147,8 @@ async def list_execution_jobs(
     backend: Backend,
     page: Page,
     execution_id: RecordId,
-    status: Annotated[list[Literal["RUNNING", "FAILED", "CACHED", "DONE", "ABANDONED"]], Query()] = [],  # noqa: B006
-    task: Annotated[Texts, Query(description="Names of tasks.")] = [],  # noqa: B006
+    status: JobStatuses = [],  # noqa: B006
+    task: TaskNames = [],  # noqa: B006
     text: Annotated[
         str | None,
         Query(min_length=1, max_length=200, description="Part of a task's name, or the beginning of an id."),
@@ -139,14 +158,7 @@ async def list_execution_jobs(
     execution = await find_record(backend, "Execution", execution_id)
     jobs = None if text is None else find_jobs(execution.id, text)
     query = CallGraphQuery(backend, order_by="time", filter_types=["Job"], jobs=jobs)
-    query = query.filter_execution_ids([execution.id])
-    if status:
-        query = query.filter_job_statuses(list(status))
-    if task:
-        query = query.filter_task_names(_checked(task))
-    found = await page.read(query)
-    items = await records.make_jobs(backend, found.records)
-    return respond(schemas.JobPage(items=items, cursor=found.cursor))
+    return await _respond_jobs(backend, page, query.filter_execution_ids([execution.id]), status, task)
 
 
 @router.get("/executions/{execution_id}/tree", response_model=schemas.JobTree, tags=["executions", "jobs"])
@@ -170,18 +182,12 @@ async def get_execution_tree(
 async def list_jobs(
     backend: Backend,
     page: Page,
-    status: Annotated[list[Literal["RUNNING", "FAILED", "CACHED", "DONE", "ABANDONED"]], Query()] = [],  # noqa: B006
-    task: Annotated[Texts, Query(description="Names of tasks.")] = [],  # noqa: B006
+    status: JobStatuses = [],  # noqa: B006
+    task: TaskNames = [],  # noqa: B006
 ) -> Response:
     """List jobs, newest first."""
-    query = CallGraphQuery(backend, order_by="time").filter_types(["Job"])
-    if status:
-        query = query.filter_job_statuses(list(status))
-    if task:
-        query = query.filter_task_names(_checked(task))
-    found = await page.read(query)
-    items = await records.make_jobs(backend, found.records)
-    return respond(schemas.JobPage(items=items, cursor=found.cursor))
+    query = CallGraphQuery(backend, order_by="time", filter_types=["Job"])
+    return await _respond_jobs(backend, page, query, status, task)
 
 
 @router.get("/jobs/{job_id}", response_model=schemas.JobDetails, tags=["jobs"])
@@ -201,15 +207,9 @@ async def get_next_failed(backend: Backend, job_id: RecordId) -> Response:
 async def list_job_children(backend: Backend, page: Page, job_id: RecordId) -> Response:
     """List the jobs that a job started, newest first."""
     job = await find_record(backend, "Job", job_id)
-    query = CallGraphQuery(
-        backend,
-        order_by="time",
-        filter_types=["Job"],
-        jobs=sa.select(models.Job).where(models.Job.parent_id == job.id),
-    )
-    found = await page.read(query)
-    items = await records.make_jobs(backend, found.records)
-    return respond(schemas.JobPage(items=items, cursor=found.cursor))
+    jobs = sa.select(models.Job).where(models.Job.parent_id == job.id)
+    query = CallGraphQuery(backend, order_by="time", filter_types=["Job"], jobs=jobs)
+    return await _respond_jobs(backend, page, query)
 
 
 @router.get("/call-nodes", response_model=schemas.CallNodePage, tags=["calls"])
@@ -317,11 +317,7 @@ async def list_tags(
         query = query.where(tag.entity_id == check_id(entity_id))
     if page.cursor is not None:
         query = query.where(tag.tag_hash > _read_tag_cursor(page.cursor))
-
-    async def operation(session: AsyncSession) -> list[models.Tag]:
-        return list(await session.scalars(query))
-
-    rows = await backend.database.read(operation)
+    rows = await read_scalars(backend.database, query)
     cursor = make_cursor("Tag", None, (rows[page.limit - 1].tag_hash,)) if len(rows) > page.limit else None
     items = [records.make_tag(row) for row in rows[: page.limit]]
     return respond(schemas.TagPage(items=items, cursor=cursor))
@@ -354,7 +350,7 @@ class RecordFilter:
             Query(alias="id", min_length=1, max_length=2_048, description="The beginning of an id."),
         ] = None,
         execution: Annotated[Texts, Query(description="Ids of executions, or their first characters.")] = [],  # noqa: B006
-        task: Annotated[Texts, Query(description="Names of tasks.")] = [],  # noqa: B006
+        task: TaskNames = [],  # noqa: B006
         task_hash: Texts = [],  # noqa: B006
         value_type: Texts = [],  # noqa: B006
         path: Annotated[Texts, Query(description="Of files; `*` stands for any text.")] = [],  # noqa: B006

@@ -12,20 +12,20 @@ from fastapi.websockets import WebSocket  # noqa: TC002  # FastAPI reads it at r
 
 from aredun import models
 from aredun.errors import AredunError
-from aredun.server import api, security
+from aredun.server import api, graph_api, security
 from aredun.server.answers import add_error_handlers, logger, make_problem
 from aredun.server.changes import ChangeFeed
 from aredun.server.dataflow_socket import DataflowRequest, DataflowStream, Walks
 from aredun.server.executions_socket import ExecutionsStream
+from aredun.server.layout import LayoutProcess
 from aredun.server.metrics import CONTENT_TYPE, AccessLog, Metrics
 from aredun.server.settings import ServerSettings
 from aredun.server.static_files import add_viewer
 from aredun.server.streams import Streams
+from aredun.storage.reads import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
     from aredun.server.streams import Sender
@@ -78,8 +78,10 @@ def create_app(backend: RedunBackendDb, *, settings: ServerSettings | None = Non
     app.state.streams = Streams(settings, metrics)
     app.state.feed = ChangeFeed(backend, settings)
     app.state.walks = Walks()
+    app.state.layouts = LayoutProcess()
     app.state.close = lambda: _close(app)
     app.include_router(api.router)
+    app.include_router(graph_api.router)
     _add_websockets(app)
     _add_operations(app)
     add_viewer(app)
@@ -119,9 +121,10 @@ def _is_loaded(backend: RedunBackendDb) -> bool:
 async def _close(app: FastAPI) -> None:
     await app.state.streams.close()
     await app.state.feed.close()
+    await app.state.layouts.close()
 
 
-def _take_error(task: asyncio.Task[None]) -> None:
+def _take_error(task: asyncio.Task[Any]) -> None:
     """Take a task's error, which asyncio would print if nobody did."""
     if not task.cancelled():
         task.exception()
@@ -155,6 +158,30 @@ def _add_websockets(app: FastAPI) -> None:
         await subscribe(websocket, execution_id)
 
 
+async def _check_database(backend: RedunBackendDb) -> None:
+    """Ask the database for something; raise an error if it does not answer in time."""
+    reading = asyncio.create_task(read_rows(backend.database, sa.select(models.RedunVersion.id).limit(1)))
+    reading.add_done_callback(_take_error)
+    done, _ = await asyncio.wait({reading}, timeout=_READY_TIMEOUT)
+    if not done:
+        # What ends its connection may wait itself: it is told, and not waited for.
+        reading.cancel()
+        raise TimeoutError(f"no answer within {_READY_TIMEOUT:g} s")
+    reading.result()
+
+
+def _keep_key(request: Request, answer: Response, token: str) -> None:
+    """Give a browser the key of the server, as a cookie."""
+    answer.set_cookie(
+        security.get_cookie_name(token),
+        security.make_session_key(token),
+        max_age=_MONTH,
+        httponly=True,
+        samesite="strict",
+        secure=request.scope["scheme"] == "https",
+    )
+
+
 def _add_operations(app: FastAPI) -> None:
     state = app.state
 
@@ -166,19 +193,8 @@ def _add_operations(app: FastAPI) -> None:
     @app.get("/readyz", include_in_schema=False)
     async def check_readiness() -> Response:
         """Answer whether the database does."""
-
-        async def operation(session: AsyncSession) -> None:
-            await session.execute(sa.select(models.RedunVersion.id).limit(1))
-
         try:
-            reading = asyncio.create_task(state.backend.database.read(operation))
-            reading.add_done_callback(_take_error)
-            done, _ = await asyncio.wait({reading}, timeout=_READY_TIMEOUT)
-            if not done:
-                # What ends its connection may wait itself: it is told, and not waited for.
-                reading.cancel()
-                raise TimeoutError(f"no answer within {_READY_TIMEOUT:g} s")
-            reading.result()
+            await _check_database(state.backend)
         except Exception as error:
             # Whatever is wrong with it, nobody should be sent here.
             logger.warning("the database does not answer: %s", str(error) or type(error).__name__)
@@ -201,12 +217,5 @@ def _add_operations(app: FastAPI) -> None:
         answer = Response(status_code=204)
         token = state.settings.token
         if token is not None and "authorization" in request.headers:
-            answer.set_cookie(
-                security.get_cookie_name(token),
-                security.make_session_key(token),
-                max_age=_MONTH,
-                httponly=True,
-                samesite="strict",
-                secure=request.scope["scheme"] == "https",
-            )
+            _keep_key(request, answer, token)
         return answer

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from aredun.models import Execution, Job
 from aredun.search.scan import get_load_options
 from aredun.server.records import get_arguments, make_execution, make_job
+from aredun.storage.reads import read_rows, read_scalars
 from aredun.storage.watch import get_arrival_order
 from aredun.tables.column_types import in_array, utcnow
 
@@ -221,11 +222,7 @@ class ChangePoll:
         for begin in range(0, len(ids), _CHUNK):
             query = sa.select(model).where(in_array(model.id, ids[begin : begin + _CHUNK]))
             query = query.options(*get_load_options(model.__name__))
-
-            async def operation(session: AsyncSession, query: Any = query) -> list[Any]:
-                return list(await session.scalars(query))
-
-            for record in await self._backend.database.read(operation):
+            for record in await read_scalars(self._backend.database, query):
                 loaded[record.id] = record
         return loaded
 
@@ -237,11 +234,7 @@ class ChangePoll:
             query = query.order_by(Job.start_time.desc()).limit(_CHUNK)
         else:
             query = query.where(in_array(Execution.id, ids[-_CHUNK:]))
-
-        async def operation(session: AsyncSession) -> dict[str, datetime | None]:
-            return {row[0]: row[1] for row in await session.execute(query)}
-
-        return await self._backend.database.read(operation)
+        return dict(await read_rows(self._backend.database, query))
 
     async def _find_heartbeats(self, changed: dict[str, Execution]) -> list[Event]:
         known = [execution_id for execution_id in self._beats if execution_id not in changed]

@@ -14,6 +14,7 @@ from aredun.search.identify import find_use
 from aredun.search.job_tree import JobRow, count_jobs, get_job_tree
 from aredun.server import records, schemas
 from aredun.server.failures import get_failure
+from aredun.storage.reads import read_scalars
 from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
@@ -95,11 +96,8 @@ def _plain(value: Any) -> Any:
 async def load_call_node(backend: RedunBackendDb, call_hash: str) -> models.CallNode | None:
     """Return the row of a call."""
     query = sa.select(models.CallNode).where(models.CallNode.call_hash == call_hash)
-
-    async def operation(session: AsyncSession) -> models.CallNode | None:
-        return await session.scalar(query)
-
-    return await backend.database.read(operation)
+    found = await read_scalars(backend.database, query)
+    return found[0] if found else None
 
 
 async def get_call_details(backend: RedunBackendDb, node: models.CallNode) -> schemas.CallNodeDetails:
@@ -173,11 +171,7 @@ async def _load_neighbours(backend: RedunBackendDb, call_hash: str, *, down: boo
     here, there = (edge.parent_id, edge.child_id) if down else (edge.child_id, edge.parent_id)
     query = sa.select(node).join(edge, there == node.call_hash).where(here == call_hash)
     query = query.order_by(edge.call_order, there).limit(MAX_NEIGHBOURS + 1)
-
-    async def operation(session: AsyncSession) -> list[models.CallNode]:
-        return list(await session.scalars(query))
-
-    return await backend.database.read(operation)
+    return await read_scalars(backend.database, query)
 
 
 async def get_value_details(backend: RedunBackendDb, value: models.Value) -> schemas.ValueDetails:

@@ -11,13 +11,10 @@ from sqlalchemy.orm import aliased
 from aredun.formats.statuses import ERROR_TYPE_NAME
 from aredun.models import CallNode, Job, Task, Value
 from aredun.server import schemas
+from aredun.storage.reads import read_rows
 from aredun.values.previews import read_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncSession
-
     from aredun.backend import RedunBackendDb
 
 # A recursion that ran out of stack leaves a thousand frames: the first and the last ones tell it.
@@ -101,13 +98,9 @@ async def _find_path(backend: RedunBackendDb, job_id: str, value_hash: str) -> l
     columns = (Job.id, Job.parent_id, Task.namespace, Task.name)
     statement = sa.select(*columns).join(below, below.c.id == Job.id).join(Task, Task.hash == Job.task_hash)
     statement = statement.order_by(below.c.depth, Job.end_time, Job.id).limit(_MAX_BELOW)
-
-    async def operation(session: AsyncSession) -> Sequence[Any]:
-        return (await session.execute(statement)).all()
-
     first_below: dict[str, Any] = {}
     names: dict[str, str] = {}
-    for key, parent_id, namespace, name in await backend.database.read(operation):
+    for key, parent_id, namespace, name in await read_rows(backend.database, statement):
         names[key] = f"{namespace}.{name}" if namespace else name
         first_below.setdefault(parent_id, key)
     path = [job_id]
@@ -149,10 +142,6 @@ async def get_next_failed(backend: RedunBackendDb, job: Job) -> schemas.NextFail
         ids.where(is_after).order_by(start, key).scalar_subquery(),
         ids.where(is_before).order_by(start.desc(), key.desc()).scalar_subquery(),
     )
-
-    async def operation(session: AsyncSession) -> Any:
-        return (await session.execute(statement)).one()
-
-    total, before, is_one, next_id, previous_id = await backend.database.read(operation)
+    [(total, before, is_one, next_id, previous_id)] = await read_rows(backend.database, statement)
     number = before + 1 if is_one else None
     return schemas.NextFailed(total=total, number=number, next_id=next_id, previous_id=previous_id)

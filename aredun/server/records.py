@@ -11,14 +11,13 @@ import sqlalchemy as sa
 from aredun import models
 from aredun.search.call_texts import get_arguments_texts
 from aredun.server import schemas
+from aredun.storage.reads import read_rows, read_scalars
 from aredun.tables.behaviour import PreviewValue
 from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
-
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
     from aredun.search.job_tree import JobRow
@@ -89,11 +88,12 @@ async def make_jobs(backend: RedunBackendDb, jobs: Sequence[models.Job]) -> list
 async def get_arguments(backend: RedunBackendDb, jobs: Iterable[models.Job | JobRow]) -> dict[str, str]:
     """Return the arguments of the jobs that have led to a call, as short texts by call hash."""
     calls = {job.call_hash for job in jobs if job.call_hash is not None}
-    found = await get_arguments_texts(backend, calls, _show_argument, brief=True)
+    found = await get_arguments_texts(backend, calls, show_argument, brief=True)
     return {call_hash: schemas.cut_text(text, _MAX_ARGUMENTS) for call_hash, text in found.items()}
 
 
-def _show_argument(preview: Any) -> str:
+def show_argument(preview: Any) -> str:
+    """Return an argument as the text on the row of a job."""
     if isinstance(preview, PreviewValue):
         # A value that was not read.
         return f"<{preview.value.type.rpartition('.')[2]} {preview.value.value_hash[:8]}>"
@@ -156,11 +156,7 @@ async def make_values(backend: RedunBackendDb, values: Sequence[models.Value]) -
     query = sa.select(models.File.value_hash, models.File.path).where(
         in_array(models.File.value_hash, hashes)
     )
-
-    async def operation(session: AsyncSession) -> dict[str, str]:
-        return {row[0]: row[1] for row in await session.execute(query)}
-
-    paths = await backend.database.read(operation)
+    paths = dict(await read_rows(backend.database, query))
     return {
         value.value_hash: schemas.Value(
             value_hash=value.value_hash,
@@ -180,11 +176,7 @@ async def load_values(backend: RedunBackendDb, hashes: Collection[str]) -> dict[
     columns = (models.Value.value_hash, models.Value.type, models.Value.format)
     query = sa.select(models.Value).options(sa.orm.load_only(*columns, raiseload=True))
     query = query.where(in_array(models.Value.value_hash, sorted(set(hashes))))
-
-    async def operation(session: AsyncSession) -> Sequence[models.Value]:
-        return (await session.scalars(query)).all()
-
-    return await make_values(backend, await backend.database.read(operation))
+    return await make_values(backend, await read_scalars(backend.database, query))
 
 
 async def get_previews(backend: RedunBackendDb, hashes: Collection[str]) -> dict[str, str]:
@@ -207,12 +199,8 @@ async def get_tags(backend: RedunBackendDb, entity_ids: Collection[str]) -> dict
     tag = models.Tag
     query = sa.select(tag).where(in_array(tag.entity_id, sorted(set(entity_ids))), tag.is_current.is_(True))
     query = query.order_by(tag.entity_id, tag.key, tag.tag_hash).limit(_MAX_TAGS)
-
-    async def operation(session: AsyncSession) -> Sequence[models.Tag]:
-        return (await session.scalars(query)).all()
-
     found: dict[str, list[schemas.Tag]] = {}
-    for row in await backend.database.read(operation):
+    for row in await read_scalars(backend.database, query):
         found.setdefault(row.entity_id, []).append(make_tag(row))
     return found
 

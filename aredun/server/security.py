@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from aredun.server.settings import ServerSettings
 
 COOKIE = "aredun_token"
-LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 # What tells nothing of the repository needs no token: the page asks for it.
 _OPEN_PATHS = ("/", "/healthz", "/readyz")

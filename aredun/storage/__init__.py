@@ -4,7 +4,7 @@ from aredun.storage.batch import Batch
 from aredun.storage.coalesce import Coalescer
 from aredun.storage.connections import Counts
 from aredun.storage.core import Database, get_file_path, translate_error
-from aredun.storage.fetch import fetch_rows
+from aredun.storage.fetch import ask, make_rows
 from aredun.storage.row_set import RowSet, ValueRows
 from aredun.storage.rows import RowTable
 from aredun.storage.writes import Write
@@ -18,7 +18,8 @@ __all__ = [
     "RowTable",
     "ValueRows",
     "Write",
-    "fetch_rows",
+    "ask",
     "get_file_path",
+    "make_rows",
     "translate_error",
 ]

@@ -39,7 +39,7 @@ class Batch:
     async def add(self, write: Write) -> Any:
         """Add a write; one with an operation is run at once, and its answer returned."""
         if self.closed:
-            # A batch inside this one has outlived it, in a task of its own.
+            # An inner batch, in a task of its own, has outlived this one.
             return await self._enqueue(write)
         operation, write.operation = write.operation, None
         self._collected.extend(write)

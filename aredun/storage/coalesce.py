@@ -70,7 +70,7 @@ class Coalescer(Generic[K, V]):
         try:
             await self._delay.wait(self._asked)
         finally:
-            # Only now: a second group that gathers at the same time would be left with nothing.
+            # Not earlier: a second group would gather beside this one and be left without keys.
             self._scheduled = False
         asked, self._asked = self._asked, {}
         keys = list(asked)

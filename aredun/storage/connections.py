@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sqlalchemy import event
+
 from aredun.models import RedunSession
 from aredun.storage.liveness import mark_idle
 from aredun.storage.sql_log import sql_logger
@@ -48,6 +50,17 @@ class Counts:
     drains: int = 0
     reads: int = 0
 
+    def listen(self, engine: AsyncEngine) -> None:
+        """Count the statements and commits of an engine from now on."""
+        event.listen(engine.sync_engine, "before_cursor_execute", self._count_statement)
+        event.listen(engine.sync_engine, "commit", self._count_commit)
+
+    def _count_statement(self, *_: object) -> None:
+        self.statements += 1
+
+    def _count_commit(self, *_: object) -> None:
+        self.commits += 1
+
 
 class KeptConnection:
     """A connection of a pool that is taken once and kept: its user never waits for others.
@@ -76,7 +89,7 @@ class KeptConnection:
     ) -> None:
         self._engine = engine
         self._waits = waits
-        # Of the event loop that asked last.
+        # The lock of the event loop that asked last.
         self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._max_idle = max_idle
         self._max_age = max_age

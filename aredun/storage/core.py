@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import asyncpg
-from sqlalchemy import URL, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from aredun.config import BackendConfig
@@ -17,14 +16,14 @@ from aredun.errors import RedunDatabaseError
 from aredun.models import RedunSession
 from aredun.storage import postgresql
 from aredun.storage.connections import Counts
-from aredun.storage.fetch import fetch_rows
+from aredun.storage.fetch import ask, ask_related, make_rows
 from aredun.storage.retry import find_refused_parameter, is_outage, is_stale, name_damage, retry
 from aredun.storage.sqlite import SqliteStorage
 from aredun.storage.writer import Writer
 from aredun.storage.writes import Write
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -43,7 +42,7 @@ _DRIVER_ERRORS = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
     OSError,
-    # What sqlite's driver says to half a character; that of PostgreSQL has an error of its own.
+    # sqlite's driver raises it for half a surrogate pair; asyncpg has an error of its own.
     UnicodeEncodeError,
 )
 
@@ -143,10 +142,7 @@ class Database:
     """
 
     def __init__(
-        self,
-        config: BackendConfig,
-        backend: Any = None,
-        logger: logging.Logger | None = None,
+        self, config: BackendConfig, backend: Any = None, logger: logging.Logger | None = None
     ) -> None:
         self.config = config
         self.backend = backend
@@ -159,27 +155,8 @@ class Database:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer = self._storage.make_writer(self.counts, backend)
         self._reader = self._storage.make_reader()
-        self._count(self.engine)
-        self.writer = Writer(
-            self._writer,
-            config,
-            self._logger,
-            self.counts,
-            translate_error,
-            self._discard,
-        )
-
-    def _count(self, engine: AsyncEngine) -> None:
-        counts = self.counts
-
-        def count_statement(*_: Any) -> None:
-            counts.statements += 1
-
-        def count_commit(*_: Any) -> None:
-            counts.commits += 1
-
-        event.listen(engine.sync_engine, "before_cursor_execute", count_statement)
-        event.listen(engine.sync_engine, "commit", count_commit)
+        self.counts.listen(self.engine)
+        self.writer = Writer(self._writer, config, self._logger, self.counts, translate_error, self._discard)
 
     @property
     def file(self) -> SqliteFile | None:
@@ -212,16 +189,6 @@ class Database:
     async def _identify(self) -> object:
         return await self._retry(self._storage.identify, "a read")
 
-    def require_same_file(self) -> None:
-        """Raise `DatabaseMovedError` if another file, or none, is where the open one was."""
-        if self.file is not None:
-            self.file.require_same()
-
-    def create_folder(self) -> None:
-        """Create the folder that the file of the database is to be in (blocks: call it in a thread)."""
-        if self.file_path is not None:
-            self.file_path.parent.mkdir(parents=True, exist_ok=True)
-
     @property
     def checked_out(self) -> int:
         """Connections in use right now, without those that are kept for the write queue and for `fetch`.
@@ -251,15 +218,6 @@ class Database:
         if self.file is None or self.config.read_only:
             return self.config.read_only
         return await asyncio.to_thread(self.file.find_reading_options) is not None
-
-    def get_sync_url(self) -> URL | None:
-        """Return the file as a synchronous engine opens it, None for a server (blocks)."""
-        if self.file is None:
-            return None
-        reading = self.file.find_reading_options()
-        # Versions of SQLAlchemy differ in how they read a quoted path: here nothing is quoted.
-        url = URL.create("sqlite", database=str(self.file.path))
-        return url if reading is None else url.set(database=self.file.get_uri(reading), query={"uri": "true"})
 
     def _require_not_closed(self) -> None:
         if self._closed:
@@ -346,12 +304,44 @@ class Database:
             The database cannot be reached, or refused.
         """
 
-        async def attempt() -> list[Any]:
+        async def attempt() -> Iterable[list[Any]]:
             # A kept connection and no session: that is half of what a lone caller's read takes.
             async with self._reader.lend_or_connect() as connection:
-                return await fetch_rows(connection, statement, parameters)
+                return await ask(connection, statement, parameters)
 
-        return await self._read(attempt)
+        # Whoever waits for the connection has it while the rows are made.
+        return await make_rows(await self._read(attempt))
+
+    async def fetch_related(
+        self, own: sa.SelectBase, related: tuple[sa.SelectBase, ...], ids: Sequence[str]
+    ) -> list[list[Any]]:
+        """Return the rows with some ids, and for each of other statements those that belong to them.
+
+        Parameters
+        ----------
+        own : SelectBase
+            Like that of `fetch`; `ids` is its only parameter, and the id its first column.
+        related : tuple of SelectBase
+            The others, with the same parameter.
+        ids : sequence of str
+            The ids.
+
+        Returns
+        -------
+        list
+            For each statement what `fetch` returns.
+
+        Raises
+        ------
+        RedunDatabaseError
+            The database cannot be reached, or refused.
+        """
+
+        async def attempt() -> list[Iterable[list[Any]]]:
+            async with self._reader.lend_or_connect() as connection:
+                return await ask_related(connection, own, related, ids)
+
+        return [await make_rows(parts) for parts in await self._read(attempt)]
 
     async def write(
         self, operation: Callable[[AsyncSession], Awaitable[T]], *, own_transaction: bool = False
@@ -379,7 +369,7 @@ class Database:
             The database cannot be reached, or refused.
         """
         self._require_writable()
-        if own_transaction and self._storage.takes_many_writers and not self.writer.in_batch:
+        if own_transaction and self.can_copy:
             return await self._write_in_own_transaction(operation)
         result: T = await self.writer.write(Write(operation=operation))
         return result

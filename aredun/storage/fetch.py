@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from functools import lru_cache, partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite.aiosqlite import dialect as AiosqliteDialect
@@ -37,10 +37,10 @@ _SQLITE = AiosqliteDialect()
 _ALL_CELLS: Callable[[Any], tuple[Any, ...]] = itemgetter(slice(None))
 
 
-async def fetch_rows(
+async def ask(
     connection: AsyncConnection, statement: sa.SelectBase, parameters: Mapping[str, Any]
-) -> Rows:
-    """Return all rows of a statement, letting the loop run on now and then.
+) -> Iterable[Rows]:
+    """Ask for all rows of a statement; what they are made of is here when this returns.
 
     Parameters
     ----------
@@ -53,29 +53,77 @@ async def fetch_rows(
 
     Returns
     -------
-    list
-        Tuples, which the garbage collector lets be: to unpack, or to name by `name_rows`.
+    iterable
+        Of parts for `make_rows`, which needs no connection: the next one may be asked on it meanwhile.
     """
     if connection.dialect.name == "sqlite":
-        return await _fetch_text(connection, statement, parameters)
+        return await _ask_for_text(connection, statement, parameters)
     # SQLAlchemy types only subclasses of it as what can be executed.
     keeps_plans = connection.engine.get_execution_options().get(KEEPS_PLANS)
     if keeps_plans and cast("sa.Executable", statement).get_execution_options().keys() >= PLANNED_ANEW.keys():
         await _plan_anew(connection)
-    return await _fetch_plain(connection, statement, parameters)
+    return await _ask_for_rows(connection, statement, parameters)
 
 
-async def _fetch_plain(
-    connection: AsyncConnection, statement: sa.SelectBase, parameters: Mapping[str, Any]
-) -> Rows:
-    """Fetch the rows as the driver gives them."""
-    result = await connection.execute(cast("sa.Executable", statement), parameters)
+async def ask_related(
+    connection: AsyncConnection, own: sa.SelectBase, related: tuple[sa.SelectBase, ...], ids: Sequence[str]
+) -> list[Iterable[Rows]]:
+    """Ask for the rows with the given ids, and for those of other statements that belong to them.
+
+    sqlite is asked for all of it at once: a turn to its thread and back takes as long as some hundred rows.
+
+    Parameters
+    ----------
+    connection : AsyncConnection
+        An open connection.
+    own, related : SelectBase
+        Statements like those of `ask`, whose one parameter is `ids`; the id is the first cell of `own`.
+    ids : sequence of str
+        What is asked for.
+
+    Returns
+    -------
+    list
+        For each statement what `ask` returns.
+    """
+    packed = _pack_all((own, *related)) if connection.dialect.name == "sqlite" else None
+    if packed is not None:
+        texts = await _fetch_texts(connection, packed, {"ids": ids})
+        if texts is not None:
+            return texts
+    rows = await make_rows(await ask(connection, own, {"ids": ids}))
+    # What belongs to no row needs no asking for.
+    found = {"ids": [row[0] for row in rows]}
+    return [[rows], *[await ask(connection, statement, found) if rows else [] for statement in related]]
+
+
+async def make_rows(parts: Iterable[Rows]) -> Rows:
+    """Return the rows of what was asked for, letting the loop run on now and then.
+
+    Returns
+    -------
+    list
+        Tuples, which the garbage collector lets be: to unpack, or to name by `name_rows`.
+    """
     rows: Rows = []
-    while part := result.fetchmany(PIECE_SIZE):
+    for part in parts:
         if rows:
             await take_turn()
-        rows += map(_ALL_CELLS, part)
+        rows += part
     return rows
+
+
+async def _ask_for_rows(
+    connection: AsyncConnection, statement: sa.SelectBase, parameters: Mapping[str, Any]
+) -> list[Rows]:
+    """Fetch the rows as the driver gives them."""
+    result = await connection.execute(cast("sa.Executable", statement), parameters)
+    parts: list[Rows] = []
+    while part := result.fetchmany(PIECE_SIZE):
+        if parts:
+            await take_turn()
+        parts.append(list(map(_ALL_CELLS, part)))
+    return parts
 
 
 def name_rows(statement: sa.SelectBase, rows: Iterable[Sequence[Any]]) -> Rows:
@@ -112,29 +160,30 @@ async def plan_as_usual(connection: AsyncConnection) -> None:
         connection.info[_PLANS_ANEW] = False
 
 
-async def _fetch_text(
+async def _ask_for_text(
     connection: AsyncConnection, statement: sa.SelectBase, parameters: Mapping[str, Any]
-) -> Rows:
+) -> Iterable[Rows]:
     """Fetch the rows from sqlite as one text, where that is possible (see `aredun.storage.text_rows`)."""
-    packed = _pack(statement)
-    if packed is None:
-        return await _fetch_plain(connection, statement, parameters)
+    packed = _pack_all((statement,))
+    texts = None if packed is None else await _fetch_texts(connection, packed, parameters)
+    return await _ask_for_rows(connection, statement, parameters) if texts is None else texts[0]
+
+
+async def _fetch_texts(
+    connection: AsyncConnection, packed: _PackedRows, parameters: Mapping[str, Any]
+) -> list[Iterable[Rows]] | None:
+    """Fetch the rows of some statements as a text each, None if those are longer than sqlite allows."""
     try:
-        text: str | None = (await connection.execute(packed.statement, parameters)).scalar_one()
+        texts = (await connection.execute(packed.statement, parameters)).one()
     except DBAPIError as error:
         if not isinstance(error.orig, sqlite3.DataError):
             raise
         # A text longer than a gigabyte is refused: rows have no such bound.
-        return await _fetch_plain(connection, statement, parameters)
-    rows: Rows = []
-    for part in iter_rows(text):
-        if rows:
-            await take_turn()
-        rows += packed.convert(part)
-    return rows
+        return None
+    return [map(cells.convert, iter_rows(text)) for cells, text in zip(packed.cells, texts, strict=True)]
 
 
-class _PackedRows:
+class _PackedCells:
     """The statement for all rows of another one as one text, and what makes rows of it again.
 
     Parameters
@@ -168,14 +217,25 @@ class _PackedRows:
         return list(map(tuple, rows))
 
 
+class _PackedRows(NamedTuple):
+    """The statement for the rows of several others, each in a text of its own, and what those hold."""
+
+    statement: sa.Select[Any]
+    cells: tuple[_PackedCells, ...]
+
+
 @lru_cache(maxsize=256)
-def _pack(statement: sa.SelectBase) -> _PackedRows | None:
-    """Return the packed form of a statement, None if its rows have cells that no text holds."""
-    # JSON holds no bytes, and sqlite cuts floats to 15 digits in it.
-    kinds = [column.type for column in statement.selected_columns if not isinstance(column.type, ShortBinary)]
-    return (
-        None if any(isinstance(kind, sa.LargeBinary | sa.Float) for kind in kinds) else _PackedRows(statement)
-    )
+def _pack_all(statements: tuple[sa.SelectBase, ...]) -> _PackedRows | None:
+    """Return the packed form of statements, None if their rows have cells that no text holds."""
+    for statement in statements:
+        # JSON holds no bytes, and sqlite cuts floats to 15 digits in it.
+        kinds = [
+            column.type for column in statement.selected_columns if not isinstance(column.type, ShortBinary)
+        ]
+        if any(isinstance(kind, sa.LargeBinary | sa.Float) for kind in kinds):
+            return None
+    cells = tuple(map(_PackedCells, statements))
+    return _PackedRows(sa.select(*(each.statement.scalar_subquery() for each in cells)), cells)
 
 
 def _result_processor(column_type: sa.types.TypeEngine[Any]) -> Callable[[Any], Any] | None:

@@ -23,8 +23,8 @@ class GraphDialect:
 
     # Whether `prepare` has anything to do, and so whether a transaction is worth its round trips.
     needs_preparation = False
-    # What is called with a condition that an index answers: where the statistics of `ANALYZE` say that most
-    # rows have one key (a workflow with one parent, a result that everything uses), probes became scans.
+    # Wraps a condition that an index answers. Without it sqlite scans the table where the statistics of
+    # `ANALYZE` say that most rows have one key: a workflow with one parent, a result that everything uses.
     unlikely = "unlikely"
 
     def table(self, name: str, width: int) -> str:

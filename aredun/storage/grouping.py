@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sized
 
-# Turns in a row that a group waits for more to come, and those without a newcomer that end the wait.
+# Turns of the loop that a group waits for more members, at most, and turns without one that end it.
 MOST_TURNS: Final = 50
 QUIET_TURNS: Final = 2
-# Groups of one after which nobody else is expected.
+# After so many groups of one in a row the next one does not wait.
 TIMES_ALONE: Final = 10
 
 

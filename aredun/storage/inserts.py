@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Where writers on PostgreSQL announce that jobs have changed.
 CHANNEL = "aredun_changes"
 APPLICATION_NAME = "aredun"
-# The trigger on `job` takes whoever does not say it for an old redun, and shifts times from its zone.
+# The trigger on `job` takes a session without this setting for an old redun, and shifts its times.
 SAY_VERSION = f"set_config('redun.version', '{APPLICATION_NAME}', true)"
 
 _TIME_FORMAT = "%04d-%02d-%02d %02d:%02d:%02d.%06d"
@@ -81,7 +81,7 @@ class _SqliteInsert:
 def _processor(column_type: sa.types.TypeEngine[Any], dialect: Any) -> Callable[[Any], Any] | None:
     """Return what makes of a cell what the driver takes; None where it takes the cell as it is."""
     if isinstance(column_type, sa.LargeBinary):
-        # The type's own processor makes a copy.
+        # The type's own processor would copy the bytes.
         return None
     if isinstance(column_type, DateTimeUTC) and dialect.name == "sqlite":
         return format_time

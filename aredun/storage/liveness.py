@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Keys of a pooled connection's own dictionary: when it was last used, and whether it was kept idle.
 _USED = "aredun_used"
 _IDLE = "aredun_idle"
-# What an idle connection is asked.
+# The statement that a living connection answers.
 _QUESTION = "SELECT 1"
 # After one connection has not answered in time, no other is waited for during so many seconds.
 _SUSPICION = 5.0

@@ -34,7 +34,7 @@ class MemoryFolder:
     """
 
     def __init__(self) -> None:
-        # First of all: what the dead left may be what fills it.
+        # Before the free space is measured: folders of dead processes may fill the memory.
         _remove_dead(_SHARED_MEMORY)
         parent = _choose_parent()
         if parent != _SHARED_MEMORY:
@@ -50,7 +50,7 @@ def _make(parent: Path) -> tuple[Path, int]:
         lock = _try_lock(folder)
         if lock is not None:
             return folder, lock
-        # Not locked yet, it passed for that of a dead process, and another one is removing it.
+        # Another process took the folder, not locked yet, for a dead one's, and is removing it: try again.
 
 
 def _choose_parent() -> Path:

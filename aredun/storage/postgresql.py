@@ -86,7 +86,7 @@ class PostgresStorage:
     belongs_to_loop = True
 
     def __init__(self, config: BackendConfig) -> None:
-        # Behind a pooler each transaction says it, since no connection is told anything for longer.
+        # A setting of a connection is lost behind a pooler, so each transaction makes it.
         self._says_version = not config.prepared_statements
         self._config = config
         self.engine, self._liveness = create_watched_engine(config)
@@ -97,7 +97,7 @@ class PostgresStorage:
 
     def make_writer(self, counts: Counts, backend: Any, *, is_kept: bool = True) -> WriteConnection:
         """See `Storage.make_writer`."""
-        # What is used once says it within its transaction.
+        # A connection that is used once sets this within its transaction.
         prepare = plan_as_usual if is_kept else None
         plain, transactional = self._keep(self.reading, prepare), self._keep(self.engine, prepare)
         inserts = PostgresInserts(says_version=self._says_version)

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 # Two transactions were in each other's way: serialization failure, deadlock, lock not available.
 CONFLICTS = {"40001", "40P01", "55P03"}
-# The server goes, is gone, comes, or is full (PostgreSQL's classes 08 and 57P, 53300).
+# The server stops, is gone, starts, or has no connection left (PostgreSQL's classes 08 and 57P, 53300).
 OUTAGES = {"57P01", "57P02", "57P03", "57P04", "57P05", "53300", "25006"}
 # What a server (whose state is only "internal error") and the driver say of objects that have been replaced.
 STALE_TEXTS = (

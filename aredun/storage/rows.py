@@ -68,14 +68,14 @@ _CHANGES: Final = {
     Evaluation: Changes(("value_hash",), "value_hash"),
     Job: Changes(("end_time", "cached", "call_hash"), "end_time"),
 }
-# Columns that no record holds, with what the rows of records get there; None is the column's default.
+# Columns that are not in records, and what an imported row gets there; None is the column's default.
 _NOT_IN_RECORDS: Final[dict[type[Any], dict[str, str | None]]] = {
     Execution: {"updated_time": None},
     Tag: {"is_current": "true"},
 }
-# What no foreign key tells: a task is a value, too.
+# A reference without a foreign key: a task is recorded as a value, too.
 _LOOSE_REFERENCES: Final = {"task": {"hash": ("value.value_hash",)}}
-# To what a row belongs that is no record's own.
+# Tables whose rows are parts of a record, and the column that names the record.
 OWNERS: Final = {
     "argument": "call_hash",
     "argument_result": "arg_hash",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from sqlalchemy import event
+from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
@@ -112,6 +112,10 @@ class SqliteFile:
                 f"{self.path} cannot be written to: there is no permission to write to it and its folder"
             )
 
+    def create_folder(self) -> None:
+        """Make the folder that the file is to be in (blocks: call it in a thread)."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
     def create(self) -> None:
         """Make the file if it is missing (blocks: call it in a thread)."""
         if not self.exists:
@@ -130,6 +134,13 @@ class SqliteFile:
         """Return how many bytes lie in logs beside the file, of either kind."""
         logs = (Path(f"{self.path}-{kind}") for kind in ("wal", "journal"))
         return sum(log.stat().st_size for log in logs if log.exists())
+
+    def get_sync_url(self) -> URL:
+        """Return the file as a synchronous engine opens it (blocks)."""
+        reading = self.find_reading_options()
+        # Versions of SQLAlchemy differ in how they read a quoted path: here nothing is quoted.
+        url = URL.create("sqlite", database=str(self.path))
+        return url if reading is None else url.set(database=self.get_uri(reading), query={"uri": "true"})
 
     def find_reading_options(self) -> dict[str, str] | None:
         """Return how a file is opened that can only be read, as options of its URI; None for any other.
@@ -203,7 +214,7 @@ class SqliteFile:
         return connection
 
     def _open(self, create: bool) -> RawConnection:
-        # Not after: to open it is to have an old log written over another file.
+        # Before the file is opened: sqlite writes a log that lies beside it into whatever file is there.
         self.require_same()
         created = not self.exists
         if not create and not self.path.exists():
@@ -301,9 +312,9 @@ class SqliteStorage:
     """
 
     dialect_name = "sqlite"
-    # There is one writer at a time.
+    # sqlite locks the file for one writer at a time.
     takes_many_writers = False
-    # A connection answers to whoever asks.
+    # aiosqlite's connections serve any event loop.
     belongs_to_loop = False
 
     def __init__(self, config: BackendConfig) -> None:
@@ -326,7 +337,7 @@ class SqliteStorage:
         """Give the connection that writes its own page cache."""
         self.file.require_writable()
         await connection.exec_driver_sql(f"PRAGMA cache_size=-{CACHE_KIBIBYTES}")
-        # Setting it is no part of a transaction.
+        # The setting outlives the transaction that SQLAlchemy has begun for it.
         await connection.rollback()
 
     async def identify(self) -> object:

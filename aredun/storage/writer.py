@@ -39,7 +39,7 @@ KNOWN_VALUES = 50_000
 _batches: ContextVar[Mapping[int, Batch | InnerBatch]] = ContextVar("aredun_batches")
 
 
-# A write, who waits for it, and its measures.
+# A write, the future of its caller, its rows and its bytes.
 _Queued = tuple[Write, "asyncio.Future[Any]", int, int]
 
 
@@ -281,7 +281,7 @@ class Writer:
             except Exception as error:
                 await self._discard(error)
                 if held.is_open:
-                    # The caller has had answers from this transaction: another one might give others.
+                    # The caller has read from this transaction; a second one might answer otherwise.
                     raise _BrokenError(error) from error
                 raise
 

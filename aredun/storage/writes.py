@@ -157,7 +157,7 @@ class HeldTransaction:
         await finish(asyncio.wait([self._task]))
 
     def _pass_failure_on(self, task: asyncio.Future[Any]) -> None:
-        # Asked for in any case: the batch may have been given up by then.
+        # Retrieved even if nobody needs it any more, or asyncio would log it.
         error = task.exception() if not task.cancelled() else None
         if self._transaction.done():
             return

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, cast
+import html
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,16 +13,19 @@ from aredun.errors import RedunDatabaseError
 from aredun.loop.ending import finish
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Mapped, QueryContext
+    from sqlalchemy.orm import Mapped, Mapper, QueryContext
 
-    from aredun.models import CallNode, Execution, Job, Task, Value
     from aredun.tables.column_types import TagEntity
 
+# The row of a value: models are made of what is here, so nothing here knows them.
+ValueT = TypeVar("ValueT")
+
 _BACKEND = "_aredun_backend"
+MAX_CELL_LENGTH = 200
 
 
 class EntityOperations(Protocol):
-    """The operations that models hand over to: `backend.entities`."""
+    """The operations that models hand over to, and that return models: `backend.entities`."""
 
     async def get_preview(self, value_hash: str) -> Any:
         """Return what a value looks like (`PreviewValue` when it is too large); runs nothing of it."""
@@ -29,30 +33,28 @@ class EntityOperations(Protocol):
     async def get_value_parsed(self, value_hash: str) -> Any:
         """Return a value or a preview of what cannot be read, None when there is no such value."""
 
-    async def get_holding_values(self, value_hash: str) -> list[Value]:
+    async def get_holding_values(self, value_hash: str) -> list[Any]:
         """Return the value of that hash, then the values that it is a subvalue of."""
 
-    async def get_children(self, call_hash: str) -> list[CallNode]:
+    async def get_children(self, call_hash: str) -> list[Any]:
         """Return the calls that a call made, by `call_order`, repeats included."""
 
-    async def get_parents(self, call_hash: str) -> list[CallNode]:
+    async def get_parents(self, call_hash: str) -> list[Any]:
         """Return the calls that made a call, by `call_order`, repeats included."""
 
     async def get_args_display(self, call_hash: str) -> str:
         """Return a call's arguments as one text of at most 100 characters."""
 
-    async def get_job_call_node(self, job_id: str) -> CallNode | None:
-        """Return the call that a job led to."""
+    async def get_job_call_node(self, job_id: str) -> Any:
+        """Return the call that a job led to, if there is one."""
 
-    async def get_job_task(self, job_id: str) -> Task | None:
-        """Return the task of the call that a job led to."""
+    async def get_job_task(self, job_id: str) -> Any:
+        """Return the task of the call that a job led to, if there is one."""
 
     async def get_context(self, call_hash: str) -> dict[str, Any]:
         """Return the context that a call was recorded with."""
 
-    async def get_entity(
-        self, entity_type: TagEntity, entity_id: str
-    ) -> Execution | Job | CallNode | Task | Value:
+    async def get_entity(self, entity_type: TagEntity, entity_id: str) -> Any:
         """Return the entity of a tag; raises when it is not there."""
 
 
@@ -83,7 +85,7 @@ class RedunSession(AsyncSession):
         return self.sync_session.info["backend"]
 
 
-def remember_backends(base: type[Any]) -> None:
+def remember_backend(base: type[Any]) -> None:
     """Have every object that is loaded remember its backend, so that it outlives its short session."""
 
     @event.listens_for(base, "load", propagate=True)
@@ -136,13 +138,13 @@ class WithStoredValue:
         return await entities(self).get_value_parsed(self.value_hash)
 
 
-class WithHolders:
+class WithHolders(Generic[ValueT]):
     """A file or a handle: a value of its own, and maybe a part of other values."""
 
     if TYPE_CHECKING:
         value_hash: Mapped[str]
 
-    async def values(self) -> list[Value]:
+    async def values(self) -> list[ValueT]:
         """Return its own value, then the values that hold it."""
         return await entities(self).get_holding_values(self.value_hash)
 
@@ -152,6 +154,9 @@ class WithStatus:
 
     __allow_unmapped__ = True
     _status: str | None = None
+
+    if TYPE_CHECKING:
+        __mapper__: ClassVar[Mapper[Any]]
 
     def _load_status(self) -> str:
         raise AssertionError(f"{type(self).__name__} derives no status")
@@ -170,6 +175,17 @@ class WithStatus:
         """The status as tables show it."""
         return "RUN " if self.status == "RUNNING" else self.status
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what is loaded, nothing else is read."""
+        names = [name for name in type(self).__mapper__.columns.keys() if name in self.__dict__]
+        shown = {name: show(self, name, MAX_CELL_LENGTH) for name in names}
+        if self._status:
+            shown["status"] = self._status
+        rows = "".join(
+            f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in shown.items()
+        )
+        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
+
 
 class PreviewValue:
     """What stands for a value that is too large, or that cannot be read (mirrors redun's `PreviewValue`).
@@ -182,7 +198,7 @@ class PreviewValue:
         Size of its data in bytes.
     """
 
-    def __init__(self, value: Value, size: int) -> None:
+    def __init__(self, value: Any, size: int) -> None:
         self.value = value
         self.size = size
 

@@ -117,7 +117,7 @@ def _check_set(value_hash: str, value: Any) -> Verdict:
         return Verdict.UNVERIFIABLE
     if hash_tag_bytes("Value.set", data) == value_hash:
         return Verdict.RIGHT
-    # How a pickle shares equal parts hangs on how the set was made; with plain elements there are none.
+    # A pickle may share equal parts, depending on how the set was made; plain elements have no parts.
     return Verdict.WRONG if all(type(item) in _SCALARS for item in value) else Verdict.UNVERIFIABLE
 
 

@@ -5,6 +5,8 @@ They are values: a task may return them, and they are stored in redun's bytes in
 
 from __future__ import annotations
 
+import html
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any
 
 from aredun.formats.describe import describe
@@ -89,6 +91,10 @@ class Expression(Value):
         self._upstreams = []
         self._length = None
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return f"<code>{html.escape(repr(self))}</code>"
+
     def __call__(self, *args: Any, **kwargs: Any) -> SimpleExpression:
         return SimpleExpression("call", (self, args, kwargs))
 
@@ -100,8 +106,8 @@ class Expression(Value):
         return SimpleExpression("getitem", (self, key))
 
     def __getattr__(self, attr: str) -> SimpleExpression:
-        if attr.startswith("__") and attr.endswith("__"):
-            # Whoever asks for one of Python's own protocols asks the expression, not its value.
+        if attr.endswith("_") and attr.startswith(("__", "_repr_", "_ipython_")):
+            # Whoever asks for a protocol of Python or of notebooks asks the expression, not its value.
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {attr!r}")
         return SimpleExpression("getattr", (self, attr))
 
@@ -119,6 +125,10 @@ class Expression(Value):
                 "an expression can be awaited in a running task only: pass it to Scheduler.run"
             )
         return _awaiter(self).__await__()
+
+    def __class_getitem__(cls, result: Any) -> GenericAlias:
+        """Let an annotation say what a call results in: `Call[int]`."""
+        return GenericAlias(cls, result)
 
     __hash__ = object.__hash__
 

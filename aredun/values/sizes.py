@@ -7,7 +7,7 @@ import enum
 import functools
 from typing import Any
 
-# Pickling and hashing less than this takes well under a millisecond.
+# Pickling, hashing and reading back less than this takes well under a millisecond; more goes to a thread.
 SMALL_BYTES = 64 * 1024
 SMALL_LEAVES = 1_000
 

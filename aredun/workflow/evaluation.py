@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aredun.errors import UsageError
 from aredun.values import is_expression
@@ -29,8 +29,8 @@ from aredun.workflow.tracebacks import forget_locals
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
-    from aredun.workflow.lifecycle import JobRunner
-    from aredun.workflow.limits import Slot
+    from aredun.backend import RedunBackendDb
+    from aredun.workflow.slots import Slot
 
 
 class _Placeholder:
@@ -40,6 +40,21 @@ class _Placeholder:
 
     def __init__(self, future: asyncio.Future[Any]) -> None:
         self.future = future
+
+
+class Runner(Protocol):
+    """Takes jobs with evaluated arguments to their results."""
+
+    backend: RedunBackendDb
+
+    def on_created(self, job: Job) -> None:
+        """Take note of a job whose arguments are about to be evaluated."""
+
+    def on_dropped(self, job: Job) -> None:
+        """Take note of a job that never started."""
+
+    async def run(self, job: Job, evaluator: Evaluator) -> Any:
+        """Return the result of a job, without any expression left."""
 
 
 class Evaluator:
@@ -52,13 +67,13 @@ class Evaluator:
     ----------
     execution : Execution
         The run that new jobs belong to.
-    runner : JobRunner
+    runner : Runner
         Takes a job with evaluated arguments to its result.
     use_cache : bool
         False to use no result of earlier executions.
     """
 
-    def __init__(self, execution: Execution, runner: JobRunner, *, use_cache: bool = True) -> None:
+    def __init__(self, execution: Execution, runner: Runner, *, use_cache: bool = True) -> None:
         self.execution = execution
         self.backend = runner.backend
         self.use_cache = use_cache
@@ -187,13 +202,18 @@ class Evaluator:
         Parameters
         ----------
         finish_threads : bool
-            Let plain functions, which cannot be interrupted, finish and be recorded.
+            Let plain functions finish and be recorded: in threads they cannot be interrupted.
         """
         self._is_stopping = True
         for task in self._tasks:
             job = self._job_by_task.get(task)
-            if not (finish_threads and job is not None and job.is_in_thread):
+            if not (finish_threads and job is not None and job.is_plain):
                 self._cancel(task)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def wait_for_all(self) -> None:
+        """Wait until all that was started has ended, by itself."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -382,9 +402,9 @@ def _mark_retrieved(future: asyncio.Future[Any]) -> None:
 
 async def _await_expression(expression: Expression) -> Any:
     job = get_current_job()
-    if job is None or job.slot is None or job.evaluator is None:
+    if job is None or job.slot is None or job.evaluate_awaited is None:
         raise UsageError("a task call is awaited outside of an async task: pass it to Scheduler.run")
-    return await job.evaluator.evaluate_awaited(expression, job, job.slot)
+    return await job.evaluate_awaited(expression, job, job.slot)
 
 
 set_expression_awaiter(_await_expression)

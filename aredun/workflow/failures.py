@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 from concurrent.futures import CancelledError as JobCancelled
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aredun.formats.describe import Shown, describe_error
 from aredun.values import Frame, Traceback
-from aredun.values.error import MAX_LOCAL
+from aredun.values.error import MAX_LOCAL, is_runner
 from aredun.workflow.texts import describe_values
+from aredun.workflow.tracebacks import find_own_frames
 
 if TYPE_CHECKING:
-    from aredun.workflow.jobs import Job
+    from aredun.workflow.jobs import Execution, Failure, Job
 
 
 def make_task_error(task_name: str, raised: BaseException) -> Exception:
@@ -43,23 +44,27 @@ def make_task_error(task_name: str, raised: BaseException) -> Exception:
     return error
 
 
-@dataclass(eq=False)
-class Failure:
-    """What a job failed with.
+def tell_task(error: Exception, failure: Failure, execution: Execution) -> None:
+    """Make the error of a workflow name the task in a note, and show only the user's frames.
 
-    Attributes
+    Only what has been recorded may have a note: it would be pickled with the error.
+
+    Parameters
     ----------
     error : Exception
-        The error.
-    origin : Traceback
-        Where within its function it was raised.
-    traceback : Traceback
-        The jobs that led there as well.
+        What the workflow failed of.
+    failure : Failure
+        Where.
+    execution : Execution
+        The run.
     """
-
-    error: Exception
-    origin: Traceback
-    traceback: Traceback
+    last = [frame for frame in failure.traceback.frames if isinstance(frame, Frame)][-1]
+    # An immutable error stays as it is.
+    with suppress(AttributeError):
+        error.add_note(f"in task {last.name}, job {last.job.id[:8]} of execution {execution.id}")
+    frames = failure.frames or error.__traceback__
+    # Not assigned: an error of a frozen dataclass refuses that.
+    BaseException.with_traceback(error, find_own_frames(frames, is_runner) or frames)
 
 
 def find_failure(job: Job, error: Exception) -> Failure | None:

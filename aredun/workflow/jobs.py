@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,13 +16,12 @@ from aredun.workflow.retries import RetryPolicy
 
 if TYPE_CHECKING:
     import asyncio
+    from types import TracebackType
 
     from aredun.values import Traceback
-    from aredun.values.expressions import ApplyExpression, TaskExpression
+    from aredun.values.expressions import ApplyExpression, Expression, TaskExpression
     from aredun.values.task_value import TaskValue
-    from aredun.workflow.evaluation import Evaluator
-    from aredun.workflow.failures import Failure
-    from aredun.workflow.limits import Slot
+    from aredun.workflow.slots import Slot
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 TagPairs = list[tuple[str, Any]]
@@ -62,7 +61,7 @@ class PendingExpression:
     key: object
     scope: Scope
     future: asyncio.Future[Any]
-    # Those who only await it may be cancelled; arguments and results want it to the end.
+    # A function that awaits it may be cancelled and end it; an argument or a result needs its end.
     waiters: int = 0
     is_kept: bool = False
 
@@ -86,6 +85,28 @@ class Scope:
     pending: dict[object, PendingExpression] = field(default_factory=dict)
 
 
+@dataclass(eq=False)
+class Failure:
+    """What a job failed with.
+
+    Attributes
+    ----------
+    error : Exception
+        The error.
+    origin : Traceback
+        Where within its function it was raised.
+    traceback : Traceback
+        The jobs that led there as well.
+    frames : TracebackType | None
+        The frames themselves, with their local variables, where they are kept for a debugger.
+    """
+
+    error: Exception
+    origin: Traceback
+    traceback: Traceback
+    frames: TracebackType | None = None
+
+
 class Job:
     """One call of a task on its way to a result (mirrors `redun.scheduler.Job`).
 
@@ -102,6 +123,41 @@ class Job:
     options : Mapping[str, Any]
         Options that take precedence over the task's and the call's.
     """
+
+    status = JobStatus.PENDING
+    # The evaluated arguments; what the function gets; what it may change as it was before.
+    eval_args: Arguments = ((), {})
+    args: Arguments = ((), {})
+    recorded_args: Arguments = ((), {})
+    # Known once the arguments are evaluated.
+    args_hash = ""
+    eval_hash = ""
+    context_hash: str | None = None
+    # Known once there is a result.
+    was_cached = False
+    call_hash: str | None = None
+    is_recorded = False
+    # Where an equal job of this execution raised the error that this one is answered with.
+    stored_traceback: Traceback | None = None
+    failure: Failure | None = None
+    # The function returned no expression: its result is recorded together with its call.
+    is_single_step = False
+    # Its function runs on an executor, to its end though the workflow has failed.
+    is_plain = False
+    # What the function raised in another process, and where.
+    raised: tuple[BaseException, Traceback] | None = None
+    # How often the function has been called.
+    attempts = 0
+    # The equal job whose result this one waits for.
+    leader: Job | None = None
+    # The evaluation that nobody but the followers still waits for.
+    abandoned: PendingExpression | None = None
+    is_cancelled = False
+    runner: asyncio.Task[Any] | None = None
+    slot: Slot | None = None
+    # Evaluates what the function awaits.
+    evaluate_awaited: Callable[[Expression, Job, Slot], Coroutine[Any, Any, Any]] | None = None
+    _scope: Scope | None = None
 
     def __init__(
         self,
@@ -121,9 +177,9 @@ class Job:
         if self.parent_job:
             self.export_options |= self.parent_job.export_options
             self.parent_job.child_jobs.append(self)
+        # Known once the options are evaluated.
+        self.eval_options: dict[str, Any] = {}
         self._parent_context = scope.context
-        self._scope: Scope | None = None
-        self.status = JobStatus.PENDING
         self.child_jobs: list[Job] = []
         self.handle_forks: Counter[str] = Counter()
         self.job_tags: TagPairs = []
@@ -132,39 +188,9 @@ class Job:
         # All tasks that the result depends on, by hash, for shallow validity checks; of a task that is
         # recorded already the hash is enough.
         self.subtree_tasks: dict[str, TaskValue | str] = {task.hash: task}
-
-        # Known once options and arguments are evaluated.
-        self.eval_options: dict[str, Any] = {}
-        self.eval_args: Arguments = ((), {})
-        self.args: Arguments = ((), {})
-        # The evaluated arguments; what the function may change as it was before.
-        self.recorded_args: Arguments = ((), {})
-        self.args_hash = ""
-        self.eval_hash = ""
-        self.context_hash: str | None = None
-        # Known once there is a result.
-        self.was_cached = False
-        self.call_hash: str | None = None
-        self.is_recorded = False
-        # Where an equal job of this execution raised the error that this one is answered with.
-        self.stored_traceback: Traceback | None = None
-        self.failure: Failure | None = None
-        # The function returned no expression: its result is recorded together with its call.
-        self.is_single_step = False
-        # A function in a thread cannot be interrupted.
-        self.is_in_thread = False
-        # How often the function has been called.
-        self.attempts = 0
-        # Equal jobs that wait for this one's result, and the one whose result this one waits for.
+        # Equal jobs that wait for this one's result.
         self.followers: set[Job] = set()
-        self.leader: Job | None = None
-        # What nobody but the followers waits for any more.
-        self.abandoned: PendingExpression | None = None
-        self.is_cancelled = False
         self.held_limits: Mapping[str, int] = {}
-        self.runner: asyncio.Task[Any] | None = None
-        self.slot: Slot | None = None
-        self.evaluator: Evaluator | None = None
 
     def __repr__(self) -> str:
         return f"Job(id={self.id}, task_name={self.task.fullname})"
@@ -245,7 +271,7 @@ class Job:
         self.eval_args = self.args = self.recorded_args = ((), {})
         self._scope = None
         self.child_jobs = []
-        self.slot = self.runner = self.evaluator = self.leader = self.abandoned = None
+        self.slot = self.runner = self.evaluate_awaited = self.leader = self.abandoned = None
 
 
 current_job: ContextVar[Job] = ContextVar("aredun_current_job")

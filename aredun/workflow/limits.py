@@ -1,20 +1,23 @@
-"""What running jobs share: named limits (`limits` of a task) and slots for running functions."""
+"""Named limits that jobs share (`limits` of a task), and what can never go on: found before a job waits.
+
+What a job waits for may wait for the job in turn: for its result, or for a limit that it holds.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import TYPE_CHECKING
+from collections import Counter, deque
+from typing import TYPE_CHECKING, NamedTuple
 
 from aredun.errors import UsageError
-from aredun.workflow.deadlocks import check_limits, sum_held
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from aredun.workflow.jobs import Job
 
 DEFAULT_LIMIT = 1
+_SHOWN_ENDS = 4
 
 
 class LimitPool:
@@ -115,51 +118,117 @@ class LimitPool:
         self._waiting = still_waiting
 
 
-class Slot:
-    """The right of one job to run its function once, given back while the function awaits other jobs.
+class Reason(NamedTuple):
+    """Why a job cannot end before another one does: it waits for its result, or for a limit that it holds."""
 
-    Without that, parents that wait for their children would hold every slot and nothing could go on.
+    awaited: Job | None
+    limit: str | None = None
 
-    Attributes
+
+Dependents = dict["Job", Reason]
+
+
+def find_dependents(job: Job, limits: LimitPool) -> Dependents:
+    """Find the jobs that wait for a job, directly or not, itself included.
+
+    Parameters
     ----------
-    unanswered_calls : int
-        Awaited calls of the function that have not come to a result: unfinished, failed or cancelled.
+    job : Job
+        Its parents wait for it, equal jobs wait for its result, and jobs wait for the limits that these hold.
+    limits : LimitPool
+        Who holds and who waits for limits.
     """
+    dependents: Dependents = {}
+    found = [(job, Reason(None))]
+    while found:
+        while found:
+            waiting, reason = found.pop()
+            if waiting not in dependents:
+                dependents[waiting] = reason
+                above = [waiting.parent_job] if waiting.parent_job else []
+                found += [(other, Reason(waiting)) for other in (*above, *waiting.followers)]
+        blocked = limits.find_blocked(dependents)
+        found = [
+            (other, Reason(_find_holder(dependents, name), name))
+            for other, name in blocked
+            if other not in dependents
+        ]
+    return dependents
 
-    def __init__(self, slots: asyncio.Semaphore) -> None:
-        self._slots = slots
-        self._held = False
-        self._is_over = False
-        self._waits = 0
-        self.unanswered_calls = 0
 
-    async def __aenter__(self) -> Slot:
-        await self._slots.acquire()
-        self._held = True
-        return self
+def check_result(job: Job, leader: Job, limits: LimitPool) -> None:
+    """Refuse to let a job wait for the result of an equal one that waits for the job in turn.
 
-    async def __aexit__(self, *_: object) -> None:
-        # What the function left running may go on waiting for other jobs; it takes no slot for it.
-        self._is_over = True
-        self._give_back()
+    Raises
+    ------
+    RecursionError
+        They would wait for ever, since tasks call each other.
+    UsageError
+        They would, since one holds a limit that another one needs.
+    """
+    dependents = find_dependents(job, limits)
+    if leader not in dependents:
+        return
+    chain = _get_chain(dependents, leader)
+    for waiting in chain:
+        awaited, name = dependents[waiting]
+        if awaited is not None and name is not None:
+            needed = awaited.held_limits[name] + waiting.get_limits()[name]
+            raise _make_limit_error(waiting, awaited, name, needed, chain)
+    raise RecursionError(
+        f"{job.task.fullname} calls itself with equal arguments, so it never ends: {_show(chain)}"
+    )
 
-    def lend(self) -> None:
-        """Lend the slot to others until `take_back`, of several calls the last one."""
-        self._waits += 1
-        self._give_back()
 
-    async def take_back(self) -> None:
-        """Take the slot back from others; waits until there is one."""
-        self._waits -= 1
-        if self._waits == 0 and not self._is_over:
-            await self._slots.acquire()
-            # Meanwhile the function may have ended, or begun to wait for another job.
-            if self._held or self._waits or self._is_over:
-                self._slots.release()
-            else:
-                self._held = True
+def check_limits(job: Job, wanted: Mapping[str, int], limits: LimitPool) -> None:
+    """Refuse to let a job wait for limits that are held by jobs that wait for it in turn.
 
-    def _give_back(self) -> None:
-        if self._held:
-            self._held = False
-            self._slots.release()
+    Raises
+    ------
+    UsageError
+        It would wait for ever.
+    """
+    dependents = find_dependents(job, limits)
+    held = sum_held(dependents)
+    name = limits.find_lack(wanted, held)
+    if name is not None:
+        holder = _find_holder(dependents, name)
+        chain = _get_chain(dependents, holder)
+        raise _make_limit_error(job, holder, name, held[name] + wanted[name], chain)
+
+
+def _make_limit_error(job: Job, holder: Job, name: str, needed: int, chain: list[Job]) -> UsageError:
+    return UsageError(
+        f"task {job.task.fullname} needs limit {name!r}, which {holder.task.fullname} holds while it waits: "
+        f"{_show(chain)}; give {name} = {needed} in section [limits] of redun.ini, or take the limit off one "
+        f"of the tasks"
+    )
+
+
+def _find_holder(jobs: Iterable[Job], name: str) -> Job:
+    return next(job for job in jobs if job.held_limits.get(name))
+
+
+def sum_held(jobs: Iterable[Job]) -> Counter[str]:
+    """Return how much of each limit some jobs hold."""
+    held = Counter[str]()
+    for job in jobs:
+        held.update(job.held_limits)
+    return held
+
+
+def _get_chain(dependents: Dependents, first: Job) -> list[Job]:
+    """Return the jobs from one that waits to the one that all wait for."""
+    chain = []
+    job: Job | None = first
+    while job is not None:
+        chain.append(job)
+        job = dependents[job].awaited
+    return chain
+
+
+def _show(chain: list[Job]) -> str:
+    names = [job.task.fullname for job in chain]
+    if len(names) > 2 * _SHOWN_ENDS:
+        names[_SHOWN_ENDS:-_SHOWN_ENDS] = [f"({len(names) - 2 * _SHOWN_ENDS} more)"]
+    return " -> ".join(names)

@@ -93,7 +93,7 @@ class JobRecorder:
         try:
             await self._write(job, record)
         except BaseException:
-            # Nothing is there of what the hash stands for.
+            # The transaction failed: no call of that hash is recorded.
             job.call_hash = None
             raise
 
@@ -120,8 +120,8 @@ class JobRecorder:
         job.expression.call_hash = job.call_hash
 
     async def _add_recorded_subtree(self, job: Job) -> None:
-        # An equal call may be recorded already. Which calls had not ended is not in its hash, so that one may
-        # depend on more tasks, which are those of whatever is above the call, too.
+        # An equal call may have been recorded before, with more tasks: those of calls that never ended are no
+        # part of its hash. The calls above this one depend on them, too.
         if job.call_hash:
             recorded = await self._backend.get_subtree_tasks(job.call_hash)
             job.subtree_tasks.update((task_hash, task_hash) for task_hash in recorded)

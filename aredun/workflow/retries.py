@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 DEFAULT_RETRY_DELAY = 1.0
-# 2 to the power of this is more than any delay is away from the longest.
+# Enough doublings for any delay to become the longest; after a thousand a float overflows.
 _MAX_DOUBLINGS = 60
 
 
@@ -114,7 +114,7 @@ class TimeLimit:
             late = TimeoutError(
                 f"task {self._task_name} did not end within its timeout of {self._seconds:g} s"
             )
-            # It shows where the function was: there it has been cancelled.
+            # The traceback shows where the function was cancelled.
             raise late.with_traceback(traceback) from None
 
     def begin(self) -> None:
@@ -125,6 +125,6 @@ class TimeLimit:
                 self._loop.call_soon_threadsafe(self._start, self._loop.time() + self._seconds)
 
     def _start(self, end: float) -> None:
-        # Whoever waits may have been cancelled by now.
+        # The deadline is over once its waiter was cancelled, and then refuses to be moved.
         with suppress(RuntimeError):
             self._deadline.reschedule(end)

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aredun.values import File, is_file, is_handle, is_task
 from aredun.values.expressions import ApplyExpression
 from aredun.values.nested import SCALARS, is_long, iter_nested_value
+from aredun.values.sizes import SMALL_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
 
-# Larger values are pickled and hashed in a thread: beyond this, the loop would notice.
-LIGHT_BYTES = 64 * 1024
 _BYTES_PER_LEAF = 32
 _SMALL_TYPES = (int, float, complex, type(None), date, time, timedelta, Enum)
 
@@ -33,7 +32,7 @@ def is_light(value: Any) -> bool:
         elif not (isinstance(leaf, _SMALL_TYPES) or is_handle(leaf) or is_task(leaf) or _is_quick_file(leaf)):
             return False
         size += _BYTES_PER_LEAF
-        if size > LIGHT_BYTES:
+        if size > SMALL_BYTES:
             return False
     return True
 

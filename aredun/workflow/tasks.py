@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from aredun.errors import UsageError
 from aredun.values import get_func_source, stands_for
+from aredun.values.expressions import TaskExpression
 from aredun.values.task_options import (
     CacheCheckValid,
     CacheResult,
@@ -14,6 +15,7 @@ from aredun.values.task_options import (
     check_given_options,
 )
 from aredun.values.task_value import (
+    PartialTaskValue,
     SchedulerTaskValue,
     TaskRegistry,
     TaskValue,
@@ -22,21 +24,37 @@ from aredun.values.task_value import (
     merge_contexts,
 )
 
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from typing import Protocol
+
+    # The base Any lets a type checker accept a call wherever a value is expected, and any attribute of it.
+    class Call(Awaitable[R_co], Any):  # type: ignore[misc]  # Any as a base is the point
+        """The lazy call of a task, of which the result is an R: awaiting it gives that."""
 
     class TaskDecorator(Protocol):
         """What `task(...)` with options returns."""
 
+        @overload
+        def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+        @overload
         def __call__(self, func: Callable[P, R], /) -> Task[P, R]: ...
 
+else:
+    Call = TaskExpression
 
 __all__ = [
     "CacheCheckValid",
     "CacheResult",
     "CacheScope",
+    "Call",
     "JobInfo",
+    "PartialTask",
+    "SchedulerTask",
     "Task",
     "TaskRegistry",
     "get_default_arguments",
@@ -46,9 +64,6 @@ __all__ = [
     "scheduler_task",
     "task",
 ]
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 @stands_for("redun.task", "Task")
@@ -61,16 +76,71 @@ class Task(TaskValue, Generic[P, R]):
 
     type_name = "redun.Task"
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Return the lazy call.
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        """Return the lazy call, which stands for its result where it is passed on.
 
-        It counts as any type: it can be awaited, and it stands for its result where it is passed on.
+        Raises
+        ------
+        TypeError
+            The function does not take such arguments.
         """
-        return super().__call__(*args, **kwargs)
+        _check_arguments(self, args, kwargs)
+        return super().__call__(*args, **kwargs)  # type: ignore[no-any-return]  # a Call, which is no class
 
     def options(self, **task_options_update: Any) -> Task[P, R]:
         """Return the task with other options for its calls, such as `cache=False` or `limits=["db"]`."""
         return super().options(**task_options_update)  # type: ignore[no-any-return]  # its own class
+
+    def export_options(self, **task_options_update: Any) -> Task[P, R]:
+        """Return the task with other options for its calls and for all calls within them."""
+        return super().export_options(**task_options_update)  # type: ignore[no-any-return]  # its own class
+
+    def update_context(self, context: dict[str, Any] | None = None, **kwargs: Any) -> Task[P, R]:
+        """Return the task with context variables set for its calls."""
+        return super().update_context(context, **kwargs)  # type: ignore[no-any-return]  # its own class
+
+    def partial(self, *args: Any, **kwargs: Any) -> PartialTask[R]:
+        """Return the task with some of its arguments given."""
+        return PartialTask(self, args, kwargs)
+
+
+@stands_for("redun.task", "PartialTask")
+class PartialTask(PartialTaskValue, Generic[R]):
+    """A task with some of its arguments given (mirrors redun's `PartialTask`); `Task.partial` makes one."""
+
+    type_name = "redun.PartialTask"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Call[R]:
+        """Return the lazy call of the task with the given and the further arguments."""
+        return super().__call__(*args, **kwargs)  # type: ignore[no-any-return]  # a Call, which is no class
+
+    def partial(self, *args: Any, **kwargs: Any) -> PartialTask[R]:
+        """Return the task with further arguments given."""
+        return super().partial(*args, **kwargs)  # type: ignore[no-any-return]  # its own class
+
+
+@stands_for("redun.task", "SchedulerTask")
+class SchedulerTask(SchedulerTaskValue, Generic[P, R]):
+    """A task that the scheduler evaluates (mirrors redun's `SchedulerTask`); `scheduler_task` makes one."""
+
+    type_name = "redun.task.SchedulerTask"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        """Return the lazy call, as `Task` does."""
+        # The function itself takes the evaluator, the scope and the expression before them.
+        _check_arguments(self, (None, None, None, *args), kwargs)
+        return super().__call__(*args, **kwargs)  # type: ignore[no-any-return]  # a Call, which is no class
+
+
+def _check_arguments(called: TaskValue, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    try:
+        called.signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"task {called.fullname} cannot be called so: {error}") from None
+
+
+@overload
+def task(func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
 
 
 @overload
@@ -95,7 +165,7 @@ def task(
 
 
 def task(
-    func: Callable[P, R] | None = None,
+    func: Callable[..., Any] | None = None,
     /,
     *,
     name: str | None = None,
@@ -107,7 +177,7 @@ def task(
     source: str | None = None,
     export_options: dict[str, Any] | None = None,
     **task_options_base: Any,
-) -> Task[P, R] | TaskDecorator:
+) -> Any:
     """Make a function a task (mirrors the decorator `redun.task.task`); used as `@task` or `@task(...)`.
 
     Parameters
@@ -123,7 +193,7 @@ def task(
     compat : list[str] | None
         Hashes of older versions whose results are still good; the first is the task's hash.
     script : bool
-        Kept for redun, where the function returns a shell script.
+        The function returns a shell script, whose output is the result.
     hash_includes : list[Any] | None
         Values that identify the task beside its source.
     source : str | None
@@ -175,10 +245,7 @@ def task(
         get_task_registry().add(made)
         return made
 
-    if func is None:
-        # The decorator is generic in the function that it is given, not in this call's.
-        return cast("TaskDecorator", decorate)
-    return decorate(func)
+    return decorate if func is None else decorate(func)
 
 
 def _find_source(function: Callable[..., Any]) -> str:
@@ -193,7 +260,7 @@ def _find_source(function: Callable[..., Any]) -> str:
 
 def scheduler_task(
     name: str | None = None, namespace: str | None = None, version: str = "1", **task_options_base: Any
-) -> Callable[[Callable[Concatenate[Any, Any, Any, P], Coroutine[Any, Any, Any]]], SchedulerTaskValue]:
+) -> Callable[[Callable[Concatenate[Any, Any, Any, P], Coroutine[Any, Any, R]]], SchedulerTask[P, R]]:
     """Make a function that returns a coroutine a scheduler task (mirrors `redun.task.scheduler_task`).
 
     It is called with the evaluator, the scope and the expression of the call, then with the call's arguments
@@ -209,10 +276,10 @@ def scheduler_task(
     """
 
     def decorate(
-        function: Callable[Concatenate[Any, Any, Any, P], Coroutine[Any, Any, Any]],
-    ) -> SchedulerTaskValue:
+        function: Callable[Concatenate[Any, Any, Any, P], Coroutine[Any, Any, R]],
+    ) -> SchedulerTask[P, R]:
         check_given_options(task_options_base, name or function.__name__)
-        made = SchedulerTaskValue(
+        made: SchedulerTask[P, R] = SchedulerTask(
             function, name=name, namespace=namespace, version=version, task_options_base=task_options_base
         )
         get_task_registry().add(made)

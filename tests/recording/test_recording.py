@@ -81,12 +81,7 @@ async def record_workflow(call: Calls, folder: Path) -> dict[str, str]:
     await call("record_updated_time", execution.id)
     await call("record_job_start", root, now=at(0))
 
-    file = redun.File(str(folder / "in.txt"))
-    containers = [{"a": [1.5, (True, None)]}, {3, 4}, [file, {"again": file}]]
-    values = [1, "text", b"bytes", None, *containers, file, align]
-    hashes = {f"value{number}": await call("record_value", value) for number, value in enumerate(values)}
-    hashes["data"] = await call("record_value", 5, data=get_original_registry().serialize(5))
-
+    hashes = await record_values(call, redun.File(str(folder / "in.txt")))
     child = FakeJob(align, execution, root, id="job-child")
     await call("record_job_start", child, now=at(1))
     result_hash = await call("record_value", {"sample": 6})
@@ -127,6 +122,15 @@ async def record_workflow(call: Calls, folder: Path) -> dict[str, str]:
     hashes["root"] = root.call_hash
     await call("record_job_end", root, now=at(4), status="DONE")
     await call("record_tags", OriginalTagEntity.Job, root.id, [("user", "ada"), ("n", {"b": [1]})])
+    return hashes
+
+
+async def record_values(call: Calls, file: redun.File) -> dict[str, str]:
+    """Record values of all kinds; returns their hashes."""
+    containers = [{"a": [1.5, (True, None)]}, {3, 4}, [file, {"again": file}]]
+    values = [1, "text", b"bytes", None, *containers, file, align]
+    hashes = {f"value{number}": await call("record_value", value) for number, value in enumerate(values)}
+    hashes["data"] = await call("record_value", 5, data=get_original_registry().serialize(5))
     return hashes
 
 

@@ -67,6 +67,7 @@ async def explain(backend: RedunBackendDb, name: str, **arguments: Any) -> CallD
     """Compare the newest job of a task that ran with the earlier call that it is most like."""
     query = CallGraphQuery(backend).filter_types({"Job"}).filter_task_names([f"differences.{name}"])
     job = await query.order_by("time").first()
+    assert job is not None
     call = await get_call(backend, job.id)
     assert call is not None
     earlier = await find_earlier_call(backend, call)
@@ -144,4 +145,5 @@ async def run(scheduler: Scheduler, backend: RedunBackendDb, expression: Any) ->
     """Run it and return the execution's id."""
     await scheduler.run(expression)
     execution = await CallGraphQuery(backend).filter_types({"Execution"}).order_by("time").first()
-    return str(execution.id)
+    assert execution is not None
+    return execution.id

@@ -10,7 +10,7 @@ from redun.backends.db.query import infer_id as original_infer_id
 
 from aredun.backend import RedunBackendDb
 from aredun.errors import UsageError
-from aredun.models import Task
+from aredun.models import Execution, Task
 from aredun.query import CallGraphQuery
 from aredun.search.identify import describe, find_file, find_use, infer_id, infer_specialty_id
 from tests.support.databases import redun_uri
@@ -96,9 +96,13 @@ async def test_ambiguous_and_unknown_ids_are_told(
 async def test_recent_executions(reader: RedunBackendDb) -> None:
     query = CallGraphQuery(reader).filter_types({"Execution"}).order_by("time")
     ids = [execution_id async for execution_id in query.select("id", flat=True)]
-    assert (await infer_id(reader, "-")).id == ids[0]
+    newest = await infer_id(reader, "-")
+    assert isinstance(newest, Execution)
+    assert newest.id == ids[0]
     for index, execution_id in enumerate(ids, 1):
-        assert (await infer_specialty_id(reader, f"~{index}")).id == execution_id
+        execution = await infer_specialty_id(reader, f"~{index}")
+        assert isinstance(execution, Execution)
+        assert execution.id == execution_id
     with pytest.raises(UsageError, match="~1 is the newest"):
         await infer_id(reader, "~0")
     with pytest.raises(UsageError, match=f"index ~{len(ids) + 1}: there are not that many"):
@@ -133,6 +137,7 @@ async def test_files_are_found_as_redun_finds_them(
         )
         assert expected[2] == kind
         by_id = await infer_id(reader, path)
+        assert isinstance(by_id, tuple)
         assert (by_id[0].value_hash, by_id[1].id) == (file.value_hash, job.id)
         assert await infer_id(reader, path, include_files=False) is None
     assert await find_file(reader, str(folder / "other.txt")) is None

@@ -15,6 +15,7 @@ from redun.tags import ANY_VALUE as ORIGINAL_ANY_VALUE
 from aredun.backend import RedunBackendDb
 from aredun.errors import UsageError
 from aredun.formats.tag_syntax import ANY_VALUE
+from aredun.models import Execution
 from aredun.query import CallGraphQuery
 from aredun.search import filters as query_filters
 from aredun.search import scan as query_scan
@@ -287,9 +288,13 @@ def test_one_first_and_empty(repository: Repository) -> None:
     recorded = repository.recorded
 
     async def ask(query: CallGraphQuery) -> None:
-        one = query.filter_ids([recorded.jobs[3]])
-        assert (await one.one()).id == (await one.one_or_none()).id == recorded.jobs[3]
-        assert (await query.first()).id == recorded.executions[0]
+        jobs = query.filter_types(["Job"]).filter_ids([recorded.jobs[3]])
+        one = await jobs.one_or_none()
+        first = await query.first()
+        assert one is not None
+        assert (await jobs.one()).id == one.id == recorded.jobs[3]
+        assert isinstance(first, Execution)
+        assert first.id == recorded.executions[0]
         with pytest.raises(UsageError, match="more than one record matches"):
             await query.one()
         assert await query.one_or_none() is None
@@ -345,7 +350,7 @@ def test_text_that_no_database_stores_matches_nothing(repository: Repository, te
             query.filter_execution_tags([(text, 1)]),
         ):
             assert await collect(asked.all()) == []
-        known = query.filter_ids([text, repository.recorded.jobs[0]])
+        known = query.filter_types(["Job"]).filter_ids([text, repository.recorded.jobs[0]])
         assert (await known.one()).id == repository.recorded.jobs[0]
 
     repository.run(ask)

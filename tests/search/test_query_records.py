@@ -50,6 +50,11 @@ async def test_what_was_not_read_raises(reader: RedunBackendDb) -> None:
     job = await query.filter_types({"Job"}).first()
     execution = await query.filter_types({"Execution"}).first()
     node = await query.filter_types({"CallNode"}).first()
+    assert value is not None
+    assert job is not None
+    assert node is not None
+    assert execution is not None
+    assert execution.job is not None
     with pytest.raises(DetachedInstanceError):
         assert value.value
     for task in (job.task, execution.job.task, node.task):
@@ -64,6 +69,7 @@ async def test_what_was_not_read_raises(reader: RedunBackendDb) -> None:
 
 async def test_records_may_go_back_into_a_session(reader: RedunBackendDb) -> None:
     value = await CallGraphQuery(reader).filter_types({"Value"}).first()
+    assert value
     async with reader.database.session() as session:
         session.add(value)
         assert value not in session.dirty
@@ -80,6 +86,7 @@ async def test_look_ups_take_one_statement_a_step(reader: RedunBackendDb) -> Non
         made = sa.select(File.path).join(CallNode, CallNode.value_hash == File.value_hash)
         path = await session.scalar(made.join(Job, Job.call_hash == CallNode.call_hash).limit(1))
     assert path is not None
+    assert job is not None
 
     async def list_jobs() -> None:
         assert [job async for job in jobs.order_by("time").limit(50)]

@@ -27,7 +27,8 @@ async def test_schema_has_examples(backend: RedunBackendDb) -> None:
         [example] = models[name]["examples"]
         assert set(models[name]["required"]) <= set(example)
     for route in schema["paths"].values():
-        assert route["get"]["description"]
+        for operation in route.values():
+            assert operation["description"]
 
 
 async def test_no_server_errors(backend: RedunBackendDb, redun_backend: Any, tmp_path: Path) -> None:

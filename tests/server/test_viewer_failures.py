@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.async_api import expect
 
-from tests.support.browser import PHONE, open_page
+from tests.support.browser import PHONE, view
 from tests.support.failing import run_failing
-from tests.support.server import serve
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
@@ -35,10 +34,8 @@ async def test_from_the_banner_to_the_line_at_fault(
 ) -> None:
     """A failed execution says why, leads to the job at fault and its traceback, and on to the next one."""
     await run_failing(scheduler)
-    async with serve(backend) as served:
-        watched = await open_page(browser, size)
+    async with view(browser, backend, "execution/-", size) as watched:
         page = watched.page
-        await page.goto(f"{served.url}/#/execution/-")
         banner = page.get_by_role("region", name="Why it failed")
         await expect(banner).to_contain_text(re.compile(r"ValueError\s*sample 's\d' has no <lane> 4"))
         await expect(banner.get_by_role("listitem")).to_have_text(
@@ -72,12 +69,11 @@ async def test_from_the_banner_to_the_line_at_fault(
         assert await get_overflow(page) <= 0
         await watched.shoot(f"failed-job-{size['width']}")
         job_id = page.url.rpartition("/")[2]
-        await page.goto(f"{served.url}/#/job/{job_id}")
+        await watched.go(f"job/{job_id}")
         await expect(page.get_by_role("region", name="Failure", exact=True)).to_contain_text("ValueError")
         await page.get_by_role("link", name="Next failed").click()
         await expect(page.locator(".next-failed")).to_contain_text("Failure 2 of 3")
         assert await get_overflow(page) <= 0
-        assert watched.problems == []
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
@@ -86,10 +82,8 @@ async def test_jobs_are_filtered_and_counted(
 ) -> None:
     """The number of failed jobs leads to them; filters are in the address; the table leads to its jobs."""
     await run_failing(scheduler)
-    async with serve(backend) as served:
-        watched = await open_page(browser, size)
+    async with view(browser, backend, "execution/-", size) as watched:
         page = watched.page
-        await page.goto(f"{served.url}/#/execution/-")
         await page.get_by_role("link", name="10 failed").click()
         result = page.locator(".filter-result")
         await expect(result).to_have_text("10 of 46 jobs")
@@ -122,7 +116,6 @@ async def test_jobs_are_filtered_and_counted(
         await expect(result).to_have_text("3 of 46 jobs")
         await expect(page.get_by_label("Task", exact=True)).to_have_value("lab.parse")
         assert await get_overflow(page) <= 0
-        assert watched.problems == []
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
@@ -131,10 +124,8 @@ async def test_rows_show_their_arguments(
 ) -> None:
     """Rows of the tree and of the timeline tell their calls apart, in their room; the filter finds them."""
     await run_failing(scheduler)
-    async with serve(backend) as served:
-        watched = await open_page(browser, size)
+    async with view(browser, backend, "execution/-", size) as watched:
         page = watched.page
-        await page.goto(f"{served.url}/#/execution/-")
         name = page.locator(".job-row .row-name").filter(has_text="trim('s2', 4)")
         await expect(name).to_have_attribute("title", "lab.trim('s2', 4)")
         await watched.shoot(f"rows-{size['width']}")
@@ -151,7 +142,6 @@ async def test_rows_show_their_arguments(
         )
         assert 0 < room < row
         assert await get_overflow(page) <= 0
-        assert watched.problems == []
 
 
 async def test_a_filter_finds_what_a_large_execution_does_not_show(
@@ -159,11 +149,8 @@ async def test_a_filter_finds_what_a_large_execution_does_not_show(
 ) -> None:
     """Jobs beyond those that are shown at once are counted and found on the server."""
     await run_failing(scheduler)
-    async with serve(backend, snapshot_jobs=5) as served:
-        watched = await open_page(browser)
+    async with view(browser, backend, "execution/-", snapshot_jobs=5) as watched:
         page = watched.page
-        await page.goto(f"{served.url}/#/execution/-")
         await page.get_by_role("link", name="10 failed").click()
         await expect(page.locator(".filter-result")).to_have_text("10 of 46 jobs")
         await expect(page.locator(".job-row").filter(has_text="parse")).to_have_count(3)
-        assert watched.problems == []

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from sqlalchemy import event
 
 from aredun.backend import RedunBackendDb
 from aredun.dataflow import ValueRef, walk_dataflow, walk_downstream
-from aredun.models import CallNode
+from aredun.models import CallNode, Execution
 from aredun.query import CallGraphQuery
 from aredun.search.identify import infer_id
 from aredun.storage.watch import open_watch
@@ -243,7 +244,9 @@ async def query(backend: RedunBackendDb) -> None:
 
 
 async def export_and_import(backend: RedunBackendDb) -> None:
-    roots = [edge async for edge in backend.iter_record_ids([(await infer_id(backend, "-")).id])]
+    execution = await infer_id(backend, "-")
+    assert isinstance(execution, Execution)
+    roots = [edge async for edge in backend.iter_record_ids([execution.id])]
     records = [record async for record in backend.get_records(roots)]
     assert await backend.put_records(records) == 0
 
@@ -280,6 +283,40 @@ def observers_end() -> Iterator[None]:
     SQLAlchemyInstrumentor().uninstrument()
 
 
+@dataclass
+class Comparison:
+    """What was sent, beside what those saw who listened."""
+
+    dialect: str
+    wire: SqliteWire | PostgresWire
+    observers: Observers
+    caplog: pytest.LogCaptureFixture
+    copied: bool = False
+
+    def compare(self, action: str) -> None:
+        """Check what has been sent since the last time."""
+        observers = self.observers
+        sent, events = self.wire.take(), observers.take_events()
+        beside = observers.take_beside()
+        self.copied = self.copied or any(text.startswith("COPY ") for text in beside)
+        texts = Counter(text for text, _ in events)
+        assert Counter(observers.take_echo()) == texts, action
+        assert Counter(observers.take_spans()) == texts, action
+        told: Counter[str] = Counter()
+        for text, rows in [*events, *((text, 1) for text in beside)]:
+            told[shorten(text, self.dialect)] += rows
+        assert count_sent(sent, set(told)) == told, action
+        self.caplog.clear()
+        if action == "watch":
+            # Its connection is its own.
+            return
+        # A statement that is a transaction by itself has a "commit" too, which is not sent.
+        begun, committed = (sum(text.startswith(word) for text in sent) for word in ("BEGIN", "COMMIT"))
+        assert begun <= observers.transactions["begin"], action
+        assert committed <= observers.transactions["commit"], action
+        observers.transactions.clear()
+
+
 @pytest.mark.usefixtures("observers_end")
 async def test_every_statement_is_seen(
     dialect: str,
@@ -296,29 +333,8 @@ async def test_every_statement_is_seen(
     backend = RedunBackendDb(empty_database_url, {"automigrate": "True"})
     observers = Observers(backend, caplog)
     monkeypatch.delenv("REDUN_DB_ECHO")
-    copied = False
-
-    def compare(action: str) -> None:
-        nonlocal copied
-        sent, events = wire.take(), observers.take_events()
-        beside = observers.take_beside()
-        copied = copied or any(text.startswith("COPY ") for text in beside)
-        texts = Counter(text for text, _ in events)
-        assert Counter(observers.take_echo()) == texts, action
-        assert Counter(observers.take_spans()) == texts, action
-        told: Counter[str] = Counter()
-        for text, rows in [*events, *((text, 1) for text in beside)]:
-            told[shorten(text, dialect)] += rows
-        assert count_sent(sent, set(told)) == told, action
-        caplog.clear()
-        if action == "watch":
-            # Its connection is its own.
-            return
-        # A statement that is a transaction by itself has a "commit" too, which is not sent.
-        begun, committed = (sum(text.startswith(word) for text in sent) for word in ("BEGIN", "COMMIT"))
-        assert begun <= observers.transactions["begin"], action
-        assert committed <= observers.transactions["commit"], action
-        observers.transactions.clear()
+    comparison = Comparison(dialect, wire, observers, caplog)
+    compare = comparison.compare
 
     async def sync(backend: RedunBackendDb) -> None:
         async with RedunBackendDb(f"sqlite:///{shapes_path}") as source:
@@ -352,7 +368,7 @@ async def test_every_statement_is_seen(
             await action(backend)
             compare(action.__name__)
     compare("close")
-    assert copied == (dialect == "postgresql")
+    assert comparison.copied == (dialect == "postgresql")
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "see-the-sql.md"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.support.server import serve
+
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from playwright.async_api import Browser, Page
 
 CHROMIUM = shutil.which("chromium")
@@ -27,10 +32,19 @@ PATIENCE = 30_000
 
 
 class Watched:
-    """A page, and everything that went wrong on it."""
+    """A page, and everything that went wrong on it.
 
-    def __init__(self, page: Page) -> None:
+    Parameters
+    ----------
+    page : Page
+        The page.
+    url : str
+        Where the viewer is.
+    """
+
+    def __init__(self, page: Page, url: str = "") -> None:
         self.page = page
+        self.url = url
         self.problems: list[str] = []
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("console", self._hear)
@@ -40,14 +54,37 @@ class Watched:
         if message.type in ("error", "warning"):
             self.problems.append(message.text)
 
+    async def go(self, route: str) -> None:
+        """Show another page of the viewer."""
+        await self.page.goto(f"{self.url}/#/{route}")
+
     async def shoot(self, name: str) -> None:
         """Keep a screenshot among the artefacts."""
         ARTIFACTS.mkdir(exist_ok=True)
         await self.page.screenshot(path=ARTIFACTS / f"{name}.png")
 
 
-async def open_page(browser: Browser, size: dict[str, int] = DESKTOP, scheme: Any = "light") -> Watched:
+async def open_page(
+    browser: Browser, size: dict[str, int] = DESKTOP, scheme: Any = "light", url: str = ""
+) -> Watched:
     """Open an empty page."""
     size_: Any = size
     context = await browser.new_context(viewport=size_, color_scheme=scheme)
-    return Watched(await context.new_page())
+    return Watched(await context.new_page(), url)
+
+
+@contextlib.asynccontextmanager
+async def view(
+    browser: Browser,
+    backend: Any,
+    route: str = "",
+    size: dict[str, int] = DESKTOP,
+    scheme: Any = "light",
+    **options: Any,
+) -> AsyncIterator[Watched]:
+    """Serve a repository, and show a page of its viewer, on which nothing may go wrong."""
+    async with serve(backend, **options) as served:
+        watched = await open_page(browser, size, scheme, served.url)
+        await (watched.go(route) if route else watched.page.goto(served.url))
+        yield watched
+        assert watched.problems == [], watched.problems

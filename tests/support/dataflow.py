@@ -253,6 +253,43 @@ def make_chains(chains: int, length: int) -> tuple[Graph, str]:
     return graph, merged
 
 
+def make_samples(samples: int, failed: int = 0) -> tuple[Graph, str, str]:
+    """Return a workflow of trim, align and call for each of many samples, then a merge, and the hashes of the
+    genome that all are aligned to and of the merged result.
+
+    The calls of the last samples failed: nothing was made of them.
+    """
+    graph = Graph()
+    trim, align, call, merge = (graph.add_task(name, "lab") for name in ("trim", "align", "call", "merge"))
+    genome = graph.add_value("genome.fasta")
+    ends, results = [], []
+    for number in range(samples):
+        name = f"s{number:04}"
+        reads = graph.add_value(f"{name}.fastq")
+        trimmed, aligned = (graph.add_value(f"{name}.{ending}") for ending in ("fq", "bam"))
+        trim_call = graph.add_call(f"trim {name}", trim, trimmed, 3 * number, (3 * number,))
+        graph.add_argument(trim_call, reads, 0)
+        align_call = graph.add_call(f"align {name}", align, aligned, 3 * number + 1, (3 * number + 1,))
+        graph.add_argument(align_call, trimmed, 0, None, [trim_call])
+        graph.add_argument(align_call, genome, 1)
+        variants = graph.add_value(f"{name}.vcf")
+        if number >= samples - failed:
+            graph.values[-1]["type"] = "redun.ErrorValue"
+        variants_call = graph.add_call(f"call {name}", call, variants, 3 * number + 2, (3 * number + 2,))
+        graph.add_argument(variants_call, aligned, 0, None, [align_call])
+        graph.add_argument(variants_call, genome, 1)
+        if number < samples - failed:
+            ends.append(variants_call)
+            results.append(variants)
+    merged = graph.add_value("merged.vcf")
+    last = 3 * samples
+    merge_call = graph.add_call("merge", merge, merged, last, (last,))
+    graph.add_argument(merge_call, graph.add_value(results, results), 0, None, ends)
+    for job in graph.jobs:
+        job["end_time"] = job["start_time"] + timedelta(seconds=1)
+    return graph, genome, merged
+
+
 def make_wide_call(children: int) -> tuple[Graph, str, str]:
     """Return a call with many children of which one returned the value, and the hashes of the call and the
     value.

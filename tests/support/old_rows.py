@@ -46,6 +46,18 @@ VALUE = {"format": "application/python-pickle", "value": b"\x80\x03K\x01."}
 END = "2021-03-04 06:07:08.910111"
 
 
+def call_row(call_hash: str, task: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of a call."""
+    return {
+        "call_hash": call_hash,
+        "task_name": task["name"],
+        "task_hash": task["hash"],
+        "args_hash": digest("args"),
+        "value_hash": digest("value"),
+        "timestamp": "2021-07-04 05:06:07.000001",
+    }
+
+
 def rows_at_1_0() -> Rows:
     """Return tasks with and without values, a tree of jobs under an execution, and root jobs without one."""
     main, align = TASKS[0], TASKS[1]
@@ -59,17 +71,7 @@ def rows_at_1_0() -> Rows:
             {"value_hash": digest("part"), "type": "redun.File", **VALUE},
             {"value_hash": WITH_VALUE["hash"], "type": "redun.Task", **VALUE},
         ],
-        "call_node": [
-            {
-                "call_hash": call,
-                "task_name": task["name"],
-                "task_hash": task["hash"],
-                "args_hash": digest("args"),
-                "value_hash": value,
-                "timestamp": "2021-07-04 05:06:07.000001",
-            }
-            for call, task in zip(calls, (main, align), strict=True)
-        ],
+        "call_node": [call_row(call, task) for call, task in zip(calls, (main, align), strict=True)],
         "file": [{"value_hash": digest("part"), "path": "data/größe.txt"}],
         "subvalue": [{"value_hash": digest("part"), "parent_value_hash": value}],
         "handle": [

@@ -12,9 +12,12 @@ import shlex
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 import aredun
 from aredun.cli.main import make_parser
 from aredun.config import BackendConfig, load_config
+from aredun.workflow.executors.configured import make_executors
 from tests.support.dependencies import read_project
 from tests.support.snippets import CHECKOUT, Block, compile_snippet, split_console
 
@@ -22,7 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-_OPTIONS = {field.name for field in fields(BackendConfig)} - {"url", "echo"}
+# In `limits` and `tags` each name is one of the reader's own.
+_SECTIONS = {
+    "backend": {field.name for field in fields(BackendConfig)} - {"url", "echo"},
+    "executors": {"type", "mode", "max_workers", "address", "n_workers", "threads_per_worker", "resources"},
+    "limits": set[str](),
+    "repos": {"config_dir"},
+    "scheduler": {"context", "context_file", "setup_scheduler"},
+    "tags": set[str](),
+}
 
 
 def check_python(block: Block, folder: Path) -> None:
@@ -34,10 +45,11 @@ def check_ini(block: Block, folder: Path) -> None:
     """A `redun.ini` is read by aredun itself, and has no section or option that nobody reads."""
     (folder / "redun.ini").write_text(block.text)
     ini = load_config(folder, required=True)
-    known = {"backend": _OPTIONS, "scheduler": {"setup_scheduler"}}
     for section in ini.parser.sections():
-        assert set(ini.section(section)) <= known[section], section
+        options = set(ini.section(section))
+        assert options <= _SECTIONS[section.partition(".")[0]] or section in ("limits", "tags"), section
     assert not ini.parser.has_section("backend") or ini.backend().url
+    make_executors(ini.subsections("executors"))
     setup = ini.section("scheduler").get("setup_scheduler")
     if setup:
         module, _, name = setup.partition("::")
@@ -50,6 +62,18 @@ def check_json(block: Block, folder: Path) -> None:
     while text:
         _, end = json.JSONDecoder().raw_decode(text)
         text = text[end:].lstrip()
+
+
+def check_yaml(block: Block, folder: Path) -> None:
+    """YAML is a mapping."""
+    assert isinstance(yaml.safe_load(block.text), dict)
+
+
+def check_nginx(block: Block, folder: Path) -> None:
+    """What nginx reads are directives that end, in blocks that do."""
+    assert block.text.count("{") == block.text.count("}")
+    lines = [line.strip() for line in block.text.splitlines() if line.strip()]
+    assert [line for line in lines if line[-1] not in "{};"] == []
 
 
 def check_console(block: Block, folder: Path) -> None:
@@ -125,6 +149,8 @@ CHECKS: dict[str, Callable[[Block, Path], None]] = {
     "signature": check_signature,
     "text": check_text,
     "mermaid": check_mermaid,
+    "yaml": check_yaml,
+    "nginx": check_nginx,
 }
 
 
@@ -226,6 +252,8 @@ PROGRAMS: dict[str, Callable[[list[str]], Any]] = {
     # These are run.
     "cat": lambda arguments: None,
     "echo": lambda arguments: None,
+    "head": lambda arguments: None,
+    "xargs": lambda arguments: _check_command([*arguments, "ID"]),
     "uvicorn": _check_uvicorn,
     "curl": _check_curl,
     "ssh": lambda arguments: _check_command(arguments[1:]),

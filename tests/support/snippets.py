@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from doctest import ELLIPSIS, OutputChecker
 from inspect import CO_COROUTINE
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
@@ -40,6 +41,7 @@ _NORMAL = (
     (r'"duration": [\d.e-]+', '"duration": <duration>'),
     (r"\bin \d+\.\d s\b", "in <duration>"),
     (r'\buser="?[\w.-]+"?', "user=<user>"),
+    (r'"aredun \d+\.\d+\.\d+\w*"', '"aredun <version>"'),
     (r"sqlite:///\S+/\.redun/", "sqlite:////<folder>/.redun/"),
     # In a pipe the progress of a run is a line for each job; on a terminal it is the table alone.
     (r"(?m)^(RUNNING|CACHED|FAILED) +<hash>  .*\n", ""),
@@ -225,4 +227,7 @@ def _run_file(path: str) -> None:
         runpy.run_path(path, run_name="__main__")
         return
     linecache.checkcache(path)
-    asyncio.run(eval(code, {"__name__": "__main__", "__file__": path}))  # type: ignore[arg-type]
+    main = ModuleType("__main__")
+    main.__file__ = path
+    sys.modules["__main__"] = main
+    asyncio.run(eval(code, vars(main)))  # type: ignore[arg-type]

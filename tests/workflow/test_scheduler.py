@@ -20,12 +20,6 @@ from tests.support.scheduling import add, calls, combine, double, fail, get_stat
 redun_namespace = "sched"
 
 
-@pytest.fixture(autouse=True)
-def forget_calls() -> None:
-    """Count anew which functions ran."""
-    calls.clear()
-
-
 async def test_plain_and_async_tasks(scheduler: Scheduler) -> None:
     assert await scheduler.run(combine(1)) == 4 + 6
     assert calls == {"combine": 1, "inc": 2, "double": 2, "add": 1}

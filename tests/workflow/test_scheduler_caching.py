@@ -20,12 +20,6 @@ if TYPE_CHECKING:
 redun_namespace = "sched"
 
 
-@pytest.fixture(autouse=True)
-def forget_calls() -> None:
-    """Count anew which functions ran."""
-    calls.clear()
-
-
 async def test_equal_calls_in_one_job_are_one_job(scheduler: Scheduler, backend: RedunBackendDb) -> None:
     assert await scheduler.run([inc(1), inc(1), inc(1)]) == [2, 2, 2]
     assert calls["inc"] == 1

@@ -46,71 +46,79 @@ class NarrowError(Exception):
         self.code = code
 
 
-class Workflows:
-    """The same tasks for one engine or the other; their sources, and so their hashes, are the same."""
+def define_plain(task: Any, catch: Any) -> list[Any]:
+    """Make tasks whose errors pickle gives back."""
 
-    def __init__(self, task: Any, catch: Any) -> None:
-        @task()
-        def fail(x: int) -> Any:
-            raise ValueError(f"no {x}")
+    @task()
+    def fail(x: int) -> Any:
+        raise ValueError(f"no {x}")
 
-        @task()
-        def narrow(x: int) -> Any:
-            raise NarrowError(f"no {x}", x)
+    @task()
+    def wrap(x: int) -> Any:
+        return fail(x)
 
-        @task()
-        def wrap(x: int) -> Any:
-            return fail(x)
+    @task()
+    def recover(error: Exception) -> int:
+        # Two texts would be pickled as one where the second call was answered with the first one's very
+        # object, which takes that both are under way at once.
+        return len(str(error))
 
-        @task()
-        def recover(error: Exception) -> int:
-            # Two texts would be pickled as one where the second call was answered with the first one's very
-            # object, which takes that both are under way at once.
-            return len(str(error))
+    @task()
+    def left(x: int, after: Any = None) -> Any:
+        return catch(wrap(x), ValueError, recover)
 
-        @task()
-        def give_up(error: Exception) -> str:
-            return "recovered"
+    @task()
+    def right(x: int, after: Any = None) -> Any:
+        return catch(wrap(x), ValueError, recover)
 
-        @task()
-        def left(x: int, after: Any = None) -> Any:
-            return catch(wrap(x), ValueError, recover)
+    @task()
+    def plain(x: int, after: Any = None) -> Any:
+        return catch(fail(x), ValueError, recover)
 
-        @task()
-        def right(x: int, after: Any = None) -> Any:
-            return catch(wrap(x), ValueError, recover)
+    @task()
+    def one_after_the_other() -> Any:
+        return right(1, plain(1, left(1)))
 
-        @task()
-        def plain(x: int, after: Any = None) -> Any:
-            return catch(fail(x), ValueError, recover)
+    @task()
+    def side_by_side() -> Any:
+        return [left(1), right(1)]
 
-        @task()
-        def narrow_left(x: int, after: Any = None) -> Any:
-            return catch(narrow(x), NarrowError, give_up)
+    return [one_after_the_other, side_by_side]
 
-        @task()
-        def narrow_right(x: int, after: Any = None) -> Any:
-            return catch(narrow(x), NarrowError, give_up)
 
-        @task()
-        def unreadable() -> Any:
-            return narrow_left(1)
+def define_narrow(task: Any, catch: Any) -> list[Any]:
+    """Make tasks whose errors pickle does not give back."""
 
-        @task()
-        def unreadable_twice() -> Any:
-            return narrow_right(1, narrow_left(1))
+    @task()
+    def narrow(x: int) -> Any:
+        raise NarrowError(f"no {x}", x)
 
-        @task()
-        def one_after_the_other() -> Any:
-            return right(1, plain(1, left(1)))
+    @task()
+    def give_up(error: Exception) -> str:
+        return "recovered"
 
-        @task()
-        def side_by_side() -> Any:
-            return [left(1), right(1)]
+    @task()
+    def narrow_left(x: int, after: Any = None) -> Any:
+        return catch(narrow(x), NarrowError, give_up)
 
-        self.by_name: dict[str, Any] = {
-            made.name: made for made in (unreadable, unreadable_twice, one_after_the_other, side_by_side)
-        }
+    @task()
+    def narrow_right(x: int, after: Any = None) -> Any:
+        return catch(narrow(x), NarrowError, give_up)
+
+    @task()
+    def unreadable() -> Any:
+        return narrow_left(1)
+
+    @task()
+    def unreadable_twice() -> Any:
+        return narrow_right(1, narrow_left(1))
+
+    return [unreadable, unreadable_twice]
+
+
+def define_workflows(task: Any, catch: Any) -> dict[str, Any]:
+    """Make the same tasks for one engine or the other; their sources, and so their hashes, are the same."""
+    return {made.name: made for made in (*define_plain(task, catch), *define_narrow(task, catch))}
 
 
 def sort_rows(rows: Any) -> list[tuple[Any, ...]]:
@@ -128,14 +136,14 @@ async def test_rows_are_those_of_redun(
     That includes its own record of the error, and with it the hashes of the calls above it.
     """
     async with Scheduler(backend) as scheduler:
-        result = await scheduler.run(Workflows(task, catch).by_name[name]())
+        result = await scheduler.run(define_workflows(task, catch)[name]())
     ours: dict[str, Any] = {}
     theirs: dict[str, Any] = {}
     async with backend.session() as session:
         for table, statement in STATEMENTS.items():
             ours[table] = sort_rows(await session.execute(statement))
     with open_twin(dialect, request, tmp_path) as twin:
-        workflow: Callable[[], Any] = Workflows(redun.task, redun.catch).by_name[name]
+        workflow: Callable[[], Any] = define_workflows(redun.task, redun.catch)[name]
         assert redun.Scheduler(backend=twin).run(workflow()) == result
         for table, statement in STATEMENTS.items():
             theirs[table] = sort_rows(twin.session.execute(statement))
@@ -148,7 +156,7 @@ async def test_rows_are_those_of_redun(
 async def test_error_that_cannot_be_read_back_is_raised_again(backend: RedunBackendDb) -> None:
     """What pickle does not give back is no answer: the equal call runs (redun's scheduler breaks off)."""
     async with Scheduler(backend) as scheduler:
-        workflow = Workflows(task, catch).by_name["unreadable_twice"]
+        workflow = define_workflows(task, catch)["unreadable_twice"]
         assert await scheduler.run(workflow()) == "recovered"
     async with backend.session() as session:
         rows = sort_rows(await session.execute(JOBS.where(Task.name == "narrow")))

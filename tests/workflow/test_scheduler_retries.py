@@ -1,4 +1,4 @@
-"""Retries and timeouts: how often a function runs, what is recorded of it, and what others see meanwhile."""
+"""Retries: how often a function runs, what is recorded of it, and what others see meanwhile."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import redun
 import sqlalchemy as sa
 
 from aredun import RedunBackendDb, Scheduler, UsageError, task
-from aredun.models import CallEdge, CallNode, Job, Tag
+from aredun.models import CallNode, Job, Tag
 from aredun.models import Task as TaskRow
 from aredun.workflow.operators import catch, throw
-from aredun.workflow.retries import RetryPolicy
 from tests.support.commands import run_aredun
 from tests.support.scheduling import calls, get_statuses, select
 from tests.support.verification import verify
@@ -28,12 +26,6 @@ redun_namespace = "retries"
 
 QUICK: dict[str, Any] = {"retries": 2, "retry_delay": 0.001}
 KINDS = ("def", "async def")
-
-
-@pytest.fixture(autouse=True)
-def forget_calls() -> None:
-    """Count anew which functions ran."""
-    calls.clear()
 
 
 def define(kind: str, name: str, function: Any, **options: Any) -> Any:
@@ -302,130 +294,6 @@ async def test_failed_run_tries_nothing_again(scheduler: Scheduler, backend: Red
     assert (await get_statuses(backend))["late"] == ["FAILED"]
 
 
-async def test_async_function_is_cancelled_when_its_time_is_up(
-    scheduler: Scheduler, backend: RedunBackendDb
-) -> None:
-    """With what it awaited, which the next try calls anew; the result is cached as ever."""
-
-    @task(version="1")
-    async def fetch() -> str:
-        if not calls["cancelled"]:
-            try:
-                await asyncio.sleep(3600)
-            finally:
-                calls["cancelled"] += 1
-        return "page"
-
-    # However slow the machine is, one of so many tries is in time.
-    @task(version="1", timeout=0.2, retries=50, retry_delay=0)
-    async def slow() -> Any:
-        calls["slow"] += 1
-        return await fetch()
-
-    assert await scheduler.run(slow()) == "page"
-    tries = calls["slow"]
-    assert tries > 1
-    assert await scheduler.run(slow()) == "page"
-    assert calls == {"slow": tries, "cancelled": 1}
-    statuses = await get_statuses(backend)
-    assert statuses["slow"] == ["CACHED", "DONE"]
-    assert statuses["fetch"][:2] == ["DONE", "FAILED"]
-    # The try that was cut short is no part of the call.
-    assert len(await select(backend, CallEdge.child_id)) == 1
-    assert (await verify(backend)).problems == []
-
-
-async def test_error_of_time_that_is_up(scheduler: Scheduler, backend: RedunBackendDb) -> None:
-    """It names the task and the time, shows where the function was, and is the function's own otherwise."""
-
-    @task(timeout=0.01)
-    async def slow() -> None:
-        await asyncio.sleep(3600)
-
-    @task(timeout=30)
-    async def impatient() -> None:
-        async with asyncio.timeout(0):
-            await asyncio.sleep(3600)
-
-    with pytest.raises(TimeoutError, match=r"^task retries\.slow did not end within its timeout of 0\.01 s$"):
-        await scheduler.run(slow())
-    assert scheduler.traceback is not None
-    assert "await asyncio.sleep(3600)" in "".join(scheduler.traceback.format())
-    with pytest.raises(TimeoutError, match=r"^$"):
-        await scheduler.run(impatient())
-
-
-@task(timeout=30)
-def quick() -> int:
-    return 1
-
-
-async def test_function_in_a_thread_is_left_alone_when_its_time_is_up(
-    scheduler: Scheduler, backend: RedunBackendDb
-) -> None:
-    """The next try begins beside it, and what it returns later is nobody's."""
-    released, ended = threading.Event(), threading.Event()
-
-    # However slow the machine is, one of so many tries is in time.
-    @task(timeout=0.1, retries=50, retry_delay=0)
-    def slow() -> str:
-        calls["slow"] += 1
-        if calls["slow"] > 1:
-            return "second"
-        released.wait(30)
-        ended.set()
-        return "first"
-
-    assert await scheduler.run(slow()) == "second"
-    tries = calls["slow"]
-    assert not ended.is_set()
-    released.set()
-    assert await asyncio.to_thread(ended.wait, 30)
-    assert await scheduler.run(slow()) == "second"
-    assert calls["slow"] == tries
-
-
-async def test_time_in_the_queue_of_threads_does_not_count(backend: RedunBackendDb) -> None:
-    released = threading.Event()
-
-    @task()
-    def holder() -> None:
-        calls["holder"] += 1
-        released.wait(30)
-
-    @task(timeout=0.3)
-    def queued() -> int:
-        return 1
-
-    @task()
-    async def release() -> None:
-        await asyncio.sleep(0.5)
-        released.set()
-
-    async with Scheduler(backend, max_workers=1) as scheduler:
-        assert await scheduler.run([holder(), queued(), release()]) == [None, 1, None]
-
-
-def test_hashes_are_those_of_redun() -> None:
-    """In the decorator the options count for nothing; those of a call are hashed by redun's rule."""
-    options: dict[str, Any] = {
-        "retries": 2,
-        "retry_delay": 0.5,
-        "retry_on": (OSError, KeyError),
-        "timeout": 9,
-    }
-
-    def work(x: int) -> int:
-        return x
-
-    identity = {"name": "work", "namespace": "retries", "source": "source"}
-    mine, theirs = task(**identity)(work), redun.task(**identity)(work)  # type: ignore[call-overload]
-    assert task(**identity, **options)(work).hash == mine.hash == theirs.hash  # type: ignore[call-overload]
-    changed, their_changed = mine.options(**options), theirs.options(**options)
-    assert changed.hash == their_changed.hash
-    assert changed(1).get_hash() == their_changed(1).get_hash()
-
-
 async def test_options_do_not_change_what_a_call_is(scheduler: Scheduler, backend: RedunBackendDb) -> None:
     """A result is found again whichever of these options the next call has."""
     work = define("def", "work", fail_times(0))
@@ -434,73 +302,6 @@ async def test_options_do_not_change_what_a_call_is(scheduler: Scheduler, backen
     assert calls["work"] == 1
     for column in (CallNode.call_hash, CallNode.task_hash, Job.task_hash):
         assert len(set(await select(backend, column))) == 1
-
-
-class LocalLater(OSError):
-    """Found by its name."""
-
-
-BAD: list[tuple[dict[str, Any], str]] = [
-    ({"retries": -1}, "option retries is -1: give how many more tries there are after the first, 0 or more"),
-    ({"retries": True}, "option retries is True: give how many"),
-    ({"retries": 1.5}, "option retries is 1.5: give how many"),
-    ({"retries": None}, "option retries is None: give how many"),
-    ({"retry_delay": -0.1}, "option retry_delay is -0.1: give seconds from 0 to 3600"),
-    ({"retry_delay": float("nan")}, "option retry_delay is nan: give seconds from 0 to 3600"),
-    ({"retry_delay": 3601}, "option retry_delay is 3601: give seconds from 0 to 3600"),
-    ({"timeout": 0}, "option timeout is 0: give seconds, more than 0, or None"),
-    ({"timeout": float("inf")}, "option timeout is inf: give seconds, more than 0, or None"),
-    ({"timeout": "5s"}, "option timeout is '5s': give seconds, more than 0, or None"),
-    ({"retry_on": ()}, "option retry_on is (): give a class of exceptions or several"),
-    ({"retry_on": "OSError"}, "option retry_on is 'OSError': give a class of exceptions or several"),
-    (
-        {"retry_on": [OSError, KeyboardInterrupt]},
-        "KeyboardInterrupt'>]: give a class of exceptions or several",
-    ),
-    ({"limits": 5}, "option limits is 5: give names"),
-    ({"retires": 3}, "unknown option retires: did you mean retries?"),
-]
-
-
-@pytest.mark.parametrize(("options", "message"), BAD, ids=[str(options) for options, _ in BAD])
-def test_bad_values_are_refused_where_they_are_written(options: dict[str, Any], message: str) -> None:
-    def refuse(make: Any) -> None:
-        with pytest.raises(UsageError) as raised:
-            make()
-        assert str(raised.value).startswith(("task retries.quick: ", "task new: "))
-        assert message in str(raised.value)
-        assert "\n" not in str(raised.value)
-
-    refuse(lambda: task(name="new", **options)(lambda: 1))
-    refuse(lambda: task(name="new", export_options=options)(lambda: 1))
-    refuse(lambda: quick.options(**options))
-    refuse(lambda: quick.export_options(**options))
-    refuse(lambda: quick.partial().options(**options))
-
-
-def test_class_that_a_call_cannot_store_is_refused() -> None:
-    class Local(OSError):
-        pass
-
-    assert task(name="new", version="1", retry_on=Local)(lambda: 1).get_task_option("retry_on") is Local
-    assert quick.options(retry_on=LocalLater).get_task_option("retry_on") is LocalLater
-    with pytest.raises(
-        UsageError, match=r"^task retries\.quick: option retry_on has a class that was made in a f"
-    ):
-        quick.options(retry_on=[OSError, Local])
-
-
-def test_delays_double_up_to_an_hour() -> None:
-    def get_longest(delay: float, attempts: int) -> float:
-        policy = RetryPolicy.from_options({"retry_delay": delay})
-        drawn = [policy.draw_delay(attempts) for _ in range(2000)]
-        assert min(drawn) >= 0
-        return max(drawn)
-
-    assert 0.95 < get_longest(1, 1) <= 1
-    assert 7.6 < get_longest(1, 4) <= 8
-    assert 3400 < get_longest(3600, 10_000) <= 3600
-    assert get_longest(0, 5) == 0
 
 
 def test_command_shows_each_try(tmp_path: Path) -> None:

@@ -19,12 +19,6 @@ from tests.support.verification import verify
 redun_namespace = "waits"
 
 
-@pytest.fixture(autouse=True)
-def forget_calls() -> None:
-    """Count anew which functions ran."""
-    calls.clear()
-
-
 class Gate:
     """Lets the first calls of a function wait for ever."""
 

@@ -127,9 +127,12 @@ def test_hash_with_options_is_reduns(modules: tuple[ModuleType, ModuleType], nam
 @pytest.mark.parametrize("name", NAMES)
 def test_call_is_hashed_and_pickled_as_reduns(modules: tuple[ModuleType, ModuleType], name: str) -> None:
     own, original = (getattr(module, name) for module in modules)
-    calls = [
-        one.options(limits=["db"])(7, [one(1), {"k": one(2)}], y=one(3)[0] + 1) for one in (own, original)
-    ]
+
+    def call(plain: Any, one: Any) -> Any:
+        nested = [plain(7, [plain(1), {"k": plain(2)}]), plain(8, y=plain(3)[0] + 1)]
+        return one.options(limits=["db"])(*[nested] * (name != "compatible"))
+
+    calls = [call(module.plain, one) for module, one in zip(modules, (own, original), strict=True)]
     assert get_type_registry().get_hash(calls[0]) == redun.value.get_type_registry().get_hash(calls[1])
     assert pickle_dumps(calls[0]) == redun.utils.pickle_dumps(calls[1])
 
@@ -145,7 +148,7 @@ def test_root_task_has_reduns_hash() -> None:
 
 
 def test_call_is_lazy() -> None:
-    call = add(1, b=2)
+    call: Any = add(1, b=2)
     assert isinstance(call, TaskExpression)
     assert repr(call) == "test_tasks.add(1, b=2)"
     assert isinstance(call + 1, SimpleExpression)

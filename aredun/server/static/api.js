@@ -21,10 +21,19 @@ export async function get(path, parameters = {}, signal = undefined) {
       await askForToken();
       continue;
     }
-    const body = await answer.json().catch(() => ({ message: answer.statusText }));
-    if (!answer.ok) throw new ApiError(answer.status, body.message);
-    return body;
+    return readAnswer(answer);
   }
+}
+
+async function readAnswer(answer) {
+  const body = await answer.json().catch(() => ({ message: answer.statusText }));
+  if (!answer.ok) throw new ApiError(answer.status, body.message);
+  return body;
+}
+
+// Only what needs more room than an address has is posted: the server writes nothing.
+export async function post(path, content) {
+  return readAnswer(await fetch(`api/${path}`, { method: "POST", credentials: "same-origin", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) }));
 }
 
 // Ids may be file paths: each part is escaped, the slashes stay.
@@ -69,6 +78,13 @@ export function openSocket(path) {
   return new WebSocket(new URL(path, base));
 }
 
+// A browser complains of a socket that is closed before it is open: so it is closed then.
+export function closeSocket(socket) {
+  socket.onmessage = socket.onclose = null;
+  if (socket.readyState === WebSocket.CONNECTING) socket.onopen = () => socket.close();
+  else socket.close();
+}
+
 export function showLive(state, text) {
   const element = document.getElementById("live");
   element.dataset.state = state;
@@ -109,7 +125,7 @@ export class Changes {
   close() {
     this.closed = true;
     clearTimeout(this.timer);
-    this.socket.close();
+    closeSocket(this.socket);
     showLive("off", "");
   }
 }

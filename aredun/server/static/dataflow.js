@@ -1,77 +1,54 @@
 // The dataflow of a record: a graph that grows while it streams, and the same in words.
 
-import { get, idPath, openSocket, showLive } from "./api.js";
-import { errorBox, h, replace } from "./dom.js";
+import { Changes, closeSocket, idPath, openSocket, post } from "./api.js";
 import { GraphCanvas } from "./canvas.js";
-import { count, shortHash } from "./format.js";
-import { Graph } from "./graph.js";
-import { loadDetails, makeDetails } from "./record.js";
+import { DataflowFrame, dataflowLink, DIRECTIONS } from "./dataflow_frame.js";
+import { errorBox, replace } from "./dom.js";
+import { save } from "./export.js";
+import { Flow } from "./flow.js";
+import { count, shortTask } from "./format.js";
+import { GraphPanel } from "./graph_panel.js";
+import { GraphSearch } from "./graph_search.js";
+import { Labels } from "./labels.js";
+import { Minimap } from "./minimap.js";
+import { HEIGHT, Scene, WIDTH } from "./scene.js";
+import { makeWords } from "./words.js";
 
 const BATCH = 200;
 const MAX_EDGES = 50000;
-const LAYOUT_PAUSE = 120;
+const PAUSE = 150;
+// How long, in milliseconds, calls that end are gathered before the walk is made again.
+const AGAIN = 1000;
+// What the server lays out; larger drawings stay as they grew.
+const MAX_BOXES = 2000;
+const MAX_LINKS = 4000;
+// How long, in milliseconds, a graph that is complete at once waits for its layout before it is shown.
+const PATIENCE = 400;
 
 class DataflowView {
   constructor(main, target) {
     this.id = target.parts.join("/");
-    this.direction = target.query.get("direction") === "downstream" ? "downstream" : "upstream";
-    this.graph = new Graph();
+    this.direction = target.query.get("direction") in DIRECTIONS ? target.query.get("direction") : "upstream";
+    const isDownstream = this.direction === "downstream";
+    this.flow = new Flow(isDownstream);
+    this.scene = new Scene(isDownstream, (node) => this.labels.isFailed(node));
     this.sections = [];
-    this.build(main);
-    this.canvas = new GraphCanvas(this.surface, this.graph, (hit) => this.pick(hit), (hashes) => this.loadPreviews(hashes));
-    // Upstream a path ends where nothing is recorded before; downstream, where nothing followed.
-    if (this.direction === "downstream") this.canvas.endText = "end";
+    this.frame = new DataflowFrame(main, this.id, this.direction, {
+      onKey: (event) => this.handleKey(event), onSearch: () => this.search.run(), onNext: () => this.search.next(), onTool: (name) => this.use(name),
+    });
+    this.labels = new Labels(() => this.showLabels());
+    this.canvas = new GraphCanvas(this.frame.surface, this.scene, this.labels, {
+      onPick: (box, isBadge) => this.pick(box, isBadge), onPoint: (hit) => this.point(hit), onDraw: () => this.map.draw(),
+    });
+    this.panel = new GraphPanel(this.frame.panel, this.labels, {
+      onClose: () => { this.go(null); this.frame.surface.focus(); }, onUnfold: (box) => this.unfold(box), onNode: (node) => this.go(this.revealed(node)),
+    });
+    this.search = new GraphSearch(this.frame, this.canvas, { onGo: (box) => this.go(box), reveal: (node) => this.revealed(node) });
+    this.map = new Minimap(this.frame.map, this.canvas);
     // For the tests, and for whoever wonders how much is drawn.
-    globalThis.aredunGraph = { graph: this.graph, canvas: this.canvas };
+    globalThis.aredunGraph = { width: WIDTH, height: HEIGHT, flow: this.flow, scene: this.scene, canvas: this.canvas, view: this };
     this.open();
     this.update(target);
-  }
-
-  build(main) {
-    this.surface = h("canvas", { class: "graph", tabindex: 0, role: "application", "aria-label": "Dataflow graph. Arrow keys move, Enter shows details, C folds, F fits.", "aria-describedby": "graph-status" });
-    this.surface.addEventListener("keydown", (event) => this.handleKey(event));
-    this.status = h("p", { class: "graph-status", id: "graph-status", role: "status" }, "Starting…");
-    this.find = h("input", { type: "search", placeholder: "Search this graph", "aria-label": "Search this graph", on: { input: () => this.search(), keydown: (event) => { if (event.key === "Enter") this.nextMatch(); } } });
-    this.found = h("span", { class: "found-count", "aria-live": "polite" });
-    this.panel = h("aside", { class: "panel", "aria-label": "Details", hidden: true });
-    this.words = h("ol", { class: "words", hidden: true, "aria-label": "The dataflow in words" });
-    this.modes = h("nav", { class: "segments", "aria-label": "View" });
-    const button = (text, label, action) => h("button", { class: "button", type: "button", "aria-label": label, title: label, on: { click: action } }, text);
-    this.tools = h("div", { class: "graph-tools" },
-      button("+", "Zoom in", () => this.canvas.zoom(1.3)), button("−", "Zoom out", () => this.canvas.zoom(1 / 1.3)), button("Fit", "Show everything", () => this.canvas.fit()));
-    const sign = (kind, text) => h("li", {}, h("i", { class: `sign sign-${kind}`, "aria-hidden": true }), text);
-    this.legend = h("ul", { class: "legend", "aria-label": "Legend" },
-      sign("call", "Call"), sign("value", "Value"), sign("outside", "Argument given from outside"),
-      sign("ring", this.direction === "upstream" ? "Nothing recorded before" : "Nothing followed"), sign("dashes", "Leads to a node shown already"),
-      h("li", { class: "keys" }, ["Arrows", " move ", "Enter", " details ", "C", " fold ", "F", " fit"].map((text, index) => (index % 2 ? text : h("kbd", {}, text)))));
-    this.heading = h("h1", {}, `Dataflow of ${/^[0-9a-f-]{36,40}$/.test(this.id) ? shortHash(this.id) : this.id}`);
-    const direction = (name, text) => h("a", { href: `#/dataflow/${idPath(this.id)}${name === "downstream" ? "?direction=downstream" : ""}`, "aria-current": this.direction === name ? "page" : null }, text);
-    replace(main, h("div", { class: "dataflow" },
-      h("div", { class: "dataflow-head" },
-        h("div", { class: "dataflow-title" }, this.heading, this.status),
-        h("nav", { class: "segments", "aria-label": "Direction" }, direction("upstream", "Where it comes from"), direction("downstream", "What followed")),
-        this.modes,
-        h("div", { class: "graph-search" }, this.find, this.found)),
-      h("div", { class: "split" }, h("section", { class: "graph-area" }, this.surface, this.legend, this.tools, this.words), this.panel)));
-    document.title = "Dataflow · aredun";
-  }
-
-  loadPreviews(hashes) {
-    return get("previews", { value_hash: hashes });
-  }
-
-  // A hash tells a reader nothing; what it stands for does.
-  async showTitle(root) {
-    this.isNamed = true;
-    let text = root.title;
-    if (root.kind === "value") {
-      const [found] = await this.loadPreviews([root.hash]).catch(() => []);
-      text = found?.preview;
-    }
-    if (!text) return;
-    this.heading.textContent = `Dataflow of ${text}`;
-    this.heading.title = this.id;
-    document.title = `Dataflow of ${text.slice(0, 40)} · aredun`;
   }
 
   open(after = 0) {
@@ -82,18 +59,19 @@ class DataflowView {
       const messages = JSON.parse(event.data);
       for (const message of Array.isArray(messages) ? messages : [messages]) this.receive(message);
     };
-    this.socket.onclose = () => {
-      showLive("off", "");
-      if (this.isDone || this.isClosed) return;
-      this.status.textContent = `Interrupted after ${count(this.graph.edges, "edge")}; going on…`;
+    const { socket } = this;
+    socket.onclose = () => {
+      if (this.isDone || this.isClosed || socket !== this.socket) return;
+      this.frame.status.textContent = `Interrupted after ${count(this.flow.edges, "edge")}; going on…`;
       this.sections = [];
-      this.retry = setTimeout(() => this.open(this.graph.edges), 1500);
+      this.retry = setTimeout(() => this.open(this.flow.edges), 1500);
     };
   }
 
   receive(message) {
     if (message.type === "edge") {
-      this.graph.add(message);
+      this.firstEdge ??= performance.now();
+      this.flow.add(message);
       this.grow();
     } else if (message.type === "section") {
       this.sections.push(message);
@@ -101,165 +79,220 @@ class DataflowView {
       this.isDone = true;
       this.end = message;
       this.grow(0);
-      this.drawWords();
+      this.showWords();
+      this.changes ??= new Changes("ws/executions", (change) => this.hear(change));
     } else if (message.type === "error") {
       this.isDone = true;
-      this.status.textContent = "";
-      replace(this.words, errorBox(message));
-      this.words.hidden = false;
-      this.legend.hidden = this.tools.hidden = true;
-      this.words.classList.add("problem");
+      this.frame.showProblem(errorBox(message));
     }
   }
 
-  // Edges come much faster than eyes move: they are laid out and drawn a few times a second.
-  grow(pause = LAYOUT_PAUSE) {
+  // While something runs: calls that end take their colours, and what follows from the graph joins it.
+  hear({ type, change, job }) {
+    if (type !== "job" || change !== "ended" || !job.call_hash) return;
+    this.labels.setStatus(job.call_hash, job.status);
+    if (this.flow.steps.has(`C${job.call_hash}`)) this.canvas.flash(job.call_hash);
+    else if (this.direction === "downstream") this.again ??= setTimeout(() => this.walkAgain(), AGAIN);
+  }
+
+  walkAgain() {
+    this.again = null;
+    if (!this.isDone) return;
+    this.isAgain = true;
+    this.flow.edges = 0;
+    closeSocket(this.socket);
+    this.open();
+  }
+
+  // Edges come much faster than eyes move: they are taken up a few times a second, the seldomer the more there are.
+  grow(pause = Math.max(PAUSE, 4 * (this.cost ?? 0))) {
     if (this.timer && pause) return;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
       this.timer = null;
-      requestAnimationFrame(() => {
-        if (this.graph.isDirty) this.graph.layOut();
-        if (this.isDone) this.canvas.settle();
-        this.canvas.schedule();
-        this.showStatus();
-      });
+      this.refresh();
     }, pause);
   }
 
-  showStatus() {
-    const edges = count(this.graph.edges, "edge");
-    const boxes = count(this.graph.boxes.size, "node");
-    this.status.textContent = !this.isDone ? `${edges}, ${boxes}, still growing`
-      : this.end.is_cut ? `The first ${edges}, ${boxes}` : `${edges}, ${boxes}`;
-    const { root } = this.graph;
-    if (root && !this.isNamed) this.showTitle(root);
-    this.status.dataset.done = String(this.isDone);
-  }
-
-  pick(hit) {
-    if (!hit) { this.go(null); return; }
-    if (hit.isToggle) { this.toggle(hit.box); return; }
-    this.go(hit);
-  }
-
-  go(hit) {
-    const node = hit ? `${hit.box.key}${hit.port >= 0 ? `.${hit.port}` : ""}` : null;
-    const query = new URLSearchParams();
-    if (this.direction === "downstream") query.set("direction", this.direction);
-    if (this.mode === "words") query.set("as", "words");
-    if (node) query.set("node", node);
-    const text = query.toString();
-    history.replaceState(null, "", `#/dataflow/${idPath(this.id)}${text ? `?${text}` : ""}`);
-    this.select(node);
-  }
-
-  select(node) {
-    const [key, port] = (node ?? "").split(".");
-    const box = this.graph.boxes.get(key) ?? null;
-    this.canvas.selected = box ? { box, port: port === undefined ? -1 : Number(port) } : null;
-    if (box) {
-      if (!box.isShown) this.graph.reveal(box);
-      this.canvas.show(box);
-      this.showPanel(this.canvas.selected);
-    } else this.panel.hidden = true;
-    this.canvas.schedule();
-  }
-
-  async showPanel({ box, port }) {
-    const isValue = port >= 0 || box.kind === "value";
-    const hash = port >= 0 ? box.ports[port].value : box.hash;
-    const close = h("button", { class: "button quiet close", type: "button", on: { click: () => { this.go(null); this.surface.focus(); } } }, "Close");
-    this.panel.hidden = false;
-    this.wanted = hash;
-    replace(this.panel, close, h("p", { class: "sub" }, "Loading…"));
-    try {
-      const record = await loadDetails(isValue ? "value" : "call", hash);
-      if (this.wanted === hash) replace(this.panel, close, makeDetails(record));
-    } catch (error) {
-      if (this.wanted === hash) replace(this.panel, close, errorBox(error));
+  async refresh() {
+    const began = performance.now();
+    const isComplete = this.isDone || Boolean(this.isAgain);
+    this.scene.show(this.flow.fold(isComplete));
+    this.canvas.isComplete = this.isDone && !this.end?.is_cut;
+    this.cost = performance.now() - began;
+    this.showStatus();
+    if (this.isDone) {
+      const isFirst = this.canvas.stats.first === null;
+      // What came while somebody was looking stands beside the rest, which stays where it is.
+      this.frame.tidy.hidden = !this.isAgain || this.scene.isTidy;
+      const arranging = this.isAgain ? null : this.arrange({ isMoving: !isFirst });
+      if (isFirst) await Promise.race([arranging, new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
+      if (this.isClosed) return;
+      this.search.run();
     }
+    this.canvas.grow();
+    this.canvas.schedule();
+    if (this.isDone && this.wanted) this.select(this.wanted);
   }
 
-  toggle(box) {
-    this.graph.toggle(box);
+  // Has the server lay out what is drawn; the boxes go there.
+  async arrange({ isMoving = true, anchor = this.canvas.selected } = {}) {
+    const asked = this.scene.describe();
+    const { nodes, edges } = asked.shape;
+    if (!nodes || nodes > MAX_BOXES || edges.length > MAX_LINKS) return;
+    const number = this.asked = (this.asked ?? 0) + 1;
+    const layout = await post("layout", asked.shape).catch(() => null);
+    // What grew meanwhile, or was folded, is laid out by a request of its own.
+    if (!layout || this.isClosed || number !== this.asked || asked.boxes.some((box, index) => box !== this.scene.boxes[index])) return;
+    const isSteady = isMoving && !matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.scene.apply(asked, layout, anchor, isSteady);
+    this.frame.tidy.hidden = true;
+    if (!isSteady && this.canvas.isFollowing) this.canvas.follow();
     this.canvas.schedule();
   }
 
-  search() {
-    const text = this.find.value.trim();
-    const matches = text ? this.graph.find(text) : [];
-    this.canvas.matches = text ? new Set(matches) : null;
-    this.matchList = matches;
-    this.matchIndex = -1;
-    this.found.textContent = text ? `${matches.length} found` : "";
+  showStatus() {
+    const { status } = this.frame;
+    const edges = count(this.flow.edges, "edge");
+    const nodes = count(this.scene.nodes, "node");
+    const boxes = this.scene.boxes.length < this.scene.nodes ? `, ${count(this.scene.boxes.length, "box", "boxes")}` : "";
+    status.textContent = !this.isDone ? `${edges}, ${nodes}, still growing` : `${this.end?.is_cut ? "The first " : ""}${edges}, ${nodes}${boxes}`;
+    status.dataset.done = String(this.isDone);
+    this.frame.gather.hidden = !this.scene.opened.size;
+    const { root } = this.scene;
+    if (root && !this.isNamed) this.labels.want([root]);
+  }
+
+  showLabels() {
+    const { root } = this.scene;
+    const known = root && (root.kind === "call" ? this.labels.calls : this.labels.values).get(root.node.hash);
+    if (known && !this.isNamed) {
+      this.isNamed = true;
+      const called = this.flow.root.kind === "Value" ? null : shortTask(this.flow.root.task);
+      const text = root.kind === "call" ? `${called}(${this.labels.subtitle(root)})` : known.path ?? this.labels.title(root);
+      this.frame.showTitle(this.direction === "inside" ? `Inside ${called}` : `Dataflow of ${text}`, this.labels.full(root.node));
+      if (root.kind === "call") this.frame.offerInside();
+    }
+    if (this.frame.find.value) this.search.run();
+    this.panel.refresh();
     this.canvas.schedule();
   }
 
-  nextMatch() {
-    if (!this.matchList?.length) return;
-    this.matchIndex = (this.matchIndex + 1) % this.matchList.length;
-    const box = this.matchList[this.matchIndex];
-    if (!box.isShown) this.graph.reveal(box);
-    this.canvas.centre(box);
-    this.go({ box, port: -1 });
-    this.found.textContent = `${this.matchIndex + 1} of ${this.matchList.length}`;
+  pick(box, isBadge) {
+    if (box && isBadge) this.unfold(box);
+    else this.go(box);
+  }
+
+  point(hit) {
+    const told = hit?.link ? this.tellLink(hit.link) : hit?.box ? this.tellBox(hit.box) : "";
+    this.frame.showTip(hit, told);
+    this.frame.surface.classList.toggle("pointing", Boolean(hit?.box));
+  }
+
+  tellBox(box) {
+    return box.isGroup ? `${box.members.length.toLocaleString("en")} × ${box.task ?? this.labels.title(box)}` : this.labels.full(box.node);
+  }
+
+  tellLink({ names, through, count: number, from, to }) {
+    const name = [...names].filter(Boolean).join(", ");
+    const passed = [...through].map(shortTask).join(", ");
+    const what = to.kind === "call" ? `${name || "value"} of ${shortTask(to.task)}` : `result of ${shortTask(from.task)}`;
+    return `${number > 1 ? `${number.toLocaleString("en")} × ` : ""}${what}${passed ? `, by way of ${passed}` : ""}`;
+  }
+
+  go(box) {
+    const more = { ...(this.mode === "words" ? { as: "words" } : {}), ...(box ? { node: box.key } : {}) };
+    history.replaceState(null, "", dataflowLink(this.id, this.direction, more));
+    this.select(box?.key ?? null);
+  }
+
+  select(key) {
+    const node = key && this.isDone && !this.scene.all.has(key) ? this.scene.flow.nodes.get(key) : null;
+    const box = node ? this.revealed(node) : this.scene.all.get(key) ?? null;
+    // What an address names may still be on its way.
+    this.wanted = key && !box && !this.isDone ? key : null;
+    this.canvas.selected = box;
+    if (box) this.canvas.show(box);
+    this.panel.show(box);
+    this.canvas.schedule();
+  }
+
+  revealed(node) {
+    const box = this.scene.reveal(node);
+    this.rearrange(box);
+    return box;
+  }
+
+  // After something was folded or unfolded: what was chosen stays where it is.
+  rearrange(anchor) {
+    this.canvas.isFollowing = false;
+    this.search.run();
+    this.showStatus();
+    this.canvas.schedule();
+    return this.arrange({ anchor });
+  }
+
+  unfold(box) {
+    const [first] = box.members;
+    this.scene.open(box);
+    this.go(null);
+    this.rearrange(this.scene.nodeBoxes.get(first));
+  }
+
+  fold(box) {
+    if (box.home && !box.isGroup) {
+      this.scene.gather(box);
+      this.go(this.scene.nodeBoxes.get(box.node));
+      this.rearrange(this.canvas.selected);
+      return;
+    }
+    this.scene.toggle(box);
+    this.rearrange(box);
+  }
+
+  use(name) {
+    const { canvas, scene } = this;
+    const actions = {
+      in: () => canvas.zoom(1.3), out: () => canvas.zoom(1 / 1.3), fit: () => canvas.fit(), tidy: () => this.arrange(),
+      png: () => save(canvas, "png", document.title), svg: () => save(canvas, "svg", document.title),
+      gather: () => { scene.opened.clear(); scene.build(); this.go(null); this.rearrange(scene.root); },
+    };
+    actions[name]?.();
   }
 
   handleKey(event) {
-    const box = this.canvas.selected?.box ?? null;
-    const siblings = box?.parent ? box.parent.children : [];
-    const place = siblings.indexOf(box);
+    const { canvas, scene } = this;
+    const box = canvas.selected;
+    const column = box ? scene.boxes.filter((other) => other.column === box.column).sort((one, other) => one.row - other.row) : [];
     const targets = {
-      ArrowRight: () => (box ? (box.isClosed ? null : box.children[0]) : this.graph.root), ArrowLeft: () => box?.parent ?? this.graph.root,
-      ArrowDown: () => siblings[place + 1] ?? this.beside(box, 1), ArrowUp: () => siblings[place - 1] ?? this.beside(box, -1), Home: () => this.graph.root,
+      ArrowRight: () => box?.outputs.find((link) => link.to.isShown)?.to, ArrowLeft: () => box?.inputs.find((link) => link.from.isShown)?.from,
+      ArrowDown: () => column[column.indexOf(box) + 1], ArrowUp: () => column[column.indexOf(box) - 1], Home: () => scene.root,
+    };
+    const actions = {
+      c: () => box && this.fold(box), u: () => box?.isGroup && this.unfold(box), f: () => canvas.fit(), "+": () => canvas.zoom(1.3), "=": () => canvas.zoom(1.3), "-": () => canvas.zoom(1 / 1.3),
+      Escape: () => this.go(null), Enter: () => this.frame.panel.querySelector("a, button:not(.close)")?.focus(),
     };
     if (event.key in targets) {
-      const next = targets[event.key]();
-      if (next) this.go({ box: next, port: -1 });
-    } else if (event.key === "c" && box) this.toggle(box);
-    else if (event.key === "f") this.canvas.fit();
-    else if (event.key === "+" || event.key === "=") this.canvas.zoom(1.3);
-    else if (event.key === "-") this.canvas.zoom(1 / 1.3);
-    else if (event.key === "Escape") this.go(null);
-    else if (event.key === "Enter" && box) this.panel.querySelector("a, button")?.focus();
+      const next = box ? targets[event.key]() : scene.root;
+      if (next) this.go(next);
+    } else if (event.key in actions && !event.ctrlKey && !event.metaKey) actions[event.key]();
     else return;
     event.preventDefault();
   }
 
-  beside(box, step) {
-    if (!box) return this.graph.root;
-    const column = this.graph.columns[box.depth] ?? [];
-    return column[column.indexOf(box) + step] ?? null;
+  showMode() {
+    this.frame.showModes(this.mode, this.direction === "upstream", (mode) => { this.mode = mode; this.showMode(); });
+    this.showWords();
   }
 
-  drawModes() {
-    const link = (mode, text) => h("button", { type: "button", "aria-pressed": String(this.mode === mode), on: { click: () => { this.mode = mode; this.drawModes(); } } }, text);
-    replace(this.modes, this.direction === "upstream" ? [link("graph", "Graph"), link("words", "In words")] : null);
-    this.modes.hidden = this.direction !== "upstream";
-    this.words.hidden = this.mode !== "words" && !this.words.classList.contains("problem");
-    this.surface.hidden = this.mode === "words";
-    this.tools.hidden = this.legend.hidden = !this.words.hidden;
-    if (this.mode === "words") this.drawWords();
-  }
-
-  drawWords() {
-    if (this.mode !== "words" || this.words.classList.contains("problem")) return;
-    const shown = this.sections.slice(0, 2000);
-    const clause = (item) => [item.prefix ? `${item.prefix} ` : "", item.hash ? h("a", { href: `#/call/${item.hash}`, class: "mono" }, item.display) : h("span", { class: "mono" }, item.display)];
-    // An origin is no place that something came by: it is where the trail begins.
-    const isOrigin = (item) => !item.hash && item.display === "origin";
-    const begins = "nothing is recorded before it";
-    replace(this.words, shown.map((section) => h("li", {},
-      h("p", {}, h("b", { class: "mono" }, section.assign.var_name), isOrigin(section.assign) ? ` is an origin: ${begins}` : [" came from ", clause(section.assign)]),
-      section.routing.map((item) => h("p", { class: "by-way" }, isOrigin(item) ? `an origin: ${begins}` : ["by way of ", clause(item)])),
-      section.args.length ? h("dl", { class: "word-args" }, section.args.map((argument) => [h("dt", { class: "mono" }, argument.var_name), h("dd", { class: "mono" }, h("a", { href: `#/value/${argument.hash}` }, argument.value_display))])) : null)),
-    this.isDone ? (shown.length ? null : h("li", {}, "Nothing is recorded before it.")) : h("li", {}, "Still walking…"));
+  showWords() {
+    const { words } = this.frame;
+    if (this.mode === "words" && !words.classList.contains("problem")) replace(words, makeWords(this.sections, this.isDone));
   }
 
   update(target) {
     this.mode = target.query.get("as") === "words" ? "words" : "graph";
-    this.drawModes();
+    this.showMode();
     this.select(target.query.get("node"));
   }
 
@@ -267,7 +300,10 @@ class DataflowView {
     this.isClosed = true;
     clearTimeout(this.timer);
     clearTimeout(this.retry);
-    this.socket.close();
+    clearTimeout(this.again);
+    closeSocket(this.socket);
+    this.changes?.close();
+    this.labels.close();
     this.canvas.close();
   }
 }

@@ -9,6 +9,7 @@ import { foldRow, laneCells, treeCells } from "./job_rows.js";
 import { JobModel } from "./jobs.js";
 import { makeDetails } from "./record.js";
 import { RowList } from "./rows.js";
+import { Timeline } from "./timeline.js";
 import { countTable, progressBar, sumCounts } from "./task_counts.js";
 
 const ROW = 34;
@@ -35,15 +36,15 @@ class ExecutionView {
     this.tabs = h("div", { class: "tabs" });
     this.banner = h("div", { class: "banner-place" });
     this.table = h("div", { class: "counts-place", hidden: true });
-    this.axis = h("div", { class: "axis", "aria-hidden": "true" });
     this.panel = h("aside", { class: "panel", "aria-label": "Details", hidden: true });
     this.rows = new RowList({
       height: ROW, label: "Jobs", role: "tree",
       makeRow: (row, index) => this.makeRow(row, index),
       onKey: (event, row) => this.handleKey(event, row),
     });
+    this.timeline = new Timeline(this.rows.element, () => this.schedule());
     this.notice = h("p", { class: "cut", hidden: true });
-    this.body = h("div", { class: "split" }, h("section", { class: "jobs" }, this.filter.element, this.axis, this.rows.element, this.table, this.notice), this.panel);
+    this.body = h("div", { class: "split" }, h("section", { class: "jobs" }, this.filter.element, this.timeline.element, this.rows.element, this.table, this.notice), this.panel);
     replace(main, h("div", { class: "execution" }, h("div", { class: "execution-head" }, this.head, this.banner, h("div", { class: "head-foot" }, this.progress, this.tabs)), this.body));
     this.changes = new Changes(`ws/executions/${encodeURIComponent(this.id)}`, (message) => this.receive(message));
     this.timer = setInterval(() => { if (this.model.span().open) this.schedule(); }, 1000);
@@ -151,10 +152,11 @@ class ExecutionView {
     this.found = shown && found;
     const counts = this.counts ?? this.model.counts();
     this.filter.draw(counts.map((item) => item.task), found.size, this.total());
-    const rows = this.tab === "timeline" ? this.model.lanes(this.found) : this.model.rows(shown);
-    this.span = this.model.span();
+    const isTimeline = this.tab === "timeline";
+    const rows = this.model.rows(shown, isTimeline ? this.found : null);
     this.body.dataset.tab = this.tab;
-    this.drawAxis();
+    this.timeline.element.hidden = !isTimeline;
+    if (isTimeline) this.timeline.draw(this.model.span());
     const isTable = this.tab === "tasks";
     this.filter.element.hidden = this.rows.element.hidden = isTable;
     this.table.hidden = !isTable;
@@ -198,7 +200,7 @@ class ExecutionView {
         h("p", { class: "sub mono", title: run.args }, run.args),
         tagList(run.tags)),
       run.status === "DONE" || run.status === "FAILED"
-        ? h("a", { class: "button", href: `#/dataflow/${run.id}` }, "Dataflow of the result") : null);
+        ? h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${run.id}` }, "Dataflow of the result"), h("a", { class: "button", href: `#/dataflow/${run.id}?direction=inside` }, "Graph of the run")) : null);
   }
 
   drawProgress() {
@@ -217,13 +219,6 @@ class ExecutionView {
     replace(this.tabs, h("nav", { class: "segments", "aria-label": "Views of the jobs" }, Object.entries(TABS).map(([name, text]) => tab(name, text))));
   }
 
-  drawAxis() {
-    this.axis.hidden = this.tab !== "timeline";
-    if (this.axis.hidden) return;
-    const seconds = (this.span.end - this.span.begin) / 1000;
-    replace(this.axis, [0, 0.25, 0.5, 0.75, 1].map((part) => h("span", { style: { left: `${part * 100}%` } }, part ? duration(seconds * part) : "0")));
-  }
-
   path(tab, jobId) {
     return `#/execution/${this.id}/${tab}${jobId ? `/${encodeURIComponent(jobId)}` : ""}`;
   }
@@ -234,7 +229,8 @@ class ExecutionView {
   }
 
   makeRow(row, index) {
-    if (row.fold) return foldRow(row, () => this.unfold(row));
+    const timeline = this.tab === "timeline" ? this.timeline : null;
+    if (row.fold) return foldRow(row, () => this.unfold(row), timeline);
     const { job, depth } = row;
     const isSelected = job.id === this.selected;
     const element = h("div", {
@@ -243,7 +239,7 @@ class ExecutionView {
       data: { id: job.id, status: job.status },
       on: { click: () => { this.rows.active = index; this.select(job.id); } },
     });
-    element.append(...(this.tab === "timeline" ? laneCells(job, this.span) : treeCells(row, () => this.toggle(job.id))));
+    element.append(...(timeline ? laneCells(row, timeline, () => this.toggle(job.id)) : treeCells(row, () => this.toggle(job.id))));
     return element;
   }
 
@@ -262,6 +258,7 @@ class ExecutionView {
   }
 
   handleKey(event, row) {
+    if (this.timeline.handleKey(event)) return true;
     if (!row) return false;
     if (event.key === "Enter" || event.key === " ") {
       if (row.fold) this.unfold(row);

@@ -85,8 +85,9 @@ export class JobModel {
     this.version += 1;
   }
 
-  // Rows of the tree as they are shown: jobs, and many jobs of one task under one parent as one row.
-  rows(shown = null) {
+  // Rows of the tree as they are shown: jobs, and many jobs of one task under one parent as one row. `shown` are the
+  // jobs that are visited, `found` those that get a row: the others are passed over, as the timeline does.
+  rows(shown = null, found = null) {
     const rows = [];
     const isShown = (job) => !shown || shown.has(job.id);
     const known = (job) => !job.parent_id || !this.jobs.has(job.parent_id);
@@ -94,22 +95,16 @@ export class JobModel {
     const stack = [...this.roots, ...orphans.filter(known)].filter(isShown).reverse().map((job) => ({ job, depth: 0 }));
     while (stack.length) {
       const row = stack.pop();
-      rows.push(row);
+      const hasRow = !row.job || !found || found.has(row.job.id);
+      if (hasRow) rows.push(row);
       if (!row.job) continue;
       const children = (this.children.get(row.job.id) ?? []).filter(isShown);
       row.hasChildren = children.length > 0;
       row.isOpen = row.hasChildren && !this.closed.has(row.job.id);
-      if (row.isOpen) stack.push(...this.fold(row.job, children, row.depth + 1).reverse());
+      if (!hasRow) stack.push(...children.map((job) => ({ job, depth: row.depth })).reverse());
+      else if (row.isOpen) stack.push(...this.fold(row.job, children, row.depth + 1).reverse());
     }
     return rows;
-  }
-
-  // Rows of the timeline: jobs by start, those of a set only where there is one.
-  lanes(found) {
-    return [...this.jobs.values()]
-      .filter((job) => !found || found.has(job.id))
-      .sort((a, b) => (a.start_time < b.start_time ? -1 : a.start_time > b.start_time ? 1 : 0))
-      .map((job) => ({ job, depth: 0 }));
   }
 
   fold(parent, children, depth) {

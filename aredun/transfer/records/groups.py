@@ -144,10 +144,10 @@ def _split(group: Group) -> list[Group]:
     if parts:
         parts = [list(chain.from_iterable(half)) for half in parts]
     elif len({item.kind == "Tag" for item in items}) > 1:
-        # What owns tags goes in without those at fault; without it they are refused, too.
+        # A bad tag must not keep its owner out; a tag whose owner is refused is refused by the next write.
         parts = [[item for item in items if (item.kind == "Tag") is kind] for kind in (False, True)]
     elif steps:
-        # A cached step may refer to what is lost; a call does not need it.
+        # A cached step may refer to a value that is lost; its call goes in without the step.
         return [Group(items, {})]
     return [Group(part, {each.id: steps[each.id] for each in part if each.id in steps}) for part in parts]
 

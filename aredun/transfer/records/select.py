@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aredun.storage import Database
     from aredun.storage.fetch import Rows
 
-    # Rows by what they belong to.
+    # Rows by the id of the record that they are parts of.
     Groups = dict[str, Rows]
 
 # Values of more bytes than this are fetched apart from the rest, one by one.
@@ -57,13 +57,10 @@ class Selection(NamedTuple):
 
     async def fetch(self, database: Database, ids: Sequence[str]) -> list[Any]:
         """Return the own rows, and for each part the rows by what they belong to."""
-        rows = await database.fetch(self.own, {"ids": ids})
-        # What belongs to no row needs no asking for.
-        found = {"ids": [row[0] for row in rows]}
-        fetched: list[Any] = [rows]
-        for statement, owner in self.parts:
-            fetched.append(await _group(await database.fetch(statement, found) if rows else [], owner))
-        return fetched
+        statements = tuple(part.statement for part in self.parts)
+        rows, *others = await database.fetch_related(self.own, statements, ids)
+        owners = (part.owner for part in self.parts)
+        return [rows, *[await _group(*each) for each in zip(others, owners, strict=True)]]
 
 
 async def _group(rows: Rows, owner: int) -> Groups:
@@ -102,7 +99,7 @@ def _select_values() -> sa.Select[Any]:
 # Values: hash, type, format, bytes, size, path, name, namespace, source. The bytes of large values are NULL:
 # they are fetched one by one, by `read_data`.
 SELECT_VALUES: Final = _select_values()
-# Grouped by argument: the rows say nothing of the call.
+# Grouped by argument, since these rows do not name the call.
 _RESULTS: Final = Part(
     sa.select(ArgumentResult.arg_hash, ArgumentResult.result_call_hash)
     .join(Argument, Argument.arg_hash == ArgumentResult.arg_hash)

@@ -13,7 +13,7 @@ from aredun.transfer.record_fields import ParsedRecord
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# In the order in which what waits can go in.
+# Records that wait go in in this order: what is owned before what owns it.
 _RANKS: Final = {"Tag": 0, "Value": 1, "CallNode": 2, "Job": 3, "Execution": 3}
 
 

@@ -85,7 +85,7 @@ def _draft(items: Sequence[ParsedRecord]) -> Generator[None, None, Draft]:
         calls += [get_facts(item) for item in part if item.kind == "CallNode"]
         yield
     for table, own in rows.items():
-        # Jobs stay in the order of their parents: nobody else inserts them in another one.
+        # Jobs stay parents first; every writer has them in that order, so no deadlock can form.
         if table != "job":
             own.sort(key=attrgetter(*ROW_TABLES[table].key))
             yield

@@ -296,7 +296,7 @@ class RecordWriter:
         if before is not None:
             await before
         if self._refusals.ids:
-            # What needs what was refused meanwhile must not go in either.
+            # Records that need one that was refused meanwhile must not go in.
             ready, more = await _split([item for chunk in chunks for item in chunk], self._refusals.ids)
             self._to_retry += more
             for item in more:

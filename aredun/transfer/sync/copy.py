@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aredun.transfer.records.groups import GroupWriter
 from aredun.transfer.records.keys import pack, pack_all, unpack_all
 from aredun.transfer.records.refusals import SYNC, Refusals, describe_missing_bytes
+from aredun.transfer.sync.context import CopyContext
 from aredun.transfer.sync.executions import ExecutionCopier
 from aredun.transfer.sync.ordered import RecordCopier
 from aredun.transfer.sync.reader import CheckedReader
@@ -49,25 +50,24 @@ class PlanCopier:
         self.slots = asyncio.Semaphore(workers)
         self._progress = progress
         self._refusals = Refusals(progress.report.refused.append, SYNC)
-        reader = CheckedReader(
+        self._reader = CheckedReader(
             source, self._refusals, progress.report, workers=workers, batch_size=batch_size
         )
-        self._reader = reader
-        self._tags = TagCopier(reader, destination.database, progress)
+        context = CopyContext(self._reader, destination.database, self.slots, progress)
+        self._tags = TagCopier(context)
         self._groups = GroupWriter(destination, self._refusals, self._note_written)
-        self._values = RecordCopier("Value", reader, self._groups, self._tags, self.slots, progress)
-        self._calls = RecordCopier("CallNode", reader, self._groups, self._tags, self.slots, progress)
-        self._executions = ExecutionCopier(reader, destination.database, self._tags, self.slots, progress)
+        self._values = RecordCopier("Value", context, self._groups, self._tags)
+        self._calls = RecordCopier("CallNode", context, self._groups, self._tags)
+        self._executions = ExecutionCopier(context, self._tags)
         # Values of single steps are no records: they count for nothing, until a later plan owns them.
         silent = self._refusals.without_telling()
         report = SyncReport()
+        reader = CheckedReader(source, silent, report, workers=workers, batch_size=batch_size)
         self._cached_values = RecordCopier(
             "Value",
-            CheckedReader(source, silent, report, workers=workers, batch_size=batch_size),
+            context._replace(reader=reader, progress=Progress(report)),
             GroupWriter(destination, silent, self._note_cached),
             self._tags,
-            self.slots,
-            Progress(report),
         )
         # Sizes of new values that only the cache of single steps holds so far.
         self._cached: dict[Key, int] = {}
@@ -112,7 +112,7 @@ class PlanCopier:
     async def copy_executions(self, missing: Missing) -> Missing:
         """Copy the rest; when this returns, the executions are there with all that they own."""
         await self._executions.copy(missing.records["Execution"], missing.records["Job"])
-        await self._tags.end(missing, self._groups, self.slots)
+        await self._tags.end(missing, self._groups)
         await self._end(missing.plan)
         return missing
 

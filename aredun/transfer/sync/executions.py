@@ -20,16 +20,13 @@ from aredun.transfer.records.refusals import BAD_TEXT, NOT_THERE
 from aredun.transfer.records.window import Window, collect_rows
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from aredun.storage import Database
     from aredun.transfer.record_fields import ParsedRecord
     from aredun.transfer.records.keys import Key
-    from aredun.transfer.sync.reader import CheckedReader
-    from aredun.transfer.sync.report import Progress
+    from aredun.transfer.sync.context import CopyContext
     from aredun.transfer.sync.tags import TagCopier
 
 _EXECUTIONS: Final = select_column("job", "execution_id", "id")
@@ -55,33 +52,17 @@ class ExecutionCopier:
 
     Parameters
     ----------
-    reader : CheckedReader
-        Reads them.
-    destination : Database
-        Where to write.
+    context : CopyContext
+        Where to read and to write them.
     tags : TagCopier
         Gives their tags.
-    slots : Semaphore
-        Transactions that may be under way at a time, shared with other copiers.
-    progress : Progress
-        Is told of what was written.
     """
 
-    def __init__(
-        self,
-        reader: CheckedReader,
-        destination: Database,
-        tags: TagCopier,
-        slots: asyncio.Semaphore,
-        progress: Progress,
-    ) -> None:
-        self._reader = reader
-        self._source = reader.source.database
-        self._refusals = reader.refusals
-        self._destination = destination
+    def __init__(self, context: CopyContext, tags: TagCopier) -> None:
+        self._reader, self._destination, self._slots, self._progress = context
+        self._source = self._reader.source.database
+        self._refusals = self._reader.refusals
         self._tags = tags
-        self._slots = slots
-        self._progress = progress
 
     async def copy(self, executions: Sequence[Key], jobs: Sequence[Key]) -> None:
         """Copy executions and all of their jobs in one transaction."""
@@ -133,7 +114,7 @@ class ExecutionCopier:
         if len(groups) > 1:
             return [_join(half, work.executions) for half in halve(groups)]
         if self._find_owners(work):
-            # It does not need its tags: those follow, as far as they can.
+            # An execution does not need its tags: they are copied afterwards, one by one.
             return [work._replace(with_tags=False)]
         await self._refuse_execution(*groups[0], error)
         return ()
@@ -155,7 +136,7 @@ class ExecutionCopier:
     async def _refuse_execution(self, execution_id: str, jobs: Sequence[Key], error: Exception) -> None:
         """Refuse an execution that the destination does not take, and name its jobs that no text can be."""
         self._refusals.refuse("Execution", execution_id, self._refusals.describe(error))
-        # Its tags are not to wait for them.
+        # The tags of these jobs need not wait for them.
         self._refusals.exclude("Job", unpack_all(jobs))
         unread = set(jobs)
         async for items in self._reader.read_unchecked("Job", jobs):
@@ -186,7 +167,7 @@ class ExecutionCopier:
             pending.difference_update(pack_all([item.id for item in items]))
         absent = [*unpack_all(sorted(pending, key=str)), *(item.id for item in waiting)]
         if absent:
-            # The execution would not be whole.
+            # An execution goes in whole or not at all.
             name = f"{kind} {shorten(absent[0], 80)}"
             raise ValueError(f"{name} is not at the source, or what it needs is not, or needs it in turn")
         return new

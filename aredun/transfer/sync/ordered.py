@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from aredun.transfer.record_fields import ParsedRecord
     from aredun.transfer.records.groups import GroupWriter
     from aredun.transfer.records.keys import Key
-    from aredun.transfer.sync.reader import CheckedReader
-    from aredun.transfer.sync.report import Progress
+    from aredun.transfer.sync.context import CopyContext
     from aredun.transfer.sync.tags import TagCopier
 
 
@@ -29,34 +28,20 @@ class RecordCopier:
     ----------
     kind : str
         `Value` or `CallNode`.
-    reader : CheckedReader
-        Reads the records.
+    context : CopyContext
+        Where to read them.
     groups : GroupWriter
         Writes them.
     tags : TagCopier
         Gives their tags.
-    slots : Semaphore
-        Batches that may be under way at a time, shared with other copiers.
-    progress : Progress
-        Is told of the records that are done with.
     """
 
-    def __init__(
-        self,
-        kind: str,
-        reader: CheckedReader,
-        groups: GroupWriter,
-        tags: TagCopier,
-        slots: asyncio.Semaphore,
-        progress: Progress,
-    ) -> None:
+    def __init__(self, kind: str, context: CopyContext, groups: GroupWriter, tags: TagCopier) -> None:
         self._kind = kind
-        self._reader = reader
-        self._refusals = reader.refusals
+        self._reader, _, self._slots, self._progress = context
+        self._refusals = self._reader.refusals
         self._groups = groups
         self._tags = tags
-        self._slots = slots
-        self._progress = progress
         # What is not there yet: to be read, waiting for others, or being written.
         self._pending: set[Key] = set()
 

@@ -193,7 +193,7 @@ class Walker:
             plan.executions += pack_all(new)
             for part in iter_parts(await self._source.read_job_links(new, group.jobs)):
                 await take_turn()
-                # Each job is of one execution: they need no remembering.
+                # A job has one execution, so no other group meets it again.
                 keys = pack_all([job_id for job_id, *_ in part])
                 for (_, start_time, task_hash, call_hash), key in zip(part, keys, strict=True):
                     found.append((start_time, key))
@@ -275,7 +275,7 @@ class Walker:
             plan.tags += pack_all(new)
             for statement in (_TAGS, _REPLACED_TAGS, _NEWER_TAGS):
                 rows = await self._read(statement, new)
-                # What an edit leads to goes in with what it came from, unless it hangs on something itself.
+                # A tag that replaced another one goes in with that one's owner, unless it has its own.
                 plan.note_owners(owners, [(row[0], owners[row[1]]) for row in rows if row[1] in owners])
                 waiting.extend(row[0] for row in rows)
 

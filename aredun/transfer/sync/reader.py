@@ -79,7 +79,7 @@ class CheckedReader:
         async for items in batches:
             unread.difference_update(pack_all([item.id for item in items]))
             yield await self._check(items)
-        # They are referred to, and are not there or have ids that cannot be asked for.
+        # Other records refer to these, but the source does not have them, or cannot be asked for such ids.
         for record_id in unpack_all(sorted(unread, key=str)):
             self.refusals.refuse(kind, record_id, NOT_FOUND)
 

@@ -70,7 +70,7 @@ class Source:
         self._kept: dict[str, ParsedRecord] = {}
         # Rows of `evaluation` by the call hashes of the kept calls, None for those that have none.
         self._steps: dict[str, Row | None] = {}
-        # What is the matter with the bytes of values, by hash.
+        # Why the bytes of a value cannot be read, by hash.
         self.incomplete: dict[str, str] = {}
 
     async def _read(self, ids: Sequence[str], *statements: sa.SelectBase) -> list[Rows]:
@@ -188,7 +188,7 @@ class Source:
 _STORED_VALUES: Final = sa.select(*map(plain, (Value.value_hash, Value.type, Value.format))).where(
     in_list(Value.value_hash, "ids"), sa.func.length(Value.value) == 0
 )
-# Where `SELECT_VALUES` has the bytes.
+# The column of `SELECT_VALUES` that has the bytes.
 _DATA: Final = SELECT_VALUES.selected_columns.keys().index("data")
 _JOBS_OF_EXECUTIONS: Final = select_rows("job", "execution_id")
 _get_job_link: Final = attrgetter("id", "start_time", "task_hash", "call_hash")
@@ -205,7 +205,7 @@ def _to_text(time: Any) -> str | None:
     return text
 
 
-# By types of columns, what makes a cell of a neutral row of one of the database's.
+# Makes the cells of the two databases equal, by types of columns.
 _NEUTRAL: Final[dict[type[Any], Callable[[Any], Any]]] = {
     DateTimeUTC: _to_text,
     sa.Boolean: bool,

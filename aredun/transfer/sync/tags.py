@@ -12,16 +12,13 @@ from aredun.transfer.records.refusals import NO_OWNER
 from aredun.transfer.records.window import Window
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Collection, Iterable, Sequence
 
-    from aredun.storage import Database
     from aredun.transfer.record_fields import Need, ParsedRecord
     from aredun.transfer.records.groups import GroupWriter
     from aredun.transfer.records.keys import Key
+    from aredun.transfer.sync.context import CopyContext
     from aredun.transfer.sync.missing import Missing
-    from aredun.transfer.sync.reader import CheckedReader
-    from aredun.transfer.sync.report import Progress
 
 
 class TagCopier:
@@ -29,22 +26,16 @@ class TagCopier:
 
     Parameters
     ----------
-    reader : CheckedReader
-        Reads them.
-    destination : Database
-        Where to write.
-    progress : Progress
-        Is told of those that are done with.
+    context : CopyContext
+        Where to read and to write them.
     """
 
-    def __init__(self, reader: CheckedReader, destination: Database, progress: Progress) -> None:
-        self._reader = reader
-        self._refusals = reader.refusals
-        self._destination = destination
-        self._progress = progress
+    def __init__(self, context: CopyContext) -> None:
+        self._reader, self._destination, self._slots, self._progress = context
+        self._refusals = self._reader.refusals
         self._of_owner: dict[Key, list[Key]] = {}
         self._pending: set[Key] = set()
-        # Those that could not go in with their plan: what they need comes with a later one, or never.
+        # Tags that need a record of a later plan, or one that never comes.
         self._late: list[Key] = []
 
     def begin(self, missing: Missing) -> None:
@@ -54,7 +45,7 @@ class TagCopier:
             self._pending.update(lacking)
             self._of_owner.update(missing.plan.tags_of)
 
-    async def end(self, missing: Missing, groups: GroupWriter, slots: asyncio.Semaphore) -> None:
+    async def end(self, missing: Missing, groups: GroupWriter) -> None:
         """Forget a plan, and copy those of its tags that have not gone in, after those of earlier plans."""
         tags = missing.records["Tag"]
         if tags:
@@ -66,7 +57,7 @@ class TagCopier:
             count = len(waiting)
             parts, waiting = self._reader.cut(waiting), []
             for part in parts:
-                waiting += await self._copy(part, groups, slots)
+                waiting += await self._copy(part, groups)
         self._late = waiting
 
     def refuse_late(self) -> None:
@@ -75,10 +66,10 @@ class TagCopier:
             self._refusals.refuse("Tag", tag_hash, NO_OWNER)
         self.discard(self._late)
 
-    async def _copy(self, keys: Sequence[Key], groups: GroupWriter, slots: asyncio.Semaphore) -> list[Key]:
+    async def _copy(self, keys: Sequence[Key], groups: GroupWriter) -> list[Key]:
         """Copy tags of what is there already; return those that need what is not."""
         window = Window()
-        # Some were refused along with what they hang on.
+        # Tags whose owners were refused are refused already.
         unread = [key for key, each in zip(keys, unpack_all(keys), strict=True) if self._is_open(each)]
         async for items in self._reader.read("Tag", unread):
             window.add(items)
@@ -92,7 +83,7 @@ class TagCopier:
         self._refusals.refuse_dependent(blocked)
         window.add(ready)
         ready, waiting = await run_in_turns(window.split(lacking))
-        async with slots:
+        async with self._slots:
             await groups.write(await groups.prepare(ready))
         kept = set(pack_all([item.id for item in waiting]))
         self.discard(key for key in keys if key not in kept)

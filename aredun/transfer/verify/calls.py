@@ -71,7 +71,7 @@ async def check_calls(context: Context, deleted: Collection[str]) -> None:
             )
         context.count("argument", len(arguments))
         wrong.update(call.row.call_hash for call in checks.calls if _is_wrong(call, subtrees))
-        # Where the subtree is lost as well, that says it all.
+        # A call whose subtree is lost is reported for that alone.
         empty = (call.row for call in checks.calls if not subtrees.get(call.row.call_hash))
         silent = {hash_evaluation(row.task_hash, row.args_hash) for row in empty}.union(deleted)
         await _check_evaluations(context, checks.calls, silent)
@@ -153,7 +153,7 @@ async def _rebuild(context: Context, wrong: Collection[str]) -> set[str]:
         rows = await _derive(context, facts)
         right = {row.call_hash for row in rows}
         lacking = {call.row.call_hash for call in facts if _is_wrong(call, subtrees)}
-        # Those that can neither be right nor be made so are better empty: a cache miss.
+        # A set that cannot be repaired is emptied: a cache miss is better than a wrong hit.
         emptied = {each for each in lacking - right if subtrees.get(each)}
         if context.repair:
             await context.insert("call_subtree_task", [row for row in rows if row.call_hash in lacking])

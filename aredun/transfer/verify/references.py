@@ -18,7 +18,7 @@ _REFERENCES: Final = tuple(
     for name, table in TABLES.items()
     for reference in find_references(table)
 )
-# What the record is called whose fault a bad row of a table is.
+# The kind of record that a report blames for a bad row of a table.
 _NAMES: Final = {
     "argument": "CallNode",
     "argument_result": "Argument",
@@ -35,8 +35,8 @@ _NAMES: Final = {
     "tag_edit": "Tag",
     "task": "Task",
 }
-# Rows that are nothing without what they refer to: they belong to it. Evaluations are a cache, and a set of
-# subtree tasks with one of them missing is worse than none.
+# Rows that a repair deletes when what they refer to is missing: parts of a record, evaluations, which are a
+# cache, and subtree tasks, since a set with one of them missing is worse than none.
 _ORPHANS: Final = frozenset(
     {
         *((table, column) for table, column in OWNERS.items() if table not in ("handle_edge", "task")),

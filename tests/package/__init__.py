@@ -1,0 +1,1 @@
+"""What people install: `python -m tests.package` builds it and tries it in clean environments."""
