@@ -191,6 +191,6 @@ async def test_calls_under_way_that_wait_for_each_other(backend: RedunBackendDb,
 
     chain = " -> ".join(["dead.call_next"] * (2 * count))
     with pytest.raises(
-        RecursionError, match=f"calls itself with equal arguments, so it never ends: {chain}$"
+        RecursionError, match=f"calls itself with equal arguments, so it never ends: {chain}\n"
     ):
         await run(backend, [call_next(i) for i in range(count)])

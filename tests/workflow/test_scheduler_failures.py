@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aredun import RedunBackendDb, Scheduler, UsageError, task
+from aredun import RedunBackendDb, Scheduler, task
 from aredun.models import CallNode
 from aredun.values.expressions import TaskExpression
 from aredun.workflow.operators import catch
@@ -210,15 +210,6 @@ async def test_stop_iteration_fails_the_job(scheduler: Scheduler) -> None:
 
     with pytest.raises(RuntimeError, match=r"task sched\.take_first raised StopIteration"):
         await scheduler.run(take_first([]))
-
-
-async def test_script_task_is_refused(scheduler: Scheduler) -> None:
-    @task(script=True)
-    def script() -> str:
-        return "ls"
-
-    with pytest.raises(UsageError, match="script task"):
-        await scheduler.run(script())
 
 
 async def test_missing_argument_fails_the_job(scheduler: Scheduler, backend: RedunBackendDb) -> None:

@@ -62,12 +62,12 @@ async def test_error_of_time_that_is_up(scheduler: Scheduler, backend: RedunBack
             await asyncio.sleep(3600)
 
     with pytest.raises(
-        TimeoutError, match=r"^task timeouts\.slow did not end within its timeout of 0\.01 s$"
+        TimeoutError, match=r"^task timeouts\.slow did not end within its timeout of 0\.01 s\n"
     ):
         await scheduler.run(slow())
     assert scheduler.traceback is not None
     assert "await asyncio.sleep(3600)" in "".join(scheduler.traceback.format())
-    with pytest.raises(TimeoutError, match=r"^$"):
+    with pytest.raises(TimeoutError, match=r"^\nin task timeouts\.impatient"):
         await scheduler.run(impatient())
 
 
