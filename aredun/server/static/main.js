@@ -3,6 +3,7 @@
 import { ensureSession } from "./api.js";
 import { errorBox, h, replace } from "./dom.js";
 import { showExecutions } from "./executions.js";
+import { showComparison } from "./differences.js";
 import { showExecution } from "./execution.js";
 import { showDataflow } from "./dataflow.js";
 import { showFiles, showRecord, showTasks } from "./record.js";
@@ -15,6 +16,7 @@ let shown = "";
 const VIEWS = {
   executions: { show: showExecutions, nav: "executions" },
   execution: { show: showExecution, nav: "executions" },
+  compare: { show: showComparison, nav: "executions" },
   dataflow: { show: showDataflow, nav: "" },
   tasks: { show: showTasks, nav: "tasks" },
   files: { show: showFiles, nav: "files" },
@@ -35,7 +37,7 @@ function parseRoute() {
 function route() {
   const target = parseRoute();
   // A view may take over changes within it, such as another tab or another selected record.
-  const inner = target.name === "dataflow" ? target.parts.join("/") + (target.query.get("direction") ?? "") : target.parts[0] ?? target.query.toString();
+  const inner = target.name === "dataflow" ? target.parts.join("/") + (target.query.get("direction") ?? "") : target.name === "compare" ? target.parts.join("/") : target.parts[0] ?? target.query.toString();
   const key = `${target.name}/${inner}`;
   if (key === shown && leave?.update) {
     leave.update(target);

@@ -2,6 +2,7 @@
 
 import { get, idPath } from "./api.js";
 import { errorBox, h, notice, replace, statusBadge, tagList } from "./dom.js";
+import { whyPart } from "./differences.js";
 import { failureParts, markedLines } from "./failures.js";
 import { ago, duration, fullTime, jobSeconds, shortHash } from "./format.js";
 
@@ -52,6 +53,7 @@ function jobDetails(job, link) {
     h("h2", {}, job.task ?? "Job"),
     h("p", { class: "facts" }, statusBadge(job.status), h("span", {}, duration(jobSeconds(job)))),
     failureParts(job, link),
+    job.call_hash ? whyPart(job, link) : null,
     job.call ? h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${job.call.call_hash}` }, "Dataflow")) : null,
     job.call ? callParts(job.call) : h("p", { class: "sub" }, job.status === "RUNNING" ? "It has not ended yet: arguments and result are recorded then." : "It led to no call."),
     section("Tags", tagList([...job.tags, ...(job.call?.tags ?? [])])),
