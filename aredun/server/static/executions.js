@@ -71,6 +71,14 @@ export function showExecutions(main, target) {
       status ? "Choose another status, or wait: this list is live." : "As soon as a workflow starts, it appears here: aredun run workflow.py main"));
   }
 
+  // Changes tell no tags, and those of a run may be written after its start.
+  async function addTags(id) {
+    const known = rows.get(id)?.execution;
+    if (!known || known.tags.length) return;
+    const { items } = await get("tags", { entity_type: "Execution", entity_id: id });
+    if (items.length && rows.has(id)) put({ ...rows.get(id).execution, tags: items }, true);
+  }
+
   async function loadMore() {
     try {
       const page = await get("executions", { cursor, status: status ?? [], limit: 50 });
@@ -93,7 +101,10 @@ export function showExecutions(main, target) {
       replace(list);
       if (status) loadMore();
       else { message.executions.forEach((execution) => put(execution, false)); setCursor(message.next); showEmpty(); }
-    } else if (message.type === "execution") put(message.execution, true);
+    } else if (message.type === "execution") {
+      put(message.execution, true);
+      addTags(message.execution.id);
+    }
   });
   const timer = setInterval(() => {
     for (const element of list.querySelectorAll("[data-since]")) {

@@ -6,8 +6,9 @@ import { showExecutions } from "./executions.js";
 import { showComparison } from "./differences.js";
 import { showExecution } from "./execution.js";
 import { showDataflow } from "./dataflow.js";
-import { showFiles, showRecord, showTasks } from "./record.js";
+import { showFiles, showRecord, showTagged, showTasks } from "./record.js";
 import { setUpSearch } from "./search.js";
+import { setUpTheme } from "./theme.js";
 
 const main = document.getElementById("main");
 let leave = null;
@@ -20,6 +21,7 @@ const VIEWS = {
   dataflow: { show: showDataflow, nav: "" },
   tasks: { show: showTasks, nav: "tasks" },
   files: { show: showFiles, nav: "files" },
+  tagged: { show: showTagged, nav: "" },
   task: { show: showRecord, nav: "tasks" },
   job: { show: showRecord, nav: "executions" },
   call: { show: showRecord, nav: "" },
@@ -68,4 +70,5 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   main.focus();
 });
 setUpSearch();
+setUpTheme();
 ensureSession().then(route);
