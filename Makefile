@@ -14,7 +14,7 @@ LOWEST_STAMP := $(LOWEST)/.installed
 CORE_TESTS := \
 	tests/test_backend.py tests/recording/test_caches.py tests/cli/test_cli_completion.py tests/storage/test_cancellations.py tests/storage/test_database.py \
 	tests/test_dependencies.py tests/search/test_query.py tests/recording/test_recording.py tests/transfer/test_records.py \
-	tests/workflow/test_scheduler.py tests/workflow/test_scheduler_storm.py tests/storage/test_schema.py tests/server/test_server_api.py \
+	tests/workflow/test_scheduler.py tests/workflow/test_executors.py tests/workflow/test_scheduler_storm.py tests/storage/test_schema.py tests/server/test_server_api.py \
 	tests/transfer/test_sync.py tests/recording/test_tags.py tests/bridge/test_write_behind.py tests/storage/test_writer.py \
 	tests/bridge/test_redun_bridge.py::test_workflow_leaves_the_rows_that_redun_leaves \
 	tests/bridge/test_redun_bridge.py::test_every_kind_of_read_sees_what_is_queued
@@ -57,8 +57,8 @@ test: $(STAMP) browser pooler
 # uv is the installer that can choose the lowest versions; what only tests need is as new as goes with those.
 $(LOWEST_STAMP): pyproject.toml Makefile | $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python 3.11 $(LOWEST)
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --resolution lowest-direct --extra aws --extra completion --extra redun --extra server --output-file $(LOWEST)/lowest.txt pyproject.toml
-	$(BIN)/uv pip install --quiet --python $(LOWEST) --constraint $(LOWEST)/lowest.txt --editable ".[aws,completion,redun,server,test]"
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --resolution lowest-direct --extra aws --extra completion --extra dask --extra redun --extra server --output-file $(LOWEST)/lowest.txt pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(LOWEST) --constraint $(LOWEST)/lowest.txt --editable ".[aws,completion,dask,redun,server,test]"
 	@touch $@
 
 test-lowest: $(LOWEST_STAMP)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aredun.sync import sync_records
     from aredun.tables.column_types import TagEntity
     from aredun.values import File, Handle
+    from aredun.workflow.scripts import script
     from aredun.workflow.tasks import CacheCheckValid, CacheResult, CacheScope, Call, task
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "TagEntity",
     "UnknownTypeError",
     "UsageError",
+    "script",
     "sync_records",
     "task",
     "walk_dataflow",
@@ -62,6 +64,7 @@ _MODULES = {
     "RedunBackendDb": "aredun.backend",
     "Scheduler": "aredun.scheduler",
     "TagEntity": "aredun.tables.column_types",
+    "script": "aredun.workflow.scripts",
     "sync_records": "aredun.sync",
     "task": "aredun.workflow.tasks",
     "walk_dataflow": "aredun.dataflow",

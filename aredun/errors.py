@@ -51,3 +51,7 @@ class UnknownIdError(UsageError):
 
 class AmbiguousIdError(UsageError):
     """An id or a name fits several records."""
+
+
+class ExecutorError(AredunError):
+    """A call of a task was lost where it ran: its worker has died, or cannot be reached."""

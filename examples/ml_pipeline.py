@@ -11,7 +11,7 @@ import asyncio
 import csv
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from aredun import CallGraphQuery, File, RedunBackendDb, Scheduler, task, walk_d
 from aredun.dataflow import CallNodeRef
 from aredun.query import infer_id
 from aredun.workflow.operators import apply_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 redun_namespace = "ml"
 
@@ -72,7 +75,7 @@ def score(model: Model, test: Table) -> Any:
 
 
 @task()
-def choose(models: list[Model], errors: list[float]) -> Model:
+def choose(models: Sequence[Model], errors: Sequence[float]) -> Model:
     """Take the model with the smallest error."""
     return models[int(np.argmin(errors))]
 

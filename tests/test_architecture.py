@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "aredun"
 # A room is a folder, or a file where that is all there is; CONTRIBUTING.md says what lives there.
 ROOMS = (
     ("aredun", "__main__"),
-    ("cli",),
+    ("cli", "testing"),
     ("server", "redun_bridge"),
     ("bridge", "scheduler"),
     ("workflow",),

@@ -6,18 +6,21 @@ import asyncio
 import json
 import signal
 import uuid
+from contextlib import nullcontext
 from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import (
     add_common_options,
+    get_backend_config,
     get_ini,
     make_console,
     one_line,
     open_backend,
     refuse_read_only,
 )
+from aredun.cli.earlier_arguments import EarlierArguments, read_earlier_arguments
 from aredun.cli.execution_tags import get_execution_tags
 from aredun.cli.levels import is_quiet, set_level
 from aredun.cli.parsers.run import add_run_options
@@ -34,6 +37,7 @@ from aredun.errors import UsageError
 from aredun.formats.describe import describe
 from aredun.formats.tag_syntax import parse_tag_key_value, parse_tag_value
 from aredun.values.task_options import check_task_options
+from aredun.workflow.executors.configured import make_executors
 from aredun.workflow.tasks import merge_contexts
 
 if TYPE_CHECKING:
@@ -65,8 +69,11 @@ async def _run(args: argparse.Namespace, console: Console, module: ModuleType) -
         for name in list_task_names():
             console.print(name)
         return 0
-    task = find_task(args.task, args.script, module)
-    positional, named = _parse_arguments(args, task)
+    # Whether the id of a job stands in the place of the task decides which arguments there are.
+    args.rerun = "rerun" in args or "--rerun" in args.arguments
+    earlier = await read_earlier_arguments(args)
+    task = find_task(earlier.task_name, args.script, module)
+    positional, named = await _parse_arguments(args, task, earlier)
     options = vars(args)
     task = _apply_options(task, options)
     ini = get_ini(args, create=True)
@@ -76,6 +83,8 @@ async def _run(args: argparse.Namespace, console: Console, module: ModuleType) -
     )
     tags += map(parse_tag_key_value, options.get("tag", []))
     execution_id = _get_execution_id(options)
+    if options.get("dryrun"):
+        return await _dry_run(args, console, task(*positional, **named), settings)
     refuse_read_only(args)
     if "db" not in options:
         await asyncio.to_thread(write_default_config, get_config_dir(options.get("config")))
@@ -98,8 +107,8 @@ async def _run(args: argparse.Namespace, console: Console, module: ModuleType) -
         return exit_code
 
 
-def _parse_arguments(
-    args: argparse.Namespace, task: Task[..., Any]
+async def _parse_arguments(
+    args: argparse.Namespace, task: Task[..., Any], earlier: EarlierArguments
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Parse what follows the task's name: its arguments, and options of `run` (they go into `args`)."""
     parser = make_task_parser(task)
@@ -108,10 +117,13 @@ def _parse_arguments(
     add_run_options(parser, taken)
     given = parse_task_arguments(task, parser, args.arguments)
     for name, value in vars(given).items():
-        earlier = getattr(args, name, None)
-        setattr(args, name, [*earlier, *value] if isinstance(earlier, list) else value)
+        before = getattr(args, name, None)
+        setattr(args, name, [*before, *value] if isinstance(before, list) else value)
     set_level(args)
-    return get_task_arguments(task, given)
+    if "input" in given:
+        earlier = await read_earlier_arguments(args)
+    positional, named = get_task_arguments(task, given, earlier.get_names(task))
+    return earlier.merge(task, positional, named)
 
 
 def _apply_options(task: Task[..., Any], options: dict[str, Any]) -> Task[..., Any]:
@@ -151,7 +163,7 @@ def _parse_context(text: str, source: str) -> dict[str, Any]:
 
 
 def _get_scheduler_settings(options: dict[str, Any], ini: RedunIni) -> dict[str, Any]:
-    """Return the scheduler's settings from redun.ini: limits, tags, context, workers."""
+    """Return the scheduler's settings from redun.ini: limits, tags, context, executors."""
     section = ini.section("scheduler")
     settings: dict[str, Any] = {
         "limits": {
@@ -164,9 +176,7 @@ def _get_scheduler_settings(options: dict[str, Any], ini: RedunIni) -> dict[str,
     elif "context_file" in section:
         path = Path(ini.config_dir) / section["context_file"]
         settings["context"] = _parse_context(path.read_text(encoding="utf-8-sig"), str(path))
-    workers = ini.section("executors.default").get("max_workers")
-    if workers:
-        settings["max_workers"] = _parse_int(workers, "[executors.default] max_workers")
+    settings["executors"] = make_executors(ini.subsections("executors"))
     if "max_concurrency" in options:
         settings["max_concurrency"] = options["max_concurrency"]
     return settings
@@ -195,6 +205,26 @@ async def _require_new_execution(backend: RedunBackendDb, execution_id: str) -> 
             raise UsageError(f"execution {execution_id} is recorded already: give another --execution-id")
 
 
+async def _dry_run(
+    args: argparse.Namespace, console: Console, expression: Any, settings: dict[str, Any]
+) -> int:
+    """Tell what would run, on a database in memory where there is none yet."""
+    from aredun.scheduler import Scheduler
+
+    url = get_backend_config(args).url
+    is_missing = url is not None and url.file_path is not None and not url.file_path.exists()
+    opened: Any = nullcontext() if is_missing else open_backend(args)
+    async with opened as backend, Scheduler(backend, **settings) as scheduler:
+        found = await scheduler.dry_run(expression, cache=not vars(args).get("no_cache", False))
+    for call in found.calls:
+        console.print(f"would run {call}")
+    if found.calls:
+        return EXIT_WORKFLOW_FAILED
+    if found.result is not None:
+        console.print(_show_result(found.result))
+    return 0
+
+
 async def _run_workflow(
     scheduler: Scheduler,
     expression: Any,
@@ -211,6 +241,7 @@ async def _run_workflow(
             cache=not options.get("no_cache", False),
             tags=tags,
             execution_id=execution_id,
+            keep_locals=options.get("pdb", False),
         )
     except Exception as error:
         traceback = scheduler.get_traceback(error)
@@ -219,6 +250,10 @@ async def _run_workflow(
         errors.print(f"aredun: execution {execution_id} failed: {type(error).__name__}: {one_line(error)}")
         for text in traceback.format():
             errors.print(text.rstrip("\n"))
+        if options.get("pdb"):
+            import pdb
+
+            pdb.post_mortem(error.__traceback__)
         return EXIT_WORKFLOW_FAILED, None
     return 0, result
 

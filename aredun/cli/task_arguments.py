@@ -15,7 +15,7 @@ from aredun.errors import UsageError
 from aredun.formats.describe import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from aredun.workflow.tasks import Task
 
@@ -70,7 +70,7 @@ def parse_task_arguments(
 
 
 def get_task_arguments(
-    task: Task[..., Any], args: argparse.Namespace
+    task: Task[..., Any], args: argparse.Namespace, known: Collection[str] = ()
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments that were given, by position and by name, as the task is called with them.
 
@@ -80,6 +80,8 @@ def get_task_arguments(
         The task that `args` were parsed for.
     args : argparse.Namespace
         What `parse_task_arguments` returned.
+    known : Collection[str]
+        Parameters that have an argument from elsewhere.
 
     Raises
     ------
@@ -98,7 +100,7 @@ def get_task_arguments(
         for parameter in parameters
         if parameter.default is parameter.empty
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        and parameter.name not in given
+        and parameter.name not in {*given, *known}
     ]
     if missing:
         raise UsageError(f"task {task.fullname} needs {', '.join(missing)}")

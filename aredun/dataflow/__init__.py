@@ -1,6 +1,6 @@
 """Dataflow: what a value came from, and what was derived from it (mirrors `redun.backends.db.dataflow`)."""
 
-from aredun.dataflow.display import display_dataflow, make_dataflow_dom, serialize_dataflow
+from aredun.dataflow.display import display_dataflow, make_dataflow_dom, render_dataflow, serialize_dataflow
 from aredun.dataflow.dom import (
     display_call_node,
     display_node,
@@ -10,6 +10,7 @@ from aredun.dataflow.dom import (
     make_data_section_dom,
     make_section_dom,
 )
+from aredun.dataflow.inside import walk_inside
 from aredun.dataflow.naming import (
     REDUN_INTERNAL_TASKS,
     DataflowVars,
@@ -105,6 +106,7 @@ __all__ = [
     "make_dataflow_dom",
     "make_section_dom",
     "make_var_name",
+    "render_dataflow",
     "rewrite_call_node_merges",
     "serialize_dataflow",
     "serialize_section",
@@ -116,4 +118,5 @@ __all__ = [
     "walk_dataflow_node",
     "walk_dataflow_value",
     "walk_downstream",
+    "walk_inside",
 ]

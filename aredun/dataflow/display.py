@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 from contextlib import aclosing
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,35 @@ async def display_dataflow(backend: RedunBackendDb, dom: DataflowDOM) -> AsyncGe
                 for line in display_section(item, previews):
                     yield line
                 yield ""
+
+
+class DataflowText(str):
+    """A dataflow as text, which a notebook shows line by line."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self)}</pre>"
+
+
+async def render_dataflow(
+    backend: RedunBackendDb,
+    dataflow_edges: AsyncIterable[DataflowEdge] | Iterable[DataflowEdge],
+    new_varname: str = "value",
+) -> DataflowText:
+    """Return a whole dataflow as text, for a notebook or `print`.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        Where previews of the values come from; nothing is unpickled for real.
+    dataflow_edges : async iterable or iterable of DataflowEdge
+        The edges of an upstream walk, as `walk_dataflow` yields them.
+    new_varname : str
+        Name of the node that the walk began at.
+    """
+    lines = display_dataflow(backend, make_dataflow_dom(dataflow_edges, new_varname))
+    return DataflowText("\n".join([line async for line in lines]))
 
 
 async def serialize_dataflow(

@@ -8,7 +8,7 @@ import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from aredun.dataflow import describe_edge, serialize_dataflow, walk_dataflow, walk_downstream
+from aredun.dataflow import describe_edge, serialize_dataflow, walk_dataflow, walk_downstream, walk_inside
 from aredun.dataflow.display import make_dataflow_dom
 from aredun.dataflow.policy import MAX_LIMIT
 from aredun.errors import UsageError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aredun.server.settings import ServerSettings
     from aredun.server.streams import Sender
 
-UPSTREAM, DOWNSTREAM = "upstream", "downstream"
+UPSTREAM, DOWNSTREAM, INSIDE = "upstream", "downstream", "inside"
 
 # Edges that one stream may walk before the next one has its turn (about two milliseconds).
 SLICE = 100
@@ -84,9 +84,11 @@ class DataflowRequest:
         self.max_edges = min(_get_number(parameters, "max_edges", settings.max_edges), settings.max_edges)
         self.max_depth = _get_number(parameters, "max_depth", -1)
         self.direction = parameters.get("direction", UPSTREAM)
-        if self.direction not in (UPSTREAM, DOWNSTREAM):
-            raise UsageError(f"direction is {UPSTREAM} or {DOWNSTREAM}, not {self.direction[:40]!r}")
-        # What followed from a value is told by its edges alone.
+        if self.direction not in (UPSTREAM, DOWNSTREAM, INSIDE):
+            raise UsageError(
+                f"direction is {UPSTREAM}, {DOWNSTREAM} or {INSIDE}, not {self.direction[:40]!r}"
+            )
+        # What followed from a value, or happened inside a call, is told by its edges alone.
         with_sections = parameters.get("sections", "1") not in ("0", "false", "no")
         self.with_sections = with_sections and self.direction == UPSTREAM
 
@@ -103,6 +105,8 @@ def _get_number(parameters: Mapping[str, str], name: str, default: int) -> int:
 def walk(backend: RedunBackendDb, start: Any, request: DataflowRequest, look_ahead: int) -> Any:
     """Return the walk that a client asks for, from its beginning."""
     # One more than wanted tells whether there are more.
+    if request.direction == INSIDE:
+        return walk_inside(backend, start, max_edges=request.max_edges + 1)
     bounds: dict[str, Any] = {"max_edges": request.max_edges + 1, "look_ahead": look_ahead}
     if request.max_depth >= 0:
         bounds["max_depth"] = request.max_depth
@@ -149,10 +153,10 @@ class DataflowStream:
 
     async def run(self, record_id: str, sender: Sender) -> None:
         """Send everything, in the order of the walk."""
-        is_downstream = self._request.direction == DOWNSTREAM
+        begins_at_call = self._request.direction != UPSTREAM
         # A walk that is under way waits for a database that restarts; a client that has nothing yet does not.
         with retry_briefly():
-            start = await find_start(self._backend, record_id, downstream=is_downstream)
+            start = await find_start(self._backend, record_id, downstream=begins_at_call)
         with self._walks.share_look_ahead() as look_ahead:
             async with aclosing(walk(self._backend, start.node, self._request, look_ahead)) as edges:
                 await self._send_edges(edges, sender)

@@ -36,8 +36,8 @@ Hashes = Annotated[list[str], Query(min_length=1, max_length=MAX_LABELS, descrip
 
 @router.post("/layout", response_model=graph_schemas.GraphLayout)
 async def lay_out(request: Request, graph: graph_schemas.GraphShape) -> Response:
-    """Lay a graph out in layers from left to right: every edge leads to a later layer, and the nodes of a layer
-    are a row apart or more.
+    """Lay a graph out in layers from left to right: every edge leads to a later layer, the nodes of a layer
+    stand a row apart or more.
     """
     try:
         return respond(await request.app.state.layouts.lay_out(graph.nodes, graph.edges))

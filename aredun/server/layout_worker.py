@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fast_sugiyama import from_edges
 
@@ -56,7 +56,7 @@ def add_bends(
     return pieces, bends
 
 
-def lay_out(size: int, edges: Sequence[tuple[int, int]]) -> dict[str, list[object]]:
+def lay_out(size: int, edges: Sequence[tuple[int, int]]) -> dict[str, object]:
     """
     Return where the nodes of a graph stand, and where its long edges bend.
 
@@ -82,7 +82,7 @@ def lay_out(size: int, edges: Sequence[tuple[int, int]]) -> dict[str, list[objec
             bottom += 1
             places[node] = (0, bottom)
     spread(places)
-    routes = [
+    routes: list[Any] = [
         [number, [places[bends[start, layer]] for layer in range(layers[start] + 1, layers[end])]]
         for number, (start, end) in enumerate(edges)
         if layers[end] - layers[start] > 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+import html
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,7 +13,7 @@ from aredun.errors import RedunDatabaseError
 from aredun.loop.ending import finish
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Mapped, QueryContext
+    from sqlalchemy.orm import Mapped, Mapper, QueryContext
 
     from aredun.tables.column_types import TagEntity
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 ValueT = TypeVar("ValueT")
 
 _BACKEND = "_aredun_backend"
+MAX_CELL_LENGTH = 200
 
 
 class EntityOperations(Protocol):
@@ -153,6 +155,9 @@ class WithStatus:
     __allow_unmapped__ = True
     _status: str | None = None
 
+    if TYPE_CHECKING:
+        __mapper__: ClassVar[Mapper[Any]]
+
     def _load_status(self) -> str:
         raise AssertionError(f"{type(self).__name__} derives no status")
 
@@ -169,6 +174,17 @@ class WithStatus:
     def status_display(self) -> str:
         """The status as tables show it."""
         return "RUN " if self.status == "RUNNING" else self.status
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what is loaded, nothing else is read."""
+        names = [name for name in type(self).__mapper__.columns.keys() if name in self.__dict__]
+        shown = {name: show(self, name, MAX_CELL_LENGTH) for name in names}
+        if self._status:
+            shown["status"] = self._status
+        rows = "".join(
+            f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in shown.items()
+        )
+        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
 
 
 class PreviewValue:

@@ -25,6 +25,11 @@ MAX_LOCAL = 200
 _DEF_LINE = re.compile(r"(async )? *def ")
 
 
+def is_runner(filename: str) -> bool:
+    """Tell whether the code of a file runs tasks: the frames below it are a task's own."""
+    return filename.startswith(_RUNNER_PREFIXES)
+
+
 @stands_for("redun.scheduler", "Job")
 class FrameJob:
     """
@@ -167,7 +172,7 @@ class Traceback(Value):
     @classmethod
     def trim_frames(cls, frames: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
         """Return the innermost frames, those within the task's own code."""
-        own = takewhile(lambda frame: not frame.filename.startswith(_RUNNER_PREFIXES), reversed(frames))
+        own = takewhile(lambda frame: not is_runner(frame.filename), reversed(frames))
         return list(reversed(list(own)))
 
     def format(self) -> Iterator[str]:

@@ -5,6 +5,7 @@ They are values: a task may return them, and they are stored in redun's bytes in
 
 from __future__ import annotations
 
+import html
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,10 @@ class Expression(Value):
         self._upstreams = []
         self._length = None
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return f"<code>{html.escape(repr(self))}</code>"
+
     def __call__(self, *args: Any, **kwargs: Any) -> SimpleExpression:
         return SimpleExpression("call", (self, args, kwargs))
 
@@ -101,8 +106,8 @@ class Expression(Value):
         return SimpleExpression("getitem", (self, key))
 
     def __getattr__(self, attr: str) -> SimpleExpression:
-        if attr.startswith("__") and attr.endswith("__"):
-            # Whoever asks for one of Python's own protocols asks the expression, not its value.
+        if attr.endswith("_") and attr.startswith(("__", "_repr_", "_ipython_")):
+            # Whoever asks for a protocol of Python or of notebooks asks the expression, not its value.
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {attr!r}")
         return SimpleExpression("getattr", (self, attr))
 

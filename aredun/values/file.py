@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from aredun.formats.hashing import hash_struct
 from aredun.values.base import Value
-from aredun.values.filesystem import FileSystem, get_filesystem
+from aredun.values.filesystem import FileSystem, get_filesystem, render_copy
 from aredun.values.pickling import stands_for
 
 if TYPE_CHECKING:
@@ -428,6 +428,18 @@ class Staging(Value):
     def unstage(self) -> Any:
         """Copy the local side to the remote one, and return the remote one."""
         return self.remote if self.local.path == self.remote.path else self.local.copy_to(self.remote)
+
+    def render_stage(self) -> str:
+        """Return the shell command that copies the remote side to the local one, if they differ."""
+        return self._render_copy(self.remote.path, self.local.path)
+
+    def render_unstage(self) -> str:
+        """Return the shell command that copies the local side to the remote one."""
+        return self._render_copy(self.local.path, self.remote.path)
+
+    def _render_copy(self, source: str, target: str) -> str:
+        is_folder = isinstance(self.remote, Dir)
+        return "" if source == target else render_copy(source, target, recursive=is_folder)
 
     @classmethod
     def parse_arg(cls, raw_type: type, arg: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+from shlex import quote
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
@@ -358,6 +359,37 @@ _filesystems: dict[str, FileSystem] = {
     "http": HTTPFileSystem("http"),
     "https": HTTPFileSystem("https"),
 }
+
+
+# The commands that redun copies with, and how each is told to copy a directory.
+_COPY_TOOLS = {
+    "local": ("cp", "-r"),
+    "s3": ("aws s3 cp --no-progress", "--recursive"),
+    "gs": ("gsutil cp", "-r"),
+}
+_COPY_TOOL = ("redun fs cp", "--recursive")
+
+
+def render_copy(src_path: str, dest_path: str, *, recursive: bool) -> str:
+    """
+    Return the shell command that copies a file or a directory, word for word redun's, since it is hashed.
+
+    Parameters
+    ----------
+    src_path, dest_path : str
+        Paths or URLs. S3 needs the command `aws`, `gs://` needs `gsutil`, and others need `redun`.
+    recursive : bool
+        Copy a directory.
+    """
+    source, target = quote(src_path), quote(dest_path)
+    source_proto, target_proto = get_proto(src_path), get_proto(dest_path)
+    remote = {source_proto, target_proto} - {"local"}
+    proto = remote.pop() if len(remote) == 1 else "local" if not remote else ""
+    tool, recursively = _COPY_TOOLS.get(proto, _COPY_TOOL)
+    if source_proto == "s3" and not proto and not recursive:
+        read, write = _COPY_TOOLS["s3"][0], _COPY_TOOLS.get(target_proto, _COPY_TOOL)[0]
+        return f"({read} {source} -) | ({write} - {target})"
+    return " ".join([tool, *([recursively] if recursive else ()), source, target])
 
 
 def get_filesystem(url: str) -> FileSystem:

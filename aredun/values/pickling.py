@@ -6,6 +6,7 @@ those names and read back from them, whether or not redun can be imported.
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
 import secrets
@@ -93,7 +94,17 @@ class _Pickler(pickle.Pickler):
             if alias is not None:
                 self.stand_ins.add(obj)
                 return alias
+        elif _is_of_tblib(copyreg.dispatch_table.get(type(obj))):
+            return obj.__reduce_ex__(PICKLE_PROTOCOL)
         return NotImplemented
+
+
+def _is_of_tblib(reduce: Any) -> bool:
+    """Tell whether an error would be pickled with its traceback, and so have another hash in each place.
+
+    Importing dask.distributed is enough to have tblib pickle all errors of the process.
+    """
+    return reduce is not None and getattr(reduce, "__module__", "").startswith("tblib")
 
 
 class _YieldingPickler(_Pickler):

@@ -195,6 +195,16 @@ def _are_cache_results(allowed: Any) -> bool:
     )
 
 
+def _is_executor(name: Any) -> bool:
+    return name is None or (isinstance(name, str) and bool(name))
+
+
+def _are_resources(resources: Any) -> bool:
+    return isinstance(resources, Mapping) and all(
+        isinstance(name, str) and _is_number(amount) and amount >= 0 for name, amount in resources.items()
+    )
+
+
 def _is_count(count: Any) -> bool:
     return not isinstance(count, bool) and isinstance(count, Integral) and int(count) >= 0
 
@@ -231,6 +241,8 @@ _CHECKS = {
     "retries": (_is_count, "how many more tries there are after the first, 0 or more"),
     "retry_delay": (_is_delay, f"seconds from 0 to {MAX_RETRY_DELAY:g}"),
     "retry_on": (_are_errors, "a class of exceptions or several, such as (OSError, ValueError), in Python"),
+    "executor": (_is_executor, 'the name of an executor, such as "process"'),
+    "resources": (_are_resources, 'amounts such as {"GPU": 1}'),
     "timeout": (_is_timeout, "seconds, more than 0, or None"),
 }
 
@@ -246,7 +258,7 @@ _DECORATOR_ARGUMENTS = frozenset(
 _REDUN_OPTIONS = frozenset(
     """
     additional_libs annotations async_start autocreate_job autocreate_job_def batch_tags bundle_size
-    code_package debug env ephemeral_storage executor extra_files extra_py_files glue_version gpus image
+    code_package debug env ephemeral_storage extra_files extra_py_files glue_version gpus image
     interactive job_def_extra job_def_name job_name_prefix job_queue k8s_labels labels load_module
     machine_type memory mode node_affinity num_nodes priority privileged project provider region role
     scheduling_priority_override service_account_email service_account_name share_id shared_memory

@@ -89,7 +89,7 @@ class TaskValue(Value):
     compat : list of str, optional
         Hashes of former versions; the first is this task's hash too.
     script : bool
-        Whether the function returns a shell script (kept for redun, which runs it).
+        Whether the function returns a shell script, which is run.
     task_options_base : dict, optional
         Options of the decorator; neither stored nor hashed.
     task_options_override : dict, optional

@@ -74,8 +74,12 @@ async def find_cached(backend: RedunBackendDb, job: Job) -> Any:
         The result: what the function returned (a single reduction) or the final one; an `ErrorValue` if an
         equal call failed in this execution. None if there is nothing to use.
     """
-    if job.get_cache_scope() is CacheScope.NONE:
+    scope = job.get_cache_scope()
+    if scope is CacheScope.NONE:
         return None
+    if job.task.fullname == "redun.script_task":
+        # The files of a command are no arguments of it: as in redun, only the task around it is cached.
+        scope = CacheScope.CSE
     try:
         result, call_hash, kind = await backend.check_cache(
             job.task.hash,
@@ -83,7 +87,7 @@ async def find_cached(backend: RedunBackendDb, job: Job) -> Any:
             job.eval_hash,
             job.execution.id,
             get_task_registry().task_hashes,
-            job.get_cache_scope(),
+            scope,
             get_check_valid(job),
             context_hash=job.context_hash,
             allowed_cache_results=get_allowed_results(job),

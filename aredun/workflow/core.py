@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from aredun.backend import RedunBackendDb
@@ -15,7 +13,11 @@ from aredun.errors import AredunError, UsageError
 from aredun.loop.ending import finish
 from aredun.tables.column_types import TagEntity
 from aredun.values import Traceback
+from aredun.workflow.dryrun import DryRun, DryRunner, UnwrittenBackend, WouldRun
 from aredun.workflow.evaluation import Evaluator
+from aredun.workflow.executors.checks import check_workflow
+from aredun.workflow.executors.registry import Executors
+from aredun.workflow.failures import tell_task
 from aredun.workflow.jobs import Execution, Job, JobStatus, Scope
 from aredun.workflow.lifecycle import JobRunner
 from aredun.workflow.limits import LimitPool
@@ -40,6 +42,30 @@ MAX_TITLE_LENGTH = 200
 logger = logging.getLogger("aredun")
 
 
+_current_scheduler: ContextVar[Scheduler] = ContextVar("aredun_current_scheduler")
+
+
+def get_current_scheduler(required: bool = True) -> Scheduler | None:
+    """Return the scheduler that runs the workflow which the caller is part of, in a thread too.
+
+    Mirrors redun's `get_current_scheduler`.
+
+    Parameters
+    ----------
+    required : bool
+        False to get None where no workflow runs.
+
+    Raises
+    ------
+    UsageError
+        No workflow runs here, and `required` is set.
+    """
+    scheduler = _current_scheduler.get(None)
+    if scheduler is None and required:
+        raise UsageError("no scheduler runs here: call get_current_scheduler in a task")
+    return scheduler
+
+
 class RunOptions(TypedDict, total=False):
     """The keyword arguments of `Scheduler.run`, for type checkers."""
 
@@ -47,6 +73,7 @@ class RunOptions(TypedDict, total=False):
     tags: Iterable[tuple[str, Any]]
     context: Mapping[str, Any] | None
     execution_id: str | None
+    keep_locals: bool
 
 
 class Scheduler:
@@ -63,6 +90,10 @@ class Scheduler:
         How many functions run at once. One that awaits another task does not count while it waits.
     max_workers : int
         How many of them may be plain functions, in threads (redun's `max_workers` of the default executor).
+    executors : Mapping[str, Any] | None
+        What plain functions can run on, by the name that the option `executor` of a task gives: an `Executor`
+        or anything with the interface of `concurrent.futures.Executor`, which is left open. `thread` and
+        `process` are there anyway, and `default`, which is `thread` unless it is given.
     limits : Mapping[str, int] | None
         Named resources that tasks ask for by their option `limits`; one that is not named here has 1.
     context : Mapping[str, Any] | None
@@ -86,6 +117,7 @@ class Scheduler:
         *,
         max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
         max_workers: int = DEFAULT_MAX_WORKERS,
+        executors: Mapping[str, Any] | None = None,
         limits: Mapping[str, int] | None = None,
         context: Mapping[str, Any] | None = None,
         tags: Iterable[tuple[str, Any]] = (),
@@ -106,22 +138,23 @@ class Scheduler:
         self.traceback: Traceback | None = None
         self._on_status = on_status
         self._limits = LimitPool(limits)
+        self._executors = Executors(executors or {}, max_workers)
         self._slots: asyncio.Semaphore | None = None
-        self._threads: ThreadPoolExecutor | None = None
+        self._is_open = False
         # The workflows under way, each with what is done when it has ended.
         self._runs: dict[Evaluator, asyncio.Future[None]] = {}
         self._end: asyncio.Task[None] | None = None
         self._is_hurried: asyncio.Event | None = None
 
     async def __aenter__(self) -> Scheduler:
-        if self._threads is not None:
+        if self._is_open:
             raise UsageError("the scheduler is already open")
         if self._owns_backend:
             await self.backend.load(migrate=True)
         self._slots = asyncio.Semaphore(self.max_concurrency)
         self._is_hurried = asyncio.Event()
         self._end = None
-        self._threads = ThreadPoolExecutor(self.max_workers, thread_name_prefix="aredun-task")
+        self._is_open = True
         return self
 
     async def __aexit__(
@@ -141,19 +174,39 @@ class Scheduler:
         if cancelled is not None:
             raise cancelled
 
+    async def open(self) -> Scheduler:
+        """Open the scheduler, as `async with` does; return it.
+
+        Raises
+        ------
+        UsageError
+            It is open already.
+        """
+        return await self.__aenter__()
+
+    async def close(self) -> None:
+        """Close the scheduler, as the end of `async with` does; what runs is cancelled."""
+        await self.__aexit__(None, None, None)
+
     async def _close(self, is_hurried: asyncio.Event) -> None:
-        threads, self._threads = self._threads, None
+        self._is_open = False
         for evaluator in list(self._runs):
             await evaluator.stop(finish_threads=False)
         if self._runs:
             await asyncio.wait(self._runs.values())
-        if threads is not None:
-            threads.shutdown(wait=False, cancel_futures=True)
-            joined, hurried = _join(threads), asyncio.ensure_future(is_hurried.wait())
-            await asyncio.wait((joined, hurried), return_when=asyncio.FIRST_COMPLETED)
-            hurried.cancel()
-        if self._owns_backend:
-            await self.backend.close()
+        closing = asyncio.ensure_future(self._executors.close())
+        hurried = asyncio.ensure_future(is_hurried.wait())
+        await asyncio.wait((closing, hurried), return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if not closing.done():
+            closing.cancel()
+            await asyncio.wait([closing])
+        try:
+            if not closing.cancelled():
+                closing.result()
+        finally:
+            if self._owns_backend:
+                await self.backend.close()
 
     @overload
     async def run(
@@ -176,6 +229,7 @@ class Scheduler:
         tags: Iterable[tuple[str, Any]] = (),
         context: Mapping[str, Any] | None = None,
         execution_id: str | None = None,
+        keep_locals: bool = False,
     ) -> Any:
         """Run a workflow as a new execution (mirrors redun's `Scheduler.run`).
 
@@ -193,6 +247,8 @@ class Scheduler:
             Context variables, merged into the scheduler's.
         execution_id : str | None
             A UUID that is not in use; a new one by default.
+        keep_locals : bool
+            Whether an error keeps the local variables of the frames that it came through, for a debugger.
 
         Returns
         -------
@@ -205,8 +261,8 @@ class Scheduler:
             What the task raised that the workflow failed of. All jobs are recorded; those that could not end
             are recorded as failed. `get_traceback` tells where it happened.
         """
-        if self._slots is None or self._threads is None:
-            raise UsageError("the scheduler is not open: use 'async with Scheduler(backend) as scheduler'")
+        slots = self._require_open()
+        check_workflow(self._executors, expression)
         root = wrap_root(expression)
         execution = Execution(execution_id, merge_contexts([self.context, context or {}]))
         argv = exec_argv or ["scheduler.run", *await describe_values([root], MAX_TITLE_LENGTH)]
@@ -215,21 +271,72 @@ class Scheduler:
             await self.backend.record_updated_time(execution.id)
             await self.backend.record_tags(TagEntity.Execution, execution.id, [*self.tags, *tags])
         recorder = JobRecorder(self.backend)
-        runner = JobRunner(
-            self.backend, recorder, self._limits, self._slots, self._threads, self._count_status
-        )
+        runner = JobRunner(self.backend, recorder, self._limits, slots, self._executors, self._count_status)
+        runner.keep_frames = keep_locals
         evaluator = Evaluator(execution, runner, use_cache=cache)
         ended = self._runs[evaluator] = asyncio.get_running_loop().create_future()
         heart = asyncio.create_task(self._beat(execution.id))
+        token = _current_scheduler.set(self)
         try:
             return await self._evaluate_root(root, execution, runner, evaluator)
         finally:
+            _current_scheduler.reset(token)
             heart.cancel()
             cancelled = await finish(asyncio.wait([heart]))
             del self._runs[evaluator]
             ended.set_result(None)
             if cancelled is not None:
                 raise cancelled
+
+    async def dry_run(
+        self, expression: Any, *, cache: bool = True, context: Mapping[str, Any] | None = None
+    ) -> DryRun:
+        """Tell which calls of a workflow would run (mirrors redun's `Scheduler.run(dryrun=True)`).
+
+        No function is called and nothing is recorded. A call that would run ends the search: what it would
+        call is not known.
+
+        Parameters
+        ----------
+        expression : Any
+            As for `run`.
+        cache : bool
+            False to use no result of earlier executions.
+        context : Mapping[str, Any] | None
+            As for `run`.
+
+        Returns
+        -------
+        DryRun
+            The calls that would run; the workflow's result if there are none.
+
+        Raises
+        ------
+        Exception
+            What the evaluation of an expression failed of.
+        """
+        slots = self._require_open()
+        check_workflow(self._executors, expression)
+        execution = Execution(None, merge_contexts([self.context, context or {}]))
+        backend: Any = UnwrittenBackend(self.backend)
+        runner = DryRunner(
+            backend, JobRecorder(backend), self._limits, slots, self._executors, lambda job, previous: None
+        )
+        evaluator = Evaluator(execution, runner, use_cache=cache)
+        try:
+            runner.found.result = await evaluator.evaluate(
+                wrap_root(expression), Scope(None, execution.context)
+            )
+        except WouldRun:
+            await evaluator.wait_for_all()
+        finally:
+            await evaluator.stop(finish_threads=False)
+        return runner.found
+
+    def _require_open(self) -> asyncio.Semaphore:
+        if self._slots is None or not self._is_open:
+            raise UsageError("the scheduler is not open: use 'async with Scheduler(backend) as scheduler'")
+        return self._slots
 
     async def _evaluate_root(
         self, root: Any, execution: Execution, runner: JobRunner, evaluator: Evaluator
@@ -243,11 +350,13 @@ class Scheduler:
                 raise UsageError("the scheduler was closed while the workflow was running") from None
             raise
         except Exception as error:
-            traceback = runner.get_traceback(error)
-            if traceback is not None:
-                # It stays with the error: runs that end later do not take it away. All is recorded by now,
-                # and the next job that fails of the error sets the attribute anew before that is pickled.
-                self.traceback = vars(error)["redun_traceback"] = traceback
+            failure = runner.get_failure(error)
+            if failure is None:
+                raise
+            # It stays with the error: runs that end later do not take it away. All is recorded by now,
+            # and the next job that fails of the error sets the attribute anew before that is pickled.
+            self.traceback = vars(error)["redun_traceback"] = failure.traceback
+            tell_task(error, failure, execution)
             raise
         finally:
             cancelled = await finish(evaluator.stop(finish_threads=finish_threads), evaluator.leave_threads)
@@ -291,18 +400,3 @@ class Scheduler:
         """Return how many jobs of each task have each status, tasks in order of their names."""
         names = sorted({name for name, _ in self.status_counts})
         return {name: {status: self.status_counts[name, status] for status in JobStatus} for name in names}
-
-
-def _join(threads: ThreadPoolExecutor) -> asyncio.Future[None]:
-    """Return what is done when all threads have ended; nothing waits for them where nobody waits for it."""
-    loop = asyncio.get_running_loop()
-    joined: asyncio.Future[None] = loop.create_future()
-
-    def join() -> None:
-        threads.shutdown()
-        # The loop may be closed by now.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(joined.set_result, None)
-
-    threading.Thread(target=join, name="aredun-join", daemon=True).start()
-    return joined

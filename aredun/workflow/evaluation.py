@@ -202,13 +202,18 @@ class Evaluator:
         Parameters
         ----------
         finish_threads : bool
-            Let plain functions, which cannot be interrupted, finish and be recorded.
+            Let plain functions finish and be recorded: in threads they cannot be interrupted.
         """
         self._is_stopping = True
         for task in self._tasks:
             job = self._job_by_task.get(task)
-            if not (finish_threads and job is not None and job.is_in_thread):
+            if not (finish_threads and job is not None and job.is_plain):
                 self._cancel(task)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def wait_for_all(self) -> None:
+        """Wait until all that was started has ended, by itself."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 

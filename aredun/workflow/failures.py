@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 from concurrent.futures import CancelledError as JobCancelled
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aredun.formats.describe import Shown, describe_error
 from aredun.values import Frame, Traceback
-from aredun.values.error import MAX_LOCAL
+from aredun.values.error import MAX_LOCAL, is_runner
 from aredun.workflow.texts import describe_values
+from aredun.workflow.tracebacks import find_own_frames
 
 if TYPE_CHECKING:
-    from aredun.workflow.jobs import Failure, Job
+    from aredun.workflow.jobs import Execution, Failure, Job
 
 
 def make_task_error(task_name: str, raised: BaseException) -> Exception:
@@ -40,6 +42,29 @@ def make_task_error(task_name: str, raised: BaseException) -> Exception:
     error = RuntimeError(text).with_traceback(raised.__traceback__)
     error.__cause__ = raised
     return error
+
+
+def tell_task(error: Exception, failure: Failure, execution: Execution) -> None:
+    """Make the error of a workflow name the task in a note, and show only the user's frames.
+
+    Only what has been recorded may have a note: it would be pickled with the error.
+
+    Parameters
+    ----------
+    error : Exception
+        What the workflow failed of.
+    failure : Failure
+        Where.
+    execution : Execution
+        The run.
+    """
+    last = [frame for frame in failure.traceback.frames if isinstance(frame, Frame)][-1]
+    # An immutable error stays as it is.
+    with suppress(AttributeError):
+        error.add_note(f"in task {last.name}, job {last.job.id[:8]} of execution {execution.id}")
+    frames = failure.frames or error.__traceback__
+    # Not assigned: an error of a frozen dataclass refuses that.
+    BaseException.with_traceback(error, find_own_frames(frames, is_runner) or frames)
 
 
 def find_failure(job: Job, error: Exception) -> Failure | None:

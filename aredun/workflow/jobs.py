@@ -16,6 +16,7 @@ from aredun.workflow.retries import RetryPolicy
 
 if TYPE_CHECKING:
     import asyncio
+    from types import TracebackType
 
     from aredun.values import Traceback
     from aredun.values.expressions import ApplyExpression, Expression, TaskExpression
@@ -96,11 +97,14 @@ class Failure:
         Where within its function it was raised.
     traceback : Traceback
         The jobs that led there as well.
+    frames : TracebackType | None
+        The frames themselves, with their local variables, where they are kept for a debugger.
     """
 
     error: Exception
     origin: Traceback
     traceback: Traceback
+    frames: TracebackType | None = None
 
 
 class Job:
@@ -138,8 +142,10 @@ class Job:
     failure: Failure | None = None
     # The function returned no expression: its result is recorded together with its call.
     is_single_step = False
-    # A function in a thread cannot be interrupted.
-    is_in_thread = False
+    # Its function runs on an executor, to its end though the workflow has failed.
+    is_plain = False
+    # What the function raised in another process, and where.
+    raised: tuple[BaseException, Traceback] | None = None
     # How often the function has been called.
     attempts = 0
     # The equal job whose result this one waits for.

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 from concurrent.futures import CancelledError as JobCancelled
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aredun.errors import UsageError
 from aredun.formats.describe import describe_error, shorten
 from aredun.loop.ending import finish
 from aredun.values import ErrorValue, Traceback, is_handle
 from aredun.values.nested import SCALARS, holds, iter_nested_value, map_nested_value
 from aredun.workflow.caching import CALL_WITHOUT_RESULT, find_cached, is_shared
 from aredun.workflow.evaluation import is_successful
+from aredun.workflow.executors.base import FunctionCall
 from aredun.workflow.failures import find_failure, make_task_error, make_task_traceback
 from aredun.workflow.jobs import Failure, JobStatus, current_job
 from aredun.workflow.limits import LimitPool, check_result
@@ -28,11 +27,10 @@ from aredun.workflow.tracebacks import forget_locals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Executor
 
     from aredun.backend import RedunBackendDb
-    from aredun.values.task_value import TaskValue
     from aredun.workflow.evaluation import Evaluator
+    from aredun.workflow.executors.registry import Executors
     from aredun.workflow.jobs import Arguments, Job
     from aredun.workflow.records import JobRecorder
     from aredun.workflow.retries import RetryPolicy
@@ -53,8 +51,8 @@ class JobRunner:
         Named resources that tasks ask for.
     slots : asyncio.Semaphore
         How many functions may run at once.
-    threads : Executor
-        Runs plain functions.
+    executors : Executors
+        Run plain functions.
     on_status : Callable[[Job, JobStatus | None], None]
         Told of every change of status: the job and the status that it had before, None for a new job.
     """
@@ -65,7 +63,7 @@ class JobRunner:
         recorder: JobRecorder,
         limits: LimitPool,
         slots: asyncio.Semaphore,
-        threads: Executor,
+        executors: Executors,
         on_status: Callable[[Job, JobStatus | None], None],
     ) -> None:
         self.backend = backend
@@ -73,16 +71,17 @@ class JobRunner:
         self._recorder = recorder
         self._limits = limits
         self._slots = slots
-        self._threads = threads
+        self._executors = executors
         self._on_status = on_status
         # Jobs under way by what they compute: an equal call waits for them instead of running again.
         self._leaders: dict[tuple[str, str | None], Job] = {}
         self._root_failure: Failure | None = None
+        self.keep_frames = False
 
-    def get_traceback(self, error: Exception) -> Traceback | None:
+    def get_failure(self, error: Exception) -> Failure | None:
         """Return where the error of the workflow was raised, None if that was in no job."""
         failure = self._root_failure
-        return failure.traceback if failure is not None and failure.error is error else None
+        return failure if failure is not None and failure.error is error else None
 
     def on_created(self, job: Job) -> None:
         """Take note of a job whose arguments are about to be evaluated."""
@@ -135,14 +134,20 @@ class JobRunner:
         # The first job to fail of an error is the one that raised it; it fails its parents in turn.
         # A future that is asked for its error once more strips that of its frames, so their texts are kept.
         known = find_failure(job, error)
-        origin = Traceback.from_error(error) if known is None else known.origin
+        origin = self._find_origin(job, error) if known is None else known.origin
+        frames = known.frames if known is not None else error.__traceback__ if self.keep_frames else None
         forget_locals(error)
         raised = job.stored_traceback or origin
         traceback = known.traceback if known is not None else await make_task_traceback(job, raised)
-        job.failure = Failure(error, origin, traceback)
+        job.failure = Failure(error, origin, traceback, frames)
         if job.parent_job is None:
             self._root_failure = job.failure
         await self._recorder.record_failure(job, error, raised)
+
+    def _find_origin(self, job: Job, error: Exception) -> Traceback:
+        if job.raised is not None and job.raised[0] is error:
+            return job.raised[1]
+        return Traceback.from_error(error)
 
     async def _record_cancellation(self, job: Job) -> None:
         error = JobCancelled("the job was cancelled")
@@ -256,13 +261,13 @@ class JobRunner:
 
     async def _try(self, job: Job, evaluator: Evaluator) -> Any:
         """Call the function, again if it fails and the job's options say so; nothing is held in between."""
-        if job.task.script:
-            raise UsageError(f"{job.task.fullname} is a script task, which aredun does not run: use redun")
         policy = job.get_retry_policy()
+        self._executors.check(job.task, job.eval_options)
+        places = self._executors.get_places(job.task, job.eval_options) or self._slots
         while True:
             await self._limits.take(job, job.get_limits())
             try:
-                async with Slot(self._slots) as job.slot:
+                async with Slot(places) as job.slot:
                     await self._recorder.record_start(job)
                     job.attempts += 1
                     self._set_status(job, JobStatus.RUNNING)
@@ -278,7 +283,7 @@ class JobRunner:
             finally:
                 self._limits.give_back(job)
             self._set_status(job, JobStatus.PENDING)
-            job.is_in_thread = False
+            job.is_plain = False
             # Cancelled calls have no result: the next try makes them again.
             job.child_jobs = [child for child in job.child_jobs if not child.is_cancelled]
             await asyncio.sleep(delay)
@@ -304,11 +309,12 @@ class JobRunner:
                 if slot.unanswered_calls:
                     job.subtree_tasks[CALL_WITHOUT_RESULT.hash] = CALL_WITHOUT_RESULT
                 return result
-            job.is_in_thread = True
-            call = contextvars.copy_context().run
-            return await asyncio.get_running_loop().run_in_executor(
-                self._threads, call, _call_function, job.task, args, kwargs, limit.begin
-            )
+            job.is_plain = True
+            call = FunctionCall(job.task, args, kwargs, job.eval_options, limit.begin)
+            try:
+                return await self._executors.submit(call, self.backend)
+            finally:
+                job.raised = call.raised
 
     async def _postprocess(self, job: Job, result: Any) -> Any:
         advances: list[tuple[Any, Any]] = []
@@ -354,23 +360,6 @@ def _tell_retry(job: Job, policy: RetryPolicy, delay: float, error: Exception) -
         delay,
         shorten(describe_error(error)),
     )
-
-
-def _call_function(
-    task: TaskValue, args: tuple[Any, ...], kwargs: dict[str, Any], begin: Callable[[], None]
-) -> Any:
-    begin()
-    # A frame of this file marks where a traceback enters the user's code.
-    try:
-        return task.func(*args, **kwargs)
-    except (StopIteration, JobCancelled) as error:
-        # A future refuses a StopIteration, so its waiter would wait for ever, and takes a JobCancelled for
-        # its own cancellation.
-        raise make_task_error(task.fullname, error) from error
-    except Exception:
-        raise
-    except BaseException as error:
-        raise make_task_error(task.fullname, error) from error
 
 
 def _fill_job_info(job: Job, arguments: Arguments) -> Arguments:

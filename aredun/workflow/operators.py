@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from aredun.values.expressions import derive_expression
+from aredun.values.expressions import SchedulerExpression, derive_expression
 from aredun.values.nested import map_nested_value
+from aredun.workflow.evaluation import is_successful
 from aredun.workflow.tasks import (
     CacheCheckValid,
     CacheResult,
@@ -23,9 +24,9 @@ from aredun.workflow.tasks import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
-    from aredun.values.expressions import SchedulerExpression
     from aredun.workflow.evaluation import Evaluator
     from aredun.workflow.jobs import Scope
+    from aredun.workflow.tasks import PartialTask, Task
 
 redun_namespace = "redun"
 
@@ -33,6 +34,8 @@ __all__ = [
     "apply_tags",
     "catch",
     "catch_all",
+    "compose",
+    "compose_apply",
     "cond",
     "const",
     "get_context",
@@ -239,16 +242,42 @@ def merge_handles(
     return merge()
 
 
-@scheduler_task()
+@task(version="1")
+def compose_apply(tasks: Sequence[Task[..., Any]], *args: Any, **kwargs: Any) -> Any:
+    """Call the last task with the arguments, the one before it with the result, and so on."""
+    *others, last = tasks
+    result = last(*args, **kwargs)
+    for called in reversed(others):
+        result = called(result)
+    return result
+
+
+def compose(*tasks: Any) -> PartialTask[Any]:
+    """Return the task that calls the last of some tasks, then the others from right to left."""
+    return compose_apply.partial(tasks)
+
+
+@scheduler_task(version="1")
 def map_(
     evaluator: Evaluator, scope: Scope, _: SchedulerExpression, a_task: Callable[[Any], Any], values: Any
 ) -> Coroutine[Any, Any, list[Any]]:
-    """Call a task on each item of a list."""
-    evaluated = evaluator.evaluate((a_task, values), scope)
+    """Call a task on each item of a list; of several in one another, all tasks on an item at once."""
+    tasks = [a_task]
+    while isinstance(values, SchedulerExpression) and values.task_name == map_.fullname:
+        inner, values = values.args
+        tasks.append(inner)
+    called = a_task if len(tasks) == 1 else compose(*tasks)
+    # Of a list at hand the calls take the items as they are, so that lineage leads to what makes them.
+    items = values if isinstance(values, list | tuple) else None
+    evaluated = evaluator.evaluate((called, values if items is None else None), scope)
+
+    def start(known: tuple[Any, Any]) -> asyncio.Future[Any]:
+        return evaluator.evaluate([known[0](item) for item in (known[1] if items is None else items)], scope)
+
+    started = start(evaluated.result()) if items is not None and is_successful(evaluated) else None
 
     async def call() -> list[Any]:
-        called, items = await evaluated
-        mapped: list[Any] = await evaluator.evaluate([called(item) for item in items], scope)
+        mapped: list[Any] = await (start(await evaluated) if started is None else started)
         return mapped
 
     return call()

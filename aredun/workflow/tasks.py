@@ -193,7 +193,7 @@ def task(
     compat : list[str] | None
         Hashes of older versions whose results are still good; the first is the task's hash.
     script : bool
-        Kept for redun, where the function returns a shell script.
+        The function returns a shell script, whose output is the result.
     hash_includes : list[Any] | None
         Values that identify the task beside its source.
     source : str | None

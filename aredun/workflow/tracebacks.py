@@ -6,6 +6,10 @@ import functools
 import threading
 import traceback
 from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _KEPT_FRAMES = 1024
 
@@ -33,6 +37,24 @@ def forget_locals(error: BaseException) -> None:
         stack += (raised.__cause__, raised.__context__)
         if isinstance(raised, BaseExceptionGroup):
             stack += raised.exceptions
+
+
+def find_own_frames(raised: TracebackType | None, is_runner: Callable[[str], bool]) -> TracebackType | None:
+    """Return the part of a traceback below the last frame of a file that runs tasks.
+
+    Parameters
+    ----------
+    raised : TracebackType | None
+        Of an error.
+    is_runner : Callable[[str], bool]
+        Tells the files that run tasks by their names.
+    """
+    own = raised
+    while raised is not None:
+        if is_runner(raised.tb_frame.f_code.co_filename):
+            own = raised.tb_next
+        raised = raised.tb_next
+    return own
 
 
 def _copy_lines(raised: TracebackType | None) -> TracebackType | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, assert_type
+from typing import assert_type
 
 from aredun import CallGraphQuery, File, RedunBackendDb, Scheduler, sync_records, task, walk_dataflow
 from aredun.dataflow import DataflowEdge
+from aredun.models import Job
 from aredun.query import infer_id
 from aredun.sync import SyncReport
 
@@ -22,13 +23,13 @@ def count(file: File) -> int:
 async def main() -> None:
     """Use the names that everybody uses."""
     async with RedunBackendDb("sqlite:///client.db") as backend, Scheduler(backend) as scheduler:
-        assert_type(await scheduler.run(count(File("a.txt"))), Any)
+        assert_type(await scheduler.run(count(File("a.txt"))), int)
         value_hash = await backend.record_value(3)
         assert_type(value_hash, str)
         start = await infer_id(backend, value_hash, required=True)
         async for edge in walk_dataflow(backend, start):
             assert_type(edge, DataflowEdge)
-        assert_type(CallGraphQuery(backend).filter_types(["Job"]), CallGraphQuery)
+        assert_type(CallGraphQuery(backend).filter_types(["Job"]), CallGraphQuery[Job])
         async with RedunBackendDb("sqlite:///copy.db") as copy:
             assert_type(await sync_records(backend, copy), SyncReport)
 

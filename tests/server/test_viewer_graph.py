@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import pytest
 from playwright.async_api import expect
 
-from tests.support.browser import PHONE, open_page
+from aredun import task
+from tests.support.browser import PHONE, Watched, open_page
 from tests.support.dataflow import make_samples
 from tests.support.graph_pages import check_drawing, look, open_graph, settle
 from tests.support.server import serve
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser
+    from playwright.async_api import Browser, Page
 
     from aredun.backend import RedunBackendDb
+    from aredun.scheduler import Scheduler
+
+redun_namespace = "graphs"
 
 WIDE = {"width": 1440, "height": 900}
 DOWN = "?direction=downstream"
@@ -46,6 +53,9 @@ async def test_the_data_go_from_left_to_right(
         if size is WIDE:
             assert {"'s0000.fq', 'genome.fasta'", "'s0001.fq', 'genome.fasta'"} <= set(seen["texts"])
         await watched.shoot(f"dataflow-upstream-{size['width']}")
+        await page.get_by_role("button", name="In words").click()
+        await expect(page.locator(".words")).to_contain_text("first was made of:")
+        await expect(page.locator(".words")).not_to_contain_text("derives from")
         await open_graph(page, served.url, genome, DOWN)
         seen = await look(page)
         check_drawing(seen)
@@ -83,7 +93,7 @@ async def test_many_alike_are_one_box(browser: Browser, backend: RedunBackendDb,
         await panel.get_by_role("button", name="Unfold").click()
         await settle(page)
         seen = await look(page)
-        assert seen["titles"].count("call") == 121
+        assert seen["titles"].count("call") == 25
         unfolded = await page.evaluate(
             "aredunGraph.scene.boxes.filter((box) => box.task === 'lab.call').map((box) => box.x)"
         )
@@ -91,7 +101,200 @@ async def test_many_alike_are_one_box(browser: Browser, backend: RedunBackendDb,
         await page.get_by_role("button", name="Show everything").click()
         seen = await look(page)
         check_drawing(seen)
+        # Those that failed come first, and are not among the rest.
+        failed = await page.evaluate(
+            """() => {
+                const { scene, canvas } = aredunGraph;
+                const isFailed = (node) => canvas.labels.isFailed(node);
+                const failed = scene.boxes.filter((box) => box.members.some(isFailed));
+                return failed.map((box) => box.members.length);
+            }"""
+        )
+        assert failed == [1, 1]
         await watched.shoot("dataflow-hub-unfolded")
+        # An address leads to one among many.
+        await page.keyboard.press("Escape")
+        key = await page.evaluate(
+            "aredunGraph.scene.boxes.find((box) => box.task === 'lab.align').members[90].key"
+        )
+        await page.evaluate("(key) => { location.hash += `&node=${key}`; }", key)
+        await expect(panel.locator(".crumbs")).to_have_text("call")
+        assert await page.evaluate("aredunGraph.canvas.selected.key") == key
         await page.get_by_role("button", name="Put unfolded groups together again").click()
         await expect(page.locator(".graph-status")).to_contain_text("7 boxes")
         assert watched.problems == []
+
+
+async def test_a_drawing_is_looked_over_and_saved(
+    browser: Browser, backend: RedunBackendDb, redun_backend: Any
+) -> None:
+    """Saved as PNG and SVG, whole, texts as text; a map shows what is out of sight; lines are told."""
+    graph, genome, _ = make_samples(8)
+    graph.values[0] = {**graph.values[0], "value": pickle.dumps("<b>&genome", protocol=3)}
+    graph.insert(redun_backend)
+    async with serve(backend) as served:
+        watched = await open_page(browser, WIDE)
+        page = watched.page
+        await open_graph(page, served.url, genome, DOWN)
+        seen = await look(page)
+        await _check_saving(page, seen)
+        await _check_map(watched)
+        assert watched.problems == []
+
+
+async def _check_saving(page: Page, seen: dict[str, Any]) -> None:
+    async with page.expect_download() as saving:
+        await page.get_by_role("button", name="Save as a drawing (SVG)").click()
+    saved = await saving.value
+    assert saved.suggested_filename.endswith(".svg")
+    drawing = ElementTree.fromstring(Path(await saved.path()).read_bytes())
+    written = {element.text for element in drawing.iter("{http://www.w3.org/2000/svg}text")}
+    assert set(seen["texts"]) <= written
+    assert "'<b>&genome'" in written
+    async with page.expect_download() as saving:
+        await page.get_by_role("button", name="Save as a picture (PNG)").click()
+    picture = Path(await (await saving.value).path()).read_bytes()
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    assert picture.endswith(b"IEND\xaeB`\x82")
+    bounds = await page.evaluate("aredunGraph.scene.bounds")
+    # Twice as sharp as the screen, with a margin.
+    assert int.from_bytes(picture[16:20]) == pytest.approx(2 * (bounds["right"] - bounds["left"] + 48), abs=1)
+    assert int.from_bytes(picture[20:24]) == pytest.approx(2 * (bounds["bottom"] - bounds["top"] + 48), abs=1)
+
+
+async def _check_map(watched: Watched) -> None:
+    page = watched.page
+    minimap = page.locator(".minimap")
+    await expect(minimap).to_be_hidden()
+    link = await page.evaluate(
+        """() => {
+            const { scene, canvas, width } = aredunGraph;
+            const link = scene.links.find(({ from, to }) => to.task === "lab.call" && from.inputs[0]);
+            const place = canvas.canvas.getBoundingClientRect();
+            const { scale, x, y } = canvas.view;
+            return [place.x + ((link.from.x + width + link.to.x) / 2) * scale + x,
+                    place.y + ((link.from.y + link.to.y) / 2 + 23) * scale + y];
+        }"""
+    )
+    await page.mouse.move(*link)
+    await expect(page.get_by_role("tooltip")).to_have_text("first of call")
+    await page.get_by_role("button", name="Zoom in").click(click_count=6)
+    await expect(minimap).to_be_visible()
+    before = await page.evaluate("({ ...aredunGraph.canvas.view })")
+    await minimap.click(position={"x": 20, "y": 60})
+    after = await page.evaluate("({ ...aredunGraph.canvas.view })")
+    assert after["scale"] == before["scale"]
+    assert after["x"] > before["x"]
+    await watched.shoot("dataflow-minimap")
+
+
+@task()
+def report(path: str, number: int) -> str:
+    """Make something of a text."""
+    return f"{path} {number}"
+
+
+@task()
+def reports(path: str, count: int) -> list[str]:
+    """Make several."""
+    return [report(path, number) for number in range(count)]
+
+
+async def test_calls_join_while_a_run_goes_on(
+    browser: Browser, backend: RedunBackendDb, scheduler: Scheduler
+) -> None:
+    """What follows from a value appears beside what stands; a look inside a call shows its calls."""
+    await scheduler.run(reports("a.txt", 2))
+    async with serve(backend) as served:
+        watched = await open_page(browser, WIDE)
+        page = watched.page
+        given = (await served.get("/api/query?type=Value&value_type=builtins.str"))["items"]
+        [start] = [value["value_hash"] for value in given if value["preview"] == "'a.txt'"]
+        await open_graph(page, served.url, start, DOWN)
+        await expect(page.locator("#live")).to_have_text("Live")
+        seen = await look(page)
+        assert seen["titles"].count("report") == 2
+        assert {"'a.txt', 0", "'a.txt', 1"} <= set(seen["texts"])
+        standing = "Object.fromEntries(aredunGraph.scene.boxes.map(({ key, x, y }) => [key, [x, y]]))"
+        before = await page.evaluate(standing)
+        await scheduler.run(reports("a.txt", 3))
+        await page.wait_for_function(f"() => aredunGraph.scene.boxes.length === {len(before) + 2}")
+        after = await page.evaluate(standing)
+        assert before.items() <= after.items()
+        await page.get_by_role("button", name="Lay the graph out again").click()
+        await settle(page)
+        seen = await look(page)
+        check_drawing(seen)
+        assert seen["titles"].count("report") == 3
+        await open_graph(page, served.url, "-", DOWN)
+        await page.get_by_role("link", name="Inside").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Inside reports")
+        await settle(page)
+        seen = await look(page)
+        check_drawing(seen)
+        assert seen["titles"].count("report") == 3
+        assert seen["titles"].count("reports") == 0
+        await watched.shoot("dataflow-inside")
+        assert watched.problems == []
+
+
+async def test_what_stands_stays_while_edges_arrive(
+    browser: Browser, backend: RedunBackendDb, redun_backend: Any
+) -> None:
+    """However many edges follow, no box moves, and none is put onto another."""
+    graph, genome, merged = make_samples(40)
+    graph.insert(redun_backend)
+    async with serve(backend) as served:
+        watched = await open_page(browser, PHONE, "dark")
+        await watched.page.goto(served.url)
+        for start, direction in ((merged, "upstream"), (genome, "downstream")):
+            seen = await watched.page.evaluate(_GROW, [start, direction])
+            assert seen["steps"] > 20
+            assert seen["moved"] == []
+            assert seen["overlaps"] == 0
+            assert seen["boxes"] < 12
+        # A value that was passed on again and again is one box, however deep that goes.
+        deep = await watched.page.evaluate(_DEEP)
+        assert deep == {"nodes": 2, "told": 12}
+        assert watched.problems == []
+
+
+_DEEP = """async () => {
+    const { Flow } = await import("./static/flow.js");
+    const flow = new Flow(false);
+    const call = { kind: "CallNode", call_hash: "c", task: "lab.use" };
+    const given = (depth) => ({
+        kind: "ArgumentValue", arg_hash: `${depth}`, value_hash: "v", name: "x",
+        call_hash: `c${depth}`, task: `t${depth}`,
+    });
+    flow.add({ src: call, dest: given(0) });
+    for (let depth = 0; depth < 20000; depth += 1) flow.add({ src: given(depth), dest: given(depth + 1) });
+    const { nodes, edges: [edge] } = flow.fold(true);
+    return { nodes: nodes.size, told: edge.through.size };
+}"""
+
+_GROW = """async ([start, direction]) => {
+    const { Flow } = await import("./static/flow.js");
+    const { Scene, WIDTH, HEIGHT } = await import("./static/scene.js");
+    const socket = new WebSocket(`ws://${location.host}/ws/dataflow/${start}?batch=16&direction=${direction}`);
+    const messages = [];
+    socket.onmessage = ({ data }) => messages.push(JSON.parse(data));
+    await new Promise((resolve) => { socket.onclose = resolve; });
+    const flow = new Flow(direction === "downstream");
+    const scene = new Scene(direction === "downstream", () => false);
+    const moved = [];
+    let overlaps = 0;
+    for (const batch of messages) {
+        const before = new Map(scene.boxes.map((box) => [box.key, `${box.x} ${box.y}`]));
+        for (const message of batch) if (message.type === "edge") flow.add(message);
+        scene.show(flow.fold(false));
+        for (const box of scene.boxes) {
+            if (before.has(box.key) && before.get(box.key) !== `${box.x} ${box.y}`) moved.push(box.key);
+            for (const other of scene.boxes) {
+                const [across, down] = [Math.abs(other.x - box.x), Math.abs(other.y - box.y)];
+                overlaps += other !== box && across < WIDTH && down < HEIGHT;
+            }
+        }
+    }
+    return { steps: messages.length, moved, overlaps, boxes: scene.boxes.length };
+}"""

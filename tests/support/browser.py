@@ -87,4 +87,4 @@ async def view(
         watched = await open_page(browser, size, scheme, served.url)
         await (watched.go(route) if route else watched.page.goto(served.url))
         yield watched
-        assert watched.problems == []
+        assert watched.problems == [], watched.problems

@@ -10,7 +10,7 @@ from typing import Any
 
 CHECKOUT = Path(__file__).parents[2]
 # What people install to use aredun; the others are for its own tests and checks.
-EXTRAS = ("aws", "completion", "redun", "server")
+EXTRAS = ("aws", "completion", "dask", "redun", "server")
 
 
 def read_project() -> dict[str, Any]:

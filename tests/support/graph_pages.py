@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # The boxes and lines on the screen, the texts of one frame, and the ink on the outermost pixels.
 _LOOK = """async () => {
-    const { canvas, scene } = globalThis.aredunGraph;
+    const { canvas, scene, width: across, height: down } = globalThis.aredunGraph;
     const { view, width, height, ratio } = canvas;
     const texts = [];
     const write = canvas.context.fillText;
@@ -27,16 +27,16 @@ _LOOK = """async () => {
     const strips = [[0, 0, wide, 2], [0, high - 2, wide, 2], [0, 0, 2, high], [wide - 2, 0, 2, high]];
     const copy = new OffscreenCanvas(wide, high).getContext("2d", { willReadFrequently: true });
     copy.drawImage(canvas.canvas, 0, 0);
-    const ground = copy.getImageData(0, 0, 1, 1).data.join();
+    const [ground] = new Uint32Array(copy.getImageData(0, 0, 1, 1).data.buffer);
     const isClean = strips.every((strip) => {
         const { data } = copy.getImageData(...strip);
-        const pixels = Array.from({ length: data.length / 4 }, (_, at) => data.slice(at * 4, at * 4 + 4).join());
+        const pixels = Array.from(new Uint32Array(data.buffer));
         return pixels.every((pixel) => pixel === ground);
     });
     const place = ({ x, y }) => [x * view.scale + view.x, y * view.scale + view.y];
     return {
-        boxes: scene.boxes.map((box) => [...place(box), 200 * view.scale, 46 * view.scale]),
-        links: scene.links.map(({ from, to }) => [from.x + 200, to.x]),
+        boxes: scene.boxes.map((box) => [...place(box), across * view.scale, down * view.scale]),
+        links: scene.links.map(({ from, to }) => [from.x + across, to.x]),
         titles: scene.boxes.map((box) => canvas.labels.title(box)),
         texts, isClean, size: [width, height],
     };

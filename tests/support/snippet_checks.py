@@ -17,6 +17,7 @@ import yaml
 import aredun
 from aredun.cli.main import make_parser
 from aredun.config import BackendConfig, load_config
+from aredun.workflow.executors.configured import make_executors
 from tests.support.dependencies import read_project
 from tests.support.snippets import CHECKOUT, Block, compile_snippet, split_console
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 # In `limits` and `tags` each name is one of the reader's own.
 _SECTIONS = {
     "backend": {field.name for field in fields(BackendConfig)} - {"url", "echo"},
-    "executors": {"max_workers"},
+    "executors": {"type", "mode", "max_workers", "address", "n_workers", "threads_per_worker", "resources"},
     "limits": set[str](),
     "repos": {"config_dir"},
     "scheduler": {"context", "context_file", "setup_scheduler"},
@@ -48,6 +49,7 @@ def check_ini(block: Block, folder: Path) -> None:
         options = set(ini.section(section))
         assert options <= _SECTIONS[section.partition(".")[0]] or section in ("limits", "tags"), section
     assert not ini.parser.has_section("backend") or ini.backend().url
+    make_executors(ini.subsections("executors"))
     setup = ini.section("scheduler").get("setup_scheduler")
     if setup:
         module, _, name = setup.partition("::")

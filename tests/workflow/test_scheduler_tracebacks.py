@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import traceback
+import uuid
 import weakref
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +44,17 @@ def count_tables() -> int:
     """Count the tables that something still holds."""
     gc.collect()
     return sum(table() is not None for table in tables)
+
+
+@task
+def inner_note() -> int:
+    worth = [3]
+    raise ValueError(f"bad {len(worth)}")
+
+
+@task
+async def outer_note() -> int:
+    return await inner_note()
 
 
 async def work() -> None:
@@ -210,3 +224,22 @@ async def test_errors_of_frozen_classes_are_raised_as_they_are(scheduler: Schedu
     found = scheduler.get_traceback(raised.value)
     assert found is not None
     assert [frame.name for frame in found.frames][:2] == ["traces.ask", "traces.refuse"]
+
+
+async def test_an_error_names_its_task_and_shows_the_users_frames(scheduler: Scheduler) -> None:
+    """The note is not recorded; in between there is only the frame of `Scheduler.run`."""
+    execution_id = str(uuid.uuid4())
+    with pytest.raises(ValueError, match="bad") as caught:
+        await scheduler.run(outer_note(), execution_id=execution_id)
+    [note] = caught.value.__notes__
+    assert re.fullmatch(rf"in task \S*inner_note, job \w{{8}} of execution {execution_id}", note)
+    files = [Path(frame.filename).name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert files == ["test_scheduler_tracebacks.py", "core.py", "test_scheduler_tracebacks.py"]
+
+
+async def test_locals_are_kept_for_a_debugger_only(scheduler: Scheduler) -> None:
+    for keeps in (True, False):
+        with pytest.raises(ValueError, match="bad") as caught:
+            await scheduler.run(outer_note(), cache=False, keep_locals=keeps)
+        *_, (frame, _) = traceback.walk_tb(caught.value.__traceback__)
+        assert frame.f_locals.get("worth") == ([3] if keeps else None)

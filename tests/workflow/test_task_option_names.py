@@ -61,7 +61,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
         {"memory": 3},
         "option memory is for redun's executors and does nothing in aredun's scheduler: leave it",
     ),
-    ({"cache": True, "vcpus": 1, "executor": "batch"}, "option executor is for redun's executors"),
+    ({"cache": True, "vcpus": 1}, "option vcpus is for redun's executors"),
 ]
 
 
@@ -100,7 +100,7 @@ async def test_options_that_count_and_context_are_taken() -> None:
 async def test_calls_that_redun_recorded_keep_their_options() -> None:
     """What a repository holds is read, hashed and run as it is."""
     redun_one = redun.task(namespace="option_names", name="one", source=one.source)(one.func)
-    recorded = redun_one.options(memory=4, executor="batch")(5)
+    recorded = redun_one.options(memory=4, image="batch")(5)
     call = pickle_loads(redun.utils.pickle_dumps(recorded))
     assert pickle_dumps(call) == redun.utils.pickle_dumps(recorded)
     assert get_type_registry().get_hash(call) == redun.value.get_type_registry().get_hash(recorded)

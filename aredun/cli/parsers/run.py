@@ -50,6 +50,10 @@ def add_run_options(parser: argparse.ArgumentParser, taken: Iterable[str] = ()) 
     add("--execution-id", metavar="UUID", help="id of the execution")
     add("--context", action="append", metavar="KEY=VALUE", help="set a context variable; dots nest")
     add("--context-file", action=FileArgument, metavar="PATH", help="JSON file of context variables")
+    add("-i", "--input", action=FileArgument, metavar="PATH", help="pickle of (args, kwargs) for the task")
+    add("--rerun", action="store_true", help="TASK is the id of a job or execution: call its task again so")
+    add("--dryrun", action="store_true", help="tell which calls would run; run and record nothing")
+    add("--pdb", action="store_true", help="debug where the workflow failed")
     add("--max-concurrency", type=_read_positive, metavar="N", help="how many functions run at once")
 
 

@@ -78,6 +78,13 @@ export function openSocket(path) {
   return new WebSocket(new URL(path, base));
 }
 
+// A browser complains of a socket that is closed before it is open: so it is closed then.
+export function closeSocket(socket) {
+  socket.onmessage = socket.onclose = null;
+  if (socket.readyState === WebSocket.CONNECTING) socket.onopen = () => socket.close();
+  else socket.close();
+}
+
 export function showLive(state, text) {
   const element = document.getElementById("live");
   element.dataset.state = state;
@@ -118,7 +125,7 @@ export class Changes {
   close() {
     this.closed = true;
     clearTimeout(this.timer);
-    this.socket.close();
+    closeSocket(this.socket);
     showLive("off", "");
   }
 }

@@ -3,7 +3,7 @@
 import { distance, FAR, LEGIBLE, Painter } from "./painter.js";
 import { HEIGHT, WIDTH } from "./scene.js";
 
-const MIN_SCALE = 0.02;
+const MIN_SCALE = 0.0005;
 const MAX_SCALE = 2.5;
 const MARGIN = 28;
 // Where on a group its number unfolds it.

@@ -1,19 +1,24 @@
 // The dataflow of a record: a graph that grows while it streams, and the same in words.
 
-import { idPath, openSocket, post, showLive } from "./api.js";
+import { Changes, closeSocket, idPath, openSocket, post } from "./api.js";
 import { GraphCanvas } from "./canvas.js";
 import { DataflowFrame, dataflowLink, DIRECTIONS } from "./dataflow_frame.js";
-import { errorBox, h, replace } from "./dom.js";
+import { errorBox, replace } from "./dom.js";
+import { save } from "./export.js";
 import { Flow } from "./flow.js";
 import { count, shortTask } from "./format.js";
+import { GraphPanel } from "./graph_panel.js";
+import { GraphSearch } from "./graph_search.js";
 import { Labels } from "./labels.js";
-import { loadDetails, makeDetails } from "./record.js";
-import { Scene } from "./scene.js";
+import { Minimap } from "./minimap.js";
+import { HEIGHT, Scene, WIDTH } from "./scene.js";
 import { makeWords } from "./words.js";
 
 const BATCH = 200;
 const MAX_EDGES = 50000;
 const PAUSE = 150;
+// How long, in milliseconds, calls that end are gathered before the walk is made again.
+const AGAIN = 1000;
 // What the server lays out; larger drawings stay as they grew.
 const MAX_BOXES = 2000;
 const MAX_LINKS = 4000;
@@ -26,17 +31,22 @@ class DataflowView {
     this.direction = target.query.get("direction") in DIRECTIONS ? target.query.get("direction") : "upstream";
     const isDownstream = this.direction === "downstream";
     this.flow = new Flow(isDownstream);
-    this.scene = new Scene(isDownstream);
+    this.scene = new Scene(isDownstream, (node) => this.labels.isFailed(node));
     this.sections = [];
     this.frame = new DataflowFrame(main, this.id, this.direction, {
-      onKey: (event) => this.handleKey(event), onSearch: () => this.search(), onNext: () => this.nextMatch(), onTool: (name) => this.use(name),
+      onKey: (event) => this.handleKey(event), onSearch: () => this.search.run(), onNext: () => this.search.next(), onTool: (name) => this.use(name),
     });
     this.labels = new Labels(() => this.showLabels());
     this.canvas = new GraphCanvas(this.frame.surface, this.scene, this.labels, {
-      onPick: (box, isBadge) => this.pick(box, isBadge), onPoint: (hit) => this.point(hit), onDraw: () => this.drawn(),
+      onPick: (box, isBadge) => this.pick(box, isBadge), onPoint: (hit) => this.point(hit), onDraw: () => this.map.draw(),
     });
+    this.panel = new GraphPanel(this.frame.panel, this.labels, {
+      onClose: () => { this.go(null); this.frame.surface.focus(); }, onUnfold: (box) => this.unfold(box), onNode: (node) => this.go(this.revealed(node)),
+    });
+    this.search = new GraphSearch(this.frame, this.canvas, { onGo: (box) => this.go(box), reveal: (node) => this.revealed(node) });
+    this.map = new Minimap(this.frame.map, this.canvas);
     // For the tests, and for whoever wonders how much is drawn.
-    globalThis.aredunGraph = { flow: this.flow, scene: this.scene, canvas: this.canvas, view: this };
+    globalThis.aredunGraph = { width: WIDTH, height: HEIGHT, flow: this.flow, scene: this.scene, canvas: this.canvas, view: this };
     this.open();
     this.update(target);
   }
@@ -49,9 +59,9 @@ class DataflowView {
       const messages = JSON.parse(event.data);
       for (const message of Array.isArray(messages) ? messages : [messages]) this.receive(message);
     };
-    this.socket.onclose = () => {
-      showLive("off", "");
-      if (this.isDone || this.isClosed) return;
+    const { socket } = this;
+    socket.onclose = () => {
+      if (this.isDone || this.isClosed || socket !== this.socket) return;
       this.frame.status.textContent = `Interrupted after ${count(this.flow.edges, "edge")}; going on…`;
       this.sections = [];
       this.retry = setTimeout(() => this.open(this.flow.edges), 1500);
@@ -70,10 +80,28 @@ class DataflowView {
       this.end = message;
       this.grow(0);
       this.showWords();
+      this.changes ??= new Changes("ws/executions", (change) => this.hear(change));
     } else if (message.type === "error") {
       this.isDone = true;
       this.frame.showProblem(errorBox(message));
     }
+  }
+
+  // While something runs: calls that end take their colours, and what follows from the graph joins it.
+  hear({ type, change, job }) {
+    if (type !== "job" || change !== "ended" || !job.call_hash) return;
+    this.labels.setStatus(job.call_hash, job.status);
+    if (this.flow.steps.has(`C${job.call_hash}`)) this.canvas.flash(job.call_hash);
+    else if (this.direction === "downstream") this.again ??= setTimeout(() => this.walkAgain(), AGAIN);
+  }
+
+  walkAgain() {
+    this.again = null;
+    if (!this.isDone) return;
+    this.isAgain = true;
+    this.flow.edges = 0;
+    closeSocket(this.socket);
+    this.open();
   }
 
   // Edges come much faster than eyes move: they are taken up a few times a second, the seldomer the more there are.
@@ -88,16 +116,19 @@ class DataflowView {
 
   async refresh() {
     const began = performance.now();
-    this.scene.show(this.flow.fold(this.isDone));
+    const isComplete = this.isDone || Boolean(this.isAgain);
+    this.scene.show(this.flow.fold(isComplete));
     this.canvas.isComplete = this.isDone && !this.end?.is_cut;
     this.cost = performance.now() - began;
     this.showStatus();
     if (this.isDone) {
       const isFirst = this.canvas.stats.first === null;
-      const arranging = this.arrange({ isMoving: !isFirst });
+      // What came while somebody was looking stands beside the rest, which stays where it is.
+      this.frame.tidy.hidden = !this.isAgain || this.scene.isTidy;
+      const arranging = this.isAgain ? null : this.arrange({ isMoving: !isFirst });
       if (isFirst) await Promise.race([arranging, new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
       if (this.isClosed) return;
-      this.search();
+      this.search.run();
     }
     this.canvas.grow();
     this.canvas.schedule();
@@ -137,15 +168,15 @@ class DataflowView {
     const known = root && (root.kind === "call" ? this.labels.calls : this.labels.values).get(root.node.hash);
     if (known && !this.isNamed) {
       this.isNamed = true;
-      const isShort = /^[0-9a-f-]{36,40}$/.test(this.id) || this.id.includes("/");
-      const text = root.kind === "call" ? `${shortTask(root.task)}(${this.labels.subtitle(root)})` : known.path ?? this.labels.title(root);
-      this.frame.showTitle(isShort || known.path ? text : this.id, this.labels.full(root.node));
+      const called = this.flow.root.kind === "Value" ? null : shortTask(this.flow.root.task);
+      const text = root.kind === "call" ? `${called}(${this.labels.subtitle(root)})` : known.path ?? this.labels.title(root);
+      this.frame.showTitle(this.direction === "inside" ? `Inside ${called}` : `Dataflow of ${text}`, this.labels.full(root.node));
+      if (root.kind === "call") this.frame.offerInside();
     }
-    if (this.frame.find.value) this.search();
+    if (this.frame.find.value) this.search.run();
+    this.panel.refresh();
     this.canvas.schedule();
   }
-
-  drawn() {}
 
   pick(box, isBadge) {
     if (box && isBadge) this.unfold(box);
@@ -176,44 +207,14 @@ class DataflowView {
   }
 
   select(key) {
-    const box = key ? this.scene.all.get(key) ?? null : null;
+    const node = key && this.isDone && !this.scene.all.has(key) ? this.scene.flow.nodes.get(key) : null;
+    const box = node ? this.revealed(node) : this.scene.all.get(key) ?? null;
     // What an address names may still be on its way.
     this.wanted = key && !box && !this.isDone ? key : null;
     this.canvas.selected = box;
-    if (box) {
-      this.canvas.show(box);
-      this.showPanel(box);
-    } else this.frame.panel.hidden = true;
+    if (box) this.canvas.show(box);
+    this.panel.show(box);
     this.canvas.schedule();
-  }
-
-  async showPanel(box) {
-    const { panel, surface } = this.frame;
-    const close = h("button", { class: "button quiet close", type: "button", on: { click: () => { this.go(null); surface.focus(); } } }, "Close");
-    panel.hidden = false;
-    this.shown = box;
-    if (box.isGroup) { replace(panel, close, this.describeGroup(box)); return; }
-    replace(panel, close, h("p", { class: "sub" }, "Loading…"));
-    try {
-      const record = await loadDetails(box.kind, box.node.hash);
-      if (this.shown === box) replace(panel, close, makeDetails(record));
-    } catch (error) {
-      if (this.shown === box) replace(panel, close, errorBox(error));
-    }
-  }
-
-  describeGroup(box) {
-    const { labels } = this;
-    const isFailed = (node) => labels.calls.get(node.hash)?.status === "FAILED";
-    const members = [...box.members].sort((one, other) => isFailed(other) - isFailed(one)).slice(0, 100);
-    const failed = labels.count(box, "FAILED");
-    const name = (node) => (node.kind === "call" ? labels.calls.get(node.hash)?.arguments : null) ?? labels.valueTitle(node);
-    return h("article", { class: "details" }, h("p", { class: "crumbs" }, "group"),
-      h("h2", {}, `${box.members.length.toLocaleString("en")} × ${box.kind === "call" ? shortTask(box.task) : "values"}`),
-      failed ? h("p", { class: "group-failed" }, `${count(failed, "call")} failed`) : null,
-      h("p", { class: "flows" }, h("button", { class: "button primary", type: "button", on: { click: () => this.unfold(box) } }, "Unfold")),
-      h("ul", { class: "links group-members" }, members.map((node) => h("li", {},
-        h("button", { class: "button quiet mono", type: "button", on: { click: () => this.go(this.revealed(node)) } }, name(node)), isFailed(node) ? h("span", { class: "group-failed" }, "failed") : null))));
   }
 
   revealed(node) {
@@ -225,6 +226,7 @@ class DataflowView {
   // After something was folded or unfolded: what was chosen stays where it is.
   rearrange(anchor) {
     this.canvas.isFollowing = false;
+    this.search.run();
     this.showStatus();
     this.canvas.schedule();
     return this.arrange({ anchor });
@@ -252,32 +254,10 @@ class DataflowView {
     const { canvas, scene } = this;
     const actions = {
       in: () => canvas.zoom(1.3), out: () => canvas.zoom(1 / 1.3), fit: () => canvas.fit(), tidy: () => this.arrange(),
+      png: () => save(canvas, "png", document.title), svg: () => save(canvas, "svg", document.title),
       gather: () => { scene.opened.clear(); scene.build(); this.go(null); this.rearrange(scene.root); },
     };
     actions[name]?.();
-  }
-
-  search() {
-    const text = this.frame.find.value.trim().toLowerCase();
-    const isMatch = (box) => [box.task, this.labels.title(box)].some((part) => part?.toLowerCase().includes(text))
-      || box.members.some((node) => node.hash.startsWith(text) || this.labels.full(node).toLowerCase().includes(text));
-    const matches = text ? [...this.scene.all.values()].filter(isMatch) : [];
-    this.canvas.matches = text ? new Set(matches) : null;
-    this.matchList = matches;
-    this.matchIndex = -1;
-    this.frame.found.textContent = text ? `${matches.length} found` : "";
-    this.canvas.schedule();
-  }
-
-  nextMatch() {
-    if (!this.matchList?.length) return;
-    this.matchIndex = (this.matchIndex + 1) % this.matchList.length;
-    const index = this.matchIndex;
-    let box = this.matchList[index];
-    if (!box.isShown) box = this.revealed(box.node);
-    this.canvas.centre(box);
-    this.go(box);
-    this.frame.found.textContent = `${index + 1} of ${this.matchList.length}`;
   }
 
   handleKey(event) {
@@ -320,7 +300,9 @@ class DataflowView {
     this.isClosed = true;
     clearTimeout(this.timer);
     clearTimeout(this.retry);
-    this.socket.close();
+    clearTimeout(this.again);
+    closeSocket(this.socket);
+    this.changes?.close();
     this.labels.close();
     this.canvas.close();
   }

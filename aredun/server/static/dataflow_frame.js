@@ -4,7 +4,7 @@ import { idPath } from "./api.js";
 import { h, replace } from "./dom.js";
 import { shortHash } from "./format.js";
 
-export const DIRECTIONS = { upstream: "Where it comes from", downstream: "What followed" };
+export const DIRECTIONS = { upstream: "Where it comes from", downstream: "What followed", inside: "Inside" };
 
 export function dataflowLink(id, direction, more = {}) {
   const query = new URLSearchParams({ ...(direction === "upstream" ? {} : { direction }), ...more }).toString();
@@ -39,7 +39,7 @@ export class DataflowFrame {
       button("+", "Zoom in", "in"), button("−", "Zoom out", "out"), button("Fit", "Show everything", "fit"), button("PNG", "Save as a picture (PNG)", "png"), button("SVG", "Save as a drawing (SVG)", "svg"));
     this.legend = makeLegend(direction);
     this.heading = h("h1", {}, `Dataflow of ${/^[0-9a-f-]{36,40}$/.test(id) ? shortHash(id) : id}`);
-    const tab = (name) => h("a", { href: dataflowLink(id, name), "aria-current": direction === name ? "page" : null }, DIRECTIONS[name]);
+    const tab = (name) => h("a", { href: dataflowLink(id, name), "aria-current": direction === name ? "page" : null, hidden: name === "inside" && direction !== name }, DIRECTIONS[name]);
     this.directions = h("nav", { class: "segments", "aria-label": "Direction" }, Object.keys(DIRECTIONS).map(tab));
     replace(main, h("div", { class: "dataflow" },
       h("div", { class: "dataflow-head" }, h("div", { class: "dataflow-title" }, this.heading, this.status), this.directions, this.modes, h("div", { class: "graph-search" }, this.find, this.found)),
@@ -51,11 +51,16 @@ export class DataflowFrame {
     document.title = "Dataflow · aredun";
   }
 
+  // Only what was called has an inside.
+  offerInside() {
+    this.directions.lastElementChild.hidden = false;
+  }
+
   // A hash tells a reader nothing; what it stands for does.
   showTitle(text, full) {
-    this.heading.textContent = `Dataflow of ${text}`;
+    this.heading.textContent = text;
     this.heading.title = full;
-    document.title = `Dataflow of ${text.slice(0, 40)} · aredun`;
+    document.title = `${text.slice(0, 60)} · aredun`;
   }
 
   showProblem(box) {

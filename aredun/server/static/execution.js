@@ -200,7 +200,7 @@ class ExecutionView {
         h("p", { class: "sub mono", title: run.args }, run.args),
         tagList(run.tags)),
       run.status === "DONE" || run.status === "FAILED"
-        ? h("a", { class: "button", href: `#/dataflow/${run.id}` }, "Dataflow of the result") : null);
+        ? h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${run.id}` }, "Dataflow of the result"), h("a", { class: "button", href: `#/dataflow/${run.id}?direction=inside` }, "Graph of the run")) : null);
   }
 
   drawProgress() {

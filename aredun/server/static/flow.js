@@ -3,6 +3,9 @@
 // A walk follows values through arguments and results. Here a value has one place for each call that returned it, an
 // argument is an edge from a value to a call, and calls that only passed a value on are noted on it.
 
+// Of a way through many calls only the first are told.
+const TOLD = 12;
+
 class Step {
   constructor(key, message) {
     this.key = key;
@@ -78,10 +81,11 @@ class Fold {
     if (!root) return { nodes: this.nodes, edges: [], root: null };
     this.passing = this.findPassing();
     this.root = root.kind === "CallNode" ? this.callNode(root) : this.valueOf(root);
-    for (const step of steps.values()) {
-      if (step.kind === "CallNode") this.addCall(step);
-      else if (step.kind !== "ArgumentValue") this.sourcesOf(step);
-    }
+    // What others are made of comes first: a walk may be longer than functions can call each other.
+    const ordered = [...steps.values()];
+    if (!this.flow.isDownstream) ordered.reverse();
+    for (const step of ordered) if (step.kind !== "CallNode") this.sourcesOf(step);
+    for (const step of ordered) if (step.kind === "CallNode") this.addCall(step);
     return { nodes: this.nodes, edges: [...this.edges.values()], root: this.root };
   }
 
@@ -152,7 +156,7 @@ class Fold {
     if (!isRoot && !this.isKnown(step)) return null;
     const same = isRoot ? null : step.inputs.find((input) => input.kind !== "CallNode" && input.value === step.value);
     if (same && same.kind !== "ArgumentValue") {
-      const node = this.valueOf(same);
+      const [{ node } = {}] = this.sourcesOf(same);
       if (node && step.task) node.through.add(step.task);
       return node;
     }
@@ -168,25 +172,22 @@ class Fold {
       this.edge(this.callNode(input), node, "");
     } else if (input.kind === "CallNodeValue" && input.value === step.value) {
       // The start of the walk: whoever returned it, and whoever passed it on.
-      const maker = this.findMaker(input, node, new Set());
+      const maker = this.findMaker(input, node);
       if (maker) this.edge(maker, node, "");
     } else {
       for (const source of this.sourcesOf(input)) this.edge(source.node, node, "part", source.through);
     }
   }
 
-  findMaker(step, node, seen) {
-    this.places.set(step, node);
-    if (seen.has(step) || !this.isKnown(step)) return null;
-    seen.add(step);
-    for (const input of step.inputs) {
-      if (input.kind === "CallNode") return this.callNode(input);
-      if (input.kind === "CallNodeValue" && input.value === step.value) {
-        node.through.add(step.task);
-        return this.findMaker(input, node, seen);
-      }
+  findMaker(start, node) {
+    for (let step = start; step && !this.places.has(step) && this.isKnown(step);) {
+      this.places.set(step, node);
+      const passed = step.inputs.find((input) => input.kind === "CallNodeValue" && input.value === step.value);
+      if (!passed) return this.callNode(step.inputs.find((input) => input.kind === "CallNode") ?? step);
+      node.through.add(step.task);
+      step = passed;
     }
-    return this.callNode(step);
+    return null;
   }
 
   // The values that an argument was made of: itself, what its caller was given, or the results that it holds.
@@ -218,7 +219,7 @@ class Fold {
     for (const input of exact.length ? exact : inputs) {
       for (const source of this.sourcesOf(input)) {
         const isPassed = input.kind === "ArgumentValue" || this.isMadeOfResults(input);
-        const through = isPassed ? [...source.through, input.task] : source.through;
+        const through = isPassed && source.through.length < TOLD ? [...source.through, input.task] : source.through;
         if (!found.has(source.node)) found.set(source.node, { node: source.node, through });
       }
     }

@@ -3,7 +3,7 @@
 const GROUP_FROM = 60;
 const GROUP_SIZE = 4;
 // Of an unfolded group only so many members have boxes of their own.
-const UNFOLDED = 120;
+const UNFOLDED = 24;
 
 // How far each node is from the root on the longest way, in the direction of the walk.
 export function findRanks({ nodes, root }, isDownstream) {
@@ -54,7 +54,7 @@ function groupKey(node, rank) {
 }
 
 // Returns the boxes that there are to be, and the key of the box that each node is in.
-export function groupNodes(flow, ranks, opened) {
+export function groupNodes(flow, ranks, opened, isUrgent) {
   const boxOf = new Map();
   const groups = [];
   const single = (node, home = null) => {
@@ -77,7 +77,7 @@ export function groupNodes(flow, ranks, opened) {
   for (const [key, members] of found) {
     if (members.length < GROUP_SIZE) members.forEach((node) => single(node));
     else if (!opened.has(key)) several(key, members);
-    else divide(key, members, opened, single, several);
+    else divide(key, members.sort((one, other) => isUrgent(other) - isUrgent(one)), opened, single, several);
   }
   return { boxOf, groups };
 }

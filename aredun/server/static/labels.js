@@ -59,10 +59,20 @@ export class Labels {
     this.onChange();
   }
 
+  // Returns once all is there that some boxes show.
+  async loadAll(boxes) {
+    this.want(boxes);
+    while (this.timer && !this.isClosed) await new Promise((resolve) => setTimeout(resolve, PAUSE));
+  }
+
   // A job of a call has ended: its status may be another, and the call may be new.
   setStatus(call, status) {
     const label = this.calls.get(call);
     if (label) label.status = status;
+  }
+
+  isFailed(node) {
+    return this.calls.get(node.hash)?.status === "FAILED";
   }
 
   count(box, status) {
@@ -104,6 +114,14 @@ export class Labels {
     if (node.kind === "call") return `${node.task}(${this.calls.get(node.hash)?.arguments ?? ""})`;
     const label = this.values.get(node.hash);
     return label?.path ?? label?.preview ?? node.hash;
+  }
+
+  // How a member of a group is listed.
+  member(node) {
+    const text = node.kind === "call" ? this.calls.get(node.hash)?.arguments : null;
+    this.add(node.kind === "call" ? "calls" : "values", node.hash);
+    this.want([]);
+    return text ? shorten(text) : this.valueTitle(node);
   }
 
   close() {

@@ -18,8 +18,9 @@ export class Painter {
 
   paint(scene, sight) {
     const shown = scene.boxes.filter((box) => box.x + WIDTH + 70 >= sight.left && box.x - 70 <= sight.right && box.y + HEIGHT + 8 >= sight.top && box.y <= sight.bottom);
-    this.links(scene, sight);
+    const chosen = this.links(scene, sight);
     for (const box of shown) this.box(box, box === scene.root);
+    if (this.scale >= LEGIBLE) for (const link of chosen) this.name(link);
     return shown;
   }
 
@@ -39,7 +40,7 @@ export class Painter {
     this.lines(plain, colours["ink-3"]);
     context.globalAlpha = 1;
     this.lines(chosen, colours.accent, 1.8);
-    if (this.scale >= LEGIBLE) for (const link of chosen) this.name(link);
+    return chosen;
   }
 
   lines(links, colour, weight = 1) {
@@ -73,7 +74,9 @@ export class Painter {
     const { context, colours } = this;
     context.font = `600 11px ${this.sans}`;
     const width = Math.min(context.measureText(text).width, 180);
-    const [x, y] = middle(link);
+    const [across, y] = middle(link);
+    // The head of the arrow stays in sight.
+    const x = Math.min(across, link.to.x - ARROW - 8 - width / 2);
     context.fillStyle = colours.sunken;
     context.beginPath();
     context.roundRect(x - width / 2 - 4, y - 8, width + 8, 16, 4);
@@ -109,7 +112,7 @@ export class Painter {
     const end = isDownstream ? box.outputs : box.inputs;
     const isEnd = this.isComplete && !end.length && !box.hidden && !isRoot;
     if (this.scale >= LEGIBLE) this.texts(box, isFailed, isEnd);
-    else this.headline(box);
+    else this.headline(box, isEnd);
     if (isEnd) this.ring(isDownstream ? box.x + WIDTH - 14 : box.x + 14, box.y + HEIGHT / 2);
     if (box.hidden) this.hidden(box);
     context.globalAlpha = 1;
@@ -154,17 +157,19 @@ export class Painter {
   }
 
   // From afar: only what it is, as large as it may be.
-  headline(box) {
+  headline(box, isEnd) {
     const { context, colours } = this;
     const text = `${this.labels.title(box)}${box.isGroup ? ` ×${box.members.length}` : ""}`;
-    const room = WIDTH - 32;
+    // A ring has its room at the end that the walk goes to.
+    const room = WIDTH - (isEnd ? 58 : 32);
+    const shift = isEnd ? (this.isDownstream ? -11 : 13) : 3;
     context.font = `600 30px ${this.sans}`;
     const size = Math.max(18, Math.min(30, (30 * room) / context.measureText(text).width));
     context.font = `600 ${size}px ${this.sans}`;
     context.fillStyle = colours.ink;
     context.textAlign = "center";
     context.textBaseline = "middle";
-    context.fillText(this.cut(text, room), box.x + WIDTH / 2 + 3, box.y + HEIGHT / 2 + 1);
+    context.fillText(this.cut(text, room), box.x + WIDTH / 2 + shift, box.y + HEIGHT / 2 + 1);
     context.textAlign = "left";
   }
 

@@ -2,12 +2,14 @@
 
 import { findRanks, groupNodes } from "./groups.js";
 
-export const WIDTH = 200;
+export const WIDTH = 216;
 export const HEIGHT = 46;
-export const COLUMN = 264;
+export const COLUMN = 280;
 export const ROW = 66;
 const STACK = 8;
 const MOVE = 350;
+// Of what a line leads through only so many are told.
+const TOLD = 12;
 
 class Box {
   constructor(key, members, isGroup) {
@@ -40,8 +42,10 @@ class Box {
 }
 
 export class Scene {
-  constructor(isDownstream) {
+  // Of a group that is unfolded those come first that `isUrgent` tells.
+  constructor(isDownstream, isUrgent) {
     this.isDownstream = isDownstream;
+    this.isUrgent = isUrgent;
     this.all = new Map();
     this.boxes = [];
     this.links = [];
@@ -63,7 +67,7 @@ export class Scene {
 
   // Boxes of the nodes and groups as they are now: those that stood stay, new ones stand beside what they belong to.
   build() {
-    const { boxOf, groups } = groupNodes(this.flow, this.ranks, this.opened);
+    const { boxOf, groups } = groupNodes(this.flow, this.ranks, this.opened, this.isUrgent);
     const before = this.all;
     this.all = new Map();
     for (const { key, members, isGroup, home } of groups) {
@@ -95,7 +99,8 @@ export class Scene {
       }
       link.count += 1;
       for (const name of edge.names) link.names.add(name);
-      for (const task of edge.through) link.through.add(task);
+      const passed = edge.to.kind === "value" ? edge.to.through : edge.through;
+      for (const task of passed) if (link.through.size < TOLD) link.through.add(task);
     }
     this.allLinks = [...links.values()];
   }

@@ -1,0 +1,124 @@
+"""What a workflow would run: its calls are looked up in the cache, none is made and nothing is recorded."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aredun.formats.hashing import hash_call_node
+from aredun.values.expressions import TaskExpression
+from aredun.workflow.jobs import JobStatus, current_job
+from aredun.workflow.lifecycle import JobRunner
+from aredun.workflow.root import root_task
+from aredun.workflow.texts import describe_values
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from aredun.backend import RedunBackendDb
+    from aredun.workflow.evaluation import Evaluator
+    from aredun.workflow.jobs import Job
+
+MAX_CALL_LENGTH = 200
+
+
+class WouldRun(BaseException):
+    """A call has no result yet; no `catch` of a workflow takes it for an error."""
+
+
+@dataclass
+class DryRun:
+    """What `Scheduler.dry_run` found.
+
+    Attributes
+    ----------
+    calls : list[str]
+        The calls that would run, as text; what they would call in turn is not known before they run.
+    cached : int
+        How many calls have a result.
+    result : Any
+        The result of the workflow if no call would run, otherwise None.
+    """
+
+    calls: list[str] = field(default_factory=list)
+    cached: int = 0
+    result: Any = None
+
+
+class UnwrittenBackend:
+    """Reads a backend and writes nothing to it: what would be recorded only gets its hash.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        Where results are recorded.
+    """
+
+    def __init__(self, backend: RedunBackendDb) -> None:
+        self.type_registry = backend.type_registry
+        self.serialize_value = backend.serialize_value
+        self.check_cache = backend.check_cache
+        self.get_subtree_tasks = backend.get_subtree_tasks
+        self.is_valid_handle = backend.is_valid_handle
+
+    def batch(self) -> AbstractAsyncContextManager[None]:
+        """Begin nothing."""
+        return nullcontext()
+
+    async def record_value(self, value: Any) -> str:
+        """Return the value's hash."""
+        return self.type_registry.get_hash(value)
+
+    async def record_call_node(
+        self, *, task_hash: str, args_hash: str, result_hash: str, child_call_hashes: list[str], **_: Any
+    ) -> str:
+        """Return the call's hash."""
+        return hash_call_node(task_hash, args_hash, result_hash, child_call_hashes)
+
+    async def _leave_out(self, *_: Any, **__: Any) -> None:
+        """Record nothing."""
+
+    record_job_start = record_job_end = record_call_node_context = record_tags = _leave_out
+    set_eval_cache = advance_handle = rollback_handle = _leave_out
+
+
+class DryRunner(JobRunner):
+    """Takes jobs to what the cache has of them; one that it has nothing of raises `WouldRun`."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.found = DryRun()
+
+    async def run(self, job: Job, evaluator: Evaluator) -> Any:
+        """Return the result of a job if it has one.
+
+        Raises
+        ------
+        WouldRun
+            The job, or one that it depends on, would have to run.
+        """
+        current_job.set(job)
+        job.evaluate_awaited = evaluator.evaluate_awaited
+        status = JobStatus.FAILED
+        try:
+            await self._prepare(job)
+            result = await self._get_result(job, evaluator)
+            await self._recorder.record_result(job, result)
+            status = JobStatus.CACHED
+            return result
+        finally:
+            self.found.cached += job.was_cached
+            self._set_status(job, status)
+            self._end_lead(job)
+            job.release()
+
+    async def _try(self, job: Job, evaluator: Evaluator) -> Any:
+        args, kwargs = job.args
+        if job.task.fullname == root_task.fullname:
+            return job.task.func(*args, **kwargs)
+        call = TaskExpression(job.task.fullname, *job.eval_args)
+        text = "".join(await describe_values([call], MAX_CALL_LENGTH))
+        if text not in self.found.calls:
+            self.found.calls.append(text)
+        raise WouldRun(text)

@@ -1,0 +1,246 @@
+"""A call on its way to another process and back: the task by name, values as they are stored."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aredun.errors import ExecutorError, UsageError
+from aredun.formats.describe import describe, describe_error
+from aredun.values import Traceback, get_type_registry, pickle_dumps, pickle_loads
+from aredun.values.sizes import SMALL_BYTES
+from aredun.workflow.executors.base import FunctionCall
+from aredun.workflow.executors.threads import call_function
+from aredun.workflow.sizes import is_light
+from aredun.workflow.tasks import get_task_registry
+
+if TYPE_CHECKING:
+    from aredun.storage.value_store import ValueStore
+    from aredun.values.task_value import TaskValue
+
+# The kind of an outcome, and its bytes.
+Outcome = tuple[str, bytes]
+_VALUE, _STORED, _ERROR, _REFUSAL = "value", "stored", "error", "refusal"
+_importing = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A task as another process finds it.
+
+    Attributes
+    ----------
+    name, hash : str
+        Full name, and the hash that tells whether the other process has the same code.
+    module, file : str
+        Where it is defined; the file where the module cannot be found by its name.
+    """
+
+    name: str
+    hash: str
+    module: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where large results are left for the scheduler.
+
+    Attributes
+    ----------
+    root_path : str
+        Of the value store.
+    min_size : int
+        Bytes from which on results go there.
+    """
+
+    root_path: str
+    min_size: int
+
+
+def make_reference(task: TaskValue) -> Reference:
+    """Return how another process finds a task.
+
+    Parameters
+    ----------
+    task : TaskValue
+        A task with a plain function.
+
+    Raises
+    ------
+    UsageError
+        No other process can find it.
+    """
+    func = inspect.unwrap(task.func)
+    module = sys.modules.get(task.load_module)
+    file = getattr(module, "__file__", None)
+    if module is None or "<locals>" in func.__qualname__ or (module.__name__ == "__main__" and not file):
+        place = "typed in" if file is None else "defined within a function"
+        raise UsageError(
+            f"task {task.fullname} is {place}, where no other process can import it: define it at the top of "
+            "a module, or leave it to the executor 'thread'"
+        )
+    return Reference(task.fullname, task.hash, task.load_module, os.path.abspath(file) if file else "")
+
+
+async def pack(call: FunctionCall) -> bytes:
+    """Serialize the arguments of a call.
+
+    Parameters
+    ----------
+    call : FunctionCall
+        What another process is to run.
+
+    Raises
+    ------
+    UsageError
+        An argument cannot be pickled.
+    """
+    arguments = (call.args, call.kwargs)
+    try:
+        if is_light(arguments):
+            return pickle_dumps(arguments)
+        return await asyncio.to_thread(pickle_dumps, arguments)
+    except Exception as error:
+        raise UsageError(
+            f"an argument of task {call.task.fullname} cannot go to another process: {describe_error(error)}"
+        ) from error
+
+
+def run_packed(reference: Reference, data: bytes, storage: Storage | None = None) -> Outcome:
+    """Run a call that came from another process; blocks, and raises nothing of the function's.
+
+    Parameters
+    ----------
+    reference : Reference
+        The task.
+    data : bytes
+        The arguments, from `pack`.
+    storage : Storage | None
+        Where large results go; by default they all go back as they are.
+
+    Returns
+    -------
+    Outcome
+        For `unpack`.
+    """
+    try:
+        task = _find_task(reference)
+        args, kwargs = pickle_loads(data)
+    except Exception as error:
+        return _REFUSAL, describe_error(error).encode()
+    call = FunctionCall(task, args, kwargs, {}, lambda: None, is_here=False)
+    try:
+        result = call_function(call)
+    except Exception as error:
+        return _ERROR, _pack_error(error)
+    try:
+        return _pack_result(result, storage)
+    except Exception as error:
+        text = f"the result of task {reference.name} cannot leave its process: {describe_error(error)}"
+        return _REFUSAL, text.encode()
+
+
+def _find_task(reference: Reference) -> TaskValue:
+    with _importing:
+        task: TaskValue | None = get_task_registry().get(reference.name)
+        if task is None:
+            _import(reference)
+            task = get_task_registry().get(reference.name)
+    if task is None:
+        raise UsageError(f"module {reference.module} defines no task {reference.name} where it is to run")
+    if task.hash != reference.hash:
+        raise UsageError(
+            f"task {reference.name} has other code where it is to run: restart the workers, or install there "
+            "what the scheduler has"
+        )
+    return task
+
+
+def _import(reference: Reference) -> None:
+    name = reference.module
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name not in (name, name.partition(".")[0]) or not os.path.isfile(reference.file):
+            raise UsageError(
+                f"task {reference.name} cannot be imported where it is to run: {describe_error(error)}"
+            ) from error
+        folder = os.path.dirname(reference.file)
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        spec = importlib.util.spec_from_file_location(name, reference.file)
+        if spec is None or spec.loader is None:
+            raise UsageError(f"task {reference.name}: {reference.file} is no Python file") from error
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+
+
+def _pack_result(result: Any, storage: Storage | None) -> Outcome:
+    registry = get_type_registry()
+    data = registry.serialize(result) if storage else pickle_dumps(result)
+    if storage is None or len(data) < storage.min_size:
+        return _VALUE, pickle_dumps(result)
+    # A worker that never stores anything starts in a third of the time without a database's modules.
+    from aredun.storage.value_store import ValueStore
+
+    value_hash = registry.get_hash(result, data=data)
+    asyncio.run(ValueStore(storage.root_path).put(value_hash, data))
+    return _STORED, pickle_dumps((value_hash, registry.get_type_name(type(result))))
+
+
+def _pack_error(error: Exception) -> bytes:
+    raised = Traceback.from_error(error)
+    try:
+        return pickle_dumps((error, raised))
+    except Exception:
+        # Of what pickle cannot take redun records the text, too.
+        substitute = Exception(describe(error))
+        return pickle_dumps((substitute, Traceback(substitute, raised.frames)))
+
+
+async def unpack(call: FunctionCall, outcome: Outcome, store: ValueStore | None = None) -> Any:
+    """Return what a function in another process returned, or raise what it raised.
+
+    Parameters
+    ----------
+    call : FunctionCall
+        What was run; gets the traceback of an error.
+    outcome : Outcome
+        What `run_packed` returned.
+    store : ValueStore | None
+        Where large results are.
+
+    Raises
+    ------
+    Exception
+        What the function raised.
+    UsageError
+        The other process could not call it, or not send its result.
+    ExecutorError
+        The result is not where it was left.
+    """
+    kind, data = outcome
+    if kind == _REFUSAL:
+        raise UsageError(data.decode().removeprefix("UsageError: "))
+    if kind == _ERROR:
+        error, traceback = pickle_loads(data)
+        call.raised = error, traceback
+        raise error
+    if kind == _VALUE:
+        return pickle_loads(data) if len(data) < SMALL_BYTES else await asyncio.to_thread(pickle_loads, data)
+    value_hash, type_name = pickle_loads(data)
+    stored, is_there = await store.get(value_hash, type_name) if store else (b"", False)
+    if not is_there:
+        raise ExecutorError(
+            f"the result of task {call.task.fullname} is not in the value store: its worker has to see the "
+            "same value_store_path"
+        )
+    return await asyncio.to_thread(get_type_registry().deserialize, type_name, stored)
