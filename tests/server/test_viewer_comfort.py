@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import axe_core_python
 import pytest
 from playwright.async_api import expect
 
@@ -14,12 +16,25 @@ from tests.support.failing import run_failing
 from tests.support.recording import FakeJob
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser
+    from playwright.async_api import Browser, Page
 
     from aredun.scheduler import Scheduler
 
 pytestmark = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+AXE = next(Path(axe_core_python.__file__).parent.rglob("axe.min.js"))
 PAPER = "getComputedStyle(document.documentElement).backgroundColor"
+
+
+async def find_cut(page: Page) -> list[str]:
+    """Return the names of controls that are too narrow to be used, or stick out of the window."""
+    cut: list[str] = await page.evaluate(
+        """() => [...document.querySelectorAll("a, button, input, select")].filter((item) => {
+            const { left, right, width } = item.getBoundingClientRect();
+            const isCut = left < 0 || right > innerWidth || width < (item.type === "search" ? 100 : 16);
+            return width && !item.classList.contains("skip") && isCut;
+        }).map((item) => item.outerHTML)"""
+    )
+    return cut
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1280", "390"])
@@ -39,6 +54,7 @@ async def test_tags_of_a_running_execution_lead_on(
         chip = page.locator(".run .tag").filter(has_text="atlas 2")
         await expect(chip).to_be_visible()
         await watched.shoot(f"tags-{size['width']}")
+        assert await find_cut(page) == []
         await chip.click()
         await expect(page.get_by_role("heading", level=1)).to_contain_text("Tagged project=")
         await expect(page.locator(".records li")).to_have_count(1)
@@ -76,3 +92,33 @@ async def test_colours_are_chosen_and_ids_copied(
         await expect(page.get_by_role("button", name="Copy the id")).to_have_text("Copied")
         assert await page.evaluate("navigator.clipboard.readText()") == job_id
         assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_screen_readers_find_nothing_serious(
+    browser: Browser, backend: RedunBackendDb, scheduler: Scheduler, scheme: str
+) -> None:
+    """axe-core finds nothing serious or critical on any view, in both colours."""
+    await run_failing(scheduler)
+    shown = {
+        "executions": ".run",
+        "execution/-": ".job-row",
+        "execution/-/timeline": ".bar-span",
+        "execution/-/tasks": ".counts",
+        "tasks": ".records a",
+        "compare/-/-": ".side",
+        "dataflow/-": ".legend",
+    }
+    async with view(browser, backend, "executions", DESKTOP, scheme) as watched:
+        page = watched.page
+        axe = AXE.read_text(encoding="utf-8")
+        await page.evaluate(f"{axe}; null")
+        for route, rule in shown.items():
+            await page.evaluate("(route) => { location.hash = `#/${route}`; }", route)
+            await expect(page.locator(rule).first).to_be_visible()
+            serious = await page.evaluate(
+                "axe.run().then(({ violations }) => violations"
+                ".filter(({ impact }) => ['serious', 'critical'].includes(impact))"
+                ".map(({ id, nodes }) => [id, nodes.length, nodes[0].html]))"
+            )
+            assert (route, serious) == (route, [])

@@ -21,7 +21,8 @@ function fill(element, properties, children) {
     } else if (key === "style") {
       for (const [field, item] of Object.entries(value)) element.style.setProperty(field, item);
     } else {
-      element.setAttribute(key, value === true ? "" : String(value));
+      // What ARIA asks has to be answered in words.
+      element.setAttribute(key, value === true && !key.startsWith("aria-") ? "" : String(value));
     }
   }
   append(element, children);
