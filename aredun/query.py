@@ -474,7 +474,7 @@ class CallGraphQuery(Generic[RecordT_co]):
 
     def _make_select(self, record_type: str) -> Select[Any]:
         order = get_order(record_type, self._order_by == "time")
-        conditions = [condition.seek for condition in self._get_conditions(record_type)]
+        conditions = [condition.seek() for condition in self._get_conditions(record_type)]
         return (
             sa.select(self.MODEL_CLASSES[record_type])
             .where(*conditions)

@@ -35,7 +35,7 @@ from {engine} import task
 redun_namespace = "benchmark"
 
 
-@task(check_valid="shallow")
+@task(cache=True, check_valid="shallow")
 async def work(i: int) -> int:
     return i + 1
 
@@ -179,7 +179,7 @@ async def measure_dask(folder: str, tasks: int, seconds: float) -> dict[str, flo
     from aredun.workflow.executors.dask import DaskExecutor
 
     times: dict[str, float] = {}
-    cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, asynchronous=True)
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", asynchronous=True)
     async with cluster, RedunBackendDb(f"sqlite:///{folder}/redun.db") as backend:
         async with Client(cluster, asynchronous=True) as client:
             await client.gather(client.map(flow.sleep, range(4), seconds=0, pure=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copyreg
 import functools
 import os
 import shutil
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
 def pytest_configure() -> None:
     """Have pytest make its folders of tests where the databases are quick."""
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(find_scratch_folder()))
+
+
+@pytest.fixture(autouse=True)
+def _errors_as_in_a_process_of_their_own() -> None:
+    """Undo what dask does when it is imported: redun, too, would store errors with their tracebacks."""
+    for kind, reduce in [*copyreg.dispatch_table.items()]:
+        if getattr(reduce, "__module__", "").startswith("tblib"):
+            del copyreg.dispatch_table[kind]
 
 
 def _migrate(url: str) -> None:

@@ -3,11 +3,12 @@
 A condition that leads through other tables can be *sought* (`column IN (SELECT ...)`: the database starts
 at the other table's index, good for few matches) or *probed* (`EXISTS (...)`: row by row, good for many
 matches). Which one is better depends on how many rows match, so each condition can also count its matches;
-`aredun.search.scan` decides.
+`aredun.search.strategies` decides.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,16 @@ from aredun.formats.tag_syntax import is_storable_text
 from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import ColumnElement, Select
 
 
+@dataclass(frozen=True, eq=False)
 class Condition:
     """One condition on the rows of a model; each spelling is made when it is asked for.
 
-    Parameters
+    Attributes
     ----------
     seek : Callable[[], ColumnElement[bool]]
         Makes the spelling that starts from what is sought.
@@ -39,79 +41,25 @@ class Condition:
         Whether the condition confines the primary key itself, so that records in its order are found
         directly.
     seek_rows : tuple[int, int]
-        Up to how many rows of the sources seeking is the better way, for the first rows and beyond them, if
-        that is more than usual.
+        Up to how many rows of the sources seeking is the better way, for the first rows and for all, if that
+        is more than usual.
     is_bounded : bool
         Whether there are never more matches than rows of the sources.
+    kept : tuple[Condition, dict[str, Any]] | None
+        A condition that is made once, for every like question, and the parameters with which it says the
+        same as this one.
+    resolution : tuple[Select, Callable[[list[str]], Condition]] | None
+        Selects few keys, and makes of them, once looked up, the condition that this one gives way to.
     """
 
-    def __init__(
-        self,
-        seek: Callable[[], ColumnElement[bool]],
-        probe: Callable[[], ColumnElement[bool]],
-        sources: Callable[[], Sequence[Select[Any]]] | None,
-        *,
-        on_key: bool = False,
-        seek_rows: tuple[int, int] = (0, 0),
-        is_bounded: bool = True,
-    ) -> None:
-        self._seek, self._probe, self._sources = seek, probe, sources
-        self.on_key, self._seek_rows, self.is_bounded = on_key, seek_rows, is_bounded
-        self.resolution: tuple[Select[Any], Callable[[list[str]], Condition]] | None = None
-        self.prepared: tuple[Condition, dict[str, Any]] | None = None
-
-    @property
-    def seek(self) -> ColumnElement[bool]:
-        """The spelling that starts from what is sought."""
-        return self._seek()
-
-    @property
-    def probe(self) -> ColumnElement[bool]:
-        """The spelling that looks at one row after the other."""
-        return self._probe()
-
-    @property
-    def sources(self) -> Sequence[Select[Any]]:
-        """Selects whose rows, counted together, say about how many rows match."""
-        return self._sources() if self._sources is not None else ()
-
-    @property
-    def is_sought(self) -> bool:
-        """Whether an index leads to the matches."""
-        return self._sources is not None
-
-    def get_seek_rows(self, goes_on: bool) -> int:
-        """Return up to how many rows seeking is the better way, for the first rows or beyond them."""
-        return self._seek_rows[goes_on]
-
-    def resolve_by(self, keys: Select[Any], make: Callable[[list[str]], Condition]) -> Condition:
-        """Return the condition that gives way to what `make` makes of few keys, once looked up."""
-        resolved = Condition(self._seek, self._probe, self._sources)
-        resolved.resolution = (keys, make)
-        return resolved
-
-    def prepare(self, kept: Condition, parameters: dict[str, Any]) -> Condition:
-        """Return the condition that says the same as another, which is kept, with some parameters."""
-        prepared = self.count_by(self._sources, seek_rows=self._seek_rows, is_bounded=self.is_bounded)
-        prepared.prepared = (kept, parameters)
-        return prepared
-
-    def count_by(
-        self,
-        sources: Callable[[], Sequence[Select[Any]]] | None,
-        *,
-        seek_rows: tuple[int, int] = (0, 0),
-        is_bounded: bool = True,
-    ) -> Condition:
-        """Return the same condition with other sources."""
-        return Condition(
-            self._seek,
-            self._probe,
-            sources,
-            on_key=self.on_key,
-            seek_rows=seek_rows,
-            is_bounded=is_bounded,
-        )
+    seek: Callable[[], ColumnElement[bool]]
+    probe: Callable[[], ColumnElement[bool]]
+    sources: Callable[[], Sequence[Select[Any]]] | None = None
+    on_key: bool = False
+    seek_rows: tuple[int, int] = (0, 0)
+    is_bounded: bool = True
+    kept: tuple[Condition, dict[str, Any]] | None = None
+    resolution: tuple[Select[Any], Callable[[list[str]], Condition]] | None = None
 
 
 @cache
@@ -134,9 +82,7 @@ def unindexed(column: Any) -> Any:
     return column.concat("")
 
 
-def indexed(
-    column: Any, match: Callable[[Any], ColumnElement[bool]], key: Any, *, on_key: bool = False
-) -> Condition:
+def indexed(column: Any, match: Callable[[Any], ColumnElement[bool]], *, on_key: bool = False) -> Condition:
     """
     Return a condition on a text column of the model's own that has an index.
 
@@ -146,22 +92,15 @@ def indexed(
         The column.
     match : Callable[[Any], ColumnElement[bool]]
         Makes the condition on a column.
-    key : InstrumentedAttribute
-        The model's primary key.
     on_key : bool
         As for `Condition`.
     """
     return Condition(
         lambda: match(column),
         lambda: match(unindexed(column)),
-        lambda: [sa.select(key).where(match(column))],
+        lambda: [sa.select(column).where(match(column))],
         on_key=on_key,
     )
-
-
-def unsought(make_clause: Callable[[], ColumnElement[bool]]) -> Condition:
-    """Return a condition that no index serves."""
-    return Condition(make_clause, make_clause, None)
 
 
 def among(column: Any, branches: Callable[[Any], Sequence[Select[Any]]]) -> Condition:
@@ -195,12 +134,12 @@ def any_of(conditions: Sequence[Condition]) -> Condition:
     """Return the condition that at least one of the conditions holds."""
 
     def sources() -> list[Select[Any]]:
-        return [source for condition in conditions for source in condition.sources]
+        return [source for condition in conditions if condition.sources for source in condition.sources()]
 
     return Condition(
-        lambda: sa.or_(*(condition.seek for condition in conditions)),
-        lambda: sa.or_(*(condition.probe for condition in conditions)),
-        sources if all(condition.is_sought for condition in conditions) else None,
+        lambda: sa.or_(*(condition.seek() for condition in conditions)),
+        lambda: sa.or_(*(condition.probe() for condition in conditions)),
+        sources if all(condition.sources for condition in conditions) else None,
     )
 
 
@@ -218,8 +157,3 @@ def is_one_of(column: Any, values: Sequence[str]) -> ColumnElement[bool]:
 def leave_out_unstorable(values: Sequence[str]) -> list[str]:
     """Return the values that a database can store."""
     return [value for value in values if is_storable_text(value)]
-
-
-def combine(conditions: Iterable[ColumnElement[bool]]) -> ColumnElement[bool]:
-    """Return the condition that all conditions hold; true without any."""
-    return sa.and_(sa.true(), *conditions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -62,17 +63,17 @@ PRIMARY_KEYS: dict[str, Any] = {
 def filter_ids(ids: Sequence[str]) -> Callable[[str], Condition]:
     """Return the filter of records with one of the ids."""
     keys = leave_out_unstorable(ids)
-    return lambda name: _on_key(name, lambda key: is_one_of(key, keys)).prepare(
-        _prepare_ids(name), {"sought": keys}
+    return lambda name: replace(
+        _on_key(name, lambda key: is_one_of(key, keys)), kept=(_keep_ids(name), {"sought": keys})
     )
 
 
 def _on_key(name: str, match: Callable[[Any], ColumnElement[bool]]) -> Condition:
-    return indexed(PRIMARY_KEYS[name], match, PRIMARY_KEYS[name], on_key=True)
+    return indexed(PRIMARY_KEYS[name], match, on_key=True)
 
 
 @cache
-def _prepare_ids(name: str) -> Condition:
+def _keep_ids(name: str) -> Condition:
     return _on_key(name, lambda key: in_parameter(key, "sought"))
 
 
@@ -97,7 +98,7 @@ def filter_id_prefix(prefix: str) -> Callable[[str], Condition]:
         if bounds is None or len(spellings) > 1:
             return found
         lower, upper = bounds
-        return found.prepare(prepare_prefix(name), {**parameters, "lower": lower, "upper": upper})
+        return replace(found, kept=(keep_prefix(name), {**parameters, "lower": lower, "upper": upper}))
 
     return condition
 
@@ -120,11 +121,11 @@ def _make_prefix_condition(
         )
         return sa.or_(column == parameters["sought"], in_namespace)
 
-    return any_of([condition, indexed(Task.name, is_called, Task.hash)])
+    return any_of([condition, indexed(Task.name, is_called)])
 
 
 @cache
-def prepare_prefix(name: str) -> Condition:
+def keep_prefix(name: str) -> Condition:
     """Return the condition of `filter_id_prefix` for parameters."""
     text = sa.String()
     parameters = {key: sa.bindparam(key, type_=text) for key in ("sought", "task_namespace", "task_name")}
@@ -167,22 +168,18 @@ def filter_task_names(names: Iterable[str]) -> Callable[[str], Condition | None]
 
     def condition(name: str) -> Condition | None:
         if name == "Task":
-            return indexed(Task.name, lambda _: matches(Task), Task.hash)
+            return indexed(Task.name, lambda _: matches(Task))
         if name == "Job":
-            return _among_tasks(tasks)
+            # The versions of a task are few. Looked up first, they let the planner know which have many jobs.
+            among_tasks = indexed(Job.task_hash, lambda column: column.in_(tasks))
+            return replace(among_tasks, resolution=(tasks, _has_task))
         return None
 
     return condition
 
 
-def _among_tasks(tasks: Select[Any]) -> Condition:
-    # The versions of a task are few. Looked up first, they let the planner know which of them have many jobs.
-    condition = indexed(Job.task_hash, lambda column: column.in_(tasks), Job.id)
-    return condition.resolve_by(tasks, _has_task)
-
-
 def _has_task(hashes: Sequence[str]) -> Condition:
-    return indexed(Job.task_hash, lambda column: is_one_of(column, hashes), Job.id)
+    return indexed(Job.task_hash, lambda column: is_one_of(column, hashes))
 
 
 def filter_task_hashes(hashes: Sequence[str]) -> Callable[[str], Condition | None]:
@@ -205,66 +202,48 @@ def filter_arguments(value_hashes: Sequence[str]) -> Callable[[str], Condition |
 
 def took_one_of(value_hashes: Sequence[str]) -> Condition:
     """Return the condition that a job had one of the values as an argument, or inside one."""
-    return _among_calls(_given, value_hashes)
-
-
-def _given(column: Any, is_sought: Callable[[Any], ColumnElement[bool]]) -> list[Select[Any]]:
-    argument, outer = alias(Argument, "argument_1"), alias(Argument, "argument_2")
-    inner = alias(Subvalue, "subvalue_1")
-    return [
-        sa.select(argument.call_hash).where(is_sought(column(argument.value_hash))),
-        sa.select(outer.call_hash)
-        .join(inner, inner.parent_value_hash == outer.value_hash)
-        .where(is_sought(inner.value_hash)),
-    ]
+    return _among_calls(Argument, value_hashes)
 
 
 def filter_results(value_hashes: Sequence[str]) -> Callable[[str], Condition | None]:
     """Return the filter of jobs that had one of the values as their result, or inside it."""
-    return lambda name: _among_calls(_returned, value_hashes) if name == "Job" else None
+    return lambda name: _among_calls(CallNode, value_hashes) if name == "Job" else None
 
 
-def _returned(column: Any, is_sought: Callable[[Any], ColumnElement[bool]]) -> list[Select[Any]]:
-    node, outer = alias(CallNode, "call_node_1"), alias(CallNode, "call_node_2")
-    inner = alias(Subvalue, "subvalue_1")
-    return [
-        sa.select(node.call_hash).where(is_sought(column(node.value_hash))),
-        sa.select(outer.call_hash)
-        .join(inner, inner.parent_value_hash == outer.value_hash)
-        .where(is_sought(inner.value_hash)),
-    ]
-
-
-CallBranches = Callable[[Any, Callable[[Any], "ColumnElement[bool]"]], list["Select[Any]"]]
-
-
-def _among_calls(branches: CallBranches, value_hashes: Sequence[str]) -> Condition:
-    condition = _make_call_condition(branches, lambda column: is_one_of(column, value_hashes))
+def _among_calls(model: Any, value_hashes: Sequence[str]) -> Condition:
+    condition = _make_call_condition(model, lambda column: is_one_of(column, value_hashes))
     if len(value_hashes) != 1 or not is_storable_text(value_hashes[0]):
         return condition
-    return condition.prepare(_prepare_call_condition(branches), {"sought": value_hashes[0]})
+    return replace(condition, kept=(_keep_call_condition(model), {"sought": value_hashes[0]}))
 
 
 @cache
-def _prepare_call_condition(branches: CallBranches) -> Condition:
-    return _make_call_condition(branches, lambda column: column == sa.bindparam("sought"))
+def _keep_call_condition(model: Any) -> Condition:
+    return _make_call_condition(model, lambda column: column == sa.bindparam("sought"))
 
 
-def _make_call_condition(
-    branches: CallBranches, is_sought: Callable[[Any], ColumnElement[bool]]
-) -> Condition:
-    # One call may have had any number of jobs (each cached run adds one), so it is jobs that are counted.
-    job = alias(Job, "call_job")
+def _make_call_condition(model: Any, is_sought: Callable[[Any], ColumnElement[bool]]) -> Condition:
+    """Return the condition on jobs whose arguments, or call nodes, have such a value, or one around it."""
+    alone, outer = (alias(model, f"{model.__tablename__}_{number}") for number in (1, 2))
+    inner, job = alias(Subvalue, "subvalue_1"), alias(Job, "call_job")
+
+    def branches(column: Any) -> list[Select[Any]]:
+        held = sa.select(outer.call_hash).join(inner, inner.parent_value_hash == outer.value_hash)
+        return [
+            sa.select(alone.call_hash).where(is_sought(column(alone.value_hash))),
+            held.where(is_sought(inner.value_hash)),
+        ]
 
     def sources() -> list[Select[Any]]:
+        # One call may have had any number of jobs (each cached run adds one), so it is jobs that are counted.
         return [
             branch.join(job, job.call_hash == branch.selected_columns[0]).with_only_columns(
                 job.id, maintain_column_froms=True
             )
-            for branch in branches(identity, is_sought)
+            for branch in branches(identity)
         ]
 
-    return among(Job.call_hash, lambda column: branches(column, is_sought)).count_by(sources)
+    return replace(among(Job.call_hash, branches), sources=sources)
 
 
 def filter_value_types(types: Sequence[str]) -> Callable[[str], Condition | None]:
@@ -273,7 +252,7 @@ def filter_value_types(types: Sequence[str]) -> Callable[[str], Condition | None
     def condition(name: str) -> Condition | None:
         if name != "Value":
             return None
-        return indexed(Value.type, lambda column: is_one_of(column, types), Value.value_hash)
+        return indexed(Value.type, lambda column: is_one_of(column, types))
 
     return condition
 
@@ -322,7 +301,7 @@ def filter_tags(tags: Sequence[tuple[str, Any]]) -> list[Callable[[str], Conditi
             found = _make_tag_condition(name, tag)
             if value is ANY_VALUE or value is None or not is_storable_text(key):
                 return found
-            return found.prepare(_prepare_tag_condition(name), {"tag_key": key, "tag_value": value})
+            return replace(found, kept=(_keep_tag_condition(name), {"tag_key": key, "tag_value": value}))
 
         return condition
 
@@ -334,7 +313,7 @@ def _make_tag_condition(name: str, tag: tuple[Any, Any]) -> Condition:
 
 
 @cache
-def _prepare_tag_condition(name: str) -> Condition:
+def _keep_tag_condition(name: str) -> Condition:
     return _make_tag_condition(name, (sa.bindparam("tag_key"), sa.bindparam("tag_value", type_=JSON_TYPE)))
 
 
@@ -377,9 +356,8 @@ def filter_executions(
         # What there is to look up grows with the executions' jobs, by whichever of the ways it is found.
         job = alias(Job, "counted_job")
         sources = [sa.select(job.id).where(chosen(job.execution_id))]
-        return condition.count_by(
-            lambda: sources, seek_rows=(first_rows, EXECUTION_SEEK_ROWS), is_bounded=is_bounded
-        )
+        seek_rows = (first_rows, EXECUTION_SEEK_ROWS)
+        return replace(condition, sources=lambda: sources, seek_rows=seek_rows, is_bounded=is_bounded)
 
     def call_branches(column: Any) -> list[Select[Any]]:
         job = alias(Job, "job_1")
@@ -398,14 +376,14 @@ def filter_executions(
 
     def condition(name: str) -> Condition:
         if name == "Execution":
-            return indexed(Execution.id, chosen, Execution.id)
+            return indexed(Execution.id, chosen)
         if name == "Job":
-            return count_jobs(indexed(Job.execution_id, chosen, Job.id), EXECUTION_SEEK_ROWS)
+            return count_jobs(indexed(Job.execution_id, chosen), EXECUTION_SEEK_ROWS)
         if name == "CallNode":
             return count_jobs(among(CallNode.call_hash, call_branches), EXECUTION_SEEK_ROWS)
         if name == "Task":
             # Never probed: a task that has many jobs, but none there, would take as many look-ups as it has.
-            return among(Task.hash, task_branches).count_by(lambda: [], is_bounded=False)
+            return replace(among(Task.hash, task_branches), sources=list, is_bounded=False)
         # Seeking takes ten look-ups a job: too many to wait for where the first values are wanted at once.
         return count_jobs(among(Value.value_hash, value_branches), 0, is_bounded=False)
 

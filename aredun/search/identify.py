@@ -16,7 +16,7 @@ from aredun.formats.spelling import ask_whether, spell_id, spell_path
 from aredun.formats.tag_syntax import is_storable_text
 from aredun.models import Argument, CallNode, Execution, File, Job, Subvalue, Task, Value
 from aredun.search.conditions import among, identity
-from aredun.search.filters import PRIMARY_KEYS, Record, filter_id_prefix, prepare_prefix, took_one_of
+from aredun.search.filters import PRIMARY_KEYS, Record, filter_id_prefix, keep_prefix, took_one_of
 from aredun.search.records import ModelMaker, get_reader
 from aredun.search.scan import Scan, get_load_options
 from aredun.search.statements import count_rows
@@ -165,7 +165,7 @@ def explain_ambiguous(text: str, records: Sequence[Any]) -> AmbiguousIdError:
 @cache
 def _count_prefix() -> Select[Any]:
     bound = sa.bindparam("bound", type_=sa.Integer())
-    return sa.select(*(count_rows(prepare_prefix(name), bound) for name in PRIMARY_KEYS))
+    return sa.select(*(count_rows(keep_prefix(name), bound) for name in PRIMARY_KEYS))
 
 
 def leave_out_task_values(records: Sequence[Any]) -> list[Any]:
@@ -201,10 +201,10 @@ async def find_by_prefix(
     refuse_empty(prefix)
     condition = filter_id_prefix(prefix)
     # One statement says which types there are to read from; mostly it is one.
-    prepared = condition("Task").prepared
+    kept = condition("Task").kept
     counts: Sequence[int] = [limit] * len(types)
-    if prepared is not None and len(types) > 1:
-        _, parameters = prepared
+    if kept is not None and len(types) > 1:
+        _, parameters = kept
         (counts,) = await backend.database.fetch(_count_prefix(), {**parameters, "bound": limit})
 
     found: list[Any] = []

@@ -1,11 +1,6 @@
 """Reading the matches of a call graph query in key order, in chunks, each in a short session of its own.
 
-However many records match, and wherever they lie, the first must come at once and memory must stay flat. So
-a scan first counts, up to a bound, how many rows each condition leads to, and then takes one of three ways:
-
-- *direct*: nothing but the order confines the rows; the order's index gives them.
-- *seek*: some condition leads to few rows; they are gathered, sorted, and cut.
-- *window*: every condition matches many rows; stretches of the order's index are read and each row is probed.
+However many records match, memory stays flat: `aredun.search.strategies` chooses how they are found.
 """
 
 from __future__ import annotations
@@ -19,41 +14,26 @@ from sqlalchemy.orm import defer, joinedload, load_only
 
 from aredun.formats import statuses
 from aredun.models import CallNode, Execution, Job, Task, Value
-from aredun.search.conditions import combine
 from aredun.search.filters import MODEL_CLASSES, PRIMARY_KEYS
 from aredun.search.records import get_reader
-from aredun.search.statements import (
-    Plan,
-    count_rows,
-    get_order,
-    label,
-    prepare_count,
-    prepare_load,
-    prepare_sought,
-    prepare_walk,
-    select_sought,
-)
+from aredun.search.statements import Plan, load_records
 from aredun.search.statuses import is_alive
+from aredun.search.strategies import KeptSeek, Listing, Seek, choose_listing, choose_strategy
 from aredun.tables.column_types import in_parameter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.search.conditions import Condition
-    from aredun.search.statements import Key, Order
+    from aredun.search.statements import Key
+    from aredun.search.strategies import Strategy
 
-# For the first rows a condition that leads to more matches than this is probed, not sought: what is sought
-# must be gathered whole before the first of it is known. For all rows seeking pays much longer.
-SEEK_ROWS, LATER_SEEK_ROWS = 1_000, 50_000
 FIRST_CHUNK, FIRST_IDS, GROWTH = 50, 1_000, 4
 MAX_RECORDS, MAX_IDS = 4_000, 20_000
-FIRST_WINDOW, MAX_WINDOW = 500, 50_000
-
-DIRECT, SEEK, WINDOW = "direct", "seek", "window"
 
 
 class Repository(Protocol):
@@ -114,21 +94,21 @@ class Scan:
     ids_only: bool = False
     cutoff: datetime | None = None
     load_values: bool = False
-    _way: str | None = None
-    _where: ColumnElement[bool] = field(default_factory=sa.true)
-    _confine: ColumnElement[bool] = field(default_factory=sa.true)
-    _window: int = field(default_factory=lambda: FIRST_WINDOW)
-    _most: int | None = None
-    _seek_rows: int = field(default_factory=lambda: SEEK_ROWS)
-    _goes_on: bool = False
-    _sought: list[Key] = field(default_factory=list)
+    _strategy: Strategy | None = None
+    _gathered: list[Key] = field(default_factory=list)
+    # Whether nothing comes behind what was gathered.
+    _is_whole: bool = False
+
+    def __post_init__(self) -> None:
+        has_cutoff = self.cutoff is not None
+        self._plan = Plan(self.record_type, self.by_time, self.ids_only, self.load_values, has_cutoff)
 
     async def iter_rows(self, limit: int | None = None, after: Key | None = None) -> AsyncIterator[Any]:
         """Yield records (or ids) after a key, in order, at most `limit`; in between no session is open."""
         chunk, most = (FIRST_IDS, MAX_IDS) if self.ids_only else (FIRST_CHUNK, MAX_RECORDS)
         resume, left = after, limit
         while left is None or left > 0:
-            batch = await self.read(resume, chunk if left is None else min(chunk, left))
+            batch = await self.read(resume, chunk if left is None else min(chunk, left), wanted=left)
             for row in batch.rows:
                 yield row
             if batch.resume is None:
@@ -136,196 +116,75 @@ class Scan:
             resume = batch.resume
             left = None if left is None else left - len(batch.rows)
             chunk = min(chunk * GROWTH, most)
-            if self._way == WINDOW:
-                self._reconsider(wants_all=left is None or self._window == MAX_WINDOW)
-            self._goes_on = True
 
-    def _reconsider(self, *, wants_all: bool) -> None:
-        """Choose the way again now that more than the first rows are wanted, if that can change it."""
-        seek_rows = LATER_SEEK_ROWS if wants_all else SEEK_ROWS
-        if not self._goes_on or seek_rows != self._seek_rows:
-            self._way, self._seek_rows = None, seek_rows
+    async def read(self, after: Key | None, limit: int, skip: int = 0, *, wanted: int | None = 0) -> Batch:
+        """
+        Read up to `limit` rows that come after a key; there may be more although fewer are returned.
 
-    async def read(self, after: Key | None, limit: int, offset: int = 0) -> Batch:
-        """Read up to `limit` rows that come after a key; there may be more although fewer are returned."""
-        if self._is_prepared:
-            return await self._read_prepared(after, limit, offset)
-        if after is None and not offset:
-            few = await self._read_few(limit)
-            if few is not None:
-                return few if self.ids_only or not few.keys else await self._load(few)
-
-        async def operation(session: AsyncSession) -> Batch:
-            if self._way is None:
-                await self._choose_way(session)
-            if self._way == WINDOW and not offset:
-                return await self._read_window(session, after, limit)
-            if self._way == SEEK and self._goes_on:
-                return await self._read_sought(session, after, limit)
-            return await self._read_keys(session, self._select_keys(after, limit, offset), limit)
-
-        batch: Batch = await self.backend.database.read(operation)
-        return batch if self.ids_only or not batch.keys else await self._load(batch)
+        `wanted` tells how many are to be read from there on, one batch after the other; None for all.
+        """
+        keys = self._gathered
+        if not keys:
+            size = MAX_IDS if wanted is None else min(max(limit, wanted), MAX_IDS)
+            rows, size = await self._find(after, limit, size, skip, None if wanted is None else size)
+            keys = self._get_keys(rows)
+            self._is_whole = len(keys) < size
+            if isinstance(self._strategy, Listing) and not self.ids_only:
+                return Batch(self._make(rows), keys, None if self._is_whole else keys[-1])
+        # Keys beyond the limit are kept: to gather them again for every batch would be slow.
+        chosen, self._gathered = keys[:limit], keys[limit:]
+        goes_on = chosen and (self._gathered or not self._is_whole)
+        batch = Batch([key[-1] for key in chosen], chosen, chosen[-1] if goes_on else None)
+        return batch if self.ids_only or not chosen else await self._load(batch)
 
     async def read_key(self, position: int) -> Key | None:
         """Return the key of the match at a position, counted from zero; None when there are not that many."""
+        rows, _ = await self._find(None, 1, 1, position, 1)
+        return self._get_keys(rows)[0] if rows else None
 
-        async def operation(session: AsyncSession) -> Key | None:
-            if self._way is None:
-                await self._choose_way(session)
-            row = (await session.execute(self._select_keys(None, 1, position))).one_or_none()
-            return None if row is None else tuple(row)
+    async def _find(
+        self, after: Key | None, limit: int, size: int, skip: int, wanted: int | None
+    ) -> tuple[Sequence[Any], int]:
+        """Return rows with their keys behind, and how many there may be: `size` where they are gathered."""
+        database = self.backend.database
+        listing = choose_listing(self._plan, self.conditions)
+        if listing is not None:
+            self._strategy = listing
+            parameters = {
+                **listing.parameters,
+                "cutoff": self.cutoff,
+                **self._plan.order.place(after, limit, skip),
+            }
+            return await self._fetch(listing.select(self._plan, after is not None), parameters, limit), limit
 
-        key: Key | None = await self.backend.database.read(operation)
-        return key
+        async def operation(session: AsyncSession) -> tuple[Sequence[Any], int]:
+            if self._strategy is None:
+                self._strategy = await choose_strategy(
+                    self._plan, self.conditions, session, database.fetch, wanted=wanted
+                )
+            strategy = self._strategy
+            most = size if isinstance(strategy, Seek | KeptSeek) else limit
+            statement = strategy.select(self._plan, after is not None)
+            parameters = self._plan.order.place(after, most, skip)
+            if isinstance(strategy, KeptSeek):
+                return await database.fetch(statement, {**parameters, **strategy.parameters}), most
+            return (await session.execute(statement, parameters)).all(), most
 
-    @property
-    def order(self) -> Order:
-        """The order of the records."""
-        return get_order(self.record_type, self.by_time)
+        found: tuple[Sequence[Any], int] = await database.read(operation)
+        return found
 
-    @property
-    def _primary_key(self) -> Any:
-        return PRIMARY_KEYS[self.record_type]
-
-    def _is_direct(self, condition: Condition) -> bool:
-        return condition.on_key and not self.by_time
-
-    async def _choose_way(self, session: AsyncSession) -> None:
-        conditions = [await _resolve(session, condition) for condition in self.conditions]
-        direct = [condition for condition in conditions if self._is_direct(condition)]
-        others = [condition for condition in conditions if not self._is_direct(condition)]
-        bounds = [max(self._seek_rows, condition.get_seek_rows(self._goes_on)) for condition in others]
-        sizes = await self._count_matches(session, others, bounds)
-        small = [size is not None and size <= bound for size, bound in zip(sizes, bounds, strict=True)]
-        limits = [
-            bound
-            for condition, bound, sought in zip(others, bounds, small, strict=True)
-            if sought and condition.is_bounded
-        ]
-        # Tells the planner how few there are; rows that are added meanwhile still fit in.
-        self._most = 2 * min(limits) + 1_000 if limits else None
-        if any(small):
-            self._way = SEEK
-        elif others and not (self.by_time and self.record_type == "Execution"):
-            self._way = WINDOW
-        else:
-            self._way = DIRECT
-        self._confine = combine([condition.seek for condition in direct])
-        self._where = combine(
-            [self._confine]
-            + [
-                condition.seek if sought else condition.probe
-                for condition, sought in zip(others, small, strict=True)
-            ]
-        )
-        if self.by_time and self.record_type == "Execution":
-            # An execution without a root job has no place in time (redun's join leaves it out as well).
-            self._where = sa.and_(self._where, self.order.columns[0].is_not(None))
-
-    async def _count_matches(
-        self, session: AsyncSession, conditions: Sequence[Condition], bounds: Sequence[int]
-    ) -> list[int | None]:
-        counts = [
-            count_rows(condition, bound + 1)
-            for condition, bound in zip(conditions, bounds, strict=True)
-            if condition.is_sought
-        ]
-        found = iter((await session.execute(sa.select(*counts))).one()) if counts else iter(())
-        return [next(found) if condition.is_sought else None for condition in conditions]
-
-    def _select_keys(self, after: Key | None, limit: int | None, offset: int = 0) -> Select[Any]:
-        order = self.order
-        if self._way == SEEK:
-            keys = select_sought(self.record_type, order, self._where, self._most, after)
-        else:
-            columns = list(order.columns)
-            walk: Select[Any] = sa.select(*label(columns[:-1]), self._primary_key.label("pk"))
-            keys = walk.where(self._where, order.beyond(columns, after)).order_by(*order.sort(columns))
-        return keys.limit(limit).offset(offset or None)
-
-    async def _read_window(self, session: AsyncSession, after: Key | None, limit: int) -> Batch:
-        order = self.order
-        columns = list(order.columns)
-        boundary = (
-            sa.select(*columns)
-            .where(self._confine, order.beyond(columns, after))
-            .order_by(*order.sort(columns))
-            .offset(self._window - 1)
-            .limit(1)
-        )
-        row = (await session.execute(boundary)).one_or_none()
-        end = None if row is None else tuple(row)
-        keys = self._select_keys(after, limit).where(order.up_to(columns, end))
-        batch = await self._read_keys(session, keys, limit)
-        if batch.resume is not None:
-            return batch
-        self._window = min(self._window * GROWTH, MAX_WINDOW)
-        return batch._replace(resume=end)
-
-    async def _read_sought(self, session: AsyncSession, after: Key | None, limit: int) -> Batch:
-        """Read from the keys gathered before; to gather them again for every chunk would be slow."""
-        keys, is_last = self._sought, False
-        if not keys:
-            found = await session.execute(self._select_keys(after, MAX_IDS))
-            keys = [tuple(row) for row in found]
-            is_last = len(keys) < MAX_IDS
-        chosen, self._sought = keys[:limit], keys[limit:]
-        goes_on = chosen and (self._sought or not is_last)
-        return Batch([key[-1] for key in chosen], chosen, chosen[-1] if goes_on else None)
-
-    async def _read_keys(self, session: AsyncSession, keys: Select[Any], limit: int) -> Batch:
-        found = [tuple(row) for row in await session.execute(keys)]
-        return Batch([key[-1] for key in found], found, found[-1] if len(found) == limit else None)
-
-    @property
-    def _is_prepared(self) -> bool:
-        """Whether the rows are found by the order and by primary key alone: in one statement, made before."""
-        if not self.conditions:
-            return True
-        return self._prepared is not None and self._is_direct(self.conditions[0])
-
-    @property
-    def _prepared(self) -> tuple[Condition, dict[str, Any]] | None:
-        return self.conditions[0].prepared if len(self.conditions) == 1 else None
-
-    async def _read_prepared(self, after: Key | None, limit: int, offset: int) -> Batch:
-        condition, known = self._prepared or (None, {})
-        statement = prepare_walk(self._get_plan(), self.by_time, self.ids_only, after is not None, condition)
-        places = {f"k{index}": value for index, value in enumerate(after or ())}
-        parameters = {**known, "cutoff": self.cutoff, "size": limit, "skip": offset, **places}
-        rows = await self._fetch(statement, parameters, limit)
-        width = len(self.order.columns)
-        found = [tuple(row[-width:]) for row in rows]
-        records = [key[-1] for key in found] if self.ids_only else self._make(rows)
-        return Batch(records, found, found[-1] if len(found) == limit else None)
-
-    async def _read_few(self, limit: int) -> Batch | None:
-        """Read the first matches of a condition that is kept; None when there is none or it has many."""
-        prepared = self._prepared
-        if prepared is None or limit > FIRST_IDS or self._seek_rows > FIRST_IDS:
-            return None
-        condition, parameters = prepared
-        fetch = self.backend.database.fetch
-        ((count,),) = await fetch(prepare_count(condition), {**parameters, "bound": self._seek_rows + 1})
-        if count > self._seek_rows:
-            return None
-        statement = prepare_sought(condition, self.record_type, self.by_time)
-        rows = await fetch(statement, {**parameters, "size": limit, "most": 2 * self._seek_rows + 1_000})
-        found = [tuple(row) for row in rows]
-        return Batch([key[-1] for key in found], found, found[-1] if len(found) == limit else None)
+    def _get_keys(self, rows: Iterable[Any]) -> list[Key]:
+        width = len(self._plan.order.columns)
+        return [tuple(row[-width:]) for row in rows]
 
     async def _load(self, batch: Batch) -> Batch:
         """Return the batch with records for its ids; what has been deleted meanwhile is left out."""
         parameters = {"keys": batch.rows, "cutoff": self.cutoff}
-        rows = await self._fetch(prepare_load(self._get_plan()), parameters, len(batch.rows))
-        name = self._primary_key.key
+        rows = await self._fetch(load_records(self._plan), parameters, len(batch.rows))
+        name = PRIMARY_KEYS[self.record_type].key
         records = {getattr(record, name): record for record in self._make(rows)}
         keys = [key for key in batch.keys if key[-1] in records]
         return Batch([records[key[-1]] for key in keys], keys, batch.resume)
-
-    def _get_plan(self) -> Plan:
-        return Plan(self.record_type, self.load_values, self.cutoff is not None)
 
     def _make(self, rows: Sequence[Any]) -> list[Any]:
         reader = get_reader(self.record_type, self.load_values)
@@ -346,23 +205,16 @@ class Scan:
 
     async def count(self) -> int:
         """Return how many records match."""
+        where = [
+            (condition.seek if condition.sources else condition.probe)() for condition in self.conditions
+        ]
+        statement = sa.select(sa.func.count()).select_from(MODEL_CLASSES[self.record_type]).where(*where)
 
         async def operation(session: AsyncSession) -> int:
-            seeks = [
-                condition.seek if condition.is_sought else condition.probe for condition in self.conditions
-            ]
-            statement = sa.select(sa.func.count()).select_from(MODEL_CLASSES[self.record_type])
-            return (await session.execute(statement.where(combine(seeks)))).scalar_one()
+            return (await session.execute(statement)).scalar_one()
 
         total: int = await self.backend.database.read(operation)
         return total
-
-
-async def _resolve(session: AsyncSession, condition: Condition) -> Condition:
-    if condition.resolution is None:
-        return condition
-    keys, make = condition.resolution
-    return make(list(await session.scalars(keys)))
 
 
 @cache

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from aredun.formats import statuses
 from aredun.models import CallNode, Execution, Job, Value
-from aredun.search.conditions import Condition, alias, among, any_of, identity, unsought
+from aredun.search.conditions import Condition, alias, among, any_of, identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,13 +63,12 @@ def filter_execution_statuses(
         def branches(column: Any) -> list[Select[Any]]:
             job = alias(Job, "root_job")
             term = any_of([_job_status_condition(job, name, cutoff) for name in job_names])
-            return [sa.select(job.id).where(term.seek if column is identity else term.probe)]
+            return [sa.select(job.id).where((term.seek if column is identity else term.probe)())]
 
         # Executions are few beside jobs: where no index leads to the root jobs, each execution's own is
         # probed.
         counted = any_of([_job_status_condition(Job, name, cutoff) for name in job_names])
-        sources = (lambda: counted.sources) if counted.is_sought else None
-        return among(Execution.job_id, branches).count_by(sources)
+        return replace(among(Execution.job_id, branches), sources=counted.sources)
 
     return condition
 
@@ -83,11 +83,15 @@ def _job_status_condition(job: Any, name: str, cutoff: datetime) -> Condition:
 
         return Condition(clause, clause, lambda: [sa.select(job.id).where(open_job)])
     if name == statuses.CACHED:
-        return unsought(lambda: job.cached.is_(True))
+        return _unindexed(lambda: job.cached.is_(True))
     if name == statuses.FAILED:
         return among(job.call_hash, _result_branches(True))
     finished = among(job.call_hash, _result_branches(False))
-    return unsought(lambda: sa.and_(job.cached.is_(False), finished.probe))
+    return _unindexed(lambda: sa.and_(job.cached.is_(False), finished.probe()))
+
+
+def _unindexed(make_clause: Callable[[], ColumnElement[bool]]) -> Condition:
+    return Condition(make_clause, make_clause)
 
 
 def _result_branches(failed: bool) -> Callable[[Any], Sequence[Select[Any]]]:

@@ -364,6 +364,8 @@ def _tell_retry(job: Job, policy: RetryPolicy, delay: float, error: Exception) -
 
 def _fill_job_info(job: Job, arguments: Arguments) -> Arguments:
     args, kwargs = arguments
+    if not any(isinstance(value, JobInfo) for value in (*args, *kwargs.values())):
+        return arguments
 
     def fill(value: Any) -> Any:
         if not isinstance(value, JobInfo):

@@ -19,6 +19,7 @@ from aredun.models import Execution
 from aredun.query import CallGraphQuery
 from aredun.search import filters as query_filters
 from aredun.search import scan as query_scan
+from aredun.search import strategies
 from tests.support.call_graphs import TAGS, TASK_NAMES, Recorded
 from tests.support.databases import redun_uri
 
@@ -79,17 +80,17 @@ def repository(
     opened.close()
 
 
-@pytest.fixture(params=["chunks", "windows"])
+@pytest.fixture(params=["seeks", "walks"])
 def small_steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps so small that even a small repository takes many of them, by either way."""
     monkeypatch.setattr(query_scan, "FIRST_CHUNK", 2)
     monkeypatch.setattr(query_scan, "FIRST_IDS", 2)
     monkeypatch.setattr(query_scan, "MAX_RECORDS", 5)
     monkeypatch.setattr(query_scan, "MAX_IDS", 5)
-    monkeypatch.setattr(query_scan, "FIRST_WINDOW", 3)
-    if request.param == "windows":
-        monkeypatch.setattr(query_scan, "SEEK_ROWS", 1)
-        monkeypatch.setattr(query_scan, "LATER_SEEK_ROWS", 1)
+    if request.param == "walks":
+        monkeypatch.setattr(strategies, "SEEK_ROWS", 1)
+        monkeypatch.setattr(strategies, "SEVERAL_SEEK_ROWS", 1)
+        monkeypatch.setattr(strategies, "ALL_SEEK_ROWS", 1)
         monkeypatch.setattr(query_filters, "EXECUTION_SEEK_ROWS", 1)
 
 

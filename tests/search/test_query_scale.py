@@ -12,7 +12,7 @@ from sqlalchemy import event
 from aredun.backend import RedunBackendDb
 from aredun.query import CallGraphQuery, find_file, infer_id
 from aredun.search import filters as query_filters
-from aredun.search import scan as query_scan
+from aredun.search import strategies
 from benchmarks.query import apply_filters, make_filters
 from benchmarks.repository import REFERENCE, Generator, make_big_repository, make_hash, make_uuid
 
@@ -152,8 +152,9 @@ async def test_all_ways_lead_to_the_same_records(
     for name, filters in make_filters(repository[1]).items():
         answers = []
         for seek_rows in (1, 1_000, 10_000_000):
-            monkeypatch.setattr(query_scan, "SEEK_ROWS", seek_rows)
-            monkeypatch.setattr(query_scan, "LATER_SEEK_ROWS", seek_rows)
+            monkeypatch.setattr(strategies, "SEEK_ROWS", seek_rows)
+            monkeypatch.setattr(strategies, "SEVERAL_SEEK_ROWS", seek_rows)
+            monkeypatch.setattr(strategies, "ALL_SEEK_ROWS", seek_rows)
             monkeypatch.setattr(query_filters, "EXECUTION_SEEK_ROWS", seek_rows)
             asked = apply_filters(query, filters)
             answers.append([row async for row in asked.select("type", "id")])

@@ -78,6 +78,7 @@ class DataflowView {
     } else if (message.type === "end") {
       this.isDone = true;
       this.end = message;
+      this.lastEdge = performance.now();
       this.grow(0);
       this.showWords();
       this.changes ??= new Changes("ws/executions", (change) => this.hear(change));

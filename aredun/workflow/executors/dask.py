@@ -90,7 +90,8 @@ class DaskExecutor(Executor):
                     threads_per_worker=self._threads_per_worker,
                     processes=True,
                     asynchronous=True,
-                    dashboard_address=None,
+                    # The dashboard's own port may be another cluster's.
+                    dashboard_address=":0",
                 )
             client = Client(self._own or self._cluster, asynchronous=True, set_as_default=False)
             self._client = await client
