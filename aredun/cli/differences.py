@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import open_backend
 from aredun.cli.tables import Printer, clean, clean_line, paged, show_id, show_preview, show_time, utcnow
 from aredun.dataflow.naming import get_task_args
 from aredun.errors import UsageError
-from aredun.formats.statuses import ERROR_TYPE_NAME
 from aredun.search.call_texts import load_task
-from aredun.search.differences import (
-    compare_calls,
-    compare_executions,
-    find_earlier_call,
-    get_call,
-    list_calls_below,
-)
+from aredun.search.differences import compare_executions, get_call
 from aredun.search.identify import find_one
+from aredun.search.reasons import explain_call, join_places
 
 if TYPE_CHECKING:
     import argparse
@@ -37,9 +29,21 @@ if TYPE_CHECKING:
         TaskDifference,
         TaskVersion,
     )
+    from aredun.search.reasons import Reason
 
 # Calls of one task in one execution only that are listed.
 MAX_LISTED = 20
+# What made a call run that is like an earlier one: lines, each with its indent.
+_CAUSES = {
+    "no_cache": [("- it was run with --no-cache", 4)],
+    "earlier_failed": [("- the earlier call failed, and failures are not taken from the cache", 4)],
+    "result_gone": [("- the file that was its result was no longer what the earlier call had left", 4)],
+    "below": [("- calls that it made ran again:", 4)],
+    "unknown": [
+        ("- nothing recorded tells them apart: the task may not be cached (cache=False), a file", 4),
+        ("in its result may have been gone, or the earlier call had not ended yet", 6),
+    ],
+}
 
 
 async def run_why(args: argparse.Namespace, console: Console) -> int:
@@ -49,12 +53,11 @@ async def run_why(args: argparse.Namespace, console: Console) -> int:
         call = await get_call(backend, job.id)
         if call is None:
             raise UsageError(f"job {job.id} has led to no call yet: ask again when it has ended")
-        earlier = await find_earlier_call(backend, call)
-        [difference] = await compare_calls(backend, [(earlier, call)]) if earlier else [None]
+        reason = await explain_call(backend, call)
         with paged(console, not args.no_pager) as output:
             words = Words(backend, Printer(output))
-            await words.prepare([difference] if difference else [])
-            await words.explain(call, difference)
+            await words.prepare([reason.difference] if reason.difference else [])
+            words.explain(call, reason)
     return 0
 
 
@@ -97,9 +100,9 @@ class Words:
         for task_hash in {each.after.task_hash for each in both if each.arguments}:
             self._names[task_hash] = _read_names(await load_task(self._backend, task_hash))
 
-    async def explain(self, call: RecordedCall, difference: CallDifference | None) -> None:
+    def explain(self, call: RecordedCall, reason: Reason) -> None:
         """Tell why a job ran, against the earlier call that it is most like."""
-        line, now = self._printer.line, utcnow()
+        line, now, difference = self._printer.line, utcnow(), reason.difference
         line(("Job ", "bold"), show_id(call.job_id), " ", (clean_line(call.task_name), "bold"))
         if difference is None:
             line("It is the first recorded call of its task.", indent=2)
@@ -114,35 +117,18 @@ class Words:
             indent=2,
         )
         self._list_differences(difference, indent=4)
-        if not difference.arguments and difference.task is None:
+        if reason.cause != "changed":
             line("- the same arguments, source and version", indent=4)
-            if not call.cached:
-                await self._explain_same(difference)
+            self._explain_same(reason)
         self._printer.flush()
 
-    async def _explain_same(self, difference: CallDifference) -> None:
-        line, before, after = self._printer.line, difference.before, difference.after
-        execution = await find_one(self._backend, "Execution", after.execution_id)
-        if "--no-cache" in _read_arguments(execution.args):
-            line("- it was run with --no-cache", indent=4)
-        elif before.result_type == ERROR_TYPE_NAME:
-            line("- the earlier call failed, and failures are not taken from the cache", indent=4)
-        elif difference.result_files:
-            line("- the file that was its result was no longer what the earlier call had left", indent=4)
-        elif before.call_hash != after.call_hash and (below := await self._list_below(after)):
-            line("- calls that it made ran again:", indent=4)
-            for call in below:
-                name, job_id = clean_line(call.task_name), show_id(call.job_id)
-                line(f"{name}: 'aredun why {job_id}' tells why", indent=6)
-        else:
-            line(
-                "- nothing recorded tells them apart: the task may not be cached (cache=False), a file",
-                indent=4,
-            )
-            line("in its result may have been gone, or the earlier call had not ended yet", indent=6)
-
-    async def _list_below(self, call: RecordedCall) -> list[RecordedCall]:
-        return await list_calls_below(self._backend, call.job_id, MAX_LISTED)
+    def _explain_same(self, reason: Reason) -> None:
+        line = self._printer.line
+        for text, indent in _CAUSES.get(reason.cause, ()):
+            line(text, indent=indent)
+        for call in reason.below:
+            name, job_id = clean_line(call.task_name), show_id(call.job_id)
+            line(f"{name}: 'aredun why {job_id}' tells why", indent=6)
 
     def list_tasks(self, before_id: str, after_id: str, tasks: Iterable[TaskDifference]) -> None:
         """Tell task by task in what two executions differ; tasks whose calls are all the same take a line."""
@@ -177,7 +163,7 @@ class Words:
 
     def _list_differences(self, difference: CallDifference, *, indent: int, with_source: bool = True) -> None:
         names = self._names.get(difference.after.task_hash, [])
-        for name, row in _join_places(difference.arguments, names):
+        for name, row in join_places(difference.arguments, names):
             self._list_argument(clean_line(name), row, indent)
         self._list_files(difference.result_files, "of the result ", indent)
         if difference.task is not None:
@@ -230,32 +216,3 @@ def _read_names(task: Any) -> list[str]:
         return get_task_args(task) if task is not None else []
     except SyntaxError:
         return []
-
-
-def _get_name(row: ArgumentDifference, names: list[str]) -> str:
-    if row.position is None:
-        return row.key or "?"
-    return names[row.position] if row.position < len(names) else str(row.position + 1)
-
-
-def _join_places(
-    rows: Iterable[ArgumentDifference], names: list[str]
-) -> list[tuple[str, ArgumentDifference]]:
-    """Return the arguments by name; one that was given by position, then by keyword, is one argument."""
-    found: dict[str, ArgumentDifference] = {}
-    for row in rows:
-        name, earlier = _get_name(row, names), found.get(_get_name(row, names))
-        if earlier is None:
-            found[name] = row
-        else:
-            old, new = (earlier, row) if earlier.after is None else (row, earlier)
-            found[name] = replace(new, before=old.before)
-    return list(found.items())
-
-
-def _read_arguments(text: str) -> list[Any]:
-    try:
-        words = json.loads(text)
-    except ValueError:
-        return []
-    return words if isinstance(words, list) else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,10 +41,10 @@ async def find_cut_texts(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
-async def test_timeline_is_nested_and_zoomed(
+async def test_timeline_is_nested(
     browser: Browser, backend: RedunBackendDb, scheduler: Scheduler, size: dict[str, int]
 ) -> None:
-    """Jobs stand below those that called them; wheel, dragging, keys and buttons change the time in sight."""
+    """Jobs stand below those that called them; what went well is quiet."""
     await run_failing(scheduler)
     async with view(browser, backend, "execution/-/timeline", size) as watched:
         page = watched.page
@@ -66,6 +67,18 @@ async def test_timeline_is_nested_and_zoomed(
         )
         assert colours[0] != colours[1]
         assert await find_cut_texts(page) == []
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
+async def test_timeline_is_zoomed(
+    browser: Browser, backend: RedunBackendDb, scheduler: Scheduler, size: dict[str, int]
+) -> None:
+    """Wheel, dragging, keys and buttons change the time in sight; ticks stay round."""
+    await run_failing(scheduler)
+    async with view(browser, backend, "execution/-/timeline", size) as watched:
+        page = watched.page
+        rows = page.get_by_role("treeitem")
+        await expect(rows.first).to_contain_text("main(3)")
         whole = await read_ticks(page)
         step = whole[1] - whole[0]
         assert f"{step:.6g}".strip("0.")[0] in "125"
@@ -76,7 +89,9 @@ async def test_timeline_is_nested_and_zoomed(
         await page.mouse.wheel(0, -600)
         await expect(page.get_by_role("button", name="Show the whole time")).to_be_enabled()
         closer = await read_ticks(page)
-        assert closer[1] - closer[0] < step
+        # On a phone there may be room for one tick only.
+        assert all(after - before < step for before, after in pairwise(closer))
+        assert closer != whole
         assert await find_cut_texts(page) == []
         await watched.shoot(f"timeline-zoomed-{size['width']}")
         await page.get_by_role("button", name="Show the whole time").click()

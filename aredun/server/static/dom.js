@@ -21,7 +21,8 @@ function fill(element, properties, children) {
     } else if (key === "style") {
       for (const [field, item] of Object.entries(value)) element.style.setProperty(field, item);
     } else {
-      element.setAttribute(key, value === true ? "" : String(value));
+      // What ARIA asks has to be answered in words.
+      element.setAttribute(key, value === true && !key.startsWith("aria-") ? "" : String(value));
     }
   }
   append(element, children);
@@ -62,9 +63,14 @@ export function statusBadge(status) {
     STATUS_TEXT[status] ?? status);
 }
 
+export function tagText(tag) {
+  return `${tag.key}=${JSON.stringify(tag.value)}`;
+}
+
+// Leads to all that carries it.
 export function tagChip(tag) {
   const value = typeof tag.value === "string" ? tag.value : JSON.stringify(tag.value);
-  return h("span", { class: "tag", title: `${tag.key}=${value}` },
+  return h("a", { class: "tag", title: `${tag.key}=${value}`, href: `#/tagged?${new URLSearchParams({ tag: tagText(tag) })}` },
     h("span", { class: "key" }, tag.key), value === "null" ? null : h("span", {}, value));
 }
 
@@ -78,4 +84,19 @@ export function notice(title, text) {
 
 export function errorBox(error) {
   return h("p", { class: "error", role: "alert" }, error.message ?? String(error));
+}
+
+// Takes a text along that is shown cut, or that would have to be marked by hand.
+export function copyButton(text, what) {
+  const button = h("button", { class: "copy", type: "button", "aria-label": `Copy ${what}`, title: `Copy ${what}` }, "Copy");
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Not allowed";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  });
+  return button;
 }

@@ -6,7 +6,7 @@ import { ago, duration, fullTime, jobSeconds } from "./format.js";
 
 const STATUSES = ["RUNNING", "DONE", "FAILED", "ABANDONED"];
 
-function makeRow(execution) {
+function makeRow(execution, choose) {
   const seconds = jobSeconds(execution);
   return h("li", { class: "run", data: { id: execution.id, status: execution.status } },
     h("a", { class: "run-link", href: `#/execution/${execution.id}` },
@@ -17,7 +17,8 @@ function makeRow(execution) {
       h("span", { class: "run-time" },
         h("span", { class: "run-duration", data: execution.status === "RUNNING" ? { since: execution.start_time } : {} }, duration(seconds)),
         h("time", { datetime: execution.start_time ?? "", title: fullTime(execution.start_time) }, ago(execution.start_time)))),
-    tagList(execution.tags.filter((tag) => !tag.key.startsWith("redun.") && tag.key !== "user")));
+    tagList(execution.tags.filter((tag) => !tag.key.startsWith("redun.") && tag.key !== "user")),
+    h("label", { class: "run-pick", title: "Compare this execution with another one" }, h("input", { type: "checkbox", "aria-label": `Compare ${execution.task ?? "execution"} ${execution.id.slice(0, 8)}`, checked: choose.picked.includes(execution.id), on: { change: (event) => choose(execution.id, event.target.checked) } })));
 }
 
 export function showExecutions(main, target) {
@@ -27,12 +28,22 @@ export function showExecutions(main, target) {
   const empty = h("div");
   const rows = new Map();
   let cursor = null;
+  const compare = h("div", { class: "compare-bar", role: "status" });
+  // Of three the first gives way: two are compared.
+  function choose(id, isOn) {
+    choose.picked = [...choose.picked.filter((other) => other !== id), ...(isOn ? [id] : [])].slice(-2);
+    for (const box of list.querySelectorAll(".run-pick input")) box.checked = choose.picked.includes(box.closest(".run").dataset.id);
+    const started = (one) => rows.get(one)?.execution.start_time ?? "";
+    const [before, after] = [...choose.picked].sort((a, b) => (started(a) < started(b) ? -1 : 1));
+    replace(compare, after ? h("a", { class: "button primary", href: `#/compare/${before}/${after}` }, "Compare these two") : before ? "Choose another execution to compare with." : null);
+  }
+  choose.picked = [];
   const filters = h("nav", { class: "segments", "aria-label": "Filter by status" },
     [null, ...STATUSES].map((name) => h("a", {
       href: name ? `#/executions?status=${name}` : "#/executions", "aria-current": name === status ? "true" : null,
     }, name ? STATUS_TEXT[name] : "All")));
   replace(main, h("div", { class: "page" },
-    h("div", { class: "head" }, h("div", {}, h("h1", {}, "Executions")), filters), empty, list, more));
+    h("div", { class: "head" }, h("div", {}, h("h1", {}, "Executions")), filters), compare, empty, list, more));
   document.title = "Executions · aredun";
 
   function put(execution, atTop) {
@@ -42,13 +53,13 @@ export function showExecutions(main, target) {
       // Changes tell no tags: those that were loaded stay.
       if (!execution.tags.length) execution.tags = old.execution.tags;
       if (!fits) { old.row.remove(); rows.delete(execution.id); } else {
-        const row = makeRow(execution);
+        const row = makeRow(execution, choose);
         if (old.row.contains(document.activeElement)) requestAnimationFrame(() => row.firstChild.focus());
         old.row.replaceWith(row);
         rows.set(execution.id, { execution, row });
       }
     } else if (fits) {
-      const row = makeRow(execution);
+      const row = makeRow(execution, choose);
       if (atTop) { row.classList.add("new"); list.prepend(row); } else list.append(row);
       rows.set(execution.id, { execution, row });
     }
@@ -58,6 +69,14 @@ export function showExecutions(main, target) {
   function showEmpty() {
     replace(empty, rows.size ? null : notice(status ? `No execution is ${STATUS_TEXT[status].toLowerCase()}` : "Nothing has run yet",
       status ? "Choose another status, or wait: this list is live." : "As soon as a workflow starts, it appears here: aredun run workflow.py main"));
+  }
+
+  // Changes tell no tags, and those of a run may be written after its start.
+  async function addTags(id) {
+    const known = rows.get(id)?.execution;
+    if (!known || known.tags.length) return;
+    const { items } = await get("tags", { entity_type: "Execution", entity_id: id });
+    if (items.length && rows.has(id)) put({ ...rows.get(id).execution, tags: items }, true);
   }
 
   async function loadMore() {
@@ -82,7 +101,10 @@ export function showExecutions(main, target) {
       replace(list);
       if (status) loadMore();
       else { message.executions.forEach((execution) => put(execution, false)); setCursor(message.next); showEmpty(); }
-    } else if (message.type === "execution") put(message.execution, true);
+    } else if (message.type === "execution") {
+      put(message.execution, true);
+      addTags(message.execution.id);
+    }
   });
   const timer = setInterval(() => {
     for (const element of list.querySelectorAll("[data-since]")) {

@@ -3,10 +3,12 @@
 import { ensureSession } from "./api.js";
 import { errorBox, h, replace } from "./dom.js";
 import { showExecutions } from "./executions.js";
+import { showComparison } from "./differences.js";
 import { showExecution } from "./execution.js";
 import { showDataflow } from "./dataflow.js";
-import { showFiles, showRecord, showTasks } from "./record.js";
+import { showFiles, showRecord, showTagged, showTasks } from "./record.js";
 import { setUpSearch } from "./search.js";
+import { setUpTheme } from "./theme.js";
 
 const main = document.getElementById("main");
 let leave = null;
@@ -15,9 +17,11 @@ let shown = "";
 const VIEWS = {
   executions: { show: showExecutions, nav: "executions" },
   execution: { show: showExecution, nav: "executions" },
+  compare: { show: showComparison, nav: "executions" },
   dataflow: { show: showDataflow, nav: "" },
   tasks: { show: showTasks, nav: "tasks" },
   files: { show: showFiles, nav: "files" },
+  tagged: { show: showTagged, nav: "" },
   task: { show: showRecord, nav: "tasks" },
   job: { show: showRecord, nav: "executions" },
   call: { show: showRecord, nav: "" },
@@ -35,7 +39,7 @@ function parseRoute() {
 function route() {
   const target = parseRoute();
   // A view may take over changes within it, such as another tab or another selected record.
-  const inner = target.name === "dataflow" ? target.parts.join("/") + (target.query.get("direction") ?? "") : target.parts[0] ?? target.query.toString();
+  const inner = target.name === "dataflow" ? target.parts.join("/") + (target.query.get("direction") ?? "") : target.name === "compare" ? target.parts.join("/") : target.parts[0] ?? target.query.toString();
   const key = `${target.name}/${inner}`;
   if (key === shown && leave?.update) {
     leave.update(target);
@@ -66,4 +70,5 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   main.focus();
 });
 setUpSearch();
+setUpTheme();
 ensureSession().then(route);

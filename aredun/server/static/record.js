@@ -1,8 +1,10 @@
 // One record with what belongs to it, as a page of its own and in the panels of other views.
 
 import { get, idPath } from "./api.js";
-import { errorBox, h, notice, replace, statusBadge, tagList } from "./dom.js";
+import { copyButton, errorBox, h, notice, replace, statusBadge, tagList } from "./dom.js";
+import { whyPart } from "./differences.js";
 import { failureParts, markedLines } from "./failures.js";
+import { recordId, recordLink, recordTitle } from "./search.js";
 import { ago, duration, fullTime, jobSeconds, shortHash } from "./format.js";
 
 function section(title, ...content) {
@@ -19,6 +21,10 @@ function valueLink(value) {
   return h("a", { class: "value", href: `#/value/${value.value_hash}` },
     h("span", { class: "preview mono" }, value.preview ?? "not readable"),
     h("span", { class: "value-type" }, value.value_type));
+}
+
+function identifier(text, what) {
+  return [h("span", { class: "mono" }, text), copyButton(text, what)];
 }
 
 function source(text, marked = new Set()) {
@@ -52,6 +58,7 @@ function jobDetails(job, link) {
     h("h2", {}, job.task ?? "Job"),
     h("p", { class: "facts" }, statusBadge(job.status), h("span", {}, duration(jobSeconds(job)))),
     failureParts(job, link),
+    job.call_hash ? whyPart(job, link) : null,
     job.call ? h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${job.call.call_hash}` }, "Dataflow")) : null,
     job.call ? callParts(job.call) : h("p", { class: "sub" }, job.status === "RUNNING" ? "It has not ended yet: arguments and result are recorded then." : "It led to no call."),
     section("Tags", tagList([...job.tags, ...(job.call?.tags ?? [])])),
@@ -61,7 +68,7 @@ function jobDetails(job, link) {
       ["Execution", h("a", { class: "mono", href: `#/execution/${job.execution_id}/tree/${job.id}` }, shortHash(job.execution_id))],
       ["Task", h("a", { class: "mono", href: `#/task/${job.task_hash}` }, shortHash(job.task_hash))],
       ["Call", job.call_hash ? h("a", { class: "mono", href: `#/call/${job.call_hash}` }, shortHash(job.call_hash)) : null],
-      ["Job", h("span", { class: "mono" }, job.id)],
+      ["Job", identifier(job.id, "the id")],
     ]),
     source(job.source, markedLines(job)),
   ];
@@ -71,7 +78,7 @@ function callDetails(call) {
   return [
     h("p", { class: "crumbs" }, "call"), h("h2", {}, call.task), flows(call.call_hash), callParts(call),
     section("Tags", tagList(call.tags)),
-    facts([["Recorded", fullTime(call.timestamp)], ["Task", h("a", { class: "mono", href: `#/task/${call.task_hash}` }, shortHash(call.task_hash))], ["Call", h("span", { class: "mono" }, call.call_hash)]]),
+    facts([["Recorded", fullTime(call.timestamp)], ["Task", h("a", { class: "mono", href: `#/task/${call.task_hash}` }, shortHash(call.task_hash))], ["Call", identifier(call.call_hash, "the hash")]]),
     source(call.source), neighbours("Called by", call.parents), neighbours("Calls", call.children),
   ];
 }
@@ -82,7 +89,7 @@ function valueDetails(value) {
     section("What it looks like", h("pre", { class: "wrap", tabindex: 0 }, value.preview ?? "not readable")),
     section("Tags", tagList(value.tags)),
     section(value.used_as === "arg" ? "Given to" : "Made by", value.job ? h("p", { class: "facts" }, statusBadge(value.job.status), h("a", { href: `#/job/${value.job.id}` }, value.job.task), ago(value.job.start_time)) : null),
-    facts([["Type", value.value_type], ["Format", value.format], ["Value", h("span", { class: "mono" }, value.value_hash)]]),
+    facts([["Type", value.value_type], ["Format", value.format], ["Value", identifier(value.value_hash, "the hash")]]),
   ];
 }
 
@@ -90,7 +97,7 @@ function taskDetails(task) {
   return [
     h("p", { class: "crumbs" }, "task"), h("h2", {}, task.fullname),
     h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${task.hash}?direction=downstream` }, "What followed from it")),
-    section("Tags", tagList(task.tags)), facts([["Version", h("span", { class: "mono" }, task.hash)]]), source(task.source),
+    section("Tags", tagList(task.tags)), facts([["Version", identifier(task.hash, "the hash")]]), source(task.source),
   ];
 }
 
@@ -137,6 +144,15 @@ function showList(main, { title, path, parameters, makeItem, empty }) {
   document.title = `${title} · aredun`;
   load();
   return { close: () => abort.abort() };
+}
+
+export function showTagged(main, target) {
+  const tag = target.query.get("tag") ?? "";
+  return showList(main, {
+    title: `Tagged ${tag}`, path: "query", parameters: { tag }, empty: "Nothing carries this tag",
+    makeItem: (record) => h("li", {}, h("a", { href: recordLink(record) },
+      h("span", { class: "record-name" }, recordTitle(record)), h("span", { class: "hash" }, `${record.type} ${shortHash(recordId(record))}`))),
+  });
 }
 
 export function showTasks(main) {

@@ -1,0 +1,94 @@
+"""Why a job ran, as one finding: what differs from the earlier call, or what else made it run again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from aredun.formats.statuses import ERROR_TYPE_NAME
+from aredun.search.differences import compare_calls, find_earlier_call, list_calls_below
+from aredun.search.identify import find_one
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aredun.search.differences import ArgumentDifference, CallDifference, RecordedCall
+
+# Calls below one that ran again that are listed.
+MAX_BELOW = 20
+
+Cause = Literal["first", "changed", "cached", "no_cache", "earlier_failed", "result_gone", "below", "unknown"]
+
+
+class Reason(NamedTuple):
+    """Why a job ran: the difference (None for a first call), the cause, and calls below that ran again."""
+
+    difference: CallDifference | None
+    cause: Cause
+    below: list[RecordedCall]
+
+
+async def explain_call(backend: Any, call: RecordedCall) -> Reason:
+    """
+    Find what made a call run, against the earlier call of its task that it is most like.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository to look in.
+    call : RecordedCall
+        The call.
+
+    Returns
+    -------
+    Reason
+        The cause is `cached` for a call that did not run, `changed` where arguments, source or version
+        differ; `below` names calls that it made and that ran again.
+    """
+    earlier = await find_earlier_call(backend, call)
+    if earlier is None:
+        return Reason(None, "first", [])
+    [difference] = await compare_calls(backend, [(earlier, call)])
+    if difference.arguments or difference.task is not None:
+        return Reason(difference, "changed", [])
+    if call.cached:
+        return Reason(difference, "cached", [])
+    execution = await find_one(backend, "Execution", call.execution_id)
+    if "--no-cache" in _read_arguments(execution.args):
+        return Reason(difference, "no_cache", [])
+    if earlier.result_type == ERROR_TYPE_NAME:
+        return Reason(difference, "earlier_failed", [])
+    if difference.result_files:
+        return Reason(difference, "result_gone", [])
+    is_other = earlier.call_hash != call.call_hash
+    below = await list_calls_below(backend, call.job_id, MAX_BELOW) if is_other else []
+    return Reason(difference, "below" if below else "unknown", below)
+
+
+def _read_arguments(text: str) -> list[Any]:
+    try:
+        words = json.loads(text)
+    except ValueError:
+        return []
+    return words if isinstance(words, list) else []
+
+
+def join_places(rows: Iterable[ArgumentDifference], names: list[str]) -> list[tuple[str, ArgumentDifference]]:
+    """Return the arguments by name; one that was given by position, then by keyword, is one argument."""
+    found: dict[str, ArgumentDifference] = {}
+    for row in rows:
+        name = _get_name(row, names)
+        earlier = found.get(name)
+        if earlier is None:
+            found[name] = row
+        else:
+            old, new = (earlier, row) if earlier.after is None else (row, earlier)
+            found[name] = replace(new, before=old.before)
+    return list(found.items())
+
+
+def _get_name(row: ArgumentDifference, names: list[str]) -> str:
+    if row.position is None:
+        return row.key or "?"
+    return names[row.position] if row.position < len(names) else str(row.position + 1)
