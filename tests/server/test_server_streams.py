@@ -167,7 +167,7 @@ BAD_REQUESTS = [
     ("nosuchid", "not_found", "nosuchid"),
     ("%00", "bad_request", "NUL"),
     ("~99", "bad_request", "~99"),
-    ("-?direction=sideways", "bad_request", "upstream or downstream"),
+    ("-?direction=sideways", "bad_request", "upstream, downstream or inside"),
     ("-?batch=-1", "bad_request", "batch"),
     ("-?after=1e9", "bad_request", "after"),
 ]
