@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.async_api import expect
 
+from aredun import File, task
 from tests.support.browser import PHONE, view
 from tests.support.failing import run_failing
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from playwright.async_api import Browser, Page
 
     from aredun.backend import RedunBackendDb
@@ -142,6 +145,25 @@ async def test_rows_show_their_arguments(
         )
         assert 0 < room < row
         assert await get_overflow(page) <= 0
+
+
+async def test_rows_call_files_by_their_names(
+    browser: Browser, backend: RedunBackendDb, scheduler: Scheduler, tmp_path: Path
+) -> None:
+    """What else is known of a file is in the title."""
+    folder = tmp_path / "reads"
+    folder.mkdir()
+    (folder / "s1.fastq").write_text("ACGT")
+
+    @task(namespace="lab")
+    def align(reads: list[File], genome: str) -> int:
+        return len(reads)
+
+    await scheduler.run(align([File(str(folder / "s1.fastq"))], "hg38"))
+    async with view(browser, backend, "execution/-") as watched:
+        name = watched.page.locator(".job-row .row-name").first
+        await expect(name).to_have_text("lab.align([s1.fastq], 'hg38')")
+        await expect(name).to_have_attribute("title", re.compile(re.escape(f"[File(path={folder}")))
 
 
 async def test_a_filter_finds_what_a_large_execution_does_not_show(

@@ -54,3 +54,8 @@ export function jobSeconds(job) {
 export function shortTask(name) {
   return (name ?? "").split(".").pop();
 }
+
+// A file is known by its name; anything else is shown as it is, in one line.
+export function shorten(text) {
+  return text.replace(/\b[A-Z]\w*\(path=([^,()]*), hash=\w+\)/g, (_, path) => path.split("/").filter(Boolean).pop() ?? path).replace(/\s+/g, " ");
+}

@@ -1,7 +1,7 @@
 // What the row of a job shows, in the tree and in the timeline.
 
 import { h, statusBadge, STATUS_TEXT, svg } from "./dom.js";
-import { duration, jobSeconds, shortHash } from "./format.js";
+import { duration, jobSeconds, shortHash, shorten } from "./format.js";
 
 function indent(depth, step = 18) {
   return h("span", { class: "indent", style: { width: `${Math.min(depth, 14) * step}px` } });
@@ -42,5 +42,5 @@ function taskName(job) {
   // Only what has ended has led to a call.
   const call = job.arguments === null ? "" : `(${job.arguments})`;
   return h("span", { class: "row-name", title: `${job.task ?? "job"}${call}` },
-    parts.length ? h("span", { class: "namespace" }, `${parts.join(".")}.`) : null, name, call ? h("span", { class: "row-arguments" }, call) : null);
+    parts.length ? h("span", { class: "namespace" }, `${parts.join(".")}.`) : null, name, call ? h("span", { class: "row-arguments" }, shorten(call)) : null);
 }

@@ -1,7 +1,7 @@
 // What is written on the boxes of a dataflow: asked for in bulk, once a box is seen.
 
 import { get } from "./api.js";
-import { shortTask } from "./format.js";
+import { shorten, shortTask } from "./format.js";
 
 const BULK = 80;
 const STATUS_BULK = 250;
@@ -128,9 +128,4 @@ export class Labels {
     this.isClosed = true;
     clearTimeout(this.timer);
   }
-}
-
-// A file is known by its name; anything else is shown as it is, in one line.
-export function shorten(text) {
-  return text.replace(/\b[A-Z]\w*\(path=([^,()]*), hash=\w+\)/g, (_, path) => path.split("/").filter(Boolean).pop() ?? path).replace(/\s+/g, " ");
 }

@@ -1,7 +1,7 @@
 // A dataflow in words: what each value came from, paragraph by paragraph.
 
 import { h } from "./dom.js";
-import { shorten } from "./labels.js";
+import { shorten } from "./format.js";
 
 const SHOWN = 2000;
 const BEGINS = "nothing is recorded before it";
