@@ -152,6 +152,10 @@ class Lifecycle:
     async def _require_compatible(self) -> None:
         version = await self.get_version()
         oldest, newest = get_db_version_required()
+        if version == null_db_version:
+            file = self.opened.database.file
+            what = f"there is no database at {file.path}" if file else "the database has no tables of redun's"
+            raise RedunVersionError(f"{what}: load(migrate=True), 'aredun init' or the first run makes one")
         if not oldest <= version <= newest:
             # What can be done about it differs: nothing is older than an empty database.
             advice = (
