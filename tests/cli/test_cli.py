@@ -12,6 +12,7 @@ import pytest
 
 from aredun.cli import main
 from aredun.cli.main import make_parser
+from aredun.config.backend import BackendConfig
 from tests.cli.test_cli_documented import iter_parsers
 from tests.support.commands import BIN
 
@@ -53,6 +54,8 @@ def folder(workflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.delenv("REDUN_CONFIG", raising=False)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    # A server that is not there is asked as often as by default, only sooner.
+    monkeypatch.setattr(BackendConfig, "db_retries_backoff", 0.001)
     return tmp_path
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aredun.cli import main
+from aredun.config.backend import BackendConfig
 from tests.support.commands import run_command
 
 if TYPE_CHECKING:
@@ -110,8 +111,9 @@ def test_a_password_comes_into_no_file(
     ],
 )
 def test_what_cannot_be_made_leaves_nothing(
-    run: Run, tmp_path: Path, arguments: tuple[str, ...], message: str
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(BackendConfig, "db_retries_backoff", 0.001)
     (tmp_path / "text.txt").touch()
     [line] = run("init", *arguments, code=2)
     assert message in line

@@ -80,7 +80,9 @@ def test_tries_to_connect_are_told_of_when_asked_for(folder: Path) -> None:
         port = taken.getsockname()[1]
     uri = f"postgresql://nobody@127.0.0.1:{port}/none"
     (folder / "far").mkdir()
-    (folder / "far" / "redun.ini").write_text(f"[backend]\ndb_uri = {uri}\ndb_retries = 1\n")
+    (folder / "far" / "redun.ini").write_text(
+        f"[backend]\ndb_uri = {uri}\ndb_retries = 1\ndb_retries_backoff = 0.001\n"
+    )
     quiet = run_command("aredun", "log", "-c", "far", cwd=folder)
     assert (quiet.returncode, len(quiet.stderr.splitlines())) == (2, 1)
     told = run_command("aredun", "-v", "log", "-c", "far", cwd=folder)

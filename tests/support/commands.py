@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-BIN = Path(sys.executable).parent
+from tests.support.warm import BIN as BIN
+from tests.support.warm import warm
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
 
 
 def run_command(
@@ -28,15 +31,7 @@ def run_command(
     """
     # A repository above the test's folder must not be found, nor one that the environment names.
     variables = {name: value for name, value in os.environ.items() if name != "REDUN_CONFIG"}
-    return subprocess.run(
-        [str(BIN / program), *arguments],
-        cwd=cwd,
-        env={**variables, **environment},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    return warm(program).run(*arguments, cwd=cwd, environment={**variables, **environment}, timeout=100)
 
 
 def run_aredun(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
