@@ -14,7 +14,7 @@ from aredun.formats.spelling import spell_path
 from aredun.formats.tag_syntax import parse_tag_key_value
 from aredun.query import CallGraphQuery
 from aredun.search.pages import make_cursor
-from aredun.server import details, failures, records, schemas
+from aredun.server import details, failures, records, schemas, substrings
 from aredun.server.answers import respond, respond_list
 from aredun.server.finding import (
     check_id,
@@ -428,3 +428,15 @@ async def list_matches(
 ) -> Response:
     """List the first records whose id begins with a text, tasks also by their name."""
     return respond_list(await records.make_records(backend, await find_matches(backend, prefix, limit)))
+
+
+@router.get("/search", response_model=schemas.Search, tags=["query"])
+async def search(backend: Backend, text: str, limit: Annotated[int, Query(ge=1, le=50)] = 8) -> Response:
+    """Search for a part of a task's name, a path, a tag (`user=ada`) or an argument, after prefixes."""
+    found = await substrings.search(backend, check_id(text), limit)
+    made = await records.make_records(backend, found.records)
+    hits = [
+        schemas.Hit(record=record, because=reason and schemas.cut_text(reason, 200))
+        for record, reason in zip(made, found.reasons, strict=True)
+    ]
+    return respond(schemas.Search(hits=hits, bound=substrings.BOUND if found.is_bounded else None))

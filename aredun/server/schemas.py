@@ -396,6 +396,24 @@ class Match(BaseModel):
     job: Job | None = Field(description="Of a file: the job that it is best told by.")
 
 
+class Hit(BaseModel):
+    """A record that a search found."""
+
+    model_config = ConfigDict()
+
+    record: Record
+    because: str | None = Field(description="The tag or the arguments that fit; None: its id, name or path.")
+
+
+class Search(BaseModel):
+    """What a search found."""
+
+    model_config = ConfigDict()
+
+    hits: list[Hit]
+    bound: str | None = Field(description="What was looked at, in words, if that is not all.")
+
+
 class Count(BaseModel):
     """How many records of a type there are."""
 

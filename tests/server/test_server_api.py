@@ -144,6 +144,8 @@ BAD_REQUESTS = [
     ("/api/tags?cursor=abc", 400),
     ("/api/executions?tag==", 400),
     ("/api/find/nothing/there", 404),
+    ("/api/search?text=%00", 400),
+    ("/api/search", 422),
     ("/api/nothing", 404),
     ("/static/../app.py", 404),
     ("/static/%2e%2e/app.py", 404),

@@ -1,6 +1,6 @@
-// The search box: ids by their beginning, tasks by name, files by path.
+// The search box: ids by their beginning; names of tasks, paths, tags and arguments by any part.
 
-import { get, idPath } from "./api.js";
+import { get } from "./api.js";
 import { h, replace } from "./dom.js";
 import { shortHash } from "./format.js";
 
@@ -53,7 +53,7 @@ export function setUpSearch() {
   }
 
   function choose(number) {
-    const items = [...list.children];
+    const items = [...list.querySelectorAll("[data-link]")];
     chosen = items.length ? (number + items.length) % items.length : -1;
     items.forEach((item, index) => item.setAttribute("aria-selected", String(index === chosen)));
     if (chosen >= 0) {
@@ -62,14 +62,16 @@ export function setUpSearch() {
     }
   }
 
-  function show(records, text) {
-    const items = records.map((record, index) => h("li", {
+  function show({ hits, bound }, text) {
+    const items = hits.map(({ record, because }, index) => h("li", {
       id: `found-${index}`, role: "option", "aria-selected": "false", data: { link: recordLink(record) },
       on: { mousedown: (event) => { event.preventDefault(); open(recordLink(record)); } },
     }, h("span", { class: "kind" }, record.path ? "File" : KINDS[record.type]),
     h("span", { class: "what" }, recordTitle(record)),
-    h("span", { class: "which hash" }, shortHash(recordId(record)))));
-    replace(list, items.length ? items : h("li", { "aria-disabled": "true" }, h("span", { class: "kind" }, "Nothing"), h("span", { class: "what" }, `fits “${text}”`)));
+    h("span", { class: "which hash" }, shortHash(recordId(record))),
+    because ? h("span", { class: "because" }, because) : null));
+    const note = bound ? [h("li", { class: "bound", "aria-disabled": "true" }, bound)] : [];
+    replace(list, items.length ? [...items, ...note] : [h("li", { "aria-disabled": "true" }, h("span", { class: "kind" }, "Nothing"), h("span", { class: "what" }, `fits “${text}”`)), ...note]);
     list.hidden = false;
     input.setAttribute("aria-expanded", "true");
     choose(0);
@@ -81,7 +83,7 @@ export function setUpSearch() {
     if (!text) { hide(); return; }
     abort = new AbortController();
     try {
-      show(await get(`matches/${idPath(text)}`, { limit: 8 }, abort.signal), text);
+      show(await get("search", { text, limit: 8 }, abort.signal), text);
     } catch (error) {
       if (error.name !== "AbortError") throw error;
     }

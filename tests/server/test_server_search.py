@@ -1,0 +1,121 @@
+"""Searching for parts of names, paths, tags, users and arguments, over HTTP and in a real browser."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.async_api import expect
+
+from aredun import File, task
+from aredun.server import substrings
+from tests.support.browser import DESKTOP, PHONE, view
+from tests.support.server import serve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from playwright.async_api import Browser
+
+    from aredun.backend import RedunBackendDb
+    from aredun.scheduler import Scheduler
+
+
+@task(name="call_variants", namespace="genome")
+def call_variants(sample: str, folder: str) -> list[File]:
+    """Write the variants of a sample."""
+    file = File(f"{folder}/{sample}.calls.vcf")
+    file.write(sample)
+    return [file]
+
+
+@task(name="main", namespace="genome")
+def main(folder: str, samples: list[str]) -> list[Any]:
+    """Call the variants of all samples."""
+    return [call_variants(sample, folder) for sample in samples]
+
+
+async def record(scheduler: Scheduler, folder: Path) -> None:
+    """Run for two samples, as Ada, with a tag that LIKE and JSON would spell differently."""
+    tags = [("user", "Ada Lovelace"), ("lab_room", "100%_Zürich")]
+    await scheduler.run(main(str(folder), ["NA12878", "HG_002"]), tags=tags)
+
+
+def tell(found: Any) -> list[tuple[str, str, str | None]]:
+    """Return the type, the name and the reason of each hit."""
+    names = ("fullname", "path", "task")
+    return [
+        (
+            hit["record"]["type"],
+            next((hit["record"][name] for name in names if hit["record"].get(name)), ""),
+            hit["because"],
+        )
+        for hit in found["hits"]
+    ]
+
+
+async def test_parts_are_found(backend: RedunBackendDb, scheduler: Scheduler, tmp_path: Path) -> None:
+    """Each kind of text is found by its middle, whatever the case; `%` and `_` stand for themselves."""
+    await record(scheduler, tmp_path)
+    async with serve(backend) as served:
+
+        async def search(text: str) -> list[tuple[str, str, str | None]]:
+            found = await served.get("/api/search", params={"text": text})
+            assert found["bound"] is None
+            return tell(found)
+
+        assert await search("VARIANT") == [("Task", "genome.call_variants", None)]
+        assert await search("me.call_v") == [("Task", "genome.call_variants", None)]
+        assert ("Value", f"{tmp_path}/NA12878.calls.vcf", None) in await search("8.calls")
+        assert await search("lovelace") == [("Execution", "genome.main", "user=Ada Lovelace")]
+        assert await search("user=ada") == [("Execution", "genome.main", "user=Ada Lovelace")]
+        assert await search("0%_zürich") == [("Execution", "genome.main", "lab_room=100%_Zürich")]
+        jobs = [hit for hit in await search("a1287") if hit[0] == "Job"]
+        assert {name for _, name, _ in jobs} == {"genome.main", "genome.call_variants"}
+        assert all(because and "'NA12878'" in because for _, _, because in jobs)
+        assert await search("call%variants") == await search("call_v_riants") == []
+        assert await search("x") == []
+
+
+async def test_the_bound_is_told(
+    backend: RedunBackendDb, scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where not all jobs are looked at, what was is in the answer; the oldest job's argument is not found."""
+    await record(scheduler, tmp_path)
+    monkeypatch.setattr(substrings, "MAX_JOBS", 2)
+    monkeypatch.setattr(substrings, "MAX_CALLS", 1)
+    async with serve(backend) as served:
+        found = await served.get("/api/search", params={"text": "g_002"})
+        assert "newest" in found["bound"]
+        assert [name for kind, name, _ in tell(found) if kind == "Job"] == ["genome.call_variants"]
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1280", "390"])
+async def test_search_box_finds_parts(
+    browser: Browser,
+    backend: RedunBackendDb,
+    scheduler: Scheduler,
+    tmp_path: Path,
+    size: dict[str, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A person types a user, sees whose run it is and that older jobs were left out, and opens it."""
+    await record(scheduler, tmp_path)
+    monkeypatch.setattr(substrings, "MAX_CALLS", 1)
+    async with view(browser, backend, "executions", size) as watched:
+        page = watched.page
+        box = page.get_by_role("combobox", name="Find a record")
+        await box.fill("lovelace")
+        options = page.locator("#found [role=option]")
+        await expect(options).to_have_count(1)
+        await expect(options).to_contain_text("genome.main")
+        await expect(options.locator(".because")).to_have_text("user=Ada Lovelace")
+        await expect(page.locator("#found .bound")).to_contain_text("among the newest 2,000 jobs")
+        await watched.shoot(f"search-{size['width']}")
+        assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        await box.press("Enter")
+        await expect(page).to_have_url(re.compile("#/execution/"))
+        await box.fill("no such thing")
+        await expect(page.locator("#found")).to_contain_text("Nothing")
