@@ -84,7 +84,7 @@ async def _load(backend: RedunBackendDb, keys: Sequence[str]) -> list[Any]:
 
 def _select_jobs(limit: int) -> sa.Select[Any]:
     """Return the select of the jobs that started last."""
-    columns = (Job.id, Job.call_hash, Job.task_hash, Job.start_time)
+    columns: tuple[Any, ...] = (Job.id, Job.call_hash, Job.task_hash, Job.start_time)
     return sa.select(*columns).order_by(Job.start_time.desc()).limit(limit)
 
 
@@ -118,7 +118,8 @@ async def _find_files(backend: RedunBackendDb, text: str, limit: int) -> tuple[l
     """Return the hashes of files by a part of their path, and whether there are too many parts to look at."""
     _, values = _select_values()
     parts = sa.select(Subvalue.value_hash, values.c.last)
-    parts = parts.join(values, values.c.value_hash == Subvalue.parent_value_hash).limit(MAX_PARTS)
+    parts = parts.join(values, values.c.value_hash == Subvalue.parent_value_hash)
+    parts = parts.order_by(values.c.last.desc()).limit(MAX_PARTS)
     part = parts.cte("part").prefix_with("MATERIALIZED")
     count = sa.select(sa.func.count().label("number")).select_from(part).cte("counted")
     held = sa.union_all(sa.select(values), sa.select(part)).cte("held")
