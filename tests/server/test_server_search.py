@@ -92,19 +92,17 @@ async def test_the_bound_is_told(
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1280", "390"])
 async def test_search_box_finds_parts(
     browser: Browser,
     backend: RedunBackendDb,
     scheduler: Scheduler,
     tmp_path: Path,
-    size: dict[str, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A person types a user, sees whose run it is and that older jobs were left out, and opens it."""
     await record(scheduler, tmp_path)
     monkeypatch.setattr(substrings, "MAX_CALLS", 1)
-    async with view(browser, backend, "executions", size) as watched:
+    async with view(browser, backend, "executions", DESKTOP) as watched:
         page = watched.page
         box = page.get_by_role("combobox", name="Find a record")
         await box.fill("lovelace")
@@ -113,7 +111,10 @@ async def test_search_box_finds_parts(
         await expect(options).to_contain_text("genome.main")
         await expect(options.locator(".because")).to_have_text("user=Ada Lovelace")
         await expect(page.locator("#found .bound")).to_contain_text("among the newest 2,000 jobs")
-        await watched.shoot(f"search-{size['width']}")
+        await watched.shoot("search-1280")
+        await page.set_viewport_size({"width": PHONE["width"], "height": PHONE["height"]})
+        await expect(page.locator("#found .bound")).to_be_in_viewport()
+        await watched.shoot("search-390")
         assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
         await box.press("Enter")
         await expect(page).to_have_url(re.compile("#/execution/"))
