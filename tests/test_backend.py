@@ -48,7 +48,7 @@ async def test_values_come_back(backend: RedunBackendDb) -> None:
 async def test_a_missing_file_is_not_made_by_looking(tmp_path: Path) -> None:
     path = tmp_path / "none" / "redun.db"
     backend = RedunBackendDb(f"sqlite:///{path}")
-    with pytest.raises(RedunVersionError, match=r"^there is no database at .*redun\.db: load\(migrate=True\)"):
+    with pytest.raises(RedunVersionError, match=r"^there is no database at .*\.db: load\(migrate"):
         await backend.load(migrate=False)
     backend.create_engine()
     assert await backend.get_db_version() == null_db_version

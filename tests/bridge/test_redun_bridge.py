@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,10 +22,12 @@ from redun.task import CacheCheckValid, CacheResult, CacheScope
 
 from aredun.redun_bridge import RedunBackendDb, setup_scheduler
 from aredun.redun_bridge import Scheduler as BridgeScheduler
+from tests.support import commands
 from tests.support.databases import redun_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 redun_namespace = "tests.bridge"
 
@@ -427,9 +428,7 @@ def main(n: int = 3) -> list:
 
 def run_redun(folder: Path, *arguments: str) -> str:
     """Run the command `redun` in a folder; returns what it printed."""
-    program = str(Path(sys.executable).parent / "redun")
-    done = subprocess.run([program, *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = commands.run_redun(*arguments, cwd=folder)
     return done.stdout + done.stderr
 
 

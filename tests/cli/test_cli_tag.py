@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from redun.backends.db import Execution, Tag
 from redun.backends.db import RedunBackendDb as OriginalBackend
+from sqlalchemy import make_url
 
 from aredun.cli import main
-from tests.support.call_graphs import Recorded, make_repository
 from tests.support.databases import redun_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.support.call_graphs import RecordedRepository
+    from tests.support.databases import PostgresCluster
+
     TagCommand = Callable[..., list[str]]
 
 
 @pytest.fixture
-def repository(empty_database_url: str, tmp_path: Path) -> tuple[str, Recorded]:
-    """The URL of a repository that redun made, and what is in it."""
-    return empty_database_url, make_repository(empty_database_url, tmp_path)
+def repository(
+    dialect: str,
+    repositories: Callable[[str], RecordedRepository],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> Iterator[RecordedRepository]:
+    """A copy of a repository that redun made, and what is in it."""
+    url, recorded, folder = repositories(dialect)
+    if dialect == "sqlite":
+        shutil.copyfile(folder / "redun.db", tmp_path / "redun.db")
+        yield f"sqlite:///{tmp_path}/redun.db", recorded, folder
+        return
+    cluster: PostgresCluster = request.getfixturevalue("postgres")
+    name = cluster.create_database(make_url(url).database)
+    yield cluster.url(name), recorded, folder
+    cluster.drop_database(name)
 
 
 @pytest.fixture
-def tag(repository: tuple[str, Recorded], capsys: pytest.CaptureFixture[str]) -> TagCommand:
+def tag(repository: RecordedRepository, capsys: pytest.CaptureFixture[str]) -> TagCommand:
     """Run `aredun tag` on the repository and return the lines that it wrote."""
 
     def run(command: str, *arguments: str, code: int = 0) -> list[str]:
@@ -40,7 +57,7 @@ def tag(repository: tuple[str, Recorded], capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.fixture
-def original(repository: tuple[str, Recorded]) -> Iterator[Any]:
+def original(repository: RecordedRepository) -> Iterator[Any]:
     """A session of redun's own on the repository."""
     backend = OriginalBackend(db_uri=redun_uri(repository[0]))
     backend.load()
@@ -59,7 +76,7 @@ def get_tags(session: Any, entity_id: str) -> list[tuple[str, Any]]:
 
 
 def test_tags_are_added_updated_and_deleted(
-    tag: TagCommand, original: Any, repository: tuple[str, Recorded]
+    tag: TagCommand, original: Any, repository: RecordedRepository
 ) -> None:
     job_id, task_hash = repository[1].jobs[4], repository[1].tasks[1]
     before = get_tags(original, job_id)
@@ -84,13 +101,13 @@ def test_tags_are_added_updated_and_deleted(
 
 
 def test_a_path_and_a_shorthand_name_records(
-    tag: TagCommand, original: Any, repository: tuple[str, Recorded], tmp_path: Path
+    tag: TagCommand, original: Any, repository: RecordedRepository
 ) -> None:
     [line] = tag("add", "-", "owner=me")
     execution_id = line.split()[2].removeprefix("Execution:")
     assert original.get(Execution, execution_id) is not None
     assert ("owner", "me") in get_tags(original, execution_id)
-    [line] = tag("add", str(tmp_path / "part_1.txt"), "owner=me")
+    [line] = tag("add", str(repository[2] / "part_1.txt"), "owner=me")
     value_hash = line.split()[2].removeprefix("Value:")
     assert value_hash in repository[1].values
 
@@ -115,7 +132,7 @@ def test_tags_are_listed(tag: TagCommand, original: Any) -> None:
 
 
 def test_bad_input_is_one_line_and_changes_nothing(
-    tag: TagCommand, original: Any, repository: tuple[str, Recorded]
+    tag: TagCommand, original: Any, repository: RecordedRepository
 ) -> None:
     job_id = repository[1].jobs[0]
     before = get_tags(original, job_id)
