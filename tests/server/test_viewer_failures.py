@@ -155,14 +155,14 @@ async def test_rows_call_files_by_their_names(
     folder.mkdir()
     (folder / "s1.fastq").write_text("ACGT")
 
-    @task(namespace="lab")
+    @task(namespace="reads")
     def align(reads: list[File], genome: str) -> int:
         return len(reads)
 
     await scheduler.run(align([File(str(folder / "s1.fastq"))], "hg38"))
     async with view(browser, backend, "execution/-") as watched:
         name = watched.page.locator(".job-row .row-name").first
-        await expect(name).to_have_text("lab.align([s1.fastq], 'hg38')")
+        await expect(name).to_have_text("reads.align([s1.fastq], 'hg38')")
         await expect(name).to_have_attribute("title", re.compile(re.escape(f"[File(path={folder}")))
 
 
