@@ -91,6 +91,8 @@ class Storage(Protocol):
     reading: AsyncEngine
     takes_many_writers: bool
     belongs_to_loop: bool
+    # Ids that are asked about at a time.
+    ids_at_once: int
 
     @property
     def file(self) -> SqliteFile | None:
@@ -172,6 +174,11 @@ class Database:
     def can_copy(self) -> bool:
         """Whether a write can have a transaction of its own, on a server that knows COPY."""
         return self._storage.takes_many_writers and not self.writer.in_batch
+
+    @property
+    def ids_at_once(self) -> int:
+        """How many ids to ask about at a time: a driver reads all that is answered at one go."""
+        return self._storage.ids_at_once
 
     @property
     def file_path(self) -> Path | None:

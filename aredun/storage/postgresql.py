@@ -84,6 +84,9 @@ class PostgresStorage:
     takes_many_writers = True
     # Connections hang on the loop that opened them.
     belongs_to_loop = True
+    # asyncpg makes all rows of an answer at one go: of twice as many ids the loop would be 13 ms late, and
+    # `get_records` no faster.
+    ids_at_once = 1000
 
     def __init__(self, config: BackendConfig) -> None:
         # A setting of a connection is lost behind a pooler, so each transaction makes it.

@@ -316,6 +316,8 @@ class SqliteStorage:
     takes_many_writers = False
     # aiosqlite's connections serve any event loop.
     belongs_to_loop = False
+    # Each question is a turn to the driver's thread: with half as many `get_records` would be a fifth slower.
+    ids_at_once = 2000
 
     def __init__(self, config: BackendConfig) -> None:
         self.file = SqliteFile(config)

@@ -91,7 +91,7 @@ async def get_records(
     value_store: ValueStore | None = None,
     *,
     in_order: bool = True,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     on_incomplete: Callable[[InvalidRecordError], None] | None = None,
 ) -> AsyncGenerator[Record, None]:
     """Yield the records of the given ids; ids that no record has are passed over.
@@ -108,8 +108,8 @@ async def get_records(
         Holds the bytes of values that are not in the database.
     in_order : bool
         Keep the order of the ids; without it records of one batch come kind by kind.
-    batch_size : int
-        Number of ids that are looked up at a time.
+    batch_size : int, optional
+        Number of ids that are looked up at a time; by default what suits the database.
     on_incomplete : callable, optional
         Is given the error of every value that is left out; without it they are raised at the end.
 
@@ -124,7 +124,7 @@ async def get_records(
     async def read(batch: list[str]) -> tuple[list[str], dict[str, Record]]:
         return batch, await _read_records(database, batch)
 
-    async for batch, records in iter_ahead(read, iter_batches(ids, batch_size)):
+    async for batch, records in iter_ahead(read, iter_batches(ids, batch_size or database.ids_at_once)):
         found = [record_id for record_id in batch if record_id in records] if in_order else [*records]
         for part in iter_parts(found):
             await take_turn()
