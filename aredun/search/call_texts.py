@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased, defer, joinedload
 
 from aredun.models import Argument, CallNode, Execution, File, Job, Task, Value
+from aredun.storage.reads import read_rows
 from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection
     from datetime import datetime
 
     from sqlalchemy import Select
@@ -61,12 +62,8 @@ async def get_arguments_texts(
     statement = sa.select(
         Argument.call_hash, Argument.arg_position, Argument.arg_key, Argument.value_hash
     ).where(in_array(Argument.call_hash, sorted(call_hashes)))
-
-    async def operation(session: AsyncSession) -> Sequence[Any]:
-        return (await session.execute(statement)).all()
-
     by_call: dict[str, list[Any]] = defaultdict(list)
-    for row in await backend.database.read(operation):
+    for row in await read_rows(backend.database, statement):
         by_call[row.call_hash].append(row)
     chosen = {call: sorted(rows, key=_place)[:MAX_ARGUMENTS] for call, rows in by_call.items()}
     hashes = {row.value_hash for rows in chosen.values() for row in rows}

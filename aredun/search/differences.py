@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy as sa
 
 from aredun.models import Argument, ArgumentResult, CallNode, File, Job, Subvalue, Task, Value
+from aredun.storage.reads import read_rows
 from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
-    from sqlalchemy.ext.asyncio import AsyncSession
 
 # Of the earlier calls of a task, the latest so many are looked at.
 MAX_CANDIDATES = 100
@@ -158,7 +158,7 @@ async def get_call(backend: Any, job_id: str) -> RecordedCall | None:
     RecordedCall | None
         None while the job has led to none.
     """
-    rows = await _read(backend, _select_calls().where(Job.id == job_id))
+    rows = await read_rows(backend.database, _select_calls().where(Job.id == job_id))
     return _make_call(rows[0]) if rows else None
 
 
@@ -197,7 +197,10 @@ async def find_earlier_call(backend: Any, call: RecordedCall) -> RecordedCall | 
         .order_by(is_other, found.c.start_time.desc(), found.c.id)
         .limit(MAX_CANDIDATES)
     )
-    candidates = [_make_call(row) for row in await _read(backend, _select_calls().where(Job.id.in_(latest)))]
+    candidates = [
+        _make_call(row)
+        for row in await read_rows(backend.database, _select_calls().where(Job.id.in_(latest)))
+    ]
     arguments = await _get_arguments(backend, {each.call_hash for each in (call, *candidates)})
     own_arguments = arguments[call.call_hash]
 
@@ -232,7 +235,7 @@ async def list_calls_below(backend: Any, job_id: str, limit: int) -> list[Record
         In the order of their start.
     """
     ran = _select_calls().where(Job.parent_id == job_id, Job.cached.is_(False))
-    rows = await _read(backend, ran.order_by(Job.start_time, Job.id).limit(limit))
+    rows = await read_rows(backend.database, ran.order_by(Job.start_time, Job.id).limit(limit))
     return [_make_call(row) for row in rows]
 
 
@@ -308,7 +311,9 @@ async def compare_executions(backend: Any, before_id: str, after_id: str) -> lis
     both = [
         [
             _make_call(row)
-            for row in await _read(backend, _select_calls().where(Job.execution_id == key).order_by(*order))
+            for row in await read_rows(
+                backend.database, _select_calls().where(Job.execution_id == key).order_by(*order)
+            )
         ]
         for key in (before_id, after_id)
     ]
@@ -400,9 +405,8 @@ async def _get_arguments(backend: Any, calls: Collection[str]) -> dict[str, dict
         Argument.value_hash,
     )
     if calls:
-        for call, position, key, arg, value in await _read(
-            backend, sa.select(*columns).where(in_array(Argument.call_hash, sorted(calls)))
-        ):
+        statement = sa.select(*columns).where(in_array(Argument.call_hash, sorted(calls)))
+        for call, position, key, arg, value in await read_rows(backend.database, statement):
             found[call][position, key] = (arg, value)
     return found
 
@@ -427,7 +431,7 @@ async def _get_files(backend: Any, hashes: Collection[str]) -> dict[str, dict[st
         alone.where(in_array(File.value_hash, sorted(hashes))),
         inside.where(in_array(Subvalue.parent_value_hash, sorted(hashes))),
     )
-    for holder, path, value in await _read(backend, statement):
+    for holder, path, value in await read_rows(backend.database, statement):
         found[holder][path] = value
     return found
 
@@ -453,13 +457,17 @@ async def _get_origins(
         )
         .group_by(ArgumentResult.arg_hash, Job.execution_id, CallNode.task_name)
     )
-    return {(arg, key): Origin(name, job) for arg, key, name, job in await _read(backend, statement)}
+    return {
+        (arg, key): Origin(name, job) for arg, key, name, job in await read_rows(backend.database, statement)
+    }
 
 
 async def _get_tasks(backend: Any, hashes: Collection[str]) -> dict[str, TaskVersion]:
     if not hashes:
         return {}
-    rows = await _read(backend, sa.select(Task.hash, Task.source).where(in_array(Task.hash, sorted(hashes))))
+    rows = await read_rows(
+        backend.database, sa.select(Task.hash, Task.source).where(in_array(Task.hash, sorted(hashes)))
+    )
     previews = await backend.get_previews(hashes)
 
     def read_version(task_hash: str) -> str | None:
@@ -467,11 +475,3 @@ async def _get_tasks(backend: Any, hashes: Collection[str]) -> dict[str, TaskVer
         return version if isinstance(version, str) else None
 
     return {key: TaskVersion(key, source, read_version(key)) for key, source in rows}
-
-
-async def _read(backend: Any, statement: Any) -> Sequence[Any]:
-    async def operation(session: AsyncSession) -> Sequence[Any]:
-        return (await session.execute(statement)).all()
-
-    rows: Sequence[Any] = await backend.database.read(operation)
-    return rows

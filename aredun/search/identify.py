@@ -21,6 +21,7 @@ from aredun.search.records import ModelMaker, get_reader
 from aredun.search.scan import Scan, get_load_options
 from aredun.search.statements import count_rows
 from aredun.search.suggestions import suggest
+from aredun.storage.reads import read_scalars
 from aredun.tables.column_types import in_array, utcnow
 
 if TYPE_CHECKING:
@@ -313,11 +314,7 @@ async def find_file(backend: Repository, path: str) -> FileUse | None:
     if not others:
         return None
     recorded = sa.select(File.path).where(in_array(File.path, others)).distinct()
-
-    async def operation(session: AsyncSession) -> set[str]:
-        return set(await session.scalars(recorded))
-
-    known: set[str] = await backend.database.read(operation)
+    known = set(await read_scalars(backend.database, recorded))
     for other in others:
         if other in known and (use := await _find_exact(backend, other)) is not None:
             return use

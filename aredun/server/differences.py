@@ -23,11 +23,10 @@ from aredun.server import records
 from aredun.server.answers import respond
 from aredun.server.api import PROBLEMS, Backend, RecordId, get_cutoff
 from aredun.server.finding import find_record
+from aredun.storage.reads import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
     from aredun.search.differences import CallDifference, FileDifference, RecordedCall
@@ -99,12 +98,8 @@ async def _sum_seconds(backend: RedunBackendDb, execution_id: str) -> dict[str, 
     statement = statement.join(Task, Task.hash == Job.task_hash).where(
         Job.execution_id == execution_id, Job.cached.is_(False), Job.end_time.is_not(None)
     )
-
-    async def operation(session: AsyncSession) -> Sequence[Any]:
-        return (await session.execute(statement.limit(MAX_JOBS))).all()
-
     seconds: dict[str, float] = defaultdict(float)
-    for namespace, name, start, end in await backend.database.read(operation):
+    for namespace, name, start, end in await read_rows(backend.database, statement.limit(MAX_JOBS)):
         seconds[f"{namespace}.{name}" if namespace else name] += (end - start).total_seconds()
     return seconds
 

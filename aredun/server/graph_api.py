@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Query, Request, Response
@@ -17,12 +17,11 @@ from aredun.server.api import PROBLEMS, Backend
 from aredun.server.finding import check_id
 from aredun.server.layout import LayoutUnavailableError
 from aredun.server.schemas import cut_text
+from aredun.storage.reads import read_rows
 from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
 
@@ -91,9 +90,5 @@ async def get_statuses(backend: RedunBackendDb, calls: Collection[str]) -> dict[
         .outerjoin(value, value.value_hash == call.value_hash)
         .where(in_array(job.id, sorted(found.job_id for found in latest.values())))
     )
-
-    async def operation(session: AsyncSession) -> dict[str, tuple[str, str]]:
-        rows: Any = await session.execute(query)
-        return {row[0]: (row[1], get_job_status(row[2], row[3], row[4])) for row in rows}
-
-    return await backend.database.read(operation) if latest else {}
+    rows = await read_rows(backend.database, query) if latest else []
+    return {row[0]: (row[1], get_job_status(row[2], row[3], row[4])) for row in rows}
