@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 # For the first rows a condition that leads to more matches than this is probed, not sought: what is sought
 # must be gathered whole before the first of it is known. For all rows seeking pays much longer.
-SEEK_ROWS, SEVERAL_SEEK_ROWS, ALL_SEEK_ROWS = 1_000, 5_000, 50_000
+SEEK_ROWS, RARE_SEEK_ROWS, ALL_SEEK_ROWS = 1_000, 20_000, 50_000
 FEW = 2
+# A walk over forty times as many rows as are tried takes as long as gathering some thousands of matches.
+SAMPLE_ROWS, WALKED_SAMPLES = 500, 40
 
 
 class Listing(NamedTuple):
@@ -105,9 +107,8 @@ async def choose_strategy(
 
     What only the order and ids confine is listed (`choose_listing`). Other records are sought where some
     condition leads to few rows, which the database counts up to a bound: 1,000, or what the condition names.
-    Where nothing leads to so few, what several filters have in common may still be rare, so the bound is
-    5,000 if there are several to choose from and more than a record or two is wanted, and 50,000 if all are.
-    Else the order's index is walked.
+    The bound is 50,000 if all records are wanted, and 20,000 if more than a record or two is and so few of
+    the first 500 of the order match that a walk would be long. Else the order's index is walked.
 
     Parameters
     ----------
@@ -135,15 +136,44 @@ async def choose_strategy(
     others = [condition for condition in conditions if plan.by_time or not condition.on_key]
     if wanted is None:
         bounds.append((ALL_SEEK_ROWS, True))
-    elif wanted > FEW and sum(condition.sources is not None for condition in others) > 1:
-        bounds.append((SEVERAL_SEEK_ROWS, False))
     for usual, for_all in bounds:
-        few = await _find_few(session, others, [max(usual, other.seek_rows[for_all]) for other in others])
-        if few:
-            terms = [other.seek() if other in few else other.probe() for other in others]
-            limits = [bound for other, bound in few.items() if other.is_bounded]
-            return Seek([*direct, *terms], _get_most(min(limits)) if limits else None)
-    return Walk([*direct, *(other.probe() for other in others)])
+        seek = await _choose_seek(session, direct, others, usual, for_all=for_all)
+        if seek is not None:
+            return seek
+    probes = [*direct, *(other.probe() for other in others)]
+    if await _is_rare(plan, probes, session, wanted):
+        return await _choose_seek(session, direct, others, RARE_SEEK_ROWS, for_all=False) or Walk(probes)
+    return Walk(probes)
+
+
+async def _choose_seek(
+    session: AsyncSession,
+    direct: Sequence[ColumnElement[bool]],
+    others: Sequence[Condition],
+    bound: int,
+    *,
+    for_all: bool,
+) -> Seek | None:
+    """Return the seek by the conditions that lead to no more rows than a bound; None where none does."""
+    few = await _find_few(session, others, [max(bound, other.seek_rows[for_all]) for other in others])
+    if not few:
+        return None
+    terms = [other.seek() if other in few else other.probe() for other in others]
+    limits = [bound for other, bound in few.items() if other.is_bounded]
+    return Seek([*direct, *terms], _get_most(min(limits)) if limits else None)
+
+
+async def _is_rare(
+    plan: Plan, where: Sequence[ColumnElement[bool]], session: AsyncSession, wanted: int | None
+) -> bool:
+    """Tell whether so few of the first records of the order match that a walk to the wanted ones is long."""
+    # Executions are few beside what conditions lead to: a walk over all of them is short.
+    if wanted is None or wanted <= FEW or plan.record_type == "Execution":
+        return False
+    key = plan.order.columns[-1]
+    first = sa.select(key).order_by(*plan.order.sort(plan.order.columns)).limit(SAMPLE_ROWS)
+    count = sa.select(sa.func.count()).where(key.in_(first), *where)
+    return (await session.scalar(count) or 0) * WALKED_SAMPLES < wanted
 
 
 async def _resolve(session: AsyncSession, condition: Condition) -> Condition:
