@@ -21,7 +21,7 @@ from aredun.search.statements import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Select
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -137,42 +137,60 @@ async def choose_strategy(
     if wanted is None:
         bounds.append((ALL_SEEK_ROWS, True))
     for usual, for_all in bounds:
-        seek = await _choose_seek(session, direct, others, usual, for_all=for_all)
-        if seek is not None:
-            return seek
-    probes = [*direct, *(other.probe() for other in others)]
-    if await _is_rare(plan, probes, session, wanted):
-        return await _choose_seek(session, direct, others, RARE_SEEK_ROWS, for_all=False) or Walk(probes)
-    return Walk(probes)
+        most = [max(usual, other.seek_rows[for_all]) for other in others]
+        few = await _find_few(session, others, most)
+        if few:
+            return _make_seek(direct, others, dict(zip(others, most, strict=True)), few)
+    seek = await _seek_rare(plan, direct, others, session, wanted)
+    return seek or Walk([*direct, *(other.probe() for other in others)])
 
 
-async def _choose_seek(
-    session: AsyncSession,
+async def _seek_rare(
+    plan: Plan,
     direct: Sequence[ColumnElement[bool]],
     others: Sequence[Condition],
-    bound: int,
-    *,
-    for_all: bool,
+    session: AsyncSession,
+    wanted: int | None,
 ) -> Seek | None:
-    """Return the seek by the conditions that lead to no more rows than a bound; None where none does."""
-    few = await _find_few(session, others, [max(bound, other.seek_rows[for_all]) for other in others])
+    """Return the seek by the condition that leads to the fewest rows; None where a walk is as good."""
+    # Executions are few beside what conditions lead to: a walk over all of them is short.
+    if wanted is None or wanted <= FEW or plan.record_type == "Execution":
+        return None
+    if not any(other.sources for other in others) or not await _is_rare(
+        plan, direct, others, session, wanted
+    ):
+        return None
+    few = await _find_few(session, others, [RARE_SEEK_ROWS] * len(others))
     if not few:
         return None
+    fewest = min(few, key=lambda condition: few[condition])
+    return _make_seek(direct, others, {fewest: RARE_SEEK_ROWS}, [fewest])
+
+
+def _make_seek(
+    direct: Sequence[ColumnElement[bool]],
+    others: Sequence[Condition],
+    bounds: Mapping[Condition, int],
+    few: Collection[Condition],
+) -> Seek:
+    """Return the seek by the few, which lead to no more rows than their bounds."""
     terms = [other.seek() if other in few else other.probe() for other in others]
-    limits = [bound for other, bound in few.items() if other.is_bounded]
+    limits = [bounds[other] for other in few if other.is_bounded]
     return Seek([*direct, *terms], _get_most(min(limits)) if limits else None)
 
 
 async def _is_rare(
-    plan: Plan, where: Sequence[ColumnElement[bool]], session: AsyncSession, wanted: int | None
+    plan: Plan,
+    direct: Sequence[ColumnElement[bool]],
+    others: Sequence[Condition],
+    session: AsyncSession,
+    wanted: int,
 ) -> bool:
     """Tell whether so few of the first records of the order match that a walk to the wanted ones is long."""
-    # Executions are few beside what conditions lead to: a walk over all of them is short.
-    if wanted is None or wanted <= FEW or plan.record_type == "Execution":
-        return False
     key = plan.order.columns[-1]
     first = sa.select(key).order_by(*plan.order.sort(plan.order.columns)).limit(SAMPLE_ROWS)
-    count = sa.select(sa.func.count()).where(key.in_(first), *where)
+    probes = (other.probe() for other in others)
+    count = sa.select(sa.func.count()).where(key.in_(first), *direct, *probes)
     return (await session.scalar(count) or 0) * WALKED_SAMPLES < wanted
 
 
@@ -186,15 +204,13 @@ async def _resolve(session: AsyncSession, condition: Condition) -> Condition:
 async def _find_few(
     session: AsyncSession, conditions: Sequence[Condition], bounds: Sequence[int]
 ) -> dict[Condition, int]:
-    """Return the conditions that lead to no more rows than their bounds, and the bounds."""
+    """Return the conditions that lead to no more rows than their bounds, and to how many."""
     bounded = [pair for pair in zip(conditions, bounds, strict=True) if pair[0].sources is not None]
     if not bounded:
         return {}
     counts = sa.select(*(count_rows(condition, bound + 1) for condition, bound in bounded))
     sizes = (await session.execute(counts)).one()
-    return {
-        condition: bound for (condition, bound), size in zip(bounded, sizes, strict=True) if size <= bound
-    }
+    return {condition: size for (condition, bound), size in zip(bounded, sizes, strict=True) if size <= bound}
 
 
 def _get_most(bound: int) -> int:
