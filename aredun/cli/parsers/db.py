@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 def add_parser(subparsers: Commands) -> None:
     """Add `db` and its commands to the parser."""
     description = "Show and change the schema version of a database."
-    commands = subparsers.add_parser("db", help=description, description=description).add_subparsers(
-        title="commands", metavar="COMMAND", required=True
-    )
+    commands = subparsers.add_parser(
+        "db", help="show and change the schema's version", description=description
+    ).add_subparsers(title="commands", metavar="COMMAND", required=True)
     info = commands.add_parser("info", help="show the database's version and whether aredun can use it")
     info.set_defaults(run="aredun.cli.db:run_info")
     versions = commands.add_parser("versions", help="list all schema versions, oldest first")
