@@ -14,6 +14,7 @@ from aredun.server.finding import find_matches
 from aredun.server.records import get_arguments
 from aredun.storage.reads import read_rows
 from aredun.storage.recorded import find_recorded
+from aredun.tables.column_types import TagEntity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,8 @@ class Found(NamedTuple):
 async def search(backend: RedunBackendDb, text: str, limit: int) -> Found:
     """Return the records whose id, name or path begins with a text, then those of which it is a part.
 
+    Names are searched first, then tags, paths and arguments, until there are as many as are wanted.
+
     Parameters
     ----------
     backend : RedunBackendDb
@@ -59,32 +62,23 @@ async def search(backend: RedunBackendDb, text: str, limit: int) -> Found:
     text = text.strip()
     if len(records) >= limit or len(text) < 2 or text[0] in "-~":
         return Found(records, reasons, None)
-    tasks, tasks_seen = await _find_tasks(backend, text, limit)
-    tags, tags_seen = await _find_tags(backend, text)
-    files, files_seen = await _find_files(backend, text, limit)
-    calls, calls_seen = await _find_arguments(backend, text)
-    # The first that tells why is kept, and so is the order: names, then tags, paths and arguments.
-    fits: dict[tuple[str, str], str | None] = {}
-    for key, reason in [*tasks, *tags, *files, *calls]:
-        fits.setdefault(key, reason)
     known = {(type(record).__name__, get_key(record)) for record in records}
-    chosen = [key for key in fits if key not in known][: 2 * limit]
-    for record in (await _load(backend, chosen))[: limit - len(records)]:
+    fits: dict[tuple[str, str], str | None] = {}
+    bounds: list[str] = []
+    # Of one that fits in several ways, the first is told.
+    for find, words in _WAYS:
+        hits, looked_at = await find(backend, text, limit)
+        for key, reason in hits:
+            if key not in known:
+                fits.setdefault(key, reason)
+        if looked_at is not None:
+            bounds.append(words.format(looked_at))
+        if len(records) + len(fits) >= limit:
+            break
+    for record in (await _load(backend, list(fits)[:limit]))[: limit - len(records)]:
         records.append(record)
         reasons.append(fits[type(record).__name__, get_key(record)])
-    return Found(records, reasons, _tell_bound(tasks_seen, tags_seen, files_seen, calls_seen))
-
-
-def _tell_bound(tasks: int | None, tags: int | None, files: int | None, calls: int | None) -> str | None:
-    """Return what was looked at, in words, of what was not looked at whole."""
-    counts = {
-        "the newest {:,} tasks": tasks,
-        "the newest {:,} tags": tags,
-        "the newest {:,} files": files,
-        "the arguments of the newest {:,} jobs": calls,
-    }
-    parts = [words.format(count) for words, count in counts.items() if count is not None]
-    return f"Parts of texts: searched {', '.join(parts)}" if parts else None
+    return Found(records, reasons, f"Parts of texts: searched {', '.join(bounds)}" if bounds else None)
 
 
 async def _load(backend: RedunBackendDb, keys: Sequence[tuple[str, str]]) -> list[Any]:
@@ -125,7 +119,7 @@ async def _find_files(backend: RedunBackendDb, text: str, limit: int) -> tuple[l
     return [(("Value", row.value_hash), None) for row in seen.rows], seen.looked_at
 
 
-async def _find_tags(backend: RedunBackendDb, text: str) -> tuple[list[Hit], int | None]:
+async def _find_tags(backend: RedunBackendDb, text: str, _: int) -> tuple[list[Hit], int | None]:
     """Return what tags hang on, with the tags as texts, and how many were looked at if not all."""
     unescaped = sa.type_coerce(Tag.value, sa.JSON)[()].as_string()
     pattern = "".join(_escape(letter) if letter.isascii() else "_" for letter in text)
@@ -142,12 +136,13 @@ async def _find_tags(backend: RedunBackendDb, text: str) -> tuple[list[Hit], int
     found: list[Hit] = []
     for row in seen.rows:
         value = row.value if isinstance(row.value, str) else json.dumps(row.value, ensure_ascii=False)
-        if text.casefold() in f"{row.key}={value}".casefold():
+        # A tag of nothing stands for tags that were deleted.
+        if row.entity_type != TagEntity.Null and text.casefold() in f"{row.key}={value}".casefold():
             found.append(((row.entity_type.name, row.entity_id), f"{row.key}={value}"))
     return found, seen.looked_at
 
 
-async def _find_arguments(backend: RedunBackendDb, text: str) -> tuple[list[Hit], int | None]:
+async def _find_arguments(backend: RedunBackendDb, text: str, _: int) -> tuple[list[Hit], int | None]:
     """Return the newest jobs, with their arguments as short texts, that a part of these fits."""
     columns: tuple[Any, ...] = (Job.id, Job.call_hash)
     newest = sa.select(*columns).order_by(Job.start_time.desc()).limit(MAX_CALLS + 1)
@@ -156,3 +151,11 @@ async def _find_arguments(backend: RedunBackendDb, text: str) -> tuple[list[Hit]
     shown = [(job.id, texts.get(job.call_hash or "", "")) for job in jobs[:MAX_CALLS]]
     hits: list[Hit] = [(("Job", key), words) for key, words in shown if text.casefold() in words.casefold()]
     return hits, MAX_CALLS if len(jobs) > MAX_CALLS else None
+
+
+_WAYS = (
+    (_find_tasks, "the newest {:,} tasks"),
+    (_find_tags, "the newest {:,} tags"),
+    (_find_files, "the newest {:,} files"),
+    (_find_arguments, "the arguments of the newest {:,} jobs"),
+)

@@ -208,6 +208,9 @@ async def test_searching_parts_looks_at_the_last_rows(
     # 12 for what begins so, one for each kind of text, and two more for arguments.
     assert seen.statements - before == 18
     answer, lines = await plans.explain(lambda backend: search(backend, "no such text", 8))
+    named = await search(reader, "lign", 1)
+    assert [record.name for record in named.records] == ["align"]
+    assert named.bound is None
     is_sqlite = reader.database.dialect_name == "sqlite"
     assert answer.records == []
     assert answer.bound == "Parts of texts: searched the arguments of the newest 500 jobs"

@@ -89,6 +89,19 @@ async def test_parts_are_found(backend: RedunBackendDb, scheduler: Scheduler, tm
         assert await search("x") == []
 
 
+async def test_deleted_tags_are_not_found(
+    backend: RedunBackendDb, scheduler: Scheduler, tmp_path: Path
+) -> None:
+    """Neither a tag that was deleted, nor the mark of its deletion."""
+    await record(scheduler, tmp_path)
+    async with serve(backend) as served:
+        [hit] = (await served.get("/api/search", params={"text": "lovelace"}))["hits"]
+        deleted = await backend.delete_tags(hit["record"]["id"], [("user", "Ada Lovelace")])
+        assert deleted
+        for text in ("lovelace", "user=", "null"):
+            assert (await served.get("/api/search", params={"text": text}))["hits"] == []
+
+
 async def test_the_bound_is_told(
     backend: RedunBackendDb, scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
