@@ -249,6 +249,10 @@ async def test_rare_matches_of_frequent_filters_are_sought(
     page, lines = await plans.explain(lambda _: failed.filter_task_names(["align"]).page_after(None, 50))
     assert 0 < len(page.records) < 50
     assert any("matched" in line for line in lines)
+    # One of an execution's 517 jobs.
+    page, lines = await plans.explain(lambda _: query.filter_task_names(["main"]).page_after(None, 50))
+    assert len(page.records) == EXECUTIONS
+    assert any("matched" in line for line in lines)
 
 
 async def test_earlier_calls_of_frequent_tasks_are_the_latest(
@@ -273,4 +277,5 @@ async def test_job_of_a_value_is_found_by_indexes(reader: RedunBackendDb) -> Non
     value = make_hash("value", "result", 3, 22)
     found, lines = await Plans(reader).explain(lambda backend: find_use(backend, value))
     assert (found[0].id, found[1]) == (make_uuid("job", 3, 22), "result")
+    assert any("ix_call_node_value_hash" in line for line in lines)
     assert find_table_scans(lines) == []
