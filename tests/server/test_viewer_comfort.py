@@ -10,6 +10,7 @@ import pytest
 from playwright.async_api import expect
 
 from aredun.backend import RedunBackendDb
+from aredun.query import CallGraphQuery
 from tests.server.test_server_changes import TASK, start
 from tests.support.browser import DESKTOP, PHONE, view
 from tests.support.failing import run_failing
@@ -100,11 +101,15 @@ async def test_screen_readers_find_nothing_serious(
 ) -> None:
     """axe-core finds nothing serious or critical on any view, in both colours."""
     await run_failing(scheduler)
+    query = CallGraphQuery(backend, filter_types=["Job"]).filter_task_names(["lab.parse"])
+    failed = await query.filter_job_statuses(["FAILED"]).first()
+    assert failed is not None
     shown = {
         "executions": ".run",
         "execution/-": ".job-row",
         "execution/-/timeline": ".bar-span",
         "execution/-/tasks": ".counts",
+        f"job/{failed.id}": ".frame-line .code-keyword",
         "tasks": ".records a",
         "compare/-/-": ".side",
         "dataflow/-": ".legend",

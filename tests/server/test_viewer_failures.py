@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,12 @@ from playwright.async_api import expect
 
 from aredun import File, task
 from tests.support.browser import PHONE, view
-from tests.support.failing import run_failing
+from tests.support.failing import parse, run_failing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.async_api import Browser, Page
+    from playwright.async_api import Browser, Locator, Page
 
     from aredun.backend import RedunBackendDb
     from aredun.scheduler import Scheduler
@@ -29,6 +30,34 @@ async def get_overflow(page: Page) -> int:
     """Return by how many pixels a page is wider than its window."""
     overflow: int = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
     return overflow
+
+
+async def check_highlighting(panel: Locator) -> None:
+    """Assert that the source and the traceback are coloured, and are copied as they are."""
+    await expect(panel.locator(".frame-line .code-keyword").first).to_have_text("raise")
+    source = panel.locator("pre.code")
+    await expect(source.locator(".code-definition")).to_have_text("parse")
+    await expect(source.locator("mark .code-builtin")).to_have_text("ValueError")
+    colours = await source.evaluate(
+        """(pre) => [".code-keyword", ".code-definition", ".code-string", ".code-number"]
+            .map((rule) => getComputedStyle(pre.querySelector(rule)).color)
+            .concat(getComputedStyle(pre).color)"""
+    )
+    assert len(set(colours)) == len(colours)
+    text = inspect.getsource(parse.func)
+    written = text[text.index("def ") :]
+    assert await source.text_content() == written
+    await panel.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    for what in ("source", "traceback"):
+        await panel.get_by_role("button", name=f"Copy the {what}").click()
+        await expect(panel.get_by_role("button", name=f"Copy the {what}")).to_have_text("Copied")
+        copied = await panel.page.evaluate("navigator.clipboard.readText()")
+        if what == "source":
+            assert copied == written
+        else:
+            assert copied.startswith("Traceback (most recent call last):\n  File ")
+            lines = r", line \d+, in parse\n    raise ValueError\(f.*\nValueError: sample 's\d' has"
+            assert re.search(lines, copied)
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
@@ -55,6 +84,7 @@ async def test_from_the_banner_to_the_line_at_fault(
         await expect(panel.locator(".frame-line")).to_contain_text("raise ValueError(f")
         await expect(panel.locator(".frame-where")).to_contain_text(re.compile(r"failing\.py:\d+"))
         await expect(panel.locator("pre mark")).to_contain_text("raise ValueError(")
+        await check_highlighting(panel)
         await expect(page.locator(".job-row[aria-selected=true]")).to_be_attached()
         await expect(panel).to_contain_text(re.compile(r"Failure \d of 3"))
         await panel.get_by_role("link", name="lab.main").click()

@@ -1,6 +1,7 @@
 // One record with what belongs to it, as a page of its own and in the panels of other views.
 
 import { get, idPath } from "./api.js";
+import { codeLines } from "./code.js";
 import { copyButton, errorBox, h, notice, replace, statusBadge, tagList } from "./dom.js";
 import { whyPart } from "./differences.js";
 import { failureParts, markedLines } from "./failures.js";
@@ -27,12 +28,14 @@ function identifier(text, what) {
   return [h("span", { class: "mono" }, text), copyButton(text, what)];
 }
 
-function source(text, marked = new Set()) {
+function source({ source: text, source_spans: spans }, marked = new Set()) {
   if (!text) return null;
-  const lines = marked.size
-    ? text.replace(/\n$/, "").split("\n").map((line) => (marked.has(line.trim()) ? h("mark", { title: "The traceback goes through here" }, `${line}\n`) : `${line}\n`))
-    : text;
-  return h("details", { class: "source", open: text.length < 6000 }, h("summary", {}, "Source of the task"), h("pre", { tabindex: 0 }, lines));
+  const whole = text.replace(/\n$/, "");
+  const raw = whole.split("\n");
+  const lines = codeLines(whole, spans).map((line, index) => (marked.has(raw[index].trim())
+    ? h("mark", { title: "The traceback goes through here" }, line, "\n") : [line, "\n"]));
+  return h("details", { class: "source", open: text.length < 6000 }, h("summary", {}, "Source of the task"),
+    copyButton(text, "the source"), h("pre", { class: "code", tabindex: 0 }, lines));
 }
 
 function flows(id) {
@@ -70,7 +73,7 @@ function jobDetails(job, link) {
       ["Call", job.call_hash ? h("a", { class: "mono", href: `#/call/${job.call_hash}` }, shortHash(job.call_hash)) : null],
       ["Job", identifier(job.id, "the id")],
     ]),
-    source(job.source, markedLines(job)),
+    source(job, markedLines(job)),
   ];
 }
 
@@ -79,7 +82,7 @@ function callDetails(call) {
     h("p", { class: "crumbs" }, "call"), h("h2", {}, call.task), flows(call.call_hash), callParts(call),
     section("Tags", tagList(call.tags)),
     facts([["Recorded", fullTime(call.timestamp)], ["Task", h("a", { class: "mono", href: `#/task/${call.task_hash}` }, shortHash(call.task_hash))], ["Call", identifier(call.call_hash, "the hash")]]),
-    source(call.source), neighbours("Called by", call.parents), neighbours("Calls", call.children),
+    source(call), neighbours("Called by", call.parents), neighbours("Calls", call.children),
   ];
 }
 
@@ -97,7 +100,7 @@ function taskDetails(task) {
   return [
     h("p", { class: "crumbs" }, "task"), h("h2", {}, task.fullname),
     h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${task.hash}?direction=downstream` }, "What followed from it")),
-    section("Tags", tagList(task.tags)), facts([["Version", identifier(task.hash, "the hash")]]), source(task.source),
+    section("Tags", tagList(task.tags)), facts([["Version", identifier(task.hash, "the hash")]]), source(task),
   ];
 }
 
