@@ -38,6 +38,18 @@ async def find_cut(page: Page) -> list[str]:
     return cut
 
 
+async def find_serious(page: Page) -> list[list[object]]:
+    """Return what axe-core finds serious or critical: the rule, how often, and the first element."""
+    if not await page.evaluate("'axe' in globalThis"):
+        await page.evaluate(f"{AXE.read_text(encoding='utf-8')}; null")
+    serious: list[list[object]] = await page.evaluate(
+        "axe.run().then(({ violations }) => violations"
+        ".filter(({ impact }) => ['serious', 'critical'].includes(impact))"
+        ".map(({ id, nodes }) => [id, nodes.length, nodes[0].html]))"
+    )
+    return serious
+
+
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1280", "390"])
 async def test_tags_of_a_running_execution_lead_on(
     browser: Browser, backend: RedunBackendDb, database_url: str, size: dict[str, int]
@@ -116,14 +128,8 @@ async def test_screen_readers_find_nothing_serious(
     }
     async with view(browser, backend, "executions", DESKTOP, scheme) as watched:
         page = watched.page
-        axe = AXE.read_text(encoding="utf-8")
-        await page.evaluate(f"{axe}; null")
         for route, rule in shown.items():
             await page.evaluate("(route) => { location.hash = `#/${route}`; }", route)
             await expect(page.locator(rule).first).to_be_visible()
-            serious = await page.evaluate(
-                "axe.run().then(({ violations }) => violations"
-                ".filter(({ impact }) => ['serious', 'critical'].includes(impact))"
-                ".map(({ id, nodes }) => [id, nodes.length, nodes[0].html]))"
-            )
+            serious = await find_serious(page)
             assert (route, serious) == (route, [])
