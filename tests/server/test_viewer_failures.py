@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.async_api import expect
 
-from aredun import File, task
+from aredun import CallGraphQuery, File, task
 from tests.support.browser import PHONE, view
 from tests.support.failing import parse, run_failing
 
@@ -85,7 +85,7 @@ async def test_from_the_banner_to_the_line_at_fault(
         await expect(panel.locator(".frame-where")).to_contain_text(re.compile(r"failing\.py:\d+"))
         await expect(panel.locator("pre mark")).to_contain_text("raise ValueError(")
         await check_highlighting(panel)
-        await expect(page.locator(".job-row[aria-selected=true]")).to_be_attached()
+        await expect(page.locator(".job-row[aria-selected=true]")).to_be_in_viewport(ratio=1)
         await expect(panel).to_contain_text(re.compile(r"Failure \d of 3"))
         await panel.get_by_role("link", name="lab.main").click()
         await expect(panel.get_by_role("heading", level=2)).to_have_text("lab.main")
@@ -175,6 +175,27 @@ async def test_rows_show_their_arguments(
         )
         assert 0 < room < row
         assert await get_overflow(page) <= 0
+
+
+async def test_a_link_shows_its_job_though_the_banner_comes_later(
+    browser: Browser, backend: RedunBackendDb, scheduler: Scheduler
+) -> None:
+    """The chosen row stays in sight when the list gets shorter, and leaves whoever scrolls away alone."""
+    await run_failing(scheduler)
+    query = CallGraphQuery(backend, filter_types=["Job"]).filter_task_names(["lab.parse"])
+    last = await query.filter_job_statuses(["FAILED"]).order_by("time").first()
+    assert last is not None
+    async with view(
+        browser, backend, f"execution/-/tree/{last.id}", {"width": 1440, "height": 560}
+    ) as watched:
+        page = watched.page
+        await expect(page.get_by_role("region", name="Why it failed")).to_be_visible()
+        await expect(page.locator(".job-row[aria-selected=true]")).to_be_in_viewport(ratio=1)
+        await page.set_viewport_size({"width": 1440, "height": 480})
+        await expect(page.locator(".job-row[aria-selected=true]")).to_be_in_viewport(ratio=1)
+        await page.locator(".rows").evaluate("(rows) => { rows.scrollTop = 0; }")
+        await page.set_viewport_size({"width": 1440, "height": 520})
+        await expect(page.locator(".job-row").first).to_be_in_viewport(ratio=1)
 
 
 async def test_rows_call_files_by_their_names(

@@ -26,22 +26,24 @@ pytestmark = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 
 
 async def check_notice(watched: Watched, title: str, inside: str = "main") -> Locator:
-    """Assert that one thing is said to be missing, with a next step, and nothing is cut or hard to read."""
-    notice = watched.page.locator(f"{inside} .notice")
+    """Assert that one thing is said to be missing, with a next step, and that it fits phone and desk."""
+    page = watched.page
+    notice = page.locator(f"{inside} .notice")
     await expect(notice.locator("strong")).to_have_text(title)
-    await expect(notice.locator(".command, a.button").first).to_be_in_viewport()
-    assert await find_cut(watched.page) == []
-    assert await watched.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    for size in (PHONE, DESKTOP):
+        await page.set_viewport_size({"width": size["width"], "height": size["height"]})
+        await expect(notice.locator(".command, a.button").first).to_be_in_viewport()
+        assert await find_cut(page) == []
+        assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     return notice
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1280", "390"])
-async def test_an_empty_repository(browser: Browser, backend: RedunBackendDb, size: dict[str, int]) -> None:
+async def test_an_empty_repository(browser: Browser, backend: RedunBackendDb) -> None:
     """Its lists say how they are filled; a command is copied whole; a search leads to the lists."""
-    async with view(browser, backend, "executions", size) as watched:
+    async with view(browser, backend, "executions") as watched:
         page = watched.page
         notice = await check_notice(watched, "Nothing has run yet")
-        await watched.shoot(f"nothing-{size['width']}")
+        await watched.shoot("nothing")
         assert await find_serious(page) == []
         await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         await notice.get_by_role("button", name="Copy the command").click()
@@ -65,16 +67,15 @@ async def test_an_empty_repository(browser: Browser, backend: RedunBackendDb, si
         await box.press("ArrowDown")
         await box.press("ArrowDown")
         assert await find_serious(page) == []
-        await watched.shoot(f"nothing-found-{size['width']}")
+        await watched.shoot("nothing-found")
         await box.press("Enter")
         await expect(page).to_have_url(re.compile("#/files$"))
         notice = await check_notice(watched, "No file is recorded")
         await expect(notice).to_contain_text("aredun.File")
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1280", "390"])
 async def test_an_execution_without_what_is_sought(
-    browser: Browser, backend: RedunBackendDb, scheduler: Scheduler, size: dict[str, int]
+    browser: Browser, backend: RedunBackendDb, scheduler: Scheduler
 ) -> None:
     """No failed jobs, no job that fits, a job without others below it, a value that nothing followed from."""
 
@@ -83,10 +84,10 @@ async def test_an_execution_without_what_is_sought(
         return x + 1
 
     await scheduler.run(main(41))
-    async with view(browser, backend, "execution/-/tree?status=FAILED", size) as watched:
+    async with view(browser, backend, "execution/-/tree?status=FAILED") as watched:
         page = watched.page
         await check_notice(watched, "No job has failed", ".jobs")
-        await watched.shoot(f"no-failed-{size['width']}")
+        await watched.shoot("no-failed")
         await page.get_by_label("Part of a task's name or of the arguments, or an id").fill("nobody")
         notice = await check_notice(watched, "No job fits", ".jobs")
         assert await find_serious(page) == []
@@ -98,7 +99,7 @@ async def test_an_execution_without_what_is_sought(
         await below.get_by_role("link", name="What followed from it").click()
         await expect(page.locator(".graph-status")).to_have_attribute("data-done", "true")
         notice = await check_notice(watched, "Nothing followed from it yet")
-        await watched.shoot(f"nothing-followed-{size['width']}")
+        await watched.shoot("nothing-followed")
         assert await find_serious(page) == []
         await notice.get_by_role("link", name="Where it comes from").click()
         await expect(page.locator(".graph-status")).to_contain_text("nodes")

@@ -208,7 +208,7 @@ class ExecutionView {
     const index = this.rows.items.findIndex((row) => row.job?.id === this.selected);
     if (index < 0) return;
     this.isRevealed = true;
-    this.rows.showRow(index);
+    this.rows.showRow(index, true);
   }
 
   drawHead() {

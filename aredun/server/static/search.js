@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { h, replace } from "./dom.js";
-import { shortHash } from "./format.js";
+import { shorten, shortHash } from "./format.js";
 
 const KINDS = { Execution: "Execution", Job: "Job", CallNode: "Call", Task: "Task", Value: "Value" };
 
@@ -81,7 +81,7 @@ export function setUpSearch() {
       h("span", { class: "kind" }, record.path ? "File" : KINDS[record.type]),
       h("span", { class: "what" }, recordTitle(record)),
       h("span", { class: "which hash" }, shortHash(recordId(record))),
-      because ? h("span", { class: "because" }, because) : null));
+      because ? h("span", { class: "because", title: because }, shorten(because)) : null));
     const note = bound ? [h("li", { class: "bound", role: "presentation" }, bound)] : [];
     replace(list, items.length ? items : nothing(text), note);
     list.hidden = false;
