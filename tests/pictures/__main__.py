@@ -21,7 +21,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="aredun-") as folder:
         repositories = {
             "demo": make_demo(Path(folder) / "variants"),
-            "cohort": make_cohort(Path(folder) / "cohort", samples=360, patience=8.0),
+            "cohort": make_cohort(Path(folder) / "cohort", samples=360, patience=20.0),
         }
         async with async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)

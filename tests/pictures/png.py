@@ -32,7 +32,9 @@ def write_png(pixels: bytes, width: int, height: int) -> bytes:
         least like any other; the rest become the nearest of these.
     """
     rows = np.frombuffer(pixels, np.uint8).reshape(-1, 4)[:, :3].astype(np.int32)
-    codes, where, counts = np.unique(rows @ [65_536, 256, 1], return_inverse=True, return_counts=True)
+    codes, where, counts = np.unique(
+        rows @ np.array([65_536, 256, 1]), return_inverse=True, return_counts=True
+    )
     colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1)
     palette = colours[_choose(colours, counts)]
     distances = ((colours[:, None, :] - palette[None, :, :]) ** 2).sum(axis=2)

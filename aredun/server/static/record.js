@@ -28,7 +28,7 @@ function identifier(text, what) {
   return [h("span", { class: "mono" }, text), copyButton(text, what)];
 }
 
-function source({ source: text, source_spans: spans }, marked = new Set()) {
+export function source(text, spans, marked = new Set()) {
   if (!text) return null;
   const whole = text.replace(/\n$/, "");
   const raw = whole.split("\n");
@@ -89,7 +89,7 @@ function jobDetails(job, link) {
       ["Call", job.call_hash ? h("a", { class: "mono", href: `#/call/${job.call_hash}` }, shortHash(job.call_hash)) : null],
       ["Job", identifier(job.id, "the id")],
     ]),
-    source(job, markedLines(job)),
+    source(job.source, job.source_spans, markedLines(job)),
   ];
 }
 
@@ -98,7 +98,7 @@ function callDetails(call) {
     h("p", { class: "crumbs" }, "call"), h("h2", {}, call.task), flows(call.call_hash), callParts(call),
     section("Tags", tagList(call.tags)),
     facts([["Recorded", fullTime(call.timestamp)], ["Task", h("a", { class: "mono", href: `#/task/${call.task_hash}` }, shortHash(call.task_hash))], ["Call", identifier(call.call_hash, "the hash")]]),
-    source(call), neighbours("Called by", call.parents), neighbours("Calls", call.children),
+    source(call.source, call.source_spans), neighbours("Called by", call.parents), neighbours("Calls", call.children),
   ];
 }
 
@@ -116,7 +116,7 @@ function taskDetails(task) {
   return [
     h("p", { class: "crumbs" }, "task"), h("h2", {}, task.fullname),
     h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${task.hash}?direction=downstream` }, "What followed from it")),
-    section("Tags", tagList(task.tags)), facts([["Version", identifier(task.hash, "the hash")]]), source(task),
+    section("Tags", tagList(task.tags)), facts([["Version", identifier(task.hash, "the hash")]]), source(task.source, task.source_spans),
   ];
 }
 
