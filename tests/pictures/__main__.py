@@ -9,7 +9,7 @@ from pathlib import Path
 
 from playwright.async_api import async_playwright
 
-from tests.pictures.taking import make_cohort, make_demo, take_pictures
+from tests.pictures.taking import make_repositories, take_pictures
 from tests.support.browser import ARGUMENTS, CHROMIUM
 from tests.support.dependencies import CHECKOUT
 
@@ -19,10 +19,7 @@ async def main() -> None:
     if CHROMIUM is None:
         sys.exit("pictures need a browser: apt-get install chromium")
     with tempfile.TemporaryDirectory(prefix="aredun-") as folder:
-        repositories = {
-            "demo": make_demo(Path(folder) / "variants"),
-            "cohort": make_cohort(Path(folder) / "cohort", samples=360, patience=20.0),
-        }
+        repositories = await make_repositories(Path(folder), lines=None, samples=360, patience=20.0)
         async with async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
             async for path in take_pictures(browser, repositories, CHECKOUT / "docs" / "pictures"):

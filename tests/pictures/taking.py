@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 import shutil
@@ -48,9 +49,11 @@ _READ_PIXELS = """async (picture) => {
 }"""
 
 
-def make_demo(folder: Path) -> str:
-    """Run the demo; returns the address of its repository."""
+def make_demo(folder: Path, lines: int | None) -> str:
+    """Run the demo, with so many lines of each sample; returns the address of its repository."""
     shutil.copytree(DEMO, folder, ignore=shutil.ignore_patterns("run", "__pycache__"))
+    for path in (folder / "data").glob("*.fastq"):
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:lines]))
     subprocess.run([sys.executable, "demo.py"], cwd=folder, check=True, capture_output=True)
     return f"sqlite:///{folder}/run/.redun/redun.db"
 
@@ -69,6 +72,33 @@ def make_cohort(folder: Path, samples: int, patience: float) -> str:
         ran = subprocess.run([*command, *options], cwd=folder, capture_output=True, text=True, check=False)
         assert ran.returncode == code, ran.stderr
     return f"sqlite:///{folder}/.redun/redun.db"
+
+
+async def make_repositories(folder: Path, lines: int | None, samples: int, patience: float) -> dict[str, str]:
+    """
+    Run the demo and the larger example at once.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they run.
+    lines : int | None
+        How many lines of each sample the demo reads; None: all.
+    samples : int
+        How many the larger example has.
+    patience : float
+        After how many seconds that fails; all that does not fail should be done by then.
+
+    Returns
+    -------
+    dict[str, str]
+        The addresses of both repositories.
+    """
+    demo, cohort = await asyncio.gather(
+        asyncio.to_thread(make_demo, folder / "variants", lines),
+        asyncio.to_thread(make_cohort, folder / "cohort", samples, patience),
+    )
+    return {"demo": demo, "cohort": cohort}
 
 
 async def show_failure(watched: Watched) -> None:

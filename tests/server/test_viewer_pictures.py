@@ -16,8 +16,7 @@ from tests.pictures.taking import (
     PICTURES,
     SCHEMES,
     WIDTH,
-    make_cohort,
-    make_demo,
+    make_repositories,
     take_pictures,
 )
 from tests.support.dependencies import CHECKOUT
@@ -56,10 +55,7 @@ def check_picture(path: Path) -> None:
 
 async def test_pictures_are_taken(browser: Browser, tmp_path: Path) -> None:
     """All of them, of the demo and of an example with a fifteenth of the jobs; each shows what it is for."""
-    repositories = {
-        "demo": make_demo(tmp_path / "variants"),
-        "cohort": make_cohort(tmp_path / "cohort", samples=24, patience=1.5),
-    }
+    repositories = await make_repositories(tmp_path, lines=40, samples=24, patience=1.5)
     taken = [path async for path in take_pictures(browser, repositories, tmp_path, ["dark"])]
     assert {path.stem for path in taken} == {f"{title}-dark" for title in TITLES}
     for path in taken:

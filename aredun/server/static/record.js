@@ -28,7 +28,7 @@ function identifier(text, what) {
   return [h("span", { class: "mono" }, text), copyButton(text, what)];
 }
 
-export function source(text, spans, marked = new Set()) {
+export function source(text, spans = [], marked = new Set()) {
   if (!text) return null;
   const whole = text.replace(/\n$/, "");
   const raw = whole.split("\n");
