@@ -182,12 +182,17 @@ class File(Value):
         self.filesystem.remove(self.path)
 
     def touch(self, time: tuple[float, float] | None = None) -> None:
-        """Make an empty file, or set a local file's times.
+        """Make an empty file if there is none; else set a local file's times.
 
         Parameters
         ----------
         time : tuple of (float, float), optional
             The times of access and modification, in seconds since 1970; by default now.
+
+        Raises
+        ------
+        ValueError
+            If times are given for a remote file.
         """
         self.filesystem.touch(self.path, time)
 
