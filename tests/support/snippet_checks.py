@@ -218,6 +218,8 @@ def _check_pip(arguments: list[str]) -> None:
 def _check_python(arguments: list[str]) -> None:
     if arguments[0] == "-m":
         assert importlib.util.find_spec(arguments[1])
+        missing = [each for each in arguments[2:] if "/" in each and not (CHECKOUT / each).exists()]
+        assert missing == []
     else:
         assert arguments[0] == "-c"
         compile(arguments[1], "-c", "exec")
@@ -249,6 +251,7 @@ PROGRAMS: dict[str, Callable[[list[str]], Any]] = {
     "pip": _check_pip,
     "python": _check_python,
     "cd": _check_cd,
+    "git": lambda arguments: None,
     # These are run.
     "cat": lambda arguments: None,
     "echo": lambda arguments: None,
