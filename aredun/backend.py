@@ -136,7 +136,7 @@ class RedunBackendDb:
         The `[backend]` section of a `redun.ini`.
     logger : logging.Logger, optional
         Where warnings go; default `logging.getLogger("aredun")`.
-    type_registry : optional
+    type_registry : TypeRegistry, optional
         How values are hashed and stored; redun's own registry works too.
 
     Raises
@@ -241,7 +241,7 @@ class RedunBackendDb:
 
         Parameters
         ----------
-        session : optional
+        session : Any, optional
             Accepted for redun's sake: sessions are opened as they are needed.
 
         Returns

@@ -34,6 +34,11 @@ OTHERS = [
     *("redun.tags", "redun.task", "redun.utils", "redun.value"),
 ]
 MIRRORS = re.compile(r"[Mm]irrors\s+redun's\s+(?:`([\w.]+)`)?")
+# Numbers of such names say what they count.
+UNITS = {
+    re.compile(r"(timeout|interval|delay|seconds)\b"): re.compile(r"second", re.IGNORECASE),
+    re.compile(r"(size|length|bytes)\b"): re.compile(r"byte|character|edge|item|record|row", re.IGNORECASE),
+}
 STREAMS = re.compile(r"(?:Async)?(?:Iterator|Generator|Iterable)\[")
 
 
@@ -164,10 +169,14 @@ def find_faults(page: str, thing: Any) -> Iterator[str]:
     names = [name.lstrip("*") for each in documented for name in each.name.split(", ")]
     if sorted(names) != sorted(wanted):
         yield f"parameters: {wanted}, documented: {names}"
-    if untyped := [each.name for each in documented if not each.annotation]:
+    if untyped := [each.name for each in documented if str(each.annotation or "") in ("", "optional")]:
         yield f"no types of {untyped}"
     if undescribed := [each.name for each in documented if not each.description]:
         yield f"nothing about {undescribed}"
+    for unit, words in UNITS.items():
+        numbers = [e for e in documented if unit.search(e.name) and re.match("int|float", str(e.annotation))]
+        if bare := [each.name for each in numbers if not words.search(each.description)]:
+            yield f"no unit of {bare}"
     if thing.is_function:
         needed = {each.name for each in thing.parameters if each.required}
         if optional := [e.name for e in documented if e.name in needed and "optional" in str(e.annotation)]:

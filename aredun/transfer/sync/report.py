@@ -28,7 +28,7 @@ class SyncReport:
     by_type : dict[str, int]
         Records written, by `Execution`, `Job`, `CallNode`, `Value` and `Tag`.
     seconds : float
-        Time since the start.
+        Seconds since the start.
     refused : list[InvalidRecordError]
         Records that did not go in because their hash is wrong, or what they refer to did not go in.
     unverified : int
