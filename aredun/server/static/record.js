@@ -27,7 +27,7 @@ function identifier(text, what) {
   return [h("span", { class: "mono" }, text), copyButton(text, what)];
 }
 
-function source(text, marked = new Set()) {
+export function source(text, marked = new Set()) {
   if (!text) return null;
   const lines = marked.size
     ? text.replace(/\n$/, "").split("\n").map((line) => (marked.has(line.trim()) ? h("mark", { title: "The traceback goes through here" }, `${line}\n`) : `${line}\n`))
@@ -85,7 +85,7 @@ function callDetails(call) {
 
 function valueDetails(value) {
   return [
-    h("p", { class: "crumbs" }, value.path ? "file" : "value"), h("h2", {}, value.path ?? value.value_type), flows(value.value_hash),
+    h("p", { class: "crumbs" }, value.path ? "file" : "value"), h("h2", {}, value.path ?? value.value_type), flows(value.value_hash), value.path ? h("p", {}, h("a", { href: `#/file?${new URLSearchParams({ path: value.path })}` }, "All versions of this file")) : null,
     section("What it looks like", h("pre", { class: "wrap", tabindex: 0 }, value.preview ?? "not readable")),
     section("Tags", tagList(value.tags)),
     section(value.used_as === "arg" ? "Given to" : "Made by", value.job ? h("p", { class: "facts" }, statusBadge(value.job.status), h("a", { href: `#/job/${value.job.id}` }, value.job.task), ago(value.job.start_time)) : null),
@@ -96,7 +96,7 @@ function valueDetails(value) {
 function taskDetails(task) {
   return [
     h("p", { class: "crumbs" }, "task"), h("h2", {}, task.fullname),
-    h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${task.hash}?direction=downstream` }, "What followed from it")),
+    h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${task.hash}?direction=downstream` }, "What followed from it"), h("a", { class: "button", href: `#/tasks/${encodeURIComponent(task.fullname)}` }, "All versions and jobs")),
     section("Tags", tagList(task.tags)), facts([["Version", identifier(task.hash, "the hash")]]), source(task.source),
   ];
 }
@@ -152,19 +152,5 @@ export function showTagged(main, target) {
     title: `Tagged ${tag}`, path: "query", parameters: { tag }, empty: "Nothing carries this tag",
     makeItem: (record) => h("li", {}, h("a", { href: recordLink(record) },
       h("span", { class: "record-name" }, recordTitle(record)), h("span", { class: "hash" }, `${record.type} ${shortHash(recordId(record))}`))),
-  });
-}
-
-export function showTasks(main) {
-  return showList(main, {
-    title: "Tasks", path: "tasks", parameters: {}, empty: "No task is recorded",
-    makeItem: (task) => h("li", {}, h("a", { href: `#/task/${task.hash}` }, h("span", { class: "record-name" }, task.fullname), h("span", { class: "hash" }, shortHash(task.hash)))),
-  });
-}
-
-export function showFiles(main) {
-  return showList(main, {
-    title: "Files", path: "values", parameters: { path: "*" }, empty: "No file is recorded",
-    makeItem: (value) => h("li", {}, h("a", { href: `#/value/${value.value_hash}` }, h("span", { class: "record-name" }, value.path ?? value.preview), h("span", { class: "hash" }, shortHash(value.value_hash)))),
   });
 }
