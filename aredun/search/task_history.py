@@ -9,7 +9,7 @@ from sqlalchemy.orm import aliased
 
 from aredun.formats import statuses
 from aredun.models import CallNode, Job, Task, Value
-from aredun.storage.reads import read_rows
+from aredun.storage.reads import read_rows, read_scalars
 from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
@@ -51,15 +51,7 @@ class TaskVersion(NamedTuple):
     last: datetime | None
 
 
-def split_name(fullname: str) -> TaskKey:
-    """Return the namespace and the name that a full name is made of."""
-    namespace, _, name = fullname.rpartition(".")
-    return namespace, name
-
-
-async def list_names(
-    backend: Any, text: str | None, after: TaskKey | None, limit: int
-) -> list[TaskName]:
+async def list_names(backend: Any, text: str | None, after: TaskKey | None, limit: int) -> list[TaskName]:
     """
     Return tasks by namespace and name.
 
@@ -142,7 +134,7 @@ async def _get_own_last(backend: Any, tasks: Sequence[TaskName]) -> dict[TaskKey
     return {(namespace, name): start for namespace, name, start in rows if start is not None}
 
 
-async def list_versions(backend: Any, key: TaskKey) -> tuple[list[TaskVersion], bool]:
+async def list_versions(backend: Any, fullname: str) -> tuple[list[TaskVersion], bool]:
     """
     Return the versions of a task, that which ran last first.
 
@@ -150,8 +142,8 @@ async def list_versions(backend: Any, key: TaskKey) -> tuple[list[TaskVersion], 
     ----------
     backend : RedunBackendDb
         The repository to look in.
-    key : tuple[str, str]
-        Namespace and name.
+    fullname : str
+        Name of the task with its namespace.
 
     Returns
     -------
@@ -159,9 +151,12 @@ async def list_versions(backend: Any, key: TaskKey) -> tuple[list[TaskVersion], 
         At most `MAX_VERSIONS`, and whether there are more of them, or more jobs than `MAX_GATHERED`, so that
         numbers and times are those of the jobs that were looked at.
     """
-    namespace, name = key
-    query = sa.select(Task.hash).where(Task.name == name, Task.namespace == namespace).order_by(Task.hash)
-    hashes = [row.hash for row in await read_rows(backend.database, query.limit(MAX_VERSIONS + 1))]
+    parts = fullname.split(".")
+    # The index is that of names: nothing says how much of the full name is one.
+    names = [".".join(parts[start:]) for start in range(len(parts))]
+    query = sa.select(Task.hash).where(in_array(Task.name, names), _get_fullname(Task) == fullname)
+    query = query.order_by(Task.hash).limit(MAX_VERSIONS + 1)
+    hashes = await read_scalars(backend.database, query)
     gathered = await _gather(backend, hashes[:MAX_VERSIONS])
     versions = [gathered.get(key, TaskVersion(key, 0, None, None)) for key in hashes[:MAX_VERSIONS]]
     versions.sort(key=lambda version: (version.last is None, -_to_seconds(version.last), version.hash))

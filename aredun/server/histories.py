@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Query, Response
 
 from aredun.errors import UsageError
+from aredun.formats.tag_syntax import is_storable_text
 from aredun.models import Job
 from aredun.query import CallGraphQuery
 from aredun.search import file_versions, task_history
@@ -33,12 +34,14 @@ MAX_JOBS = 200
 
 router = APIRouter(prefix="/api", responses=PROBLEMS)
 
-Part = Annotated[str | None, Query(min_length=1, max_length=200, description="Part of it, whatever the case.")]
+Part = Annotated[
+    str | None, Query(min_length=1, max_length=200, description="Part of it, whatever the case.")
+]
 
 
 @router.get("/files", response_model=schemas.FilePage, tags=["values"])
 async def list_files(backend: Backend, page: Page, text: Part = None) -> Response:
-    """List files by path with the job that wrote each last; of a part, a page may have fewer than there are."""
+    """List files by path, each with the job that wrote it last; a page of a part may have fewer than fit."""
     [after] = _read_cursor(page.cursor, "File", 1) or [None]
     text = None if text is None else check_id(text)
     paths, end = await file_versions.list_paths(backend, text, after, page.limit)
@@ -110,15 +113,14 @@ async def list_task_names(backend: Backend, page: Page, text: Part = None) -> Re
     return respond(schemas.TaskNamePage(items=items, cursor=cursor))
 
 
-@router.get("/task-names/{fullname}", response_model=schemas.TaskHistory, tags=["tasks"])
+@router.get("/task-names/{fullname:path}", response_model=schemas.TaskHistory, tags=["tasks"])
 async def get_task_history(
     backend: Backend,
     fullname: RecordId,
     jobs: Annotated[int, Query(ge=0, le=500, description="How many of its latest jobs.")] = MAX_JOBS,
 ) -> Response:
     """Get a task by its full name: its versions with their first and last use, and its latest jobs."""
-    key = task_history.split_name(check_id(fullname))
-    versions, is_cut = await task_history.list_versions(backend, key)
+    versions, is_cut = await task_history.list_versions(backend, check_id(fullname))
     if not versions:
         raise NotFoundError(f"no task has the full name {fullname!r}")
     query = CallGraphQuery(backend, order_by="time", filter_types=["Job"])
@@ -175,7 +177,7 @@ def _tell_written(
 
 
 def _make_cursor(kind: str, *place: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([kind, *place]).encode()).decode()
+    return base64.urlsafe_b64encode(json.dumps([kind, *place], ensure_ascii=False).encode()).decode()
 
 
 def _read_cursor(cursor: str | None, kind: str, width: int) -> list[str] | None:
@@ -186,6 +188,7 @@ def _read_cursor(cursor: str | None, kind: str, width: int) -> list[str] | None:
         made_for, *place = json.loads(base64.urlsafe_b64decode(cursor))
     except (ValueError, TypeError, RecursionError) as error:
         raise UsageError("invalid cursor: start again without one") from error
-    if made_for != kind or len(place) != width or not all(isinstance(text, str) for text in place):
+    is_place = all(isinstance(text, str) and is_storable_text(text) for text in place)
+    if made_for != kind or len(place) != width or not is_place:
         raise UsageError("the cursor is another list's: start again without one")
-    return [check_id(text) if text else text for text in place]
+    return place

@@ -26,7 +26,9 @@ class Number(BaseModel):
 class Written(BaseModel):
     """Where a version of a file came from; all null if no recorded call returned it."""
 
-    model_config = _example(value_hash=HASH, written=TIME, task="variants.align_reads", call_hash=HASH, job=None)
+    model_config = _example(
+        value_hash=HASH, written=TIME, task="variants.align_reads", call_hash=HASH, job=None
+    )
 
     value_hash: Text | None
     written: datetime | None = Field(description="When the job that returned it first ended.")

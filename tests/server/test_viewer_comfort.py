@@ -105,7 +105,7 @@ async def test_screen_readers_find_nothing_serious(
         "execution/-": ".job-row",
         "execution/-/timeline": ".bar-span",
         "execution/-/tasks": ".counts",
-        "tasks": ".records a",
+        "tasks": ".task-row",
         "compare/-/-": ".side",
         "dataflow/-": ".legend",
     }

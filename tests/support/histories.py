@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aredun import File, Scheduler, task
+from aredun.backend import RedunBackendDb
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+# Versions of one file.
+OFTEN = 10
 
 
 @task(name="write", namespace="lab.files")
@@ -59,6 +64,22 @@ def main(folder: str, text: str, times: int) -> Any:
     return [reads, read(there, 1), read_all(bundle(folder, text)), written]
 
 
+@task(name="write_often", namespace="lab.files")
+def write_often(folder: str) -> list[File]:
+    """Write versions of one file, and one whose folder has a long name."""
+    often = []
+    for number in range(OFTEN):
+        # The file is what its size and its time make it: each is taken as it is now.
+        file = File(f"{folder}/often.txt")
+        file.write("x" * (number + 1))
+        often.append(file)
+    long = File(
+        f"{folder}/a_folder_with_a_long_name/of_a_project_that_somebody_named_in_full/sample.sorted.bam"
+    )
+    long.write("bam")
+    return [*often, long]
+
+
 @task(name="main_fail", namespace="lab.files")
 def main_fail(folder: str) -> Any:
     """Fail."""
@@ -66,10 +87,11 @@ def main_fail(folder: str) -> Any:
 
 
 async def run_histories(scheduler: Scheduler, folder: Path) -> None:
-    """Run it: two versions of two files, one file only read, 2 versions of a task, a failure, cached jobs."""
+    """Run it: files of one, two and many versions, one only read, a task of two, a failure, cached jobs."""
     (folder / "given.txt").write_text("given")
     await scheduler.run(main(str(folder), "first", 2))
     await scheduler.run(main(str(folder), "second, longer", 3))
+    await scheduler.run(write_often(str(folder)))
     for version in ("1", "2"):
         await scheduler.run([make_measure(version)(number) for number in range(3)])
     await scheduler.run([make_measure("2")(0)])
@@ -78,3 +100,13 @@ async def run_histories(scheduler: Scheduler, folder: Path) -> None:
     except ValueError:
         return
     raise AssertionError("the workflow did not fail")
+
+
+def make_histories(url: str, folder: Path) -> None:
+    """Run it into a migrated database."""
+
+    async def make() -> None:
+        async with RedunBackendDb(url) as backend, Scheduler(backend) as scheduler:
+            await run_histories(scheduler, folder)
+
+    asyncio.run(make())

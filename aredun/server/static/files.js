@@ -12,8 +12,8 @@ export function fileLink(path) {
 
 // The job that wrote it; where that is not recorded, its call.
 function makerLink({ job, task, call_hash }) {
-  if (!call_hash) return dash(NOT_MADE);
-  return h("a", { href: job ? `#/job/${job.id}` : `#/call/${call_hash}`, title: job?.arguments ? `${task}(${job.arguments})` : task }, task);
+  if (!call_hash) return ["by ", dash(NOT_MADE)];
+  return ["by ", h("a", { href: job ? `#/job/${job.id}` : `#/call/${call_hash}`, title: job?.arguments ? `${task}(${job.arguments})` : task }, task)];
 }
 
 // The folder matters less than the name.

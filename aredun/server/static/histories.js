@@ -10,7 +10,7 @@ export function dash(why) {
 }
 
 export function when(time, why, before = "") {
-  return time ? h("time", { datetime: time, title: fullTime(time) }, `${before}${ago(time)}`) : dash(why);
+  return time ? h("time", { datetime: time, title: fullTime(time) }, `${before}${ago(time)}`) : [before, dash(why)];
 }
 
 // As {count, is_more} of the API.
@@ -19,7 +19,7 @@ export function bounded(number, one, many = `${one}s`) {
 }
 
 export function head(crumbs, title, ...below) {
-  return h("div", { class: "head" }, h("div", {}, crumbs.length ? h("p", { class: "crumbs" }, crumbs) : null, h("h1", {}, title), below));
+  return h("div", { class: "head" }, h("div", {}, h("p", { class: "crumbs" }, crumbs.map((part) => h("span", {}, part))), h("h1", {}, title), below));
 }
 
 // A list that grows page by page, of what has a text in it; the text stands in the address.

@@ -13,6 +13,15 @@ const MARKS = {
   DONE: (x, y) => svg("circle", { cx: x, cy: y, r: 3.5, fill: "currentColor" }),
 };
 
+// As short as the stretch of time allows: two of them stand side by side on a phone.
+function getTimes(first, last) {
+  const day = { month: "short", day: "numeric" };
+  const clock = { hour: "numeric", minute: "2-digit" };
+  const span = (last - first) / 1000;
+  const format = new Intl.DateTimeFormat(undefined, span > 300 * 86400 ? { ...day, year: "numeric" } : span > 120 ? { ...day, ...clock } : { ...clock, second: "2-digit" });
+  return [first, last].map((time) => format.format(new Date(time)));
+}
+
 function getMedian(numbers) {
   const sorted = [...numbers].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
@@ -32,6 +41,7 @@ export function describe(jobs) {
 function draw(place, jobs, width) {
   const times = jobs.map((job) => Date.parse(job.start_time));
   const [first, last] = [Math.min(...times), Math.max(...times)];
+  const [begin, end] = getTimes(first, last);
   const longest = Math.max(...jobs.map((job) => job.duration), 0.001);
   const step = chooseStep(longest, 240);
   const top = Math.ceil(longest / step) * step;
@@ -43,13 +53,13 @@ function draw(place, jobs, width) {
   const order = [...jobs].sort((a, b) => (a.status === "DONE" ? 0 : 1) - (b.status === "DONE" ? 0 : 1));
   replace(place, svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-labelledby": "plot-title plot-text" },
     svg("title", { id: "plot-title" }, "Durations of the latest jobs over time"),
-    svg("desc", { id: "plot-text" }, `${describe(jobs)}, from ${fullTime(times.length ? new Date(first) : null)} to ${fullTime(new Date(last))}. The jobs are listed below.`),
+    svg("desc", { id: "plot-text" }, `${describe(jobs)}, from ${fullTime(new Date(first))} to ${fullTime(new Date(last))}. The jobs are listed below.`),
     lines.map((seconds) => [
       svg("line", { class: "plot-line", x1: EDGE.left, x2: right, y1: y(seconds), y2: y(seconds) }),
       svg("text", { x: EDGE.left - 8, y: y(seconds) + 4, "text-anchor": "end" }, tickText(seconds, step)),
     ]),
     last > first
-      ? [svg("text", { x: EDGE.left, y: HEIGHT - 6 }, fullTime(new Date(first))), svg("text", { x: right, y: HEIGHT - 6, "text-anchor": "end" }, fullTime(new Date(last)))]
+      ? [svg("text", { x: EDGE.left, y: HEIGHT - 6 }, begin), svg("text", { x: right, y: HEIGHT - 6, "text-anchor": "end" }, end)]
       : svg("text", { x: (EDGE.left + right) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, fullTime(new Date(first))),
     order.map((job) => svg("g", { class: "mark", data: { status: job.status } },
       svg("title", {}, `${STATUS_TEXT[job.status] ?? job.status}, ${duration(job.duration)}, ${fullTime(job.start_time)}`),
