@@ -42,9 +42,9 @@ Part = Annotated[
 @router.get("/files", response_model=schemas.FilePage, tags=["values"])
 async def list_files(backend: Backend, page: Page, text: Part = None) -> Response:
     """List files by path, each with the job that wrote it last; a page of a part may have fewer than fit."""
-    [after] = _read_cursor(page.cursor, "File", 1) or [None]
+    after = _read_cursor(page.cursor, "File", 1)
     text = None if text is None else check_id(text)
-    paths, end = await file_versions.list_paths(backend, text, after, page.limit)
+    paths, end = await file_versions.list_paths(backend, text, after and after[0], page.limit)
     written = await _load_written(backend, [path.origin for path in paths if path.origin is not None])
     items = [
         schemas.FilePath(
@@ -125,7 +125,7 @@ async def get_task_history(
         raise NotFoundError(f"no task has the full name {fullname!r}")
     query = CallGraphQuery(backend, order_by="time", filter_types=["Job"])
     query = query.filter_task_hashes([version.hash for version in versions])
-    latest = await query.page_after(None, jobs)
+    latest: Any = await query.page_after(None, jobs)
     return respond(
         schemas.TaskHistory(
             fullname=fullname,
@@ -180,7 +180,7 @@ def _make_cursor(kind: str, *place: str) -> str:
     return base64.urlsafe_b64encode(json.dumps([kind, *place], ensure_ascii=False).encode()).decode()
 
 
-def _read_cursor(cursor: str | None, kind: str, width: int) -> list[str] | None:
+def _read_cursor(cursor: str | None, kind: str, width: int) -> tuple[str, ...] | None:
     """Return the place that a cursor stands for; raises UsageError if it is none of this list."""
     if cursor is None:
         return None
@@ -191,4 +191,4 @@ def _read_cursor(cursor: str | None, kind: str, width: int) -> list[str] | None:
     is_place = all(isinstance(text, str) and is_storable_text(text) for text in place)
     if made_for != kind or len(place) != width or not is_place:
         raise UsageError("the cursor is another list's: start again without one")
-    return place
+    return tuple(place)
