@@ -44,7 +44,7 @@ async def list_files(backend: Backend, page: Page, text: Part = None) -> Respons
     """List files by path, each with the job that wrote it last; a page of a part may have fewer than fit."""
     after = _read_cursor(page.cursor, "File", 1)
     text = None if text is None else check_id(text)
-    paths, end = await file_versions.list_paths(backend, text, after and after[0], page.limit)
+    paths, end = await file_versions.list_paths(backend, text, after[0] if after else None, page.limit)
     written = await _load_written(backend, [path.origin for path in paths if path.origin is not None])
     items = [
         schemas.FilePath(
@@ -117,7 +117,7 @@ async def list_task_names(backend: Backend, page: Page, text: Part = None) -> Re
 async def get_task_history(
     backend: Backend,
     fullname: RecordId,
-    jobs: Annotated[int, Query(ge=0, le=500, description="How many of its latest jobs.")] = MAX_JOBS,
+    jobs: Annotated[int, Query(ge=1, le=500, description="How many of its latest jobs.")] = MAX_JOBS,
 ) -> Response:
     """Get a task by its full name: its versions with their first and last use, and its latest jobs."""
     versions, is_cut = await task_history.list_versions(backend, check_id(fullname))
