@@ -91,7 +91,7 @@ async def test_files_lead_to_their_versions_and_makers(
         await watched.shoot(f"files-{size['width']}")
         await check_look(page)
         await report.get_by_role("link", name="lab.files.write").click()
-        await expect(page.get_by_role("heading", level=2)).to_have_text("lab.files.write")
+        await expect(page.locator(".details h2")).to_have_text("lab.files.write")
         await expect(page.locator("main")).to_contain_text("second, longer")
         await page.go_back()
         await report.locator(".record-name").click()
@@ -204,7 +204,7 @@ async def test_tasks_lead_to_versions_jobs_and_durations(
         await expect(plot).not_to_have_attribute("width", str(width))
         assert (await get_marks(page))["isWithin"]
         await page.locator(".latest-row a").first.click()
-        await expect(page.get_by_role("heading", level=2)).to_have_text("lab.files.read")
+        await expect(page.locator(".details h2")).to_have_text("lab.files.read")
         await expect(page.locator(".details .status").first).to_have_text("Failed")
 
 
@@ -224,6 +224,6 @@ async def test_versions_of_a_task_show_their_source(browser: Browser, backend: R
         await expect(versions.last.locator("pre")).to_contain_text("return value")
         await expect(versions.last).to_contain_text(re.compile("3 jobs.*first ran .*last ran "))
         await versions.last.get_by_role("link", name="This version").click()
-        await expect(page.get_by_role("heading", level=2)).to_have_text("measure")
+        await expect(page.locator(".details h2")).to_have_text("measure")
         await page.get_by_role("link", name="All versions and jobs").click()
         await expect(versions).to_have_count(2)

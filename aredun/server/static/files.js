@@ -32,7 +32,8 @@ function fileRow(file) {
 
 export function showFiles(main, target) {
   return showFiltered(main, target, {
-    route: "files", title: "Files", label: "Part of a path", path: "files", makeItem: fileRow, empty: "No file is recorded", none: "No path has",
+    route: "files", title: "Files", label: "Part of a path", path: "files", makeItem: fileRow, none: "No path has",
+    empty: ["No file is recorded", "Files that tasks take or return as aredun.File stand here, each with the calls that made it and used it.", { links: [["Look at the tasks", "#/tasks"]] }],
   });
 }
 

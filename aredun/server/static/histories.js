@@ -38,7 +38,7 @@ export function showFiltered(main, target, { route, title, label, path, makeItem
         h("button", { class: "button", type: "button", on: { click: () => load(text, cursor) } }, isNone ? "Look further" : "Show more")];
     }
     if (list.children.length) return null;
-    return text ? notice(`${none} “${text}”`, "A part of the name is enough, in capitals or not.") : notice(empty, "It appears once a workflow has run.");
+    return text ? notice(`${none} “${text}”`, "A part of the name is enough, in capitals or not.") : notice(...empty);
   }
 
   async function load(text, cursor) {

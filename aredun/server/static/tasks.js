@@ -42,7 +42,7 @@ function versionRow(version, isCut, isOpen) {
     try {
       const task = await get(`tasks/${version.hash}`);
       replace(place, h("p", { class: "flows" }, h("a", { href: `#/task/${version.hash}` }, "This version"), h("a", { href: `#/dataflow/${version.hash}?direction=downstream` }, "What followed from it")),
-        task.source ? source(task.source) : h("p", { class: "sub" }, "No source is recorded."));
+        task.source ? source(task.source, task.source_spans) : h("p", { class: "sub" }, "No source is recorded."));
     } catch (error) {
       replace(place, errorBox(error));
     }
@@ -88,6 +88,7 @@ function makeTask(page, task) {
 export function showTasks(main, target) {
   if (target.parts.length) return showOne(main, `task-names/${idPath(target.parts.join("/"))}`, {}, makeTask);
   return showFiltered(main, target, {
-    route: "tasks", title: "Tasks", label: "Part of a name", path: "task-names", makeItem: taskRow, empty: "No task is recorded", none: "No task is called",
+    route: "tasks", title: "Tasks", label: "Part of a name", path: "task-names", makeItem: taskRow, none: "No task is called",
+    empty: ["No task is recorded", "A task is recorded when it is called for the first time. Run a workflow:", { command: "aredun run workflow.py main" }],
   });
 }
