@@ -12,7 +12,7 @@ from fastapi.websockets import WebSocket  # noqa: TC002  # FastAPI reads it at r
 
 from aredun import models
 from aredun.errors import AredunError
-from aredun.server import api, differences, graph_api, security
+from aredun.server import api, differences, graph_api, histories, security
 from aredun.server.answers import add_error_handlers, logger, make_problem
 from aredun.server.changes import ChangeFeed
 from aredun.server.dataflow_socket import DataflowRequest, DataflowStream, Walks
@@ -83,6 +83,7 @@ def create_app(backend: RedunBackendDb, *, settings: ServerSettings | None = Non
     app.include_router(api.router)
     app.include_router(graph_api.router)
     app.include_router(differences.router)
+    app.include_router(histories.router)
     _add_websockets(app)
     _add_operations(app)
     add_viewer(app)

@@ -12,7 +12,7 @@ from sqlalchemy import event
 
 from aredun.backend import RedunBackendDb
 from aredun.query import CallGraphQuery, find_file, infer_id
-from aredun.search import differences, strategies
+from aredun.search import differences, file_versions, strategies, task_history
 from aredun.search import filters as query_filters
 from aredun.search.identify import find_use
 from aredun.server import substrings
@@ -84,6 +84,18 @@ def make_questions(generator: Generator) -> dict[str, Callable[[RedunBackendDb],
     ask("executions by time", lambda query: query.filter_types({"Execution"}).order_by("time"))
     questions["find_file: made"] = lambda backend: find_file(backend, FILE)
     questions["find_file: given to all"] = lambda backend: find_file(backend, REFERENCE)
+    questions["paths of files"] = lambda backend: file_versions.list_paths(backend, None, None, 20)
+    questions["parts of paths"] = lambda backend: file_versions.list_paths(backend, "PART", None, 20)
+    questions["versions of a file"] = lambda backend: file_versions.list_versions(backend, FILE)
+    questions["makers of files"] = lambda backend: file_versions.load_makers(
+        backend, [make_hash("call", 3, 21)]
+    )
+    questions["readers of files"] = lambda backend: file_versions.count_readers(
+        backend, [generator.reference]
+    )
+    questions["failed jobs by task"] = task_history.count_failed
+    questions["last runs of tasks"] = lambda backend: task_history.get_last_runs(backend, [])
+    questions["versions of a task"] = lambda backend: task_history.list_versions(backend, "pipeline.align")
     questions["infer_id"] = lambda backend: infer_id(backend, result[:9], required=True)
     questions["the newest"] = lambda backend: infer_id(backend, "-")
     return questions

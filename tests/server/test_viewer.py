@@ -47,7 +47,8 @@ async def test_from_executions_to_values(
         await page.keyboard.press("Enter")
         await expect(page.locator("pre").first).to_contain_text("def write")
         await page.get_by_role("link", name="Files").click()
-        await page.locator(".records a", has_text="part_1.txt").first.click()
+        await page.locator(".file-row .record-name", has_text="part_1.txt").first.click()
+        await page.locator(".version-row .hash").first.click()
         await expect(page.get_by_role("link", name="What followed from it")).to_be_visible()
 
 

@@ -122,7 +122,7 @@ async def test_screen_readers_find_nothing_serious(
         "execution/-/timeline": ".bar-span",
         "execution/-/tasks": ".counts",
         f"job/{failed.id}": ".frame-line .code-keyword",
-        "tasks": ".records a",
+        "tasks": ".task-row",
         "compare/-/-": ".side",
         "dataflow/-": ".legend",
     }

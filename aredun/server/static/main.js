@@ -6,8 +6,10 @@ import { showExecutions } from "./executions.js";
 import { showComparison } from "./differences.js";
 import { showExecution } from "./execution.js";
 import { showDataflow } from "./dataflow.js";
-import { showFiles, showRecord, showTagged, showTasks } from "./record.js";
+import { showFile, showFiles } from "./files.js";
+import { showRecord, showTagged } from "./record.js";
 import { setUpSearch } from "./search.js";
+import { showTasks } from "./tasks.js";
 import { setUpTheme } from "./theme.js";
 
 const main = document.getElementById("main");
@@ -21,6 +23,7 @@ const VIEWS = {
   dataflow: { show: showDataflow, nav: "" },
   tasks: { show: showTasks, nav: "tasks" },
   files: { show: showFiles, nav: "files" },
+  file: { show: showFile, nav: "files" },
   tagged: { show: showTagged, nav: "" },
   task: { show: showRecord, nav: "tasks" },
   job: { show: showRecord, nav: "executions" },

@@ -104,7 +104,7 @@ function callDetails(call) {
 
 function valueDetails(value) {
   return [
-    h("p", { class: "crumbs" }, value.path ? "file" : "value"), h("h2", {}, value.path ?? value.value_type), flows(value.value_hash),
+    h("p", { class: "crumbs" }, value.path ? "file" : "value"), h("h2", {}, value.path ?? value.value_type), flows(value.value_hash), value.path ? h("p", {}, h("a", { href: `#/file?${new URLSearchParams({ path: value.path })}` }, "All versions of this file")) : null,
     section("What it looks like", h("pre", { class: "wrap", tabindex: 0 }, value.preview ?? "not readable")),
     section("Tags", tagList(value.tags)),
     section(value.used_as === "arg" ? "Given to" : "Made by", value.job ? h("p", { class: "facts" }, statusBadge(value.job.status), h("a", { href: `#/job/${value.job.id}` }, value.job.task), ago(value.job.start_time)) : null),
@@ -115,7 +115,7 @@ function valueDetails(value) {
 function taskDetails(task) {
   return [
     h("p", { class: "crumbs" }, "task"), h("h2", {}, task.fullname),
-    h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${task.hash}?direction=downstream` }, "What followed from it")),
+    h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${task.hash}?direction=downstream` }, "What followed from it"), h("a", { class: "button", href: `#/tasks/${encodeURIComponent(task.fullname)}` }, "All versions and jobs")),
     section("Tags", tagList(task.tags)), facts([["Version", identifier(task.hash, "the hash")]]), source(task.source, task.source_spans),
   ];
 }
@@ -171,19 +171,5 @@ export function showTagged(main, target) {
     title: `Tagged ${tag}`, path: "query", parameters: { tag }, empty: ["Nothing carries this tag", "Executions, jobs, calls, tasks and values carry tags. Give one of them this tag by its id:", { command: `aredun tag add ID '${tag.replaceAll("'", "'\\''")}'`, links: [["All executions", "#/executions"]] }],
     makeItem: (record) => h("li", {}, h("a", { href: recordLink(record) },
       h("span", { class: "record-name" }, recordTitle(record)), h("span", { class: "hash" }, `${record.type} ${shortHash(recordId(record))}`))),
-  });
-}
-
-export function showTasks(main) {
-  return showList(main, {
-    title: "Tasks", path: "tasks", parameters: {}, empty: ["No task is recorded", "A task is recorded when it is called for the first time. Run a workflow:", { command: "aredun run workflow.py main" }],
-    makeItem: (task) => h("li", {}, h("a", { href: `#/task/${task.hash}` }, h("span", { class: "record-name" }, task.fullname), h("span", { class: "hash" }, shortHash(task.hash)))),
-  });
-}
-
-export function showFiles(main) {
-  return showList(main, {
-    title: "Files", path: "values", parameters: { path: "*" }, empty: ["No file is recorded", "Files that tasks take or return as aredun.File stand here, each with the calls that made it and used it.", { links: [["Look at the tasks", "#/tasks"]] }],
-    makeItem: (value) => h("li", {}, h("a", { href: `#/value/${value.value_hash}` }, h("span", { class: "record-name" }, value.path ?? value.preview), h("span", { class: "hash" }, shortHash(value.value_hash)))),
   });
 }
