@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 STEPS = ("trim", "align", "sort_reads", "mark_duplicates", "call_variants", "annotate", "report")
 STEPS_PER_SAMPLE = 49
+USERS = ("Ada", "Grace", "Barbara", "Katherine", "Mary")
 REFERENCE = "/data/reference/genome.fa"
 PLACE = "/data/@@@@@@/part_@@@@@@@@.bam"
 COLUMNS = {
@@ -149,7 +150,8 @@ class Generator:
         arguments = json.dumps(["redun", "run", "pipeline.py", "main", "--run", str(execution)])
         rows["execution"].append((key, arguments, beat, job))
         project = json.dumps(f"project_{execution % 10}")
-        for tag, value in (("project", project), ("run", str(execution))):
+        user = json.dumps(f"{USERS[execution % len(USERS)]} {execution // 40}")
+        for tag, value in (("project", project), ("run", str(execution)), ("user", user)):
             rows["tag"].append((make_hash("tag", tag, execution), "Execution", key, tag, value, True))
         return rows
 

@@ -117,6 +117,9 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise UsageError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    # asyncio sets it only on sockets that name their protocol: without it the body of each answer waits 40 ms
+    # until the client has acknowledged the headers.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Of the earlier calls of a task, the latest so many are looked at.
 MAX_CANDIDATES = 100
+# A task with more jobs than these has its latest calls among so many of all jobs, as a rule.
+FEW_JOBS, WINDOW = 5_000, 10_000
 # Pairs of calls of one task whose arguments are compared.
 MAX_PAIRS = 20
 
@@ -164,7 +166,7 @@ async def get_call(backend: Any, job_id: str) -> RecordedCall | None:
 
 async def find_earlier_call(backend: Any, call: RecordedCall) -> RecordedCall | None:
     """
-    Find the earlier call of the same task that a call is most like, in two statements.
+    Find the earlier call of the same task that a call is most like, in four statements at most.
 
     Parameters
     ----------
@@ -179,28 +181,7 @@ async def find_earlier_call(backend: Any, call: RecordedCall) -> RecordedCall | 
         Of the latest `MAX_CANDIDATES` that started before, those of other executions first: the one with the
         fewest differences, the latest of several. None for a first call.
     """
-    own = sa.select(Task.name, Task.namespace).where(Task.hash == call.task_hash).subquery("own")
-    same_task = sa.select(Task.hash).join(
-        own, sa.and_(Task.name == own.c.name, Task.namespace == own.c.namespace)
-    )
-    # Materialised: no planner shall walk all jobs by start time in search of these.
-    jobs = sa.select(Job.id, Job.start_time, Job.execution_id, Job.call_hash).where(
-        Job.task_hash.in_(same_task)
-    )
-    found = jobs.cte("found").prefix_with("MATERIALIZED")
-    is_other = sa.case((found.c.execution_id == call.execution_id, 1), else_=0)
-    latest = (
-        sa.select(found.c.id)
-        .where(
-            found.c.start_time < call.start_time, found.c.call_hash.is_not(None), found.c.id != call.job_id
-        )
-        .order_by(is_other, found.c.start_time.desc(), found.c.id)
-        .limit(MAX_CANDIDATES)
-    )
-    candidates = [
-        _make_call(row)
-        for row in await read_rows(backend.database, _select_calls().where(Job.id.in_(latest)))
-    ]
+    candidates = [_make_call(row) for row in await _read_candidates(backend, call)]
     arguments = await _get_arguments(backend, {each.call_hash for each in (call, *candidates)})
     own_arguments = arguments[call.call_hash]
 
@@ -214,6 +195,36 @@ async def find_earlier_call(backend: Any, call: RecordedCall) -> RecordedCall | 
         return is_near, different + (other.task_hash != call.task_hash), -other.start_time.timestamp()
 
     return min(candidates, key=rank, default=None)
+
+
+async def _read_candidates(backend: Any, call: RecordedCall) -> Sequence[Any]:
+    """Return the rows of the latest earlier calls of the same task, those of other executions first."""
+    own = sa.select(Task.name, Task.namespace).where(Task.hash == call.task_hash).subquery("own")
+    is_own = sa.and_(Task.name == own.c.name, Task.namespace == own.c.namespace)
+    same_task = sa.select(Task.hash).join(own, is_own)
+    jobs = sa.select(Job.id, Job.start_time, Job.execution_id, Job.call_hash, Job.task_hash)
+    of_task = jobs.where(Job.task_hash.in_(same_task))
+
+    def select_latest(found: Any) -> Any:
+        is_earlier = sa.and_(found.c.start_time < call.start_time, found.c.id != call.job_id)
+        chosen = sa.select(found.c.id).where(is_earlier, found.c.call_hash.is_not(None)).limit(MAX_CANDIDATES)
+        is_other = sa.case((found.c.execution_id == call.execution_id, 1), else_=0)
+        return chosen.order_by(is_other, found.c.start_time.desc(), found.c.id)
+
+    some = of_task.limit(FEW_JOBS + 1).subquery()
+    [(number,)] = await read_rows(backend.database, sa.select(sa.func.count()).select_from(some))
+    if number > FEW_JOBS:
+        # Those of a task with very many jobs are not gathered: the latest of all jobs have enough of them.
+        before = jobs.where(Job.start_time < call.start_time, Job.execution_id != call.execution_id)
+        window = before.order_by(Job.start_time.desc()).limit(WINDOW).cte("found")
+        found = window.prefix_with("MATERIALIZED")
+        latest = select_latest(found).where(found.c.task_hash.in_(same_task))
+        rows = await read_rows(backend.database, _select_calls().where(Job.id.in_(latest)))
+        if len(rows) == MAX_CANDIDATES:
+            return rows
+    # Materialised: no planner shall walk all jobs by start time in search of these.
+    found = of_task.cte("found").prefix_with("MATERIALIZED")
+    return await read_rows(backend.database, _select_calls().where(Job.id.in_(select_latest(found))))
 
 
 async def list_calls_below(backend: Any, job_id: str, limit: int) -> list[RecordedCall]:

@@ -410,8 +410,10 @@ async def find_use(backend: Repository, value_hash: str) -> tuple[Job, str] | No
         the cache) or "arg" (it started last of all that took the value); None when no job had it.
     """
     holders = sa.select(Subvalue.parent_value_hash).where(Subvalue.value_hash == value_hash)
+    # One select, not OR, for which PostgreSQL would read all calls.
+    values = sa.union_all(sa.select(sa.literal(value_hash)), holders)
     results = sa.select(Job.id, Job.end_time).join(CallNode, CallNode.call_hash == Job.call_hash)
-    results = results.where(sa.or_(CallNode.value_hash == value_hash, CallNode.value_hash.in_(holders)))
+    results = results.where(CallNode.value_hash.in_(values))
     # Materialised, so that no planner walks all jobs by end time in search of these.
     made = results.cte("made").prefix_with("MATERIALIZED")
     first = sa.select(made.c.id).order_by(made.c.end_time.asc().nulls_last(), made.c.id).limit(1)

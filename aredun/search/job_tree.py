@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aredun.search.scan import Repository
 
 # An execution of more jobs is read level by level, and only as far as it is shown.
-FETCH_ALL = 20_000
+FETCH_ALL = 5_000
 DEFAULT_FOLD = 10
 DEFAULT_MAX_JOBS = 1_000
 
@@ -150,7 +150,7 @@ async def get_job_tree(
     max_jobs: int | None = DEFAULT_MAX_JOBS,
 ) -> JobTree:
     """
-    Read the tree of an execution's jobs: in one statement up to 20,000 jobs, beyond that in one per level.
+    Read the tree of an execution's jobs: in one statement up to 5,000 jobs, beyond that in one per level.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from aredun.search.statements import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Select
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 # For the first rows a condition that leads to more matches than this is probed, not sought: what is sought
 # must be gathered whole before the first of it is known. For all rows seeking pays much longer.
-SEEK_ROWS, SEVERAL_SEEK_ROWS, ALL_SEEK_ROWS = 1_000, 5_000, 50_000
+SEEK_ROWS, RARE_SEEK_ROWS, ALL_SEEK_ROWS = 1_000, 20_000, 50_000
 FEW = 2
+# A walk over forty times as many rows as are tried takes as long as gathering some thousands of matches.
+SAMPLE_ROWS, WALKED_SAMPLES = 500, 40
 
 
 class Listing(NamedTuple):
@@ -105,9 +107,8 @@ async def choose_strategy(
 
     What only the order and ids confine is listed (`choose_listing`). Other records are sought where some
     condition leads to few rows, which the database counts up to a bound: 1,000, or what the condition names.
-    Where nothing leads to so few, what several filters have in common may still be rare, so the bound is
-    5,000 if there are several to choose from and more than a record or two is wanted, and 50,000 if all are.
-    Else the order's index is walked.
+    The bound is 50,000 if all records are wanted, and 20,000 if more than a record or two is and so few of
+    the first 500 of the order match that a walk would be long. Else the order's index is walked.
 
     Parameters
     ----------
@@ -135,15 +136,62 @@ async def choose_strategy(
     others = [condition for condition in conditions if plan.by_time or not condition.on_key]
     if wanted is None:
         bounds.append((ALL_SEEK_ROWS, True))
-    elif wanted > FEW and sum(condition.sources is not None for condition in others) > 1:
-        bounds.append((SEVERAL_SEEK_ROWS, False))
     for usual, for_all in bounds:
-        few = await _find_few(session, others, [max(usual, other.seek_rows[for_all]) for other in others])
+        most = [max(usual, other.seek_rows[for_all]) for other in others]
+        few = await _find_few(session, others, most)
         if few:
-            terms = [other.seek() if other in few else other.probe() for other in others]
-            limits = [bound for other, bound in few.items() if other.is_bounded]
-            return Seek([*direct, *terms], _get_most(min(limits)) if limits else None)
-    return Walk([*direct, *(other.probe() for other in others)])
+            return _make_seek(direct, others, dict(zip(others, most, strict=True)), few)
+    seek = await _seek_rare(plan, direct, others, session, wanted)
+    return seek or Walk([*direct, *(other.probe() for other in others)])
+
+
+async def _seek_rare(
+    plan: Plan,
+    direct: Sequence[ColumnElement[bool]],
+    others: Sequence[Condition],
+    session: AsyncSession,
+    wanted: int | None,
+) -> Seek | None:
+    """Return the seek by the condition that leads to the fewest rows; None where a walk is as good."""
+    # Executions are few beside what conditions lead to: a walk over all of them is short.
+    if wanted is None or wanted <= FEW or plan.record_type == "Execution":
+        return None
+    if not any(other.sources for other in others) or not await _is_rare(
+        plan, direct, others, session, wanted
+    ):
+        return None
+    few = await _find_few(session, others, [RARE_SEEK_ROWS] * len(others))
+    if not few:
+        return None
+    fewest = min(few, key=lambda condition: few[condition])
+    return _make_seek(direct, others, {fewest: RARE_SEEK_ROWS}, [fewest])
+
+
+def _make_seek(
+    direct: Sequence[ColumnElement[bool]],
+    others: Sequence[Condition],
+    bounds: Mapping[Condition, int],
+    few: Collection[Condition],
+) -> Seek:
+    """Return the seek by the few, which lead to no more rows than their bounds."""
+    terms = [other.seek() if other in few else other.probe() for other in others]
+    limits = [bounds[other] for other in few if other.is_bounded]
+    return Seek([*direct, *terms], _get_most(min(limits)) if limits else None)
+
+
+async def _is_rare(
+    plan: Plan,
+    direct: Sequence[ColumnElement[bool]],
+    others: Sequence[Condition],
+    session: AsyncSession,
+    wanted: int,
+) -> bool:
+    """Tell whether so few of the first records of the order match that a walk to the wanted ones is long."""
+    key = plan.order.columns[-1]
+    first = sa.select(key).order_by(*plan.order.sort(plan.order.columns)).limit(SAMPLE_ROWS)
+    probes = (other.probe() for other in others)
+    count = sa.select(sa.func.count()).where(key.in_(first), *direct, *probes)
+    return (await session.scalar(count) or 0) * WALKED_SAMPLES < wanted
 
 
 async def _resolve(session: AsyncSession, condition: Condition) -> Condition:
@@ -156,15 +204,13 @@ async def _resolve(session: AsyncSession, condition: Condition) -> Condition:
 async def _find_few(
     session: AsyncSession, conditions: Sequence[Condition], bounds: Sequence[int]
 ) -> dict[Condition, int]:
-    """Return the conditions that lead to no more rows than their bounds, and the bounds."""
+    """Return the conditions that lead to no more rows than their bounds, and to how many."""
     bounded = [pair for pair in zip(conditions, bounds, strict=True) if pair[0].sources is not None]
     if not bounded:
         return {}
     counts = sa.select(*(count_rows(condition, bound + 1) for condition, bound in bounded))
     sizes = (await session.execute(counts)).one()
-    return {
-        condition: bound for (condition, bound), size in zip(bounded, sizes, strict=True) if size <= bound
-    }
+    return {condition: size for (condition, bound), size in zip(bounded, sizes, strict=True) if size <= bound}
 
 
 def _get_most(bound: int) -> int:

@@ -439,4 +439,4 @@ async def search(backend: Backend, text: str, limit: Annotated[int, Query(ge=1, 
         schemas.Hit(record=record, because=reason and schemas.cut_text(reason, 200))
         for record, reason in zip(made, found.reasons, strict=True)
     ]
-    return respond(schemas.Search(hits=hits, bound=substrings.BOUND if found.is_bounded else None))
+    return respond(schemas.Search(hits=hits, bound=found.bound))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
-from aredun.models import Argument, CallNode, Execution, File, Job, Subvalue, Tag, Task
+from aredun.models import File, Job, Tag, Task
 from aredun.query import CallGraphQuery
 from aredun.search.identify import get_key, leave_out_task_values
-from aredun.server.finding import find_matches, identify
+from aredun.server.finding import find_matches
 from aredun.server.records import get_arguments
 from aredun.storage.reads import read_rows
+from aredun.storage.recorded import find_recorded
+from aredun.tables.column_types import TagEntity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,25 +22,31 @@ if TYPE_CHECKING:
     from aredun.backend import RedunBackendDb
 
 # No index of redun's tables serves a part of a text, so these bound the rows that a search looks at.
-MAX_JOBS = 2_000
-MAX_EXECUTIONS = 500
 MAX_TASKS = 10_000
-MAX_PARTS = 20_000
-MAX_TAGS = 10_000
-MAX_CALLS = 300
-BOUND = f"Parts of texts: among the newest {MAX_JOBS:,} jobs, of arguments the newest {MAX_CALLS}"
+MAX_FILES = 100_000
+MAX_TAGS = 20_000
+MAX_CALLS = 500
+# The database finds tags by less than what is shown of them, so some that it finds do not fit.
+_MAX_LIKELY_TAGS = 500
+# LIKE patterns of what JSON writes for a letter, and for one beyond the first 65,536.
+_ESCAPED = (r"\\u____", r"\\u____\\u____")
+
+# The type and the id of a record, and what of it fits if that is not its name or path.
+Hit = tuple[tuple[str, str], str | None]
 
 
 class Found(NamedTuple):
-    """The records that a text fits, what of each it fits, and whether there is more than was looked at."""
+    """The records that a text fits, what of each it fits, and what was looked at if that is not all."""
 
     records: list[Any]
     reasons: list[str | None]
-    is_bounded: bool
+    bound: str | None
 
 
 async def search(backend: RedunBackendDb, text: str, limit: int) -> Found:
     """Return the records whose id, name or path begins with a text, then those of which it is a part.
+
+    Names are searched first, then tags, paths and arguments, until there are as many as are wanted.
 
     Parameters
     ----------
@@ -54,112 +61,101 @@ async def search(backend: RedunBackendDb, text: str, limit: int) -> Found:
     reasons: list[str | None] = [None] * len(records)
     text = text.strip()
     if len(records) >= limit or len(text) < 2 or text[0] in "-~":
-        return Found(records, reasons, is_bounded=False)
-    jobs = await read_rows(backend.database, _select_jobs(MAX_JOBS + 1))
-    tasks, many_tasks = await _find_tasks(backend, text, limit)
-    tags, many_tags = await _find_tags(backend, text)
-    files, many_files = await _find_files(backend, text, limit)
-    calls = await _find_arguments(backend, text, jobs[:MAX_CALLS])
-    fits: dict[str, str | None] = {**calls, **dict.fromkeys(files), **tags, **dict.fromkeys(tasks)}
-    # The last that was merged tells why; the first place is that of names, then tags, paths and arguments.
-    order = list(dict.fromkeys([*tasks, *tags, *files, *calls]))
-    known = {identify(record) for record in records}
-    for record in await _load(backend, order[: 2 * limit]):
-        if identify(record) not in known and len(records) < limit:
-            records.append(record)
-            reasons.append(fits[get_key(record)])
-    is_bounded = len(jobs) > MAX_CALLS or many_tasks or many_tags or many_files
-    return Found(records, reasons, is_bounded)
+        return Found(records, reasons, None)
+    known = {(type(record).__name__, get_key(record)) for record in records}
+    fits: dict[tuple[str, str], str | None] = {}
+    bounds: list[str] = []
+    # Of one that fits in several ways, the first is told.
+    for find, words in _WAYS:
+        hits, looked_at = await find(backend, text, limit)
+        for key, reason in hits:
+            if key not in known:
+                fits.setdefault(key, reason)
+        if looked_at is not None:
+            bounds.append(words.format(looked_at))
+        if len(records) + len(fits) >= limit:
+            break
+    for record in (await _load(backend, list(fits)[:limit]))[: limit - len(records)]:
+        records.append(record)
+        reasons.append(fits[type(record).__name__, get_key(record)])
+    return Found(records, reasons, f"Parts of texts: searched {', '.join(bounds)}" if bounds else None)
 
 
-async def _load(backend: RedunBackendDb, keys: Sequence[str]) -> list[Any]:
-    """Return the records of any type with these keys, in their order."""
+async def _load(backend: RedunBackendDb, keys: Sequence[tuple[str, str]]) -> list[Any]:
+    """Return the records with these types and keys, in their order."""
     if not keys:
         return []
+    query = CallGraphQuery(backend).filter_types({kind for kind, _ in keys})
     # A task is a value too, under the same hash.
-    found = [record async for record in CallGraphQuery(backend).filter_ids(keys).limit(2 * len(keys))]
-    place = {key: number for number, key in enumerate(keys)}
+    found = [record async for record in query.filter_ids([key for _, key in keys]).limit(2 * len(keys))]
+    place = {key: number for number, (_, key) in enumerate(keys)}
     return sorted(leave_out_task_values(found), key=lambda record: place[get_key(record)])
 
 
-def _select_jobs(limit: int) -> sa.Select[Any]:
-    """Return the select of the jobs that started last."""
-    columns: tuple[Any, ...] = (Job.id, Job.call_hash, Job.task_hash, Job.start_time)
-    return sa.select(*columns).order_by(Job.start_time.desc()).limit(limit)
+def _has_part(column: Any, pattern: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a text has a part that matches a LIKE pattern, in upper or lower case."""
+    lower = sa.func.lower
+    return lower(column).like(lower(f"%{pattern}%"), escape="\\")
 
 
-async def _find_tasks(backend: RedunBackendDb, text: str, limit: int) -> tuple[list[str], bool]:
-    """Return the hashes of tasks by a part of their name, and whether there are too many to look at all."""
-    some = sa.select(Task.hash, Task.namespace, Task.name).limit(MAX_TASKS).cte("some")
-    count = sa.select(sa.func.count().label("number")).select_from(some).cte("counted")
-    name = sa.case((some.c.namespace == "", some.c.name), else_=some.c.namespace + "." + some.c.name)
-    fits = name.icontains(text, autoescape=True)
-    query = sa.select(count.c.number, some.c.hash).select_from(count.outerjoin(some, fits))
-    rows = await read_rows(backend.database, query.order_by(name, some.c.hash).limit(limit))
-    return [row.hash for row in rows if row.hash], rows[0].number >= MAX_TASKS
+def _escape(text: str) -> str:
+    """Return the LIKE pattern that stands for a text."""
+    return "".join(f"\\{letter}" if letter in "\\%_" else letter for letter in text)
 
 
-def _select_values() -> tuple[Any, Any]:
-    """Return the newest jobs, and the values that they took and returned with when that was last."""
-    jobs = _select_jobs(MAX_JOBS).cte("newest").prefix_with("MATERIALIZED")
-    results = sa.select(CallNode.value_hash, jobs.c.start_time).join(
-        jobs, jobs.c.call_hash == CallNode.call_hash
+async def _find_tasks(backend: RedunBackendDb, text: str, limit: int) -> tuple[list[Hit], int | None]:
+    """Return tasks by a part of their name, and how many were looked at if not all."""
+    name = sa.case((Task.namespace == "", Task.name), else_=Task.namespace + "." + Task.name)
+    seen = await find_recorded(
+        backend.database, [Task.hash], _has_part(name, _escape(text)), MAX_TASKS, limit
     )
-    taken = sa.select(Argument.value_hash, jobs.c.start_time).join(
-        jobs, jobs.c.call_hash == Argument.call_hash
+    return [(("Task", row.hash), None) for row in seen.rows], seen.looked_at
+
+
+async def _find_files(backend: RedunBackendDb, text: str, limit: int) -> tuple[list[Hit], int | None]:
+    """Return files by a part of their path, and how many were looked at if not all."""
+    fits = _has_part(File.path, _escape(text))
+    seen = await find_recorded(backend.database, [File.value_hash], fits, MAX_FILES, limit)
+    return [(("Value", row.value_hash), None) for row in seen.rows], seen.looked_at
+
+
+async def _find_tags(backend: RedunBackendDb, text: str, _: int) -> tuple[list[Hit], int | None]:
+    """Return what tags hang on, with the tags as texts, and how many were looked at if not all."""
+    unescaped = sa.type_coerce(Tag.value, sa.JSON)[()].as_string()
+    pattern = "".join(_escape(letter) if letter.isascii() else "_" for letter in text)
+    # Lists and mappings stay JSON, which sqlite has without blanks and with escapes for other letters.
+    letters = text.replace(" ", "")
+    stored = "".join(
+        _escape(letter) if letter.isascii() else _ESCAPED[letter > "\uffff"] for letter in letters
     )
-    both = sa.union_all(results, taken).cte("both")
-    last = sa.func.max(both.c.start_time).label("last")
-    values = sa.select(both.c.value_hash, last).group_by(both.c.value_hash).cte("used")
-    return jobs, values.prefix_with("MATERIALIZED")
+    fits = _has_part(Tag.key + "=" + unescaped, pattern)
+    fits |= _has_part(sa.func.replace(Tag.key + "=" + sa.cast(Tag.value, sa.Text), " ", ""), stored)
+    columns = [Tag.entity_type, Tag.entity_id, Tag.key, Tag.value]
+    likely = Tag.is_current & fits
+    seen = await find_recorded(backend.database, columns, likely, MAX_TAGS, _MAX_LIKELY_TAGS)
+    found: list[Hit] = []
+    for row in seen.rows:
+        value = row.value if isinstance(row.value, str) else json.dumps(row.value, ensure_ascii=False)
+        # A tag of nothing stands for tags that were deleted.
+        if row.entity_type != TagEntity.Null and text.casefold() in f"{row.key}={value}".casefold():
+            found.append(((row.entity_type.name, row.entity_id), f"{row.key}={value}"))
+    return found, seen.looked_at
 
 
-async def _find_files(backend: RedunBackendDb, text: str, limit: int) -> tuple[list[str], bool]:
-    """Return the hashes of files by a part of their path, and whether there are too many parts to look at."""
-    _, values = _select_values()
-    parts = sa.select(Subvalue.value_hash, values.c.last)
-    parts = parts.join(values, values.c.value_hash == Subvalue.parent_value_hash)
-    parts = parts.order_by(values.c.last.desc()).limit(MAX_PARTS)
-    part = parts.cte("part").prefix_with("MATERIALIZED")
-    count = sa.select(sa.func.count().label("number")).select_from(part).cte("counted")
-    held = sa.union_all(sa.select(values), sa.select(part)).cte("held")
-    last = sa.func.max(held.c.last).label("last")
-    files = sa.select(File.value_hash, last).join(held, held.c.value_hash == File.value_hash)
-    files = files.where(File.path.icontains(text, autoescape=True)).group_by(File.value_hash)
-    made = files.order_by(last.desc(), File.value_hash).limit(limit).cte("made")
-    query = sa.select(count.c.number, made.c.value_hash).select_from(count.outerjoin(made, sa.true()))
-    rows = await read_rows(backend.database, query.order_by(made.c.last.desc(), made.c.value_hash))
-    return [row.value_hash for row in rows if row.value_hash], rows[0].number >= MAX_PARTS
+async def _find_arguments(backend: RedunBackendDb, text: str, _: int) -> tuple[list[Hit], int | None]:
+    """Return the newest jobs, with their arguments as short texts, that a part of these fits."""
+    columns: tuple[Any, ...] = (Job.id, Job.call_hash)
+    newest = sa.select(*columns).order_by(Job.start_time.desc()).limit(MAX_CALLS + 1)
+    jobs = await read_rows(backend.database, newest)
+    texts = await get_arguments(backend, jobs[:MAX_CALLS])
+    shown = [(job.id, texts.get(job.call_hash or "", "")) for job in jobs[:MAX_CALLS]]
+    hits: list[Hit] = [(("Job", key), words) for key, words in shown if text.casefold() in words.casefold()]
+    return hits, MAX_CALLS if len(jobs) > MAX_CALLS else None
 
 
-async def _find_tags(backend: RedunBackendDb, text: str) -> tuple[dict[str, str], bool]:
-    """Return tags as texts by what they hang on, and whether there are too many to look at all."""
-    jobs, values = _select_values()
-    root = sa.select(Execution.id, Job.start_time).join(Job, Job.id == Execution.job_id)
-    root = root.order_by(Job.start_time.desc()).limit(MAX_EXECUTIONS)
-    parts = [sa.select(jobs.c[name], jobs.c.start_time) for name in ("id", "call_hash", "task_hash")]
-    tagged = sa.union_all(sa.select(root.cte("roots")), *parts, sa.select(values)).cte("tagged")
-    key, last = tagged.c[0], sa.func.max(tagged.c[1]).label("last")
-    some = sa.select(key.label("key"), last).group_by(key).cte("some").prefix_with("MATERIALIZED")
-    query = sa.select(Tag.entity_id, Tag.key, Tag.value).join(some, some.c.key == Tag.entity_id)
-    query = query.where(Tag.is_current).order_by(some.c.last.desc(), Tag.key).limit(MAX_TAGS)
-    rows = await read_rows(backend.database, query)
-
-    def choose() -> dict[str, str]:
-        found: dict[str, str] = {}
-        for row in rows:
-            value = row.value if isinstance(row.value, str) else json.dumps(row.value, ensure_ascii=False)
-            shown = f"{row.key}={value}"
-            if text.casefold() in shown.casefold():
-                found.setdefault(row.entity_id, shown)
-        return found
-
-    # sqlite keeps tags as JSON with escapes, in which no LIKE finds what a person types.
-    return await asyncio.to_thread(choose), len(rows) >= MAX_TAGS
-
-
-async def _find_arguments(backend: RedunBackendDb, text: str, jobs: Sequence[Any]) -> dict[str, str]:
-    """Return the arguments, as short texts, of the jobs that a part of them fits."""
-    texts = await get_arguments(backend, jobs)
-    shown = {job.id: texts.get(job.call_hash or "", "") for job in jobs}
-    return {job_id: words for job_id, words in shown.items() if text.casefold() in words.casefold()}
+_WAYS = (
+    (_find_tasks, "the newest {:,} tasks"),
+    (_find_tags, "the newest {:,} tags"),
+    (_find_files, "the newest {:,} files"),
+    (_find_arguments, "the arguments of the newest {:,} jobs"),
+)

@@ -89,7 +89,7 @@ def small_steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(query_scan, "MAX_IDS", 5)
     if request.param == "walks":
         monkeypatch.setattr(strategies, "SEEK_ROWS", 1)
-        monkeypatch.setattr(strategies, "SEVERAL_SEEK_ROWS", 1)
+        monkeypatch.setattr(strategies, "RARE_SEEK_ROWS", 1)
         monkeypatch.setattr(strategies, "ALL_SEEK_ROWS", 1)
         monkeypatch.setattr(query_filters, "EXECUTION_SEEK_ROWS", 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tracemalloc
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,8 +12,11 @@ from sqlalchemy import event
 
 from aredun.backend import RedunBackendDb
 from aredun.query import CallGraphQuery, find_file, infer_id
+from aredun.search import differences, strategies
 from aredun.search import filters as query_filters
-from aredun.search import strategies
+from aredun.search.identify import find_use
+from aredun.server import substrings
+from aredun.server.substrings import search
 from benchmarks.query import apply_filters, make_filters
 from benchmarks.repository import REFERENCE, Generator, make_big_repository, make_hash, make_uuid
 
@@ -153,7 +157,7 @@ async def test_all_ways_lead_to_the_same_records(
         answers = []
         for seek_rows in (1, 1_000, 10_000_000):
             monkeypatch.setattr(strategies, "SEEK_ROWS", seek_rows)
-            monkeypatch.setattr(strategies, "SEVERAL_SEEK_ROWS", seek_rows)
+            monkeypatch.setattr(strategies, "RARE_SEEK_ROWS", seek_rows)
             monkeypatch.setattr(strategies, "ALL_SEEK_ROWS", seek_rows)
             monkeypatch.setattr(query_filters, "EXECUTION_SEEK_ROWS", seek_rows)
             asked = apply_filters(query, filters)
@@ -191,3 +195,87 @@ async def test_memory_stays_flat(reader: RedunBackendDb) -> None:
         tracemalloc.stop()
     assert count > 25_000
     assert peaks[1] < 1.3 * peaks[0]
+
+
+async def test_searching_parts_looks_at_the_last_rows(
+    repository: tuple[str, Generator], reader: RedunBackendDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text that is nowhere costs a range of rows of each table, and as many statements as any."""
+    plans, seen = Plans(reader), reader.database.counts
+    await search(reader, "no such text", 8)
+    before = seen.statements
+    await search(reader, "no such text", 8)
+    # 12 for what begins so, one for each kind of text, and two more for arguments.
+    assert seen.statements - before == 18
+    answer, lines = await plans.explain(lambda backend: search(backend, "no such text", 8))
+    named = await search(reader, "lign", 1)
+    assert [record.name for record in named.records] == ["align"]
+    assert named.bound is None
+    is_sqlite = reader.database.dialect_name == "sqlite"
+    assert answer.records == []
+    assert answer.bound == "Parts of texts: searched the arguments of the newest 500 jobs"
+    text = "\n".join(lines)
+    for table in ("file", "tag", "task"):
+        wanted = f"SEARCH {table} USING INTEGER PRIMARY KEY" if is_sqlite else f"Tid Range Scan on {table}"
+        assert wanted in text, table
+    assert "ix_job_start_time" in text
+    monkeypatch.setattr(substrings, "MAX_FILES", 600)
+    monkeypatch.setattr(substrings, "MAX_TAGS", 60)
+    newest, oldest = f"{EXECUTIONS - 1:06}/part_000000", "000000/part_000000"
+    for part, is_found in ((newest, True), (oldest, False), (f"un={EXECUTIONS - 1}", True), ("un=0", False)):
+        found = await search(reader, part, 8)
+        assert bool(found.records) is is_found, part
+        assert found.bound is not None
+    counts = re.fullmatch(
+        r".* newest (\d+) tags, the newest (\d+) files, the arguments .*", found.bound or ""
+    )
+    assert counts is not None
+    tags, files = map(int, counts.groups())
+    # PostgreSQL looks at whole pages, the last of which need not be full.
+    assert (tags, files) == (60, 600) if is_sqlite else 0 < tags <= 100 and 500 <= files <= 1_000
+
+
+async def test_rare_matches_of_frequent_filters_are_sought(
+    reader: RedunBackendDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few aligned jobs failed, none of them lately: they are gathered, not met by a walk over all jobs."""
+    monkeypatch.setattr(strategies, "SEEK_ROWS", 1)
+    plans = Plans(reader)
+    query = CallGraphQuery(reader, order_by="time").filter_types({"Job"})
+    failed = query.filter_job_statuses(["FAILED"])
+    page, lines = await plans.explain(lambda _: failed.page_after(None, 50))
+    assert len(page.records) == 50
+    assert not any("matched" in line for line in lines)
+    page, lines = await plans.explain(lambda _: failed.filter_task_names(["align"]).page_after(None, 50))
+    assert 0 < len(page.records) < 50
+    assert any("matched" in line for line in lines)
+    # One of an execution's 517 jobs.
+    page, lines = await plans.explain(lambda _: query.filter_task_names(["main"]).page_after(None, 50))
+    assert len(page.records) == EXECUTIONS
+    assert any("matched" in line for line in lines)
+
+
+async def test_earlier_calls_of_frequent_tasks_are_the_latest(
+    reader: RedunBackendDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether its jobs are gathered or met among the latest of all, the earlier call is the same."""
+    plans = Plans(reader)
+    for job in (make_uuid("job", 20, 21), make_uuid("job", 2, 22), make_uuid("job", 0, 4_000)):
+        call = await differences.get_call(reader, job)
+        assert call is not None
+        expected = await differences.find_earlier_call(reader, call)
+        with monkeypatch.context() as patch:
+            patch.setattr(differences, "FEW_JOBS", 10)
+            patch.setattr(differences, "WINDOW", 2_000)
+            earlier, lines = await plans.explain(partial(differences.find_earlier_call, call=call))
+        assert earlier == expected is not None
+        assert any("ix_job_start_time" in line for line in lines)
+
+
+async def test_job_of_a_value_is_found_by_indexes(reader: RedunBackendDb) -> None:
+    """A result that is inside no other value has the job that made it."""
+    value = make_hash("value", "result", 3, 22)
+    found, lines = await Plans(reader).explain(lambda backend: find_use(backend, value))
+    assert (found[0].id, found[1]) == (make_uuid("job", 3, 22), "result")
+    assert any("ix_call_node_value_hash" in line for line in lines)
+    assert find_table_scans(lines) == []

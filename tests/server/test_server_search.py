@@ -38,7 +38,12 @@ def main(folder: str, samples: list[str]) -> list[Any]:
 
 async def record(scheduler: Scheduler, folder: Path) -> None:
     """Run for two samples, as Ada, with a tag that LIKE and JSON would spell differently."""
-    tags = [("user", "Ada Lovelace"), ("lab_room", "100%_Zürich")]
+    tags = [
+        ("user", "Ada Lovelace"),
+        ("lab_room", "100%_Zürich"),
+        ("staff", ["Ärztin 🧬", {"no": 7}]),
+        ("dry", True),
+    ]
     await scheduler.run(main(str(folder), ["NA12878", "HG_002"]), tags=tags)
 
 
@@ -71,6 +76,12 @@ async def test_parts_are_found(backend: RedunBackendDb, scheduler: Scheduler, tm
         assert await search("lovelace") == [("Execution", "genome.main", "user=Ada Lovelace")]
         assert await search("user=ada") == [("Execution", "genome.main", "user=Ada Lovelace")]
         assert await search("0%_zürich") == [("Execution", "genome.main", "lab_room=100%_Zürich")]
+        assert await search("ZÜRICH") == [("Execution", "genome.main", "lab_room=100%_Zürich")]
+        staff = 'staff=["Ärztin 🧬", {"no": 7}]'
+        for text in ("ärztin", "n 🧬", '{"NO": 7', "staff=["):
+            assert await search(text) == [("Execution", "genome.main", staff)]
+        assert await search("dry=t") == [("Execution", "genome.main", "dry=true")]
+        assert await search("Xrich") == await search("ry=1") == []
         jobs = [hit for hit in await search("a1287") if hit[0] == "Job"]
         assert {name for _, name, _ in jobs} == {"genome.main", "genome.call_variants"}
         assert all(because and "'NA12878'" in because for _, _, because in jobs)
@@ -78,16 +89,28 @@ async def test_parts_are_found(backend: RedunBackendDb, scheduler: Scheduler, tm
         assert await search("x") == []
 
 
+async def test_deleted_tags_are_not_found(
+    backend: RedunBackendDb, scheduler: Scheduler, tmp_path: Path
+) -> None:
+    """Neither a tag that was deleted, nor the mark of its deletion."""
+    await record(scheduler, tmp_path)
+    async with serve(backend) as served:
+        [hit] = (await served.get("/api/search", params={"text": "lovelace"}))["hits"]
+        deleted = await backend.delete_tags(hit["record"]["id"], [("user", "Ada Lovelace")])
+        assert deleted
+        for text in ("lovelace", "user=", "null"):
+            assert (await served.get("/api/search", params={"text": text}))["hits"] == []
+
+
 async def test_the_bound_is_told(
     backend: RedunBackendDb, scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where not all jobs are looked at, what was is in the answer; the oldest job's argument is not found."""
     await record(scheduler, tmp_path)
-    monkeypatch.setattr(substrings, "MAX_JOBS", 2)
     monkeypatch.setattr(substrings, "MAX_CALLS", 1)
     async with serve(backend) as served:
         found = await served.get("/api/search", params={"text": "g_002"})
-        assert "newest" in found["bound"]
+        assert found["bound"] == "Parts of texts: searched the arguments of the newest 1 jobs"
         assert [name for kind, name, _ in tell(found) if kind == "Job"] == ["genome.call_variants"]
 
 
@@ -110,7 +133,9 @@ async def test_search_box_finds_parts(
         await expect(options).to_have_count(1)
         await expect(options).to_contain_text("genome.main")
         await expect(options.locator(".because")).to_have_text("user=Ada Lovelace")
-        await expect(page.locator("#found .bound")).to_contain_text("among the newest 2,000 jobs")
+        await expect(page.locator("#found .bound")).to_contain_text(
+            "searched the arguments of the newest 1 jobs"
+        )
         await watched.shoot("search-1280")
         await page.set_viewport_size({"width": PHONE["width"], "height": PHONE["height"]})
         await expect(page.locator("#found .bound")).to_be_in_viewport()

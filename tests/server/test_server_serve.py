@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,14 @@ async def test_clients_that_read_nothing_do_not_hold_up_the_end(
     assert server.caught == [signal.SIGTERM]
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
     assert backend.database.checked_out == 0
+
+
+def test_answers_leave_at_once() -> None:
+    """What is accepted does not hold an answer's body back until its headers are acknowledged (40 ms)."""
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_signals_are_caught_while_a_server_runs() -> None:
