@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PARTS = ("run", "large", "dask")
+PHASES = ("cold", "cached")
 COMMANDS = {name: str(Path(sys.executable).parent / name) for name in ("redun", "aredun")}
 
 # The import is all that differs. redun wants to be told how an async task is cached.
@@ -63,33 +64,50 @@ def nap(number: int, seconds: float) -> int:
 """
 
 
-def run_engine(engine: str, folder: Path, tasks: int) -> tuple[float, float]:
+def run_engine(engine: str, folder: Path, tasks: int, environment: dict[str, str]) -> tuple[float, float]:
     """Run the workflow as a process; return its wall time and its time of the processor, in seconds."""
     command = [COMMANDS[engine], "run", "workflow.py", "main", "--n", str(tasks - 1)]
     before, start = os.times(), time.perf_counter()
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     wall, after = time.perf_counter() - start, os.times()
     if done.returncode:
         raise SystemExit(f"{engine} run failed: {done.stderr}")
     return wall, after.children_user + after.children_system - before.children_user - before.children_system
 
 
+def measure_project(
+    engine: str, uri: str, tasks: int, environment: dict[str, str]
+) -> list[tuple[float, float]]:
+    """Measure a cold and a cached run of one engine, in a new project on a new database."""
+    with tempfile.TemporaryDirectory(prefix="aredun-bench-") as name:
+        folder = Path(name)
+        (folder / ".redun").mkdir()
+        (folder / "workflow.py").write_text(WORKFLOW.format(engine=engine))
+        (folder / ".redun" / "redun.ini").write_text(
+            f"[backend]\ndb_uri = {redun_uri(uri)}\nautomigrate = True\n"
+        )
+        # The schema is set up beforehand: that costs the same on both sides.
+        subprocess.run(
+            [COMMANDS["redun"], "init"], cwd=folder, env=environment, capture_output=True, check=True
+        )
+        return [run_engine(engine, folder, tasks, environment) for _ in PHASES]
+
+
 def measure_runs(make_uri: Callable[[], str], tasks: int, repeat: int) -> dict[tuple[str, str], list[Any]]:
-    """Measure both engines by turns, each time in a new project on a new database."""
+    """Measure both engines by turns."""
     times: dict[tuple[str, str], list[Any]] = {}
-    for _ in range(repeat):
+    with tempfile.TemporaryDirectory(prefix="aredun-bench-") as compiled:
+        # Both engines run from bytecode, as they are installed: without it, what is compiled anew in each
+        # process is the engine under development alone.
+        environment = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        environment["PYTHONPYCACHEPREFIX"] = compiled
         for engine in COMMANDS:
-            with tempfile.TemporaryDirectory(prefix="aredun-bench-") as name:
-                folder = Path(name)
-                (folder / ".redun").mkdir()
-                (folder / "workflow.py").write_text(WORKFLOW.format(engine=engine))
-                (folder / ".redun" / "redun.ini").write_text(
-                    f"[backend]\ndb_uri = {redun_uri(make_uri())}\nautomigrate = True\n"
-                )
-                # The schema is set up beforehand: that costs the same on both sides.
-                subprocess.run([COMMANDS["redun"], "init"], cwd=folder, capture_output=True, check=True)
-                for phase in ("cold", "cached"):
-                    times.setdefault((engine, phase), []).append(run_engine(engine, folder, tasks))
+            measure_project(engine, make_uri(), 2, environment)
+        for _ in range(repeat):
+            for engine in COMMANDS:
+                runs = measure_project(engine, make_uri(), tasks, environment)
+                for phase, run in zip(PHASES, runs, strict=True):
+                    times.setdefault((engine, phase), []).append(run)
     return times
 
 
@@ -99,7 +117,7 @@ def show_runs(dialects: Sequence[str], tasks: int, repeat: int) -> None:
     with temporary_databases(dialects) as makers:
         for dialect in dialects:
             times = measure_runs(makers[dialect], tasks, repeat)
-            for phase in ("cold", "cached"):
+            for phase in PHASES:
                 cells = []
                 for part in (0, 1):
                     theirs, ours = (

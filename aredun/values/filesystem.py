@@ -12,8 +12,6 @@ from shlex import quote
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
-import fsspec
-
 from aredun.formats.hashing import hash_struct
 
 if TYPE_CHECKING:
@@ -35,6 +33,14 @@ def has_magic(path: str) -> bool:
     return glob.escape(path) != path
 
 
+def make_fs(protocol: str, **settings: Any) -> Any:
+    """Return the fsspec file system of a protocol."""
+    # Whoever has local files only does not wait for this import, which takes 20 ms.
+    import fsspec
+
+    return fsspec.filesystem(protocol, **settings)
+
+
 class FileSystem:
     """
     A place that files live in, reached through fsspec (mirrors redun's `FsspecFileSystem`).
@@ -50,7 +56,7 @@ class FileSystem:
 
     def get_fs(self, path: str) -> Any:
         """Return the fsspec file system for a path; fsspec keeps one a thread."""
-        return fsspec.filesystem(self.name)
+        return make_fs(self.name)
 
     def open(self, path: str, mode: str = "r", encoding: str | None = None, **kwargs: Any) -> IO[Any]:
         """
@@ -271,7 +277,7 @@ class S3FileSystem(FileSystem):
 
     def get_fs(self, path: str) -> Any:
         # A listing that fsspec remembers would hide what another process has written since.
-        return fsspec.filesystem("s3", anon=False, use_listings_cache=False)
+        return make_fs("s3", anon=False, use_listings_cache=False)
 
     @staticmethod
     def split_path(path: str) -> tuple[str, str]:
@@ -341,7 +347,7 @@ class AzureBlobFileSystem(FileSystem):
         return account
 
     def get_fs(self, path: str) -> Any:
-        return fsspec.filesystem("az", account_name=self.get_account(path), anon=False)
+        return make_fs("az", account_name=self.get_account(path), anon=False)
 
     def get_hash(self, path: str) -> str:
         etag = self.get_fs(path).stat(path)["etag"] if self.exists(path) else ""
@@ -404,6 +410,8 @@ def get_filesystem(url: str) -> FileSystem:
     proto = get_proto(url)
     filesystem = _filesystems.get(proto)
     if filesystem is None:
+        import fsspec
+
         if proto not in fsspec.available_protocols():
             raise ValueError(f"unknown protocol {proto!r} in {url!r}: use a path, s3://, gs://, https:// ...")
         filesystem = _filesystems[proto] = FileSystem(proto)
