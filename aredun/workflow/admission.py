@@ -66,7 +66,7 @@ class Lane:
         job = self._waiting.popleft()
         # It is taken before the job begins, as it may leave at once.
         self._room -= 1
-        job.lane = self
+        job.give_room = self.leave
         if not self._begin(job):
-            job.lane = None
+            job.give_room = None
             self._room += 1

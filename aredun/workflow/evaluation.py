@@ -25,6 +25,17 @@ from aredun.values.task_options import check_task_options
 from aredun.values.task_value import SchedulerTaskValue
 from aredun.workflow.admission import Lane
 from aredun.workflow.jobs import Execution, Job, PendingExpression, Scope, get_current_job
+from aredun.workflow.outcomes import (
+    Gathering,
+    Terms,
+    fail,
+    hand_over,
+    make_cancelled,
+    make_failed,
+    make_resolved,
+    mark_retrieved,
+    settle,
+)
 from aredun.workflow.sizes import is_light
 from aredun.workflow.snapshots import copy_containers
 from aredun.workflow.tasks import CacheScope, get_default_arguments, get_task_registry
@@ -39,66 +50,6 @@ if TYPE_CHECKING:
 
 _NO_OVERRIDES: Mapping[str, Any] = {}
 _UNCACHED: Mapping[str, Any] = {"cache_scope": CacheScope.CSE}
-
-# A value with the expressions in it begun: pending ones in their places, and where their results will be.
-Terms = tuple[Any, list[asyncio.Future[Any]]]
-
-
-class _Gathering:
-    """Waits for the expressions of a nested value: for all, or for the first that fails.
-
-    Parameters
-    ----------
-    terms : Terms
-        The value.
-    outcome : asyncio.Future[Any]
-        Fails if one of them does. Nothing is waited for once it is done.
-    then : Callable[[Any], None]
-        Called with the value, without any expression.
-    evaluator : Evaluator
-        Fills in a long value in a thread.
-    """
-
-    __slots__ = ("_evaluator", "_left", "_outcome", "_shape", "_then")
-
-    def __init__(
-        self, terms: Terms, outcome: asyncio.Future[Any], then: Callable[[Any], None], evaluator: Evaluator
-    ) -> None:
-        self._shape, started = terms
-        self._left = len(started)
-        self._outcome = outcome
-        self._then = then
-        self._evaluator = evaluator
-        for future in started:
-            # One context for all: each would be another object.
-            future.add_done_callback(self._note, context=evaluator.variables)
-
-    def _note(self, future: asyncio.Future[Any]) -> None:
-        self._left -= 1
-        if self._outcome.done():
-            return
-        if not future.cancelled() and (error := future.exception()) is not None:
-            _fail(self._outcome, error)
-        elif not self._left:
-            shape, self._shape = self._shape, None
-            if is_long(shape):
-                self._evaluator.spawn(self._fill_aside(shape))
-            else:
-                self._go_on(_fill, shape)
-
-    async def _fill_aside(self, shape: Any) -> None:
-        filled: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(_fill, shape))
-        await asyncio.wait([filled])
-        if not self._outcome.done():
-            self._go_on(asyncio.Future.result, filled)
-
-    def _go_on(self, get: Callable[[Any], Any], source: Any) -> None:
-        try:
-            self._then(get(source))
-        except (Exception, asyncio.CancelledError) as error:
-            # It keeps the frames that it came through, and these what they worked on.
-            forget_locals(error)
-            _fail(self._outcome, error)
 
 
 class Runner(Protocol):
@@ -165,13 +116,13 @@ class Evaluator:
         try:
             terms = self._start_terms(value, scope)
         except Exception as error:
-            return _failed(error)
+            return make_failed(error)
         return self._gather(terms)
 
     def _start_terms(self, value: Any, scope: Scope) -> Terms:
         started: list[asyncio.Future[Any]] = []
         shape = map_nested_value(self._make_start(started, scope), value, SCALARS)
-        return _settle(shape, started)
+        return settle(shape, started)
 
     def _make_start(self, started: list[asyncio.Future[Any]], scope: Scope) -> Callable[[Any], Any]:
         def start(term: Any) -> Any:
@@ -188,9 +139,9 @@ class Evaluator:
 
     def _gather(self, terms: Terms) -> asyncio.Future[Any]:
         if not terms[1]:
-            return _resolved(terms[0])
+            return make_resolved(terms[0])
         outcome = self._make_outcome()
-        _Gathering(terms, outcome, outcome.set_result, self)
+        Gathering(terms, outcome, outcome.set_result, self)
         return outcome
 
     async def evaluate_result(self, value: Any, scope: Scope) -> asyncio.Future[Any]:
@@ -204,13 +155,13 @@ class Evaluator:
             What new jobs are children of.
         """
         if is_long(value) and not await asyncio.to_thread(holds, value, is_expression):
-            return _resolved(value)
+            return make_resolved(value)
         started: list[asyncio.Future[Any]] = []
         start = self._make_start(started, scope)
         try:
             shape = await run_in_turns(map_in_steps(start, value, SCALARS), ANSWER_SECONDS)
         except Exception as error:
-            return _failed(error)
+            return make_failed(error)
         return self._gather((shape, started))
 
     async def evaluate_awaited(self, expression: Expression, job: Job, slot: Slot) -> Any:
@@ -323,19 +274,21 @@ class Evaluator:
         # Left to the caller to call: calls nested in calls are to go as deep as in redun, and each has its
         # frames on the stack here.
         if self._is_stopping:
-            return lambda *_: _cancelled()
+            return lambda *_: make_cancelled()
         if isinstance(expression, SchedulerExpression):
             return self._start_scheduler_task
         if isinstance(expression, TaskExpression):
             return self._start_job
         if isinstance(expression, SimpleExpression):
             return self._start_operation
-        return lambda *_: _failed(TypeError(f"cannot evaluate {expression!r}: unknown kind of expression"))
+        return lambda *_: make_failed(
+            TypeError(f"cannot evaluate {expression!r}: unknown kind of expression")
+        )
 
     def _start_job(self, expression: TaskExpression, scope: Scope) -> asyncio.Future[Any]:
         task = get_task_registry().get(expression.task_name)
         if task is None:
-            return _failed(
+            return make_failed(
                 LookupError(f"unknown task {expression.task_name!r}: import the module that defines it first")
             )
         overrides = _NO_OVERRIDES if self.use_cache else _UNCACHED
@@ -349,15 +302,16 @@ class Evaluator:
             defaults = None if options[1] else self._start_defaults(job, options[0])
             arguments = self._start_terms((expression.args, expression.kwargs), scope)
             if defaults is None:
-                _Gathering(options, outcome, partial(self._take_options, job, arguments), self)
+                Gathering(options, outcome, partial(self._take_options, job, arguments), self)
             else:
                 self._await_arguments(job, arguments, defaults)
         except Exception as error:
-            _fail(outcome, error)
+            fail(outcome, error)
         return outcome
 
     def _take_options(self, job: Job, arguments: Terms, options: dict[str, Any]) -> None:
-        self._await_arguments(job, arguments, self._start_defaults(job, options))
+        variables = job.caller_variables or self.variables
+        self._await_arguments(job, arguments, variables.run(self._start_defaults, job, options))
 
     def _start_defaults(self, job: Job, options: dict[str, Any]) -> Terms:
         job.set_options(options)
@@ -370,9 +324,9 @@ class Evaluator:
     def _await_arguments(self, job: Job, arguments: Terms, defaults: Terms) -> None:
         check_task_options(job.eval_options)
         (args, kwargs), started = arguments
-        shape, started = _settle((args, {**defaults[0], **kwargs}), [*started, *defaults[1]])
+        shape, started = settle((args, {**defaults[0], **kwargs}), [*started, *defaults[1]])
         if started and job.outcome is not None:
-            _Gathering((shape, started), job.outcome, partial(self._enter, job), self)
+            Gathering((shape, started), job.outcome, partial(self._enter, job), self)
         else:
             self._enter(job, shape)
 
@@ -390,7 +344,7 @@ class Evaluator:
         job.has_begun = True
         variables, job.caller_variables = job.caller_variables, None
         job.runner = asyncio.create_task(self._run_job(job), context=variables)
-        job.runner.add_done_callback(partial(_hand_over, job.outcome), context=self.variables)
+        job.runner.add_done_callback(partial(hand_over, job.outcome), context=self.variables)
         return True
 
     async def _run_job(self, job: Job) -> Any:
@@ -399,7 +353,7 @@ class Evaluator:
     def _start_operation(self, expression: SimpleExpression, scope: Scope) -> asyncio.Future[Any]:
         operation = get_lazy_operation(expression.func_name)
         if operation is None:
-            return _failed(LookupError(f"unknown operation {expression.func_name!r} in an expression"))
+            return make_failed(LookupError(f"unknown operation {expression.func_name!r} in an expression"))
         arguments = self.evaluate((expression.args, expression.kwargs), scope)
         if not arguments.done():
             return self.spawn(self._run_operation(operation, arguments, scope))
@@ -408,7 +362,7 @@ class Evaluator:
             return self.evaluate(operation(*args, **kwargs), scope)
         except Exception as error:
             forget_locals(error)
-            return _failed(error)
+            return make_failed(error)
 
     async def _run_operation(
         self, operation: Callable[..., Any], arguments: asyncio.Future[Any], scope: Scope
@@ -426,11 +380,11 @@ class Evaluator:
     def _start_scheduler_task(self, expression: SchedulerExpression, scope: Scope) -> asyncio.Future[Any]:
         task = get_task_registry().get(expression.task_name)
         if not isinstance(task, SchedulerTaskValue):
-            return _failed(LookupError(f"unknown scheduler task {expression.task_name!r}"))
+            return make_failed(LookupError(f"unknown scheduler task {expression.task_name!r}"))
         try:
             return self.spawn(task.func(self, scope, expression, *expression.args, **expression.kwargs))
         except Exception as error:
-            return _failed(error)
+            return make_failed(error)
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run a coroutine as a part of the execution, which does not end before it."""
@@ -446,7 +400,7 @@ class Evaluator:
         return outcome
 
     def _on_end(self, future: asyncio.Future[Any]) -> None:
-        _mark_retrieved(future)
+        mark_retrieved(future)
         job = self._open.pop(future)
         if job is None:
             return
@@ -455,70 +409,11 @@ class Evaluator:
             self._runner.on_dropped(job)
 
 
-def _hand_over(outcome: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:
-    if task.cancelled():
-        outcome.cancel()
-    elif (error := task.exception()) is not None:
-        _fail(outcome, error)
-    else:
-        outcome.set_result(task.result())
-
-
-def _settle(shape: Any, started: list[asyncio.Future[Any]]) -> Terms:
-    """Fill in what is known, if all of it is."""
-    if not started or not all(is_successful(future) for future in started):
-        return shape, started
-    return _fill(shape), []
-
-
-def _fill(shape: Any) -> Any:
-    return map_nested_value(
-        lambda term: term.future.result() if isinstance(term, PendingExpression) else term, shape, SCALARS
-    )
-
-
-def _fail(outcome: asyncio.Future[Any], error: BaseException) -> None:
-    if isinstance(error, asyncio.CancelledError):
-        outcome.cancel()
-    elif not outcome.done():
-        outcome.set_exception(error)
-
-
-def is_successful(future: asyncio.Future[Any]) -> bool:
-    """Tell whether a future has a result already."""
-    return future.done() and not future.cancelled() and future.exception() is None
-
-
 def _copy_lineage(source: ApplyExpression, target: ApplyExpression) -> None:
     if isinstance(source, TaskExpression) and isinstance(target, TaskExpression):
         target.call_hash = source.call_hash
     else:
         target._upstreams = source._upstreams
-
-
-def _resolved(value: Any) -> asyncio.Future[Any]:
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    future.set_result(value)
-    return future
-
-
-def _failed(error: Exception) -> asyncio.Future[Any]:
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    future.set_exception(error)
-    _mark_retrieved(future)
-    return future
-
-
-def _cancelled() -> asyncio.Future[Any]:
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    future.cancel()
-    return future
-
-
-def _mark_retrieved(future: asyncio.Future[Any]) -> None:
-    # An error is recorded on its job; asyncio need not warn when nobody else asks for it.
-    if not future.cancelled():
-        future.exception()
 
 
 async def _await_expression(expression: Expression) -> Any:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from aredun.values import Traceback
     from aredun.values.expressions import ApplyExpression, Expression, TaskExpression
     from aredun.values.task_value import TaskValue
-    from aredun.workflow.admission import Lane
     from aredun.workflow.slots import Slot
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -167,6 +166,7 @@ class Job:
         "expression",
         "failure",
         "followers",
+        "give_room",
         "handle_forks",
         "has_begun",
         "held_limits",
@@ -176,7 +176,6 @@ class Job:
         "is_recorded",
         "is_single_step",
         "job_tags",
-        "lane",
         "leader",
         "options",
         "outcome",
@@ -257,7 +256,7 @@ class Job:
         self.is_cancelled = False
         self.has_begun = False
         # What it holds while it runs.
-        self.lane: Lane | None = None
+        self.give_room: Callable[[], None] | None = None
         self.runner: asyncio.Task[Any] | None = None
         self.slot: Slot | None = None
         # Evaluates what the function awaits.
@@ -387,9 +386,9 @@ class Job:
 
     def leave_lane(self) -> None:
         """Give up the room that the job takes among those that are about to call their functions."""
-        lane, self.lane = self.lane, None
-        if lane is not None:
-            lane.leave()
+        give_room, self.give_room = self.give_room, None
+        if give_room is not None:
+            give_room()
 
 
 current_job: ContextVar[Job] = ContextVar("aredun_current_job")

@@ -14,11 +14,11 @@ from aredun.loop.ending import finish
 from aredun.values import ErrorValue, Traceback, is_handle
 from aredun.values.nested import SCALARS, holds, iter_nested_value, map_nested_value
 from aredun.workflow.caching import CALL_WITHOUT_RESULT, find_cached, is_shared
-from aredun.workflow.evaluation import is_successful
 from aredun.workflow.executors.base import FunctionCall
 from aredun.workflow.failures import find_failure, make_task_error, make_task_traceback
 from aredun.workflow.jobs import Failure, JobStatus, current_job
 from aredun.workflow.limits import LimitPool, check_result
+from aredun.workflow.outcomes import is_successful
 from aredun.workflow.retries import TimeLimit
 from aredun.workflow.sizes import get_unhandled, is_light, walk
 from aredun.workflow.slots import Slot

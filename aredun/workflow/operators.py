@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.values.expressions import SchedulerExpression, derive_expression
 from aredun.values.nested import map_nested_value
-from aredun.workflow.evaluation import is_successful
+from aredun.workflow.outcomes import is_successful
 from aredun.workflow.tasks import (
     CacheCheckValid,
     CacheResult,
