@@ -66,7 +66,7 @@ class Runner(Protocol):
     def get_places(self, job: Job) -> object:
         """Return what a job will wait for until its function can run."""
 
-    async def run(self, job: Job, evaluator: Evaluator) -> Any:
+    def run(self, job: Job, evaluator: Evaluator) -> Coroutine[Any, Any, Any]:
         """Return the result of a job, without any expression left."""
 
 
@@ -158,10 +158,13 @@ class Evaluator:
             return make_resolved(value)
         started: list[asyncio.Future[Any]] = []
         start = self._make_start(started, scope)
+        scope.variables = copy_context()
         try:
             shape = await run_in_turns(map_in_steps(start, value, SCALARS), ANSWER_SECONDS)
         except Exception as error:
             return make_failed(error)
+        finally:
+            scope.variables = None
         return self._gather((shape, started))
 
     async def evaluate_awaited(self, expression: Expression, job: Job, slot: Slot) -> Any:
@@ -298,7 +301,7 @@ class Evaluator:
         job = self._open[outcome] = Job(task, expression, scope, self.execution, overrides, outcome)
         self._runner.on_created(job)
         try:
-            options = self._start_terms(job.get_raw_options(), scope)
+            options = self._start_options(job, scope)
             defaults = None if options[1] else self._start_defaults(job, options[0])
             arguments = self._start_terms((expression.args, expression.kwargs), scope)
             if defaults is None:
@@ -308,6 +311,17 @@ class Evaluator:
         except Exception as error:
             fail(outcome, error)
         return outcome
+
+    def _start_options(self, job: Job, scope: Scope) -> Terms:
+        if job.expression._options:
+            return self._start_terms(job.get_raw_options(), scope)
+        known = scope.options.get(id(job.task))
+        if known is not None:
+            return known[1], []
+        options, started = self._start_terms(job.get_raw_options(), scope)
+        if not started:
+            scope.options[id(job.task)] = (job.task, options)
+        return options, started
 
     def _take_options(self, job: Job, arguments: Terms, options: dict[str, Any]) -> None:
         variables = job.caller_variables or self.variables
@@ -343,12 +357,10 @@ class Evaluator:
             return False
         job.has_begun = True
         variables, job.caller_variables = job.caller_variables, None
-        job.runner = asyncio.create_task(self._run_job(job), context=variables)
+        run = self._runner.run(job, self)
+        job.runner = asyncio.create_task(run, context=variables and variables.copy())
         job.runner.add_done_callback(partial(hand_over, job.outcome), context=self.variables)
         return True
-
-    async def _run_job(self, job: Job) -> Any:
-        return await self._runner.run(job, self)
 
     def _start_operation(self, expression: SimpleExpression, scope: Scope) -> asyncio.Future[Any]:
         operation = get_lazy_operation(expression.func_name)

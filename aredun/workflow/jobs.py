@@ -93,11 +93,17 @@ class Scope:
         Inherited by the jobs created here.
     pending : dict[object, PendingExpression]
         Expressions seen here by their hash, so that each unique one is evaluated once.
+    options : dict[int, tuple[TaskValue, dict[str, Any]]]
+        Evaluated options of calls that give none of their own, by the identity of the task.
+    variables : Context | None
+        What the jobs made here see of `contextvars`, while many are made one after the other.
     """
 
     job: Job | None
     context: dict[str, Any]
     pending: dict[object, PendingExpression] = field(default_factory=dict)
+    options: dict[int, tuple[TaskValue, dict[str, Any]]] = field(default_factory=dict)
+    variables: Context | None = None
 
 
 @dataclass(eq=False)
@@ -209,24 +215,31 @@ class Job:
         self.outcome: asyncio.Future[Any] | None = outcome
         self.status = JobStatus.PENDING
         # What the caller has set of `contextvars`.
-        self.caller_variables: Context | None = copy_context()
-        self.export_options: Set[str] = _NO_NAMES
-        exported: tuple[Set[str], ...] = (task._export_options, expression._export_options)
+        self.caller_variables: Context | None = scope.variables or copy_context()
+        self.export_options = self._find_exported()
         if self.parent_job:
-            exported = (*exported, self.parent_job.export_options)
             self.parent_job.add_child(self)
-        if any(exported):
-            self.export_options = frozenset().union(*exported)
         self._parent_context = scope.context
         self._scope: Scope | None = None
-        # Known once the options are evaluated.
+        self._set_unknown()
+        self._set_idle()
+
+    def _find_exported(self) -> Set[str]:
+        exported: tuple[Set[str], ...] = (self.task._export_options, self.expression._export_options)
+        if self.parent_job:
+            exported = (*exported, self.parent_job.export_options)
+        return frozenset().union(*exported) if any(exported) else _NO_NAMES
+
+    def _set_unknown(self) -> None:
+        """Set what is known later."""
+        # Once the options are evaluated.
         self.eval_options: dict[str, Any] = {}
         # The evaluated arguments; what the function gets; what it may change as it was before.
         self.eval_args = self.args = self.recorded_args = _NO_ARGUMENTS
-        # Known once the arguments are evaluated.
+        # Once the arguments are evaluated.
         self.args_hash = self.eval_hash = ""
         self.context_hash: str | None = None
-        # Known once there is a result.
+        # Once there is a result.
         self.was_cached = False
         self.call_hash: str | None = None
         self.is_recorded = False
@@ -235,6 +248,9 @@ class Job:
         self.failure: Failure | None = None
         # The function returned no expression: its result is recorded together with its call.
         self.is_single_step = False
+
+    def _set_idle(self) -> None:
+        """Set what a job that runs has, or has to do with."""
         # Its function runs on an executor, to its end though the workflow has failed.
         self.is_plain = False
         # What the function raised in another process, and where.
