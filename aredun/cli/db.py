@@ -1,4 +1,4 @@
-"""`aredun db info|versions|upgrade|downgrade`: the schema version of a database (mirrors `redun db`)."""
+"""`aredun db info|versions|upgrade|downgrade|index`: the schema of a database (mirrors `redun db`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from aredun.cli.common import get_backend_config, quiet_retries, require_database
+from aredun.cli.common import (
+    get_backend_config,
+    open_backend,
+    quiet_retries,
+    refuse_read_only,
+    require_database,
+)
 from aredun.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from rich.console import Console
+    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
     from aredun.formats.versions import DBVersionInfo
@@ -26,13 +33,21 @@ async def run_info(args: argparse.Namespace, console: Console) -> int:
         version = await backend.get_db_version()
         oldest, newest = backend.get_db_version_required()
         compatible = await backend.is_db_compatible()
+        indexed = compatible and await backend.database.read(_has_call_index)
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("database", str(backend.db_uri))
     table.add_row("version", f"{version} ({version.description})")
     table.add_row("required", f">={oldest},<{newest.major + 1}")
     table.add_row("compatible", "yes" if compatible else "no")
+    table.add_row("call index", "yes" if indexed else "no")
     console.print(table)
     return 0
+
+
+async def _has_call_index(session: AsyncSession) -> bool:
+    from aredun.storage.call_index import has_call_index
+
+    return await has_call_index(await session.connection())
 
 
 async def run_versions(args: argparse.Namespace, console: Console) -> int:
@@ -54,6 +69,19 @@ async def run_upgrade(args: argparse.Namespace, console: Console) -> int:
 async def run_downgrade(args: argparse.Namespace, console: Console) -> int:
     """Migrate to an older version."""
     return await _migrate(args, console, upgrade=False)
+
+
+async def run_index(args: argparse.Namespace, console: Console) -> int:
+    """Make or drop the index of calls by their arguments."""
+    from aredun.storage.call_index import set_call_index
+
+    refuse_read_only(args)
+    wanted = not args.drop
+    async with open_backend(args) as backend:
+        changed = await backend.database.migrate(lambda connection: set_call_index(connection, wanted))
+    state = ("made" if wanted else "dropped") if changed else ("there already" if wanted else "not there")
+    console.print(f"The call index is {state}.")
+    return 0
 
 
 async def _migrate(args: argparse.Namespace, console: Console, *, upgrade: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import pytest
 import redun.backends.db
 import sqlalchemy as sa
 
+from aredun import CacheCheckValid, CacheScope, RedunBackendDb
 from aredun.cli import main
 from tests.support.databases import redun_uri
 
@@ -109,6 +111,51 @@ def test_wrong_direction_or_version(
     assert message in text
     assert len(text.splitlines()) == 1
     assert get_redun_version(database_url) == "3.5"
+
+
+def test_index(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The index is made and dropped once; redun and the way to other versions do not mind it."""
+    assert "call index  no" in run(capsys, "info", "--db", database_url)
+    assert run(capsys, "index", "--db", database_url) == "The call index is made.\n"
+    assert run(capsys, "index", "--db", database_url) == "The call index is there already.\n"
+    assert "call index  yes" in run(capsys, "info", "--db", database_url)
+    assert get_redun_version(database_url) == "3.5"
+    run(capsys, "downgrade", "2.2", "--db", database_url)
+    assert "2.2" in run(capsys, "index", "--db", database_url, code=2)
+    run(capsys, "upgrade", "--db", database_url)
+    run(capsys, "index", "--db", database_url)
+    assert run(capsys, "index", "--drop", "--db", database_url) == "The call index is dropped.\n"
+    assert run(capsys, "index", "--drop", "--db", database_url) == "The call index is not there.\n"
+    assert "leave --read-only out" in run(capsys, "index", "--read-only", "--db", database_url, code=2)
+
+
+async def test_checks_use_the_index(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A check for whole calls looks up those with its arguments, of however many the task has."""
+    statements: list[tuple[str, Any]] = []
+
+    def take(*event: Any) -> None:
+        if "'ultimate'" in event[2]:
+            statements.append((event[2], event[3]))
+
+    explain = "EXPLAIN" if database_url.startswith("postgresql") else "EXPLAIN QUERY PLAN"
+    await asyncio.to_thread(run, capsys, "index", "--db", database_url)
+    async with RedunBackendDb(database_url) as backend:
+        sa.event.listen(sa.Engine, "before_cursor_execute", take)
+        try:
+            await backend.check_cache(
+                "t" * 40, "a" * 40, "e" * 40, "x", set(), CacheScope.BACKEND, CacheCheckValid.SHALLOW
+            )
+        finally:
+            sa.event.remove(sa.Engine, "before_cursor_execute", take)
+        async with backend.session() as session:
+            connection = await session.connection()
+            if explain == "EXPLAIN":
+                # The table is empty, so the server would read all of it.
+                await connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+            rows = await connection.exec_driver_sql(f"{explain} {statements[0][0]}", statements[0][1])
+            plan = "\n".join(map(str, rows))
+    assert "aredun_calls_by_arguments" in plan
+    assert "args_hash" in plan.partition("aredun_calls_by_arguments")[2]
 
 
 def test_configuration_is_found_above(

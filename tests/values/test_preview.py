@@ -132,6 +132,25 @@ def test_other_known_classes_are_shown_as_they_are(value: Any) -> None:
     assert show(value) == repr(value)
 
 
+class Reduced:
+    """Pickled as the call of a function."""
+
+    def __init__(self, *call: Any) -> None:
+        self.call = call
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        function, *arguments = self.call
+        return function, tuple(arguments)
+
+
+def test_members_of_enums_that_were_pickled_by_name() -> None:
+    """Python 3.11.0 to 3.11.3 writes `getattr(CacheScope, "CSE")`, all others `CacheScope("CSE")`."""
+    member = redun_task_module.CacheScope.CSE
+    for pickled in (Reduced(getattr, type(member), "CSE"), Reduced(type(member), "CSE")):
+        assert show(pickled) == repr(member)
+    assert show(Reduced(getattr, type(member), "mro")) == "<function redun.task.CacheScope.mro>"
+
+
 def test_a_function_is_shown_by_name() -> None:
     data = redun.value.get_type_registry().serialize(test_a_function_is_shown_by_name)
     assert repr(preview(data)) == f"<function {__name__}.test_a_function_is_shown_by_name>"
@@ -141,7 +160,7 @@ def test_a_function_is_shown_by_name() -> None:
 def test_unknown_classes_show_their_arguments_and_attributes() -> None:
     assert show(Point(1, [2])) == "Point(1, [2])"
     assert show(Sample("a", 3)) == "Sample(name='a', reads=3)"
-    assert show(Color.RED) == "Color(1)"
+    assert show(Reduced(Color, 1)) == "Color(1)"
     assert show([Sample, Color]) == (
         "[<class 'tests.support.values.Sample'>, <class 'tests.support.values.Color'>]"
     )

@@ -31,9 +31,9 @@ class TagParser(CommandParser):
 def add_parser(subparsers: Commands) -> None:
     """Add `tag` and its commands to the parser."""
     description = "Show and change the tags of executions, jobs, call nodes, tasks and values."
-    commands = subparsers.add_parser("tag", help=description, description=description).add_subparsers(
-        title="commands", metavar="COMMAND", required=True, parser_class=TagParser
-    )
+    commands = subparsers.add_parser(
+        "tag", help="show and change tags", description=description
+    ).add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=TagParser)
     show = commands.add_parser("list", help="list tags, or the records that have them")
     show.add_argument(
         "tags", nargs="*", default=[], metavar="KEY[=VALUE]", help="show the records with all of these tags"

@@ -7,7 +7,7 @@ import decimal
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from aredun.values.previews.stubs import Global, OpaqueKey, PreviewZone, Stub
+from aredun.values.previews.stubs import ENUMS, Global, OpaqueKey, PreviewZone, Stub
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,10 +141,13 @@ def _build_ordered_dict(args: tuple[Any, ...]) -> OrderedDict[Any, Any]:
     return OrderedDict((make_key(key), value) for key, value in (args[0] if args else ()))
 
 
-def _build_attribute(args: tuple[Any, ...]) -> Global:
+def _build_attribute(args: tuple[Any, ...]) -> Global | Stub:
     owner, attribute = args
     if type(owner) is not Global or not isinstance(attribute, str):
         raise TypeError("not an attribute of a class")
+    if owner in ENUMS and attribute in ENUMS[owner].__members__:
+        # Pickled by name, as Python 3.11 did until 3.11.4.
+        return Stub(owner, (ENUMS[owner][attribute].value,))
     return Global(owner.module, f"{owner.name}.{attribute}")
 
 

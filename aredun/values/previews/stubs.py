@@ -281,10 +281,11 @@ _FORMATTERS: dict[tuple[str, str], Callable[[Stub], str]] = {
     for names, template in templates.items()
     for name in names.split()
 }
+ENUMS: dict[tuple[str, str], type[enum.Enum]] = {
+    ("redun.task", each.__name__): each for each in (CacheScope, CacheCheckValid, CacheResult)
+}
+_FORMATTERS |= {name: _format_enum(each) for name, each in ENUMS.items()}
 _FORMATTERS |= {
-    ("redun.task", "CacheScope"): _format_enum(CacheScope),
-    ("redun.task", "CacheCheckValid"): _format_enum(CacheCheckValid),
-    ("redun.task", "CacheResult"): _format_enum(CacheResult),
     ("redun.scheduler", "Traceback"): _format_traceback,
     ("redun.scheduler", "JobInfo"): _format_job_info,
     ("redun.expression", "TaskExpression"): _format_task_expression,
