@@ -14,7 +14,7 @@ import redun.utils
 from hypothesis import given
 
 from aredun import Scheduler, task
-from aredun.values.nested import iter_nested_value, map_nested_value
+from aredun.values.nested import iter_nested_value, map_in_steps, map_nested_value
 from tests.support.values import Point, builtin_values, leaves, nest, redun_registry, registry
 
 
@@ -31,6 +31,25 @@ def test_mapping_keeps_the_shape(value: Any) -> None:
     ours = map_nested_value(repr, value)
     assert repr(ours) == repr(redun.utils.map_nested_value(repr, value))
     assert map_nested_value(lambda leaf: leaf, value) == value
+
+
+@given(nest(leaves))
+def test_mapping_in_steps_makes_the_same(value: Any) -> None:
+    many = [[value] * 40, dict.fromkeys(range(40), value), (value, {"key": list(range(40))})]
+    met: list[str] = []
+
+    def meet(leaf: Any) -> str:
+        met.append(repr(leaf))
+        return met[-1]
+
+    steps = map_in_steps(meet, many)
+    with pytest.raises(StopIteration) as end:
+        while True:
+            next(steps)
+    in_steps = list(met)
+    met.clear()
+    assert repr(end.value.value) == repr(map_nested_value(meet, many))
+    assert met == in_steps
 
 
 def test_a_value_that_contains_itself_is_refused() -> None:
