@@ -20,7 +20,7 @@ CORE_TESTS := \
 	tests/bridge/test_redun_bridge.py::test_every_kind_of_read_sees_what_is_queued
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lowest browser pooler test-redun check docs package locked lock bench format clean
+.PHONY: help install demo test test-lowest pictures browser pooler test-redun check docs package locked lock bench format clean
 
 help:
 	@echo "make demo    run a real async workflow, re-run it from cache, and show its dataflow"
@@ -29,6 +29,7 @@ help:
 	@echo "make test-redun  redun's own tests, with aredun's bridge in place of its backend"
 	@echo "make check   ruff format and lint, mypy strict, hadolint, schemas of what CI and compose read"
 	@echo "make docs    the documentation site, into site/"
+	@echo "make pictures  the pictures of the viewer in README and docs, taken anew"
 	@echo "make package wheel and sdist, tried in clean environments (PYTHONS=3.11 for one)"
 	@echo "make locked  the tests' environment with the versions of uv.lock, not the newest"
 	@echo "make bench   the side-by-side table against redun"
@@ -91,6 +92,10 @@ check: $(STAMP)
 # Warnings are errors. tests/test_docs_site.py builds it too, and looks at what came out.
 docs: $(STAMP)
 	$(BIN)/zensical build --clean --strict
+
+# tests/server/test_viewer_pictures.py takes them too, of a smaller example.
+pictures: $(STAMP) browser
+	$(BIN)/python -m tests.pictures
 
 # Those of 3.11 to 3.13 that the machine has; what PYTHONS names has to be there.
 package: $(STAMP)

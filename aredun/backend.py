@@ -121,7 +121,7 @@ __all__ = [
 
 
 class RedunBackendDb:
-    """The backend of a redun repository for asyncio (mirrors `redun.backends.db.RedunBackendDb`).
+    """The backend of a redun repository for asyncio (mirrors redun's `RedunBackendDb`).
 
     Use it as `async with RedunBackendDb(uri) as backend`, or `await backend.load()` and `await
     backend.close()`. It belongs to one event loop. A write that has been awaited is durable, and is there as
@@ -136,7 +136,7 @@ class RedunBackendDb:
         The `[backend]` section of a `redun.ini`.
     logger : logging.Logger, optional
         Where warnings go; default `logging.getLogger("aredun")`.
-    type_registry : optional
+    type_registry : TypeRegistry, optional
         How values are hashed and stored; redun's own registry works too.
 
     Raises
@@ -190,11 +190,19 @@ class RedunBackendDb:
         return self._lifecycle.opened.caches
 
     def create_engine(self) -> AsyncEngine:
-        """Set the database up without connecting (mirrors redun's method); returns the sessions' engine."""
+        """Set the database up without connecting.
+
+        Mirrors redun's `RedunBackendDb.create_engine`.
+
+        Returns
+        -------
+        AsyncEngine
+            The engine of the sessions.
+        """
         return self._lifecycle.open(self).database.engine
 
     async def load(self, migrate: bool | None = None) -> None:
-        """Connect, migrate if that is wanted, and check the version (mirrors redun's method).
+        """Connect, migrate if that is wanted, and check the version (mirrors redun's `RedunBackendDb.load`).
 
         Parameters
         ----------
@@ -227,12 +235,19 @@ class RedunBackendDb:
         await self.close()
 
     def clone(self, session: Any = None) -> RedunBackendDb:
-        """Return a copy that shares the database and all that is loaded (mirrors redun's method).
+        """Return a copy that shares the database and all that is loaded.
+
+        Mirrors redun's `RedunBackendDb.clone`.
 
         Parameters
         ----------
-        session : optional
+        session : Any, optional
             Accepted for redun's sake: sessions are opened as they are needed.
+
+        Returns
+        -------
+        RedunBackendDb
+            The copy; to close it closes nothing.
 
         Raises
         ------
@@ -244,7 +259,13 @@ class RedunBackendDb:
         return clone
 
     def session(self) -> RedunSession:
-        """Return a session to read with: `async with backend.session() as session`; keep it short."""
+        """Return a session to read with: `async with backend.session() as session`; keep it short.
+
+        Returns
+        -------
+        RedunSession
+            An `AsyncSession` that knows this backend; it connects with its first statement.
+        """
         return self.database.session()
 
     @asynccontextmanager
@@ -262,24 +283,58 @@ class RedunBackendDb:
 
     @staticmethod
     def get_all_db_versions() -> list[DBVersionInfo]:
-        """Return all versions of the schema with their migrations, oldest first."""
+        """Return all versions of the schema with their migrations.
+
+        Mirrors redun's `RedunBackendDb.get_all_db_versions`.
+
+        Returns
+        -------
+        list of DBVersionInfo
+            The versions, oldest first.
+        """
         return versions.get_all_db_versions()
 
     @staticmethod
     def get_db_version_required() -> tuple[DBVersionInfo, DBVersionInfo]:
-        """Return the oldest and the newest version that this library works with."""
+        """Return the versions of the schema that this library works with.
+
+        Mirrors redun's `RedunBackendDb.get_db_version_required`.
+
+        Returns
+        -------
+        tuple of (DBVersionInfo, DBVersionInfo)
+            The oldest and the newest, both included.
+        """
         return versions.get_db_version_required()
 
     async def get_db_version(self) -> DBVersionInfo:
-        """Return the version of the database's schema; `null_db_version` if it is empty or missing."""
+        """Return the version of the database's schema.
+
+        Mirrors redun's `RedunBackendDb.get_db_version`.
+
+        Returns
+        -------
+        DBVersionInfo
+            The version; `null_db_version` if the database is empty or missing.
+        """
         return await self._lifecycle.get_version()
 
     async def is_db_compatible(self) -> bool:
-        """Tell whether this library can use the database as it is."""
+        """Tell whether this library can use the database as it is.
+
+        Mirrors redun's `RedunBackendDb.is_db_compatible`.
+
+        Returns
+        -------
+        bool
+            True if its version lies between the two of `get_db_version_required`.
+        """
         return await self._lifecycle.is_compatible()
 
     async def migrate(self, desired_version: DBVersionInfo | None = None, upgrade_only: bool = False) -> None:
-        """Bring the schema and the data to another version, in one transaction (mirrors redun's method).
+        """Bring the schema and the data to another version, in one transaction.
+
+        Mirrors redun's `RedunBackendDb.migrate`.
 
         Parameters
         ----------
@@ -298,7 +353,9 @@ class RedunBackendDb:
     # Recording: each call makes a write of rows and waits until the write queue has committed it
 
     async def record_execution(self, exec_id: str, args: list[str]) -> None:
-        """Note an execution; it is written together with the job at its root (mirrors redun's method).
+        """Note an execution; it is written together with the job at its root.
+
+        Mirrors redun's `RedunBackendDb.record_execution`.
 
         Parameters
         ----------
@@ -310,7 +367,9 @@ class RedunBackendDb:
         self._recorder.record_execution(exec_id, args)
 
     async def record_updated_time(self, execution_id: str | None = None) -> None:
-        """Set an execution's heartbeat, `updated_time`, to now (mirrors redun's method).
+        """Set an execution's heartbeat, `updated_time`, to now.
+
+        Mirrors redun's `RedunBackendDb.record_updated_time`.
 
         Parameters
         ----------
@@ -327,7 +386,7 @@ class RedunBackendDb:
             await self.database.write_rows(write)
 
     async def record_job_start(self, job: Any, now: datetime | None = None) -> Job:
-        """Record that a job has started (mirrors redun's method).
+        """Record that a job has started (mirrors redun's `RedunBackendDb.record_job_start`).
 
         The job, its task and, for the job at the root, its execution are one transaction. A job that is
         recorded already stays as it is.
@@ -354,7 +413,7 @@ class RedunBackendDb:
         return row
 
     async def record_job_end(self, job: Any, now: datetime | None = None, status: str | None = None) -> None:
-        """Record that a job has ended (mirrors redun's method).
+        """Record that a job has ended (mirrors redun's `RedunBackendDb.record_job_end`).
 
         A job whose start is not recorded is recorded with the same time as its start. The last call counts.
 
@@ -375,7 +434,9 @@ class RedunBackendDb:
         await self.database.write_rows(await self._recorder.make_job_end(job, now))
 
     async def record_value(self, value: Any, data: bytes | None = None) -> str:
-        """Record a value with all that belongs to it, in one transaction (mirrors redun's method).
+        """Record a value with all that belongs to it, in one transaction.
+
+        Mirrors redun's `RedunBackendDb.record_value`.
 
         That is its row of `file` or `task`, its subvalues and the links to them. What is missing of a value
         that is there is added. Large values are serialized in a thread.
@@ -412,6 +473,11 @@ class RedunBackendDb:
         value : Any
             A value that may change before it is recorded.
 
+        Returns
+        -------
+        SerializedValue
+            The value's type, bytes and hash, with those of its subvalues.
+
         Raises
         ------
         RedunDatabaseError
@@ -430,7 +496,7 @@ class RedunBackendDb:
         child_call_hashes: Iterable[str],
         subtree_tasks: Iterable[Any] | None = None,
     ) -> str:
-        """Record a completed call, in one transaction (mirrors redun's method).
+        """Record a completed call, in one transaction (mirrors redun's `RedunBackendDb.record_call_node`).
 
         That is the call, its arguments and their values, the calls that these came from, the edges to its
         children, and the tasks of its subtree. A call that is recorded already stays as it is.
@@ -477,7 +543,9 @@ class RedunBackendDb:
     async def record_call_node_context(
         self, call_hash: str, context_hash: str | None, context: Mapping[str, Any]
     ) -> str:
-        """Record the context that a call was made in, as a tag of it (mirrors redun's method).
+        """Record the context that a call was made in, as a tag of it.
+
+        Mirrors redun's `RedunBackendDb.record_call_node_context`.
 
         Parameters
         ----------
@@ -500,7 +568,9 @@ class RedunBackendDb:
     async def set_eval_cache(
         self, eval_hash: str, task_hash: str, args_hash: str, value: Any, value_hash: str | None = None
     ) -> None:
-        """Record the result of a single step of evaluation (mirrors redun's method); the last call counts.
+        """Record the result of a single step of evaluation; the last call counts.
+
+        Mirrors redun's `RedunBackendDb.set_eval_cache`.
 
         Parameters
         ----------
@@ -533,7 +603,7 @@ class RedunBackendDb:
         context_hash: str | None = None,
         allowed_cache_results: Iterable[Any] | None = None,
     ) -> tuple[Any, str | None, CacheResult]:
-        """Ask the caches for the result of a call (mirrors redun's method).
+        """Ask the caches for the result of a call (mirrors redun's `RedunBackendDb.check_cache`).
 
         They are asked in redun's order: the same call in this execution (CSE), the whole call as it is now
         (ULTIMATE), a single step (SINGLE). Concurrent checks are one statement.
@@ -576,7 +646,12 @@ class RedunBackendDb:
         return await self._caches.check(check, scheduler_task_hashes)
 
     async def get_eval_cache(self, eval_hash: str) -> tuple[Any, bool]:
-        """Get the result of a single step of evaluation (mirrors redun's method).
+        """Get the result of a single step of evaluation (mirrors redun's `RedunBackendDb.get_eval_cache`).
+
+        Parameters
+        ----------
+        eval_hash : str
+            Hash of the task and its arguments.
 
         Returns
         -------
@@ -586,7 +661,12 @@ class RedunBackendDb:
         return await self._caches.get_eval_cache(eval_hash)
 
     async def get_call_cache(self, call_hash: str) -> tuple[Any, bool]:
-        """Get the final result of a recorded call (mirrors redun's method).
+        """Get the final result of a recorded call (mirrors redun's `RedunBackendDb.get_call_cache`).
+
+        Parameters
+        ----------
+        call_hash : str
+            The whole hash of the call.
 
         Returns
         -------
@@ -596,7 +676,14 @@ class RedunBackendDb:
         return await self._caches.get_call_cache(call_hash)
 
     async def get_value(self, value_hash: str) -> tuple[Any, bool]:
-        """Get a recorded value back for real, importing what it names (mirrors redun's method).
+        """Get a recorded value back for real, importing what it names.
+
+        Mirrors redun's `RedunBackendDb.get_value`.
+
+        Parameters
+        ----------
+        value_hash : str
+            The whole hash of the value.
 
         Returns
         -------
@@ -612,15 +699,46 @@ class RedunBackendDb:
         return await self._caches.get_value(value_hash)
 
     async def get_previews(self, value_hashes: Iterable[str]) -> dict[str, Any]:
-        """Get what values look like, by hash; nothing of what they hold is imported or run."""
+        """Get what values look like; nothing of what they hold is imported or run.
+
+        Parameters
+        ----------
+        value_hashes : iterable of str
+            Whole hashes.
+
+        Returns
+        -------
+        dict of str to Any
+            The previews by hash, of those values that are recorded.
+        """
         return await self.entities.get_previews(value_hashes)
 
     async def get_subtree_tasks(self, call_hash: str) -> set[str]:
-        """Get the hashes of all tasks in a call's subtree."""
+        """Get the hashes of all tasks in a call's subtree.
+
+        Mirrors redun's `RedunBackendDb.get_subtree_tasks`.
+
+        Parameters
+        ----------
+        call_hash : str
+            The whole hash of the call.
+
+        Returns
+        -------
+        set of str
+            Hashes of tasks, that of the call's own included; empty if the call is not recorded.
+        """
         return await self._caches.get_subtree_tasks(call_hash)
 
     async def explain_cache_miss(self, task: Any, args_hash: str) -> dict[str, Any] | None:
-        """Tell why a call is not cached (mirrors redun's method).
+        """Tell why a call is not cached (mirrors redun's `RedunBackendDb.explain_cache_miss`).
+
+        Parameters
+        ----------
+        task : Any
+            The task that was called, with `hash` and `fullname`.
+        args_hash : str
+            Hash of all arguments.
 
         Returns
         -------
@@ -632,13 +750,28 @@ class RedunBackendDb:
         return await self.database.read(lambda session: caches.explain_cache_miss(session, task, args_hash))
 
     async def get_job(self, job_id: str) -> dict[str, Any] | None:
-        """Get a job's `job_id`, `parent_id` and `execution_id`, None if it is not recorded."""
+        """Get what a job belongs to.
+
+        Mirrors redun's `RedunBackendDb.get_job`.
+
+        Parameters
+        ----------
+        job_id : str
+            The whole id of the job.
+
+        Returns
+        -------
+        dict or None
+            `job_id`, `parent_id` (None at the root) and `execution_id`; None if the job is not recorded.
+        """
         return await self.database.read(lambda session: entities.get_job(session, job_id))
 
     # Handles
 
     async def advance_handle(self, parent_handles: Sequence[Any], child_handle: Any) -> None:
-        """Record that a handle's state follows from others, in one transaction (mirrors redun's method).
+        """Record that a handle's state follows from others, in one transaction.
+
+        Mirrors redun's `RedunBackendDb.advance_handle`.
 
         Parameters
         ----------
@@ -651,11 +784,32 @@ class RedunBackendDb:
         await self.database.write_rows(write)
 
     async def rollback_handle(self, handle: Any) -> None:
-        """Make all states that follow from a handle's invalid."""
+        """Make all states that follow from a handle's invalid.
+
+        Mirrors redun's `RedunBackendDb.rollback_handle`.
+
+        Parameters
+        ----------
+        handle : Handle
+            The state to go back to; it stays valid.
+        """
         await self.database.write(lambda session: handles.rollback_handle(session, handle))
 
     async def is_valid_handle(self, handle: Any) -> bool:
-        """Tell whether a handle's state is current or leads to the current one."""
+        """Tell whether a handle's state is current or leads to the current one.
+
+        Mirrors redun's `RedunBackendDb.is_valid_handle`.
+
+        Parameters
+        ----------
+        handle : Handle
+            Any state of a handle.
+
+        Returns
+        -------
+        bool
+            True if it is recorded, and current or leads to the current state.
+        """
         return await self.database.read(lambda session: handles.is_valid_handle(session, handle))
 
     # Tags
@@ -669,7 +823,7 @@ class RedunBackendDb:
         update: bool = False,
         new: bool = False,
     ) -> list[TagResult]:
-        """Record tags of an entity (mirrors redun's method).
+        """Record tags of an entity (mirrors redun's `RedunBackendDb.record_tags`).
 
         Parameters
         ----------
@@ -706,25 +860,46 @@ class RedunBackendDb:
         old_keys: Iterable[str],
         new_tags: Iterable[tuple[str, Any]],
     ) -> list[TagResult]:
-        """Supersede an entity's current tags of some keys with new ones (mirrors redun's method).
+        """Supersede an entity's current tags of some keys with new ones.
+
+        Mirrors redun's `RedunBackendDb.update_tags`.
 
         Without new ones nothing is superseded, as in redun: `delete_tags` deletes.
+
+        Parameters
+        ----------
+        entity_type : TagEntity
+            What is tagged: aredun's, redun's, or the name.
+        entity_id : str
+            Its id; it need not be recorded.
+        old_keys : iterable of str
+            Keys whose current tags, of any value, the new ones supersede.
+        new_tags : iterable of (key, value)
+            The tags to record; values are JSON.
 
         Returns
         -------
         list of (tag_hash, entity_id, key, value)
             The new tags.
+
+        Raises
+        ------
+        UsageError
+            As for `record_tags`.
         """
         return await tagging.update_tags(self.database, entity_type, entity_id, old_keys, new_tags)
 
     async def delete_tags(
         self, entity_id: str, tags: Iterable[tuple[str, Any]], keys: Iterable[str] = ()
     ) -> list[TagResult]:
-        """Delete an entity's current tags, keeping their history (mirrors redun's method).
+        """Delete an entity's current tags, keeping their history.
+
+        Mirrors redun's `RedunBackendDb.delete_tags`.
 
         Parameters
         ----------
         entity_id : str
+            The tagged entity's id.
         tags : iterable of (key, value)
             The tags to delete; values are compared as JSON.
         keys : iterable of str
@@ -743,7 +918,20 @@ class RedunBackendDb:
         return await tagging.delete_tags(self.database, entity_id, tags, keys)
 
     async def get_tags(self, entity_ids: Iterable[str]) -> dict[str, MultiMap[str, Any]]:
-        """Get the current tags of entities that have some, by id, ordered by key, then by hash."""
+        """Get the current tags of entities.
+
+        Mirrors redun's `RedunBackendDb.get_tags`.
+
+        Parameters
+        ----------
+        entity_ids : iterable of str
+            Ids of whatever kind.
+
+        Returns
+        -------
+        dict of str to MultiMap
+            By the id of each entity that has tags: its tags, ordered by key, then by hash.
+        """
         ids = list(entity_ids)
         return await self.database.read(lambda session: tags.get_tags(session, ids))
 
@@ -756,7 +944,9 @@ class RedunBackendDb:
         *,
         on_incomplete: Callable[[InvalidRecordError], None] | None = None,
     ) -> AsyncGenerator[Record, None]:
-        """Yield the records of the given ids; unknown ids are passed over (mirrors redun's method).
+        """Yield the records of the given ids; unknown ids are passed over.
+
+        Mirrors redun's `RedunBackendDb.get_records`.
 
         Parameters
         ----------
@@ -794,7 +984,9 @@ class RedunBackendDb:
         on_refused: Callable[[InvalidRecordError], None] | None = None,
         on_written: Callable[[int, int], None] | None = None,
     ) -> int:
-        """Write records that are not in the database yet; returns how many were new (mirrors redun's method).
+        """Write records that are not in the database yet.
+
+        Mirrors redun's `RedunBackendDb.put_records`.
 
         Records may come in any order, and from several writers at once. See `transfer.records.put_records`.
 
@@ -808,6 +1000,11 @@ class RedunBackendDb:
             Is given the error of every record that does not go in.
         on_written : callable, optional
             Is told after each transaction how many records it held, and how many were new.
+
+        Returns
+        -------
+        int
+            How many of the records were new.
 
         Raises
         ------
@@ -825,23 +1022,56 @@ class RedunBackendDb:
         )
 
     async def has_records(self, record_ids: Iterable[str] | AsyncIterable[str]) -> list[str]:
-        """Return those of the ids that are in the database, in their order (mirrors redun's method)."""
+        """Tell which records are in the database.
+
+        Mirrors redun's `RedunBackendDb.has_records`.
+
+        Parameters
+        ----------
+        record_ids : iterable or async iterable of str
+            Whole ids, of any kinds.
+
+        Returns
+        -------
+        list of str
+            Those of the ids that are in the database, in their order.
+        """
         return await record_operations.has_records(self.database, record_ids)
 
     async def iter_record_ids(self, root_ids: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[str]:
-        """Yield the ids of all records that the roots own, layer by layer, each once (as redun's method)."""
+        """Yield the ids of all records that the roots own.
+
+        Mirrors redun's `RedunBackendDb.iter_record_ids`.
+
+        Parameters
+        ----------
+        root_ids : iterable or async iterable of str
+            Whole ids, of any kinds.
+
+        Yields
+        ------
+        str
+            Ids layer by layer, the roots first, each once.
+        """
         async for record_id in record_operations.iter_record_ids(self.database, root_ids):
             yield record_id
 
     async def get_child_record_ids(
         self, model_ids: Iterable[tuple[type[Base], str]] | AsyncIterable[tuple[type[Base], str]]
     ) -> AsyncIterator[tuple[str, type[Base], str]]:
-        """Yield the ownership edges of records as `(label, model, id)` (mirrors redun's method).
+        """Yield the ownership edges of records.
+
+        Mirrors redun's `RedunBackendDb.get_child_record_ids`.
 
         Parameters
         ----------
         model_ids : iterable or async iterable of (model, id)
             The records, by model class.
+
+        Yields
+        ------
+        tuple of (label, model, id)
+            What the edge is called, and the model's class and the id of the record owned.
         """
         async for edge in record_operations.get_child_record_ids(self.database, model_ids):
             yield edge

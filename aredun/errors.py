@@ -4,7 +4,18 @@ from __future__ import annotations
 
 
 def describe_os_error(error: OSError) -> str:
-    """Return what the system refused as text for people: `data.json: No such file or directory`."""
+    """Return what the system refused as text for people.
+
+    Parameters
+    ----------
+    error : OSError
+        What the system raised.
+
+    Returns
+    -------
+    str
+        `data.json: No such file or directory`; without the path where the error has none.
+    """
     if error.strerror is None:
         return str(error)
     return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
@@ -23,15 +34,21 @@ class DatabaseMovedError(RedunDatabaseError):
 
 
 class RedunVersionError(RedunDatabaseError):
-    """The database is too new, too old without automigration, or not redun's (as redun's own)."""
+    """The database is too new, too old without automigration, or not redun's.
+
+    Mirrors redun's `RedunVersionError`.
+    """
 
 
 class InvalidValueError(AredunError):
-    """A value cannot be stored, or its stored bytes cannot be read back (as redun's own)."""
+    """A value cannot be stored, or its stored bytes cannot be read back.
+
+    Mirrors redun's `InvalidValueError`.
+    """
 
 
 class UnknownTypeError(AredunError):
-    """A type name names nothing that is registered or importable (mirrors `redun.value.TypeError`)."""
+    """A type name names nothing that is registered or importable (mirrors redun's `TypeError`)."""
 
 
 class InvalidRecordError(RedunDatabaseError):

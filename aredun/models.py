@@ -39,14 +39,26 @@ from aredun.tables.relationships import (
 
 
 class Base(AsyncAttrs, DeclarativeBase):
-    """The base of every model."""
+    """The base of every model (mirrors redun's `Base`)."""
 
 
 remember_backend(Base)
 
 
 class RedunVersion(Base):
-    """The history of the schema's major version; the newest row counts."""
+    """The history of the schema's major version; the newest row counts.
+
+    Mirrors redun's `RedunVersion`.
+
+    Attributes
+    ----------
+    id : str
+        A random id.
+    version : int
+        The schema's major version.
+    timestamp : datetime
+        When it was set, in UTC.
+    """
 
     __tablename__ = "redun_version"
 
@@ -56,7 +68,13 @@ class RedunVersion(Base):
 
 
 class RedunMigration(Base):
-    """The migration that was applied last (alembic's table)."""
+    """The migration that was applied last, in alembic's table (mirrors redun's `RedunMigration`).
+
+    Attributes
+    ----------
+    version_num : str
+        Alembic's id of the migration.
+    """
 
     __tablename__ = "alembic_version"
 
@@ -64,7 +82,15 @@ class RedunMigration(Base):
 
 
 class Subvalue(Base):
-    """An edge from a value to a value inside it."""
+    """An edge from a value to a value inside it (mirrors redun's `Subvalue`).
+
+    Attributes
+    ----------
+    value_hash : str
+        The value inside.
+    parent_value_hash : str
+        The value that holds it.
+    """
 
     __tablename__ = "subvalue"
 
@@ -76,7 +102,21 @@ class Subvalue(Base):
 
 
 class Value(WithStoredValue, Base):
-    """A value that was an argument or a result of a task; empty bytes stand for data in the value store."""
+    """A value that was an argument or a result of a task; empty bytes stand for data in the value store.
+
+    Mirrors redun's `Value`.
+
+    Attributes
+    ----------
+    value_hash : str
+        Hash of the type and the bytes, 40 hexadecimal digits.
+    type : str
+        Name of the type, as `builtins.int` or `redun.File`.
+    format : str
+        MIME type of the bytes.
+    value : bytes
+        The serialized value, not loaded by queries unless asked for.
+    """
 
     __tablename__ = "value"
 
@@ -109,7 +149,15 @@ class Value(WithStoredValue, Base):
         return len(self.value) == 0
 
     async def preview(self) -> Any:
-        """Return what the value looks like, or a `PreviewValue` when it is too large; runs nothing of it."""
+        """Return what the value looks like; runs nothing of it.
+
+        Mirrors redun's `Value.preview`.
+
+        Returns
+        -------
+        Any
+            The value as plain data, or a `PreviewValue` where it is too large or cannot be read.
+        """
         return await entities(self).get_preview(self.value_hash)
 
     def __repr__(self) -> str:
@@ -117,7 +165,15 @@ class Value(WithStoredValue, Base):
 
 
 class File(WithHolders[Value], Base):
-    """A file that was a value of a task, or part of one."""
+    """A file that was a value of a task, or part of one (mirrors redun's `File`).
+
+    Attributes
+    ----------
+    value_hash : str
+        The value that is the file.
+    path : str
+        Path or URL.
+    """
 
     __tablename__ = "file"
 
@@ -132,7 +188,15 @@ class File(WithHolders[Value], Base):
 
 
 class ArgumentResult(Base):
-    """An edge from an argument to a call whose result it came from."""
+    """An edge from an argument to a call whose result it came from (mirrors redun's `ArgumentResult`).
+
+    Attributes
+    ----------
+    arg_hash : str
+        The argument.
+    result_call_hash : str
+        The call.
+    """
 
     __tablename__ = "argument_result"
 
@@ -144,7 +208,23 @@ class ArgumentResult(Base):
 
 
 class Argument(WithStoredValue, Base):
-    """An argument of a call: positional (`arg_position`) or by keyword (`arg_key`)."""
+    """An argument of a call: positional (`arg_position`) or by keyword (`arg_key`).
+
+    Mirrors redun's `Argument`.
+
+    Attributes
+    ----------
+    arg_hash : str
+        Hash of the argument.
+    call_hash : str
+        The call that it is of.
+    value_hash : str
+        Its value.
+    arg_position : int or None
+        Position from zero; None by keyword.
+    arg_key : str or None
+        Keyword; None by position.
+    """
 
     __tablename__ = "argument"
 
@@ -170,7 +250,21 @@ class Argument(WithStoredValue, Base):
 
 
 class Evaluation(WithStoredValue, Base):
-    """The cache of evaluations: `eval_hash` (of task and arguments) leads to the value."""
+    """The cache of evaluations: `eval_hash` (of task and arguments) leads to the value.
+
+    Mirrors redun's `Evaluation`.
+
+    Attributes
+    ----------
+    eval_hash : str
+        Hash of the task and its arguments.
+    task_hash : str
+        The task.
+    args_hash : str
+        Hash of all arguments.
+    value_hash : str
+        What the single step came to: a result, or the expression that the task returned.
+    """
 
     __tablename__ = "evaluation"
 
@@ -184,7 +278,17 @@ class Evaluation(WithStoredValue, Base):
 
 
 class CallEdge(Base):
-    """An edge from a call to a call that it made, in the order of making."""
+    """An edge from a call to a call that it made, in the order of making (mirrors redun's `CallEdge`).
+
+    Attributes
+    ----------
+    parent_id : str
+        Hash of the call that made the other.
+    child_id : str
+        Hash of the call that was made.
+    call_order : int
+        Place among the calls that the parent made, from zero.
+    """
 
     __tablename__ = "call_edge"
 
@@ -197,7 +301,25 @@ class CallEdge(Base):
 
 
 class CallNode(WithStoredValue, Base):
-    """A call of a task with its arguments, its result and the calls that it made."""
+    """A call of a task with its arguments, its result and the calls that it made.
+
+    Mirrors redun's `CallNode`.
+
+    Attributes
+    ----------
+    call_hash : str
+        Hash of the task, the arguments, the result and the calls made.
+    task_name : str
+        Full name of the task.
+    task_hash : str
+        The task.
+    args_hash : str
+        Hash of all arguments.
+    value_hash : str
+        The result.
+    timestamp : datetime
+        When it was recorded, in UTC.
+    """
 
     __tablename__ = "call_node"
 
@@ -227,15 +349,37 @@ class CallNode(WithStoredValue, Base):
     tags: Mapped[list[Tag]] = tagged("CallNode.call_hash")
 
     async def children(self) -> list[CallNode]:
-        """Return the calls that this one made, in order; a call that was made twice is there twice."""
+        """Return the calls that this one made.
+
+        Mirrors redun's `CallNode.children`.
+
+        Returns
+        -------
+        list of CallNode
+            In the order of `call_order`; a call that was made twice is there twice.
+        """
         return await entities(self).get_children(self.call_hash)
 
     async def parents(self) -> list[CallNode]:
-        """Return the calls that made this one, by their `call_order`."""
+        """Return the calls that made this one (mirrors redun's `CallNode.parents`).
+
+        Returns
+        -------
+        list of CallNode
+            By their `call_order`.
+        """
         return await entities(self).get_parents(self.call_hash)
 
     async def args_display(self) -> str:
-        """Return the arguments as one short text (at most 100 characters)."""
+        """Return the arguments as one short text.
+
+        Mirrors redun's `CallNode.args_display`.
+
+        Returns
+        -------
+        str
+            At most 100 characters.
+        """
         return await entities(self).get_args_display(self.call_hash)
 
     def __repr__(self) -> str:
@@ -243,7 +387,17 @@ class CallNode(WithStoredValue, Base):
 
 
 class CallSubtreeTask(Base):
-    """A task that a call ran, itself or somewhere below; decides about the shallow cache."""
+    """A task that a call ran, itself or somewhere below; decides about the shallow cache.
+
+    Mirrors redun's `CallSubtreeTask`.
+
+    Attributes
+    ----------
+    call_hash : str
+        The call.
+    task_hash : str
+        The task.
+    """
 
     __tablename__ = "call_subtree_task"
 
@@ -255,7 +409,15 @@ class CallSubtreeTask(Base):
 
 
 class HandleEdge(Base):
-    """An edge from a handle's state to the one that followed."""
+    """An edge from a handle's state to the one that followed (mirrors redun's `HandleEdge`).
+
+    Attributes
+    ----------
+    parent_id : str
+        Hash of the state before.
+    child_id : str
+        Hash of the state after.
+    """
 
     __tablename__ = "handle_edge"
 
@@ -264,7 +426,23 @@ class HandleEdge(Base):
 
 
 class Handle(WithHolders[Value], Base):
-    """One state of a handle (a connection, a database ...) as it went through the tasks."""
+    """One state of a handle (a connection, a database ...) as it went through the tasks.
+
+    Mirrors redun's `Handle`.
+
+    Attributes
+    ----------
+    hash : str
+        Hash of the state.
+    fullname : str
+        Name of the handle with its namespace.
+    value_hash : str
+        The value that the state was.
+    key : str
+        What tells the states of one handle apart.
+    is_valid : bool
+        Whether the state is the current one, or leads to it.
+    """
 
     __tablename__ = "handle"
 
@@ -288,7 +466,21 @@ class Handle(WithHolders[Value], Base):
 
 
 class Execution(WithStatus, Base):
-    """One run of a workflow: the job at its root and what was asked on the command line."""
+    """One run of a workflow: the job at its root and what was asked on the command line.
+
+    Mirrors redun's `Execution`.
+
+    Attributes
+    ----------
+    id : str
+        A UUID.
+    args : str
+        The command line that started it, a JSON list.
+    updated_time : datetime or None
+        The last heartbeat, in UTC.
+    job_id : str
+        The job at the root.
+    """
 
     __tablename__ = "execution"
 
@@ -306,17 +498,46 @@ class Execution(WithStatus, Base):
     tags: Mapped[list[Tag]] = tagged("Execution.id")
 
     async def call_node(self) -> CallNode | None:
-        """Return the call of the job at the root, None while it is not over."""
+        """Return the call of the job at the root.
+
+        Mirrors redun's `Execution.call_node`.
+
+        Returns
+        -------
+        CallNode or None
+            None while that job is not over.
+        """
         call: CallNode | None = await entities(self).get_job_call_node(self.job_id)
         return call
 
     async def task(self) -> Task | None:
-        """Return the task of the call at the root, None while it is not over."""
+        """Return the task of the call at the root.
+
+        Mirrors redun's `Execution.task`.
+
+        Returns
+        -------
+        Task or None
+            None while that job is not over.
+        """
         task: Task | None = await entities(self).get_job_task(self.job_id)
         return task
 
     def calc_status(self, result_type: str | None) -> str:
-        """Return, and keep, the status that the type of the root's result makes; needs `job` loaded."""
+        """Return, and keep, the status that the type of the root's result makes; needs `job` loaded.
+
+        Mirrors redun's `Execution.calc_status`.
+
+        Parameters
+        ----------
+        result_type : str or None
+            The type name of the root's result, which says whether it is an error; None without one.
+
+        Returns
+        -------
+        str
+            RUNNING, FAILED or DONE.
+        """
         job = self.job
         return self._keep_status(get_execution_status(job.calc_status(result_type) if job else None))
 
@@ -328,7 +549,29 @@ class Execution(WithStatus, Base):
 
 
 class Job(WithStatus, Base):
-    """One task call within an execution: when it ran, under which job, and to which call it led."""
+    """One task call within an execution: when it ran, under which job, and to which call it led.
+
+    Mirrors redun's `Job`.
+
+    Attributes
+    ----------
+    id : str
+        A UUID.
+    start_time : datetime
+        In UTC.
+    end_time : datetime or None
+        In UTC; None while it runs.
+    task_hash : str
+        The task that was called.
+    cached : bool
+        Whether the result came from a cache.
+    call_hash : str or None
+        The call that it led to; None until then.
+    parent_id : str or None
+        The job that called it; None at the root.
+    execution_id : str
+        The execution that it belongs to.
+    """
 
     __tablename__ = "job"
 
@@ -363,11 +606,32 @@ class Job(WithStatus, Base):
         return self.end_time - self.start_time if self.end_time else None
 
     async def context(self) -> dict[str, Any]:
-        """Return the context that the job's call was recorded with, {} when there is none."""
+        """Return the context that the job's call was recorded with.
+
+        Mirrors redun's `Job.context`.
+
+        Returns
+        -------
+        dict
+            {} where there is none.
+        """
         return await entities(self).get_context(self.call_hash) if self.call_hash else {}
 
     def calc_status(self, result_type: str | None) -> str:
-        """Return, and keep, the status that the type of the call's result makes."""
+        """Return, and keep, the status that the type of the call's result makes.
+
+        Mirrors redun's `Job.calc_status`.
+
+        Parameters
+        ----------
+        result_type : str or None
+            The type name of the call's result, which says whether it is an error; None without one.
+
+        Returns
+        -------
+        str
+            RUNNING, FAILED, CACHED or DONE.
+        """
         return self._keep_status(get_job_status(self.end_time, self.cached, result_type))
 
     def _load_status(self) -> str:
@@ -380,7 +644,19 @@ class Job(WithStatus, Base):
 
 
 class Task(Base):
-    """A version of a task: its name and the source that it had."""
+    """A version of a task: its name and the source that it had (mirrors redun's `Task`).
+
+    Attributes
+    ----------
+    hash : str
+        Hash of the name and the source, or of the name and the version.
+    name : str
+        Name without the namespace.
+    namespace : str
+        Namespace, "" for none.
+    source : str
+        Source code of the function.
+    """
 
     __tablename__ = "task"
 
@@ -407,7 +683,7 @@ class Task(Base):
         return f"{self.namespace}.{self.name}" if self.namespace else self.name
 
     def show_source(self) -> None:
-        """Write the task's source to standard output."""
+        """Write the task's source to standard output (mirrors redun's `Task.show_source`)."""
         sys.stdout.write(f"{self.source}\n")
 
     def __repr__(self) -> str:
@@ -416,7 +692,15 @@ class Task(Base):
 
 
 class TagEdit(Base):
-    """An edge from a tag to the tag that superseded it."""
+    """An edge from a tag to the tag that superseded it (mirrors redun's `TagEdit`).
+
+    Attributes
+    ----------
+    parent_id : str
+        Hash of the tag that was superseded.
+    child_id : str
+        Hash of the tag that superseded it.
+    """
 
     __tablename__ = "tag_edit"
 
@@ -428,7 +712,25 @@ class TagEdit(Base):
 
 
 class Tag(Base):
-    """A key and a JSON value on an entity; superseded tags stay, no longer current."""
+    """A key and a JSON value on an entity; superseded tags stay, no longer current.
+
+    Mirrors redun's `Tag`.
+
+    Attributes
+    ----------
+    tag_hash : str
+        Hash of the entity, the key, the value and the parents.
+    entity_type : TagEntity
+        What kind of entity it hangs on.
+    entity_id : str
+        Id of the entity.
+    key : str
+        The key, with a namespace in front or none.
+    value : Any
+        JSON.
+    is_current : bool
+        Whether no other tag superseded it.
+    """
 
     __tablename__ = "tag"
 
@@ -475,17 +777,45 @@ class Tag(Base):
 
     @staticmethod
     def get_delete_tag() -> Tag:
-        """Return a tag that deletes its parents; the caller gives it its hash."""
+        """Return a tag that deletes its parents; the caller gives it its hash.
+
+        Mirrors redun's `Tag.get_delete_tag`.
+
+        Returns
+        -------
+        Tag
+            With `TagEntity.Null`, in no session.
+        """
         return Tag(tag_hash="", entity_type=TagEntity.Null, entity_id="", key="", value=None)
 
     async def entity(self) -> Execution | Job | CallNode | Task | Value:
-        """Return what the tag hangs on."""
+        """Return what the tag hangs on (mirrors redun's `Tag.entity`).
+
+        Returns
+        -------
+        Execution, Job, CallNode, Task or Value
+            The entity, with its columns.
+
+        Raises
+        ------
+        RedunDatabaseError
+            If the entity is not in the database, or the tag marks a deletion.
+        """
         entity: Execution | Job | CallNode | Task | Value
         entity = await entities(self).get_entity(self.entity_type, self.entity_id)
         return entity
 
     async def value_parsed(self) -> Any:
-        """Return the stored value whose hash is the tag's value, None when there is none."""
+        """Return the stored value whose hash is the tag's value.
+
+        Mirrors redun's `Tag.value_parsed`.
+
+        Returns
+        -------
+        Any
+            Numbers, texts and containers as they are, objects of classes as previews; None where there is
+            no such value.
+        """
         return await entities(self).get_value_parsed(self.value) if isinstance(self.value, str) else None
 
     def __repr__(self) -> str:

@@ -140,7 +140,20 @@ class CallGraphQuery(Generic[RecordT_co]):
         return [(name, self._bases.get(name, sa.select(model))) for name, model in self.MODEL_CLASSES.items()]
 
     def clone(self, **kwargs: Any) -> CallGraphQuery[Any]:
-        """Return a copy of the query with the given constructor arguments changed."""
+        """Return a copy of the query with the given constructor arguments changed.
+
+        Mirrors redun's `CallGraphQuery.clone`.
+
+        Parameters
+        ----------
+        **kwargs : Any
+            Parameters of the class with the values that they get in the copy.
+
+        Returns
+        -------
+        CallGraphQuery
+            The copy.
+        """
         arguments: dict[str, Any] = {
             "filters": self._filters,
             "execution_clauses": self._execution_clauses,
@@ -153,7 +166,13 @@ class CallGraphQuery(Generic[RecordT_co]):
         return type(self)(self._backend, **(arguments | kwargs))
 
     def with_values(self) -> CallGraphQuery[RecordT_co]:
-        """Return the query with the data of values (`Value.value`) loaded too, otherwise left out."""
+        """Ask for the data of values (`Value.value`) too, which is otherwise left out.
+
+        Returns
+        -------
+        CallGraphQuery
+            A query of the same records.
+        """
         return self.clone(load_values=True)
 
     @overload
@@ -169,13 +188,19 @@ class CallGraphQuery(Generic[RecordT_co]):
     @overload
     def filter_types(self, types: Iterable[str]) -> CallGraphQuery[Record]: ...
     def filter_types(self, types: Iterable[Any]) -> CallGraphQuery[Any]:
-        """
-        Choose the record types, whichever were chosen before.
+        """Choose the record types, whichever were chosen before.
+
+        Mirrors redun's `CallGraphQuery.filter_types`.
 
         Parameters
         ----------
         types : Iterable[str]
             Of `MODEL_NAMES`.
+
+        Returns
+        -------
+        CallGraphQuery
+            A query of records of these types.
 
         Raises
         ------
@@ -189,34 +214,72 @@ class CallGraphQuery(Generic[RecordT_co]):
         return self.clone(filter_types=names)
 
     def filter_ids(self, _ids: Iterable[str]) -> CallGraphQuery[RecordT_co]:
-        """Filter by ids: records whose whole id is among them."""
+        """Filter by ids: records whose whole id is among them.
+
+        Mirrors redun's `CallGraphQuery.filter_ids`.
+
+        Parameters
+        ----------
+        _ids : Iterable[str]
+            Whole ids.
+
+        Returns
+        -------
+        CallGraphQuery
+            The narrowed query.
+        """
         return self._add(filters.filter_ids(to_list(_ids, "ids")))
 
     def like_id(self, id: str) -> CallGraphQuery[RecordT_co]:  # the reference's name
-        """Filter by the beginning of an id, case and all; a task is also found by its exact name."""
+        """Filter by the beginning of an id, case and all; a task is also found by its exact name.
+
+        Mirrors redun's `CallGraphQuery.like_id`.
+
+        Parameters
+        ----------
+        id : str
+            The beginning of an id or a hash, or the full name of a task.
+
+        Returns
+        -------
+        CallGraphQuery
+            The narrowed query.
+        """
         return self._add(filters.filter_id_prefix(id))
 
     def filter_execution_ids(self, execution_ids: Iterable[str]) -> CallGraphQuery[RecordT_co]:
-        """
-        Filter by execution: the execution itself, its jobs, and what they called, ran and passed.
+        """Filter by execution: the execution itself, its jobs, and what they called, ran and passed.
+
+        Mirrors redun's `CallGraphQuery.filter_execution_ids`.
 
         Parameters
         ----------
         execution_ids : Iterable[str]
             Whole ids.
+
+        Returns
+        -------
+        CallGraphQuery
+            The narrowed query.
         """
         ids = to_list(execution_ids, "execution ids")
         return self._add_execution_clauses([filters.execution_ids_clause(ids)])
 
     def filter_execution_statuses(self, execution_statuses: Iterable[str]) -> CallGraphQuery[Execution]:
-        """
-        Filter executions by status, newest first; other record types are left out.
+        """Filter executions by status, newest first; other record types are left out.
+
+        Mirrors redun's `CallGraphQuery.filter_execution_statuses`.
 
         Parameters
         ----------
         execution_statuses : Iterable[str]
             Of RUNNING, FAILED, DONE and ABANDONED. An execution whose result came from the cache is DONE;
             one that is ABANDONED is no longer RUNNING (`aredun.formats.statuses`).
+
+        Returns
+        -------
+        CallGraphQuery
+            The narrowed query, of executions alone, ordered by time.
 
         Raises
         ------
@@ -230,13 +293,19 @@ class CallGraphQuery(Generic[RecordT_co]):
         return query.clone(order_by="time")
 
     def filter_job_statuses(self, job_statuses: Iterable[str]) -> CallGraphQuery[Job]:
-        """
-        Filter jobs by status; other record types are left out.
+        """Filter jobs by status; other record types are left out.
+
+        Mirrors redun's `CallGraphQuery.filter_job_statuses`.
 
         Parameters
         ----------
         job_statuses : Iterable[str]
             Of RUNNING, FAILED, CACHED, DONE and ABANDONED.
+
+        Returns
+        -------
+        CallGraphQuery
+            The narrowed query, of jobs alone.
 
         Raises
         ------
@@ -247,54 +316,155 @@ class CallGraphQuery(Generic[RecordT_co]):
         return self._add(filter_job_statuses(names, self._get_cutoff), "Job")
 
     def filter_task_names(self, task_names: Iterable[str]) -> CallGraphQuery[RecordT_co]:
-        """Filter tasks and their jobs by name: `namespace.name`, or `name` in whatever namespace."""
+        """Filter tasks and their jobs by name: `namespace.name`, or `name` in whatever namespace.
+
+        Mirrors redun's `CallGraphQuery.filter_task_names`.
+
+        Parameters
+        ----------
+        task_names : Iterable[str]
+            Names, with a namespace or without.
+
+        Returns
+        -------
+        CallGraphQuery
+            The narrowed query, of jobs and tasks.
+        """
         return self._add(filters.filter_task_names(to_list(task_names, "task names")), "Job", "Task")
 
     def filter_task_hashes(self, task_hashes: Iterable[str]) -> CallGraphQuery[RecordT_co]:
-        """Filter tasks, and jobs by their task, by the task's whole hash."""
+        """Filter tasks, and jobs by their task, by the task's whole hash.
+
+        Mirrors redun's `CallGraphQuery.filter_task_hashes`.
+
+        Parameters
+        ----------
+        task_hashes : Iterable[str]
+            Whole hashes of tasks.
+
+        Returns
+        -------
+        CallGraphQuery
+            The narrowed query, of jobs and tasks.
+        """
         return self._add(filters.filter_task_hashes(to_list(task_hashes, "task hashes")), "Job", "Task")
 
     def filter_arguments(self, value_hashes: Iterable[str]) -> CallGraphQuery[Job]:
-        """Filter jobs by values (whole hashes) that were an argument, or inside one."""
+        """Filter jobs by values that were an argument, or inside one.
+
+        Mirrors redun's `CallGraphQuery.filter_arguments`.
+
+        Parameters
+        ----------
+        value_hashes : Iterable[str]
+            Whole hashes of values.
+
+        Returns
+        -------
+        CallGraphQuery
+            The narrowed query, of jobs alone.
+        """
         return self._add(filters.filter_arguments(to_list(value_hashes, "value hashes")), "Job")
 
     def filter_results(self, value_hashes: Iterable[str]) -> CallGraphQuery[Job]:
-        """Filter jobs by values (whole hashes) that were their result, or inside it."""
+        """Filter jobs by values that were their result, or inside it.
+
+        Mirrors redun's `CallGraphQuery.filter_results`.
+
+        Parameters
+        ----------
+        value_hashes : Iterable[str]
+            Whole hashes of values.
+
+        Returns
+        -------
+        CallGraphQuery
+            The narrowed query, of jobs alone.
+        """
         return self._add(filters.filter_results(to_list(value_hashes, "value hashes")), "Job")
 
     def filter_value_types(self, value_types: Iterable[str]) -> CallGraphQuery[Value]:
-        """Filter values by the name of their type, such as `builtins.int` or `redun.File`."""
+        """Filter values by the name of their type.
+
+        Mirrors redun's `CallGraphQuery.filter_value_types`.
+
+        Parameters
+        ----------
+        value_types : Iterable[str]
+            Names as the column `value.type` has them: `builtins.int`, `redun.File` ...
+
+        Returns
+        -------
+        CallGraphQuery
+            The narrowed query, of values alone.
+        """
         return self._add(filters.filter_value_types(to_list(value_types, "value types")), "Value")
 
     def filter_file_paths(self, paths: Iterable[str]) -> CallGraphQuery[Value]:
-        """Filter values that are files by path; `*` stands for any text, all else for itself."""
+        """Filter values that are files by path.
+
+        Mirrors redun's `CallGraphQuery.filter_file_paths`.
+
+        Parameters
+        ----------
+        paths : Iterable[str]
+            Paths or URLs; `*` stands for any text, all else for itself.
+
+        Returns
+        -------
+        CallGraphQuery
+            The narrowed query, of values alone.
+        """
         return self._add(filters.filter_file_paths(to_list(paths, "paths")), "Value")
 
     def filter_tags(self, tags: Iterable[tuple[str, Any]]) -> CallGraphQuery[RecordT_co]:
-        """
-        Filter by current tags; a record must carry all of them.
+        """Filter by current tags; a record must carry all of them.
+
+        Mirrors redun's `CallGraphQuery.filter_tags`.
 
         Parameters
         ----------
         tags : Iterable[tuple[str, Any]]
             Pairs of key and value; `tag_syntax.ANY_VALUE` for whatever value. As in redun, the value
             None equals no tag's.
+
+        Returns
+        -------
+        CallGraphQuery
+            The narrowed query.
         """
         return self.clone(filters=(*self._filters, *filters.filter_tags(to_list(tags, "tags"))))
 
     def filter_execution_tags(self, tags: Iterable[tuple[str, Any]]) -> CallGraphQuery[RecordT_co]:
-        """Filter by current tags of the execution that a record belongs to; it must carry all of them."""
+        """Filter by current tags of the execution that a record belongs to; it must carry all of them.
+
+        Mirrors redun's `CallGraphQuery.filter_execution_tags`.
+
+        Parameters
+        ----------
+        tags : Iterable[tuple[str, Any]]
+            Pairs of key and value, as for `filter_tags`.
+
+        Returns
+        -------
+        CallGraphQuery
+            The narrowed query.
+        """
         return self._add_execution_clauses(filters.execution_tag_clauses(to_list(tags, "tags")))
 
     def order_by(self, order_by: str) -> CallGraphQuery[RecordT_co]:
-        """
-        Order the query.
+        """Order the query (mirrors redun's `CallGraphQuery.order_by`).
 
         Parameters
         ----------
         order_by : str
             "time": executions and jobs by their start, newest first. Other records keep to their primary
             keys.
+
+        Returns
+        -------
+        CallGraphQuery
+            A query of the same records in that order.
 
         Raises
         ------
@@ -304,8 +474,9 @@ class CallGraphQuery(Generic[RecordT_co]):
         return self.clone(order_by=order_by)
 
     def build(self) -> CallGraphQuery[RecordT_co]:
-        """
-        Return the query with all filters worked into its `subqueries`.
+        """Return the query with all filters worked into its `subqueries`.
+
+        Mirrors redun's `CallGraphQuery.build`.
 
         Returns
         -------
@@ -316,18 +487,35 @@ class CallGraphQuery(Generic[RecordT_co]):
         return self.clone(filters=(), execution_clauses=(), **bases)
 
     def empty(self) -> CallGraphQuery[RecordT_co]:
-        """Return the query with no record left in it."""
+        """Return the query with no record left in it (mirrors redun's `CallGraphQuery.empty`).
+
+        Returns
+        -------
+        CallGraphQuery
+            A query that reads nothing.
+        """
         return self._add(filters.filter_nothing)
 
     async def all(self) -> AsyncIterator[RecordT_co]:
-        """Yield all records of the query, in its order."""
+        """Yield all records of the query, in its order (mirrors redun's `CallGraphQuery.all`).
+
+        Yields
+        ------
+        Execution, Job, CallNode, Task or Value
+            Records type by type in the order of `MODEL_NAMES`, within a type by primary key or as
+            `order_by` says.
+        """
         for scan in self._make_scans():
             async for record in scan.iter_rows():
                 yield record
 
     async def one(self) -> RecordT_co:
-        """
-        Return the only record.
+        """Return the only record (mirrors redun's `CallGraphQuery.one`).
+
+        Returns
+        -------
+        Execution, Job, CallNode, Task or Value
+            The record.
 
         Raises
         ------
@@ -345,18 +533,48 @@ class CallGraphQuery(Generic[RecordT_co]):
         return records[0]
 
     async def one_or_none(self) -> RecordT_co | None:
-        """Return the only record, None when none matches or more than one."""
+        """Return the only record, if there is just one.
+
+        Mirrors redun's `CallGraphQuery.one_or_none`.
+
+        Returns
+        -------
+        Execution, Job, CallNode, Task, Value or None
+            None when no record matches, or more than one.
+        """
         records = [record async for record in self.limit(2)]
         return records[0] if len(records) == 1 else None
 
     async def first(self) -> RecordT_co | None:
-        """Return the first record, None when none matches."""
+        """Return the first record, in the order of `all` (mirrors redun's `CallGraphQuery.first`).
+
+        Returns
+        -------
+        Execution, Job, CallNode, Task, Value or None
+            None when no record matches.
+        """
         async for record in self.limit(1):
             return record
         return None
 
     async def limit(self, size: int) -> AsyncIterator[RecordT_co]:
-        """Yield the first `size` records of the query."""
+        """Yield the first `size` records of the query (mirrors redun's `CallGraphQuery.limit`).
+
+        Parameters
+        ----------
+        size : int
+            How many records at most, 0 or more.
+
+        Yields
+        ------
+        Execution, Job, CallNode, Task or Value
+            Records in the order of `all`.
+
+        Raises
+        ------
+        UsageError
+            When the size is negative.
+        """
         left = check_size(size)
         for scan in self._make_scans():
             if left == 0:
@@ -366,8 +584,9 @@ class CallGraphQuery(Generic[RecordT_co]):
                 yield record
 
     async def page(self, page: int, page_size: int) -> AsyncIterator[RecordT_co]:
-        """
-        Yield the records of one page; all pages together are `all`, without repeats or gaps.
+        """Yield the records of one page; all pages together are `all`, without repeats or gaps.
+
+        Mirrors redun's `CallGraphQuery.page`.
 
         Every page counts what comes before it: to go through many pages use `page_after`.
 
@@ -377,6 +596,16 @@ class CallGraphQuery(Generic[RecordT_co]):
             Number of the page, from zero.
         page_size : int
             Records on a page; pages run on over the borders between record types.
+
+        Yields
+        ------
+        Execution, Job, CallNode, Task or Value
+            Records in the order of `all`.
+
+        Raises
+        ------
+        UsageError
+            When a number is negative.
         """
         skip, left = check_size(page) * check_size(page_size), page_size
         for scan in self._make_scans():
@@ -396,8 +625,7 @@ class CallGraphQuery(Generic[RecordT_co]):
                 yield record
 
     async def page_after(self, cursor: str | None, size: int) -> Page[RecordT_co]:
-        """
-        Return the page that follows a cursor; page 10,000 costs what page 1 costs.
+        """Return the page that follows a cursor; page 10,000 costs what page 1 costs.
 
         Parameters
         ----------
@@ -406,6 +634,11 @@ class CallGraphQuery(Generic[RecordT_co]):
             first page.
         size : int
             Records on a page, at least 1.
+
+        Returns
+        -------
+        Page
+            The records in the order of `all`, and the cursor of the next page.
 
         Raises
         ------
@@ -420,13 +653,23 @@ class CallGraphQuery(Generic[RecordT_co]):
         return await read_page(self._make_scans(start), self._order_by, after, size)
 
     async def count(self) -> AsyncIterator[tuple[str, int]]:
-        """Yield each chosen record type with the number of its records, in the order of `MODEL_NAMES`."""
+        """Count the records of each chosen type.
+
+        Mirrors redun's `CallGraphQuery.count`.
+
+        Yields
+        ------
+        tuple[str, int]
+            The name of a type and the number of its records, in the order of `MODEL_NAMES`; a type without
+            records has 0.
+        """
         for scan in self._make_scans():
             yield scan.record_type, await scan.count()
 
     def select(self, *columns: str, flat: bool = False) -> AsyncIterator[Any]:
-        """
-        Yield columns of the records instead of the records, in the same order; only keys are read.
+        """Yield columns of the records instead of the records, in the same order; only keys are read.
+
+        Mirrors redun's `CallGraphQuery.select`.
 
         Parameters
         ----------
@@ -434,6 +677,11 @@ class CallGraphQuery(Generic[RecordT_co]):
             "id" (the primary key) and "type" (the model's name).
         flat : bool
             Yield bare values of the one column instead of tuples.
+
+        Returns
+        -------
+        AsyncIterator
+            Of tuples in the order of `columns`, or of bare values; in the order of `all`.
 
         Raises
         ------

@@ -78,6 +78,8 @@ def _read_back(answer: tuple[Any, bool], type_registry: Any) -> tuple[Any, bool]
 class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # redun is not typed
     """redun's backend, its work on the database done by aredun (a `redun.backends.db.RedunBackendDb`).
 
+    Its methods take, return and raise what redun's of the same names do.
+
     What redun's scheduler records is queued and written in groups, in the background; whatever reads, through
     this backend or through redun's `session`, first sees to it that what concerns it has been written. When
     no job is running any more, everything is written before `record_job_end` returns. An error of a queued
@@ -91,6 +93,8 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
         The `[backend]` section of a `redun.ini`, with aredun's own options if there are any.
     logger : logging.Logger, optional
         redun's by default.
+    *args, **kwargs : Any
+        What else redun's own backend takes.
     """
 
     db_uri: str
@@ -375,7 +379,10 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
 
 
 class Scheduler(OriginalScheduler):  # type: ignore[misc]  # redun is not typed
-    """redun's scheduler; a run does not report its end or its error before everything is written."""
+    """redun's scheduler; a run does not report its end or its error before everything is written.
+
+    Its methods take, return and raise what redun's of the same names do.
+    """
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Run a workflow, and see to it that all of it is written."""

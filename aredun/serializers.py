@@ -91,19 +91,48 @@ _TIMES = frozenset({"start_time", "end_time", "timestamp"})
 
 
 def serialize_timestamp(timestamp: datetime | None) -> str | None:
-    """Return a point in time as a record holds it, None for None (mirrors redun's function)."""
+    """Return a point in time as a record holds it (mirrors redun's `serialize_timestamp`).
+
+    Parameters
+    ----------
+    timestamp : datetime or None
+        Without a time zone it counts as UTC.
+
+    Returns
+    -------
+    str or None
+        `2026-11-29 16:37:36+00:00`, in UTC; None for None.
+    """
     return None if timestamp is None else format_timestamp(timestamp)
 
 
 def deserialize_timestamp(date_str: str | None) -> datetime | None:
-    """Return the point in time that a record holds, in UTC; None for None (mirrors redun's function)."""
+    """Return the point in time that a record holds (mirrors redun's `deserialize_timestamp`).
+
+    Mirrors redun's `deserialize_timestamp`.
+
+    Parameters
+    ----------
+    date_str : str or None
+        As a record holds it.
+
+    Returns
+    -------
+    datetime or None
+        In UTC; None for None and "".
+
+    Raises
+    ------
+    ValueError
+        The text is no date.
+    """
     if not date_str:
         return None
     return datetime.fromisoformat(parse_timestamp(date_str)).replace(tzinfo=UTC)
 
 
 class Serializer(abc.ABC):
-    """Turns models of one kind into records and back (mirrors redun's class).
+    """Turns models of one kind into records and back (mirrors redun's `Serializer`).
 
     Parameters
     ----------
@@ -117,7 +146,23 @@ class Serializer(abc.ABC):
         self._db_version = db_version
 
     def get_pk(self, spec: Record) -> str:
-        """Return the id of a record."""
+        """Return the id of a record (mirrors redun's `Serializer.get_pk`).
+
+        Parameters
+        ----------
+        spec : Record
+            The record, a dict.
+
+        Returns
+        -------
+        str
+            The id or hash.
+
+        Raises
+        ------
+        InvalidRecordError
+            The record has none.
+        """
         pk = spec.get(self.pk_field)
         if not isinstance(pk, str):
             raise bad_record(spec, f"has no {self.pk_field!r}")
@@ -125,14 +170,40 @@ class Serializer(abc.ABC):
 
     @abc.abstractmethod
     def serialize(self, row: Any) -> Record:
-        """Return the record of a model whose relationships are loaded, as `serialize_query` loads them."""
+        """Return the record of a model whose relationships are loaded, as `serialize_query` loads them.
+
+        Mirrors redun's `Serializer.serialize`.
+
+        Parameters
+        ----------
+        row : Base
+            The model, of the serializer's kind.
+
+        Returns
+        -------
+        Record
+            The record, a dict that JSON can hold.
+        """
 
     @abc.abstractmethod
     def load(self, query: sa.Select[Any]) -> sa.Select[Any]:
-        """Return the query with the options that load what `serialize` needs."""
+        """Return the query with the options that load what `serialize` needs.
+
+        Parameters
+        ----------
+        query : Select
+            Selects one model.
+
+        Returns
+        -------
+        Select
+            The same query with loader options.
+        """
 
     async def serialize_query(self, query: sa.Select[Any], session: AsyncSession) -> AsyncIterator[Record]:
-        """Yield the records of all models that a query selects, in its order.
+        """Yield the records of all models that a query selects.
+
+        Mirrors redun's `Serializer.serialize_query`.
 
         Parameters
         ----------
@@ -140,12 +211,29 @@ class Serializer(abc.ABC):
             Selects one model, e.g. `select(Value).where(...)`.
         session : AsyncSession
             Where to run it.
+
+        Yields
+        ------
+        Record
+            One record at a time, in the order of the query.
         """
         for row in (await session.scalars(self.load(query))).unique():
             yield self.serialize(row)
 
     def deserialize(self, spec: Record) -> list[Base]:
-        """Return new models for all rows that a record becomes, its own first.
+        """Return new models for all rows that a record becomes.
+
+        Mirrors redun's `Serializer.deserialize`.
+
+        Parameters
+        ----------
+        spec : Record
+            The record, a dict.
+
+        Returns
+        -------
+        list of Base
+            Models in no session; that of the record itself comes first.
 
         Raises
         ------
@@ -179,7 +267,13 @@ _get_argument_row = attrgetter(*ROW_TABLES["argument"].columns)
 
 
 class ExecutionSerializer(Serializer):
-    """Turns executions into records and back."""
+    """Turns executions into records and back (mirrors redun's `ExecutionSerializer`).
+
+    Parameters
+    ----------
+    db_version : DBVersionInfo, optional
+        The version of the schema; records are the same for all that this library reads.
+    """
 
     pk_field = EXECUTION.pk
 
@@ -188,12 +282,20 @@ class ExecutionSerializer(Serializer):
         return query
 
     def serialize(self, row: Execution) -> Record:
-        """Return the record of an execution."""
+        """Return the record of an execution (mirrors redun's `ExecutionSerializer.serialize`)."""
         return EXECUTION.build(_get_row(row, EXECUTION))
 
 
 class JobSerializer(Serializer):
-    """Turns jobs into records and back; `children` are all child jobs, whatever else is asked for."""
+    """Turns jobs into records and back; `children` are all child jobs, whatever else is asked for.
+
+    Mirrors redun's `JobSerializer`.
+
+    Parameters
+    ----------
+    db_version : DBVersionInfo, optional
+        The version of the schema; records are the same for all that this library reads.
+    """
 
     pk_field = JOB.pk
 
@@ -204,7 +306,10 @@ class JobSerializer(Serializer):
         )
 
     def serialize(self, row: Job) -> Record:
-        """Return the record of a job whose `child_jobs` and `call_node.value` are loaded."""
+        """Return the record of a job whose `child_jobs` and `call_node.value` are loaded.
+
+        Mirrors redun's `JobSerializer.serialize`.
+        """
         result = row.call_node.value if row.call_node else None
         status = get_job_status(row.end_time, row.cached, result.type if result else None)
         children = sorted(row.child_jobs, key=lambda job: (job.start_time, job.id))
@@ -212,7 +317,15 @@ class JobSerializer(Serializer):
 
 
 class ValueSerializer(Serializer):
-    """Turns values into records and back, with their files, tasks and subvalues."""
+    """Turns values into records and back, with their files, tasks and subvalues.
+
+    Mirrors redun's `ValueSerializer`.
+
+    Parameters
+    ----------
+    db_version : DBVersionInfo, optional
+        The version of the schema; records are the same for all that this library reads.
+    """
 
     pk_field = VALUE.pk
 
@@ -222,6 +335,8 @@ class ValueSerializer(Serializer):
 
     def serialize(self, row: Value) -> Record:
         """Return the record of a value whose `file`, `task` and `child_edges` are loaded.
+
+        Mirrors redun's `ValueSerializer.serialize`.
 
         A value whose bytes are in a value store has empty `data`; `get_records` fetches them.
         """
@@ -235,7 +350,15 @@ class ValueSerializer(Serializer):
 
 
 class CallNodeSerializer(Serializer):
-    """Turns call nodes into records and back, with their arguments and children."""
+    """Turns call nodes into records and back, with their arguments and children.
+
+    Mirrors redun's `CallNodeSerializer`.
+
+    Parameters
+    ----------
+    db_version : DBVersionInfo, optional
+        The version of the schema; records are the same for all that this library reads.
+    """
 
     pk_field = CALL_NODE.pk
 
@@ -247,7 +370,10 @@ class CallNodeSerializer(Serializer):
         )
 
     def serialize(self, row: CallNode) -> Record:
-        """Return the record of a call node whose `arguments.arg_results` and `child_edges` are loaded."""
+        """Return the record of a call node whose `arguments.arg_results` and `child_edges` are loaded.
+
+        Mirrors redun's `CallNodeSerializer.serialize`.
+        """
         results = {
             arg.arg_hash: sorted((arg.arg_hash, result.result_call_hash) for result in arg.arg_results)
             for arg in row.arguments
@@ -259,7 +385,13 @@ class CallNodeSerializer(Serializer):
 
 
 class TagSerializer(Serializer):
-    """Turns tags into records and back, with the tags that they replace."""
+    """Turns tags into records and back, with the tags that they replace (mirrors redun's `TagSerializer`).
+
+    Parameters
+    ----------
+    db_version : DBVersionInfo, optional
+        The version of the schema; records are the same for all that this library reads.
+    """
 
     pk_field = TAG.pk
 
@@ -268,13 +400,22 @@ class TagSerializer(Serializer):
         return query.options(selectinload(Tag.parent_edits))
 
     def serialize(self, row: Tag) -> Record:
-        """Return the record of a tag whose `parent_edits` are loaded."""
+        """Return the record of a tag whose `parent_edits` are loaded.
+
+        Mirrors redun's `TagSerializer.serialize`.
+        """
         cells = _get_row(row, TAG)._replace(entity_type=row.entity_type.name, value=json_dumps(row.value))
         return TAG.build(cells, sorted(edit.parent_id for edit in row.parent_edits))
 
 
 class RecordSerializer(Serializer):
-    """Turns models of all kinds into records and back."""
+    """Turns models of all kinds into records and back (mirrors redun's `RecordSerializer`).
+
+    Parameters
+    ----------
+    db_version : DBVersionInfo, optional
+        The version of the schema; records are the same for all that this library reads.
+    """
 
     _kind_of: ClassVar[dict[type[Base], str]] = {
         Execution: "Execution",
@@ -289,16 +430,28 @@ class RecordSerializer(Serializer):
         self._serializers = {name: serializer(db_version) for name, serializer in _SERIALIZERS.items()}
 
     def get_pk(self, spec: Record) -> str:
-        """Return the id of a record of any kind."""
+        """Return the id of a record of any kind (mirrors redun's `RecordSerializer.get_pk`)."""
         return self.get_subserializer(get_kind(spec).name).get_pk(spec)
 
     def get_subserializer(self, type: str) -> Serializer:
         """Return the serializer of one kind of record.
 
+        Mirrors redun's `RecordSerializer.get_subserializer`.
+
         Parameters
         ----------
         type : str
             `Execution`, `Job`, `CallNode`, `Value` or `Tag`.
+
+        Returns
+        -------
+        Serializer
+            The serializer of that kind.
+
+        Raises
+        ------
+        InvalidRecordError
+            There is no such kind.
         """
         if type not in self._serializers:
             raise InvalidRecordError(f"unknown record type {type!r}: it must be one of {', '.join(KINDS)}")
@@ -309,7 +462,10 @@ class RecordSerializer(Serializer):
         return self._of_query(query).load(query)
 
     def serialize(self, row: Any) -> Record:
-        """Return the record of a model; that of a task is its value's, which must be loaded."""
+        """Return the record of a model; that of a task is its value's, which must be loaded.
+
+        Mirrors redun's `RecordSerializer.serialize`.
+        """
         if isinstance(row, Task):
             row = row.value
         kind = self._kind_of.get(type(row))
@@ -318,7 +474,10 @@ class RecordSerializer(Serializer):
         return self._serializers[kind].serialize(row)
 
     async def serialize_query(self, query: sa.Select[Any], session: AsyncSession) -> AsyncIterator[Record]:
-        """Yield the records of all models that a query selects, in its order."""
+        """Yield the records of all models that a query selects, in its order.
+
+        Mirrors redun's `RecordSerializer.serialize_query`.
+        """
         async for record in self._of_query(query).serialize_query(query, session):
             yield record
 
@@ -330,7 +489,10 @@ class RecordSerializer(Serializer):
         return self._serializers[kind]
 
     def deserialize(self, spec: Record) -> list[Base]:
-        """Return new models for all rows that a record becomes, its own first."""
+        """Return new models for all rows that a record becomes, its own first.
+
+        Mirrors redun's `RecordSerializer.deserialize`.
+        """
         return self.get_subserializer(get_kind(spec).name).deserialize(spec)
 
 

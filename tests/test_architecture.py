@@ -195,11 +195,18 @@ def test_dialects_are_named_in_few_rooms() -> None:
 
 
 def test_every_room_is_on_the_page() -> None:
-    """The architecture page has a row for each room, and no other."""
+    """The architecture page has a row for each room, and no other; so has its picture."""
     page = (PACKAGE.parent / "docs" / "explanation" / "architecture.md").read_text()
     cells = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
     rooms = [name for cell in cells for name in re.findall(r"`(\w+)(?:/|\.py)`", cell)]
     assert sorted(rooms) == sorted(LEVELS.keys() - {"aredun", "__main__"})
+    picture = (PACKAGE.parent / "docs" / "pictures" / "rooms.svg").read_text()
+    drawn = [
+        name
+        for text in re.findall(r">([^<]+)</text>", picture)
+        for name in re.findall(r"(\w+)(?:/|\.py)", text)
+    ]
+    assert sorted(drawn) == sorted(rooms)
 
 
 def test_package_init_defines_nothing() -> None:

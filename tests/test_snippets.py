@@ -140,8 +140,6 @@ def test_every_text_is_compared() -> None:
         ("python", "def f(:", "invalid syntax"),
         ("signature", "Scheduler(backend=None)", "Scheduler"),
         ("console", "aredun log", "begins with a command"),
-        ("mermaid", "flowchart TB\n  a[one] --> b", "b"),
-        ("mermaid", "sequenceDiagram\n  participant a\n  a->>b: hello", "b"),
     ],
 )
 def test_a_fault_of_a_block_is_found(kind: str, text: str, said: str, tmp_path: Path) -> None:

@@ -326,7 +326,7 @@ def _bad_value(name: str, value: str, expected: str) -> UsageError:
 
 
 def get_abs_path(root_dir: str, path: str) -> str:
-    """Return a local path below a folder, if it is relative (mirrors redun's function of this name).
+    """Return a local path below a folder, if it is relative (mirrors redun's `get_abs_path`).
 
     Parameters
     ----------
@@ -334,6 +334,11 @@ def get_abs_path(root_dir: str, path: str) -> str:
         The folder.
     path : str
         A path or a URL; URLs and absolute paths stay as they are.
+
+    Returns
+    -------
+    str
+        The path, joined to the folder if it is relative.
     """
     return path if "://" in path or os.path.isabs(path) else os.path.join(root_dir, path)
 

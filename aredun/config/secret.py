@@ -21,7 +21,9 @@ _KEYS = ("engine", "username", "password", "host", "port", "dbname")
 
 def resolve_secret(config: BackendConfig) -> BackendConfig:
     """
-    Fetch the secret that a configuration names and fill in its URL (mirrors redun's `_get_uri_from_secret`).
+    Fetch the secret that a configuration names and fill in its URL.
+
+    Mirrors redun's `RedunBackendDb._get_uri_from_secret`.
 
     Talks to AWS: call it in a thread from an event loop.
 

@@ -144,7 +144,9 @@ class DatabaseUrl:
 
 def parse_db_uri(db_uri: str, *, username: str | None = None, password: str | None = None) -> DatabaseUrl:
     """
-    Turn a URI as redun writes it into a URL of the asyncio driver (mirrors redun's `_get_credentialed_uri`).
+    Turn a URI as redun writes it into a URL of the asyncio driver.
+
+    Mirrors redun's `RedunBackendDb._get_credentialed_uri`.
 
     Parameters
     ----------

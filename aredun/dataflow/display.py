@@ -42,6 +42,8 @@ async def make_dataflow_dom(
 ) -> AsyncGenerator[DataflowSectionDOM, None]:
     """Make the documents of all sections of a dataflow.
 
+    Mirrors redun's `make_dataflow_dom`.
+
     Parameters
     ----------
     dataflow_edges : async iterable or iterable of DataflowEdge
@@ -53,7 +55,7 @@ async def make_dataflow_dom(
     Yields
     ------
     DataflowSectionDOM
-        Documents in the order in which they are shown. Mirrors redun's `make_dataflow_dom`.
+        Documents in the order in which they are shown.
     """
     edges = (
         dataflow_edges
@@ -73,6 +75,8 @@ async def make_dataflow_dom(
 async def display_dataflow(backend: RedunBackendDb, dom: DataflowDOM) -> AsyncGenerator[str, None]:
     """Write the documents of a dataflow as text.
 
+    Mirrors redun's `display_dataflow`.
+
     Parameters
     ----------
     backend : RedunBackendDb
@@ -83,7 +87,7 @@ async def display_dataflow(backend: RedunBackendDb, dom: DataflowDOM) -> AsyncGe
     Yields
     ------
     str
-        Lines without line ends, an empty one after every section. Mirrors redun's `display_dataflow`.
+        Lines without line ends, an empty one after every section.
     """
     async with aclosing(_in_batches(backend, dom)) as batches:
         async for batch, previews in batches:
@@ -117,6 +121,11 @@ async def render_dataflow(
         The edges of an upstream walk, as `walk_dataflow` yields them.
     new_varname : str
         Name of the node that the walk began at.
+
+    Returns
+    -------
+    DataflowText
+        A `str` that a notebook shows as it stands.
     """
     lines = display_dataflow(backend, make_dataflow_dom(dataflow_edges, new_varname))
     return DataflowText("\n".join([line async for line in lines]))
@@ -126,6 +135,8 @@ async def serialize_dataflow(
     backend: RedunBackendDb, dom: DataflowDOM
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Write the documents of a dataflow as JSON.
+
+    Mirrors redun's `serialize_dataflow`.
 
     Parameters
     ----------
@@ -137,7 +148,7 @@ async def serialize_dataflow(
     Yields
     ------
     dict
-        One object per section. Mirrors redun's `serialize_dataflow`.
+        One object per section.
     """
     async with aclosing(_in_batches(backend, dom)) as batches:
         async for batch, previews in batches:

@@ -26,7 +26,9 @@ _VARIABLES = ("ArgumentValue", "CallNodeValue")
 
 
 def get_dataflow_call_node(node: Any) -> Any:
-    """Return the call that a node belongs to, None for a value or an origin. Mirrors redun's function.
+    """Return the call that a node belongs to, None for a value or an origin.
+
+    Mirrors redun's `get_dataflow_call_node`.
 
     Parameters
     ----------
@@ -49,8 +51,9 @@ def get_dataflow_call_node(node: Any) -> Any:
 
 
 def get_node_hash(node: Any) -> str | None:
-    """Return the hash that a node is shown with: a value's own, else that of its call. Mirrors redun's
-    function.
+    """Return the hash that a node is shown with: a value's own, else that of its call.
+
+    Mirrors redun's `get_node_hash`.
 
     Parameters
     ----------
@@ -70,7 +73,9 @@ def get_node_hash(node: Any) -> str | None:
 
 
 def display_call_node(call_node: Any, renames: Mapping[str, str]) -> str:
-    """Return a call as it is written: the name of its task and of its arguments. Mirrors redun's function.
+    """Return a call as it is written: the name of its task and of its arguments.
+
+    Mirrors redun's `display_call_node`.
 
     Parameters
     ----------
@@ -98,7 +103,9 @@ def _count_arguments(call_node: Any) -> int:
 
 
 def get_callnode_arguments(call_node: Any) -> list[Any]:
-    """Return the arguments of a call, positional ones first. Mirrors redun's function.
+    """Return the arguments of a call, positional ones first.
+
+    Mirrors redun's `get_callnode_arguments`.
 
     Parameters
     ----------
@@ -183,7 +190,9 @@ def _is_variable(node: DataflowNode | None) -> bool:
 
 
 def display_node(node: Any, renames: Mapping[str, str]) -> tuple[str, str]:
-    """Return how a node is written in a clause. Mirrors redun's function.
+    """Return how a node is written in a clause.
+
+    Mirrors redun's `display_node`.
 
     Parameters
     ----------
@@ -211,6 +220,8 @@ def make_section_dom(
 ) -> DataflowSectionDOM:
     """Return the document of a section that describes a call.
 
+    Mirrors redun's `make_section_dom`.
+
     Parameters
     ----------
     section : list of DataflowEdge
@@ -223,7 +234,7 @@ def make_section_dom(
     Returns
     -------
     DataflowSectionDOM
-        Assignment, routing and arguments. Mirrors redun's `make_section_dom`.
+        Assignment, routing and arguments.
     """
     return _Clauses(section, dataflow_vars, new_varname).make_dom()
 
@@ -232,6 +243,8 @@ def make_data_section_dom(
     section: DataflowSection, dataflow_vars: DataflowVars, new_varname: str = "value"
 ) -> DataflowSectionDOM:
     """Return the document of a section that describes how a value was put together from results.
+
+    Mirrors redun's `make_data_section_dom`.
 
     Parameters
     ----------
@@ -245,7 +258,7 @@ def make_data_section_dom(
     Returns
     -------
     DataflowSectionDOM
-        `variable <-- derives from`, with the results as arguments. Mirrors redun's `make_data_section_dom`.
+        `variable <-- derives from`, with the results as arguments.
 
     Raises
     ------

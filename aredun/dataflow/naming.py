@@ -22,6 +22,8 @@ _NUMERIC_SUFFIX = re.compile(r"_\d+$")
 def is_internal_task(task: Any) -> bool:
     """Tell whether a task is one of redun's own wrappers, which a dataflow leaves out.
 
+    Mirrors redun's `is_internal_task`.
+
     Parameters
     ----------
     task : TaskRef or Task
@@ -30,13 +32,15 @@ def is_internal_task(task: Any) -> bool:
     Returns
     -------
     bool
-        True for `redun.script` and `redun.postprocess_script`. Mirrors redun's `is_internal_task`.
+        True for `redun.script` and `redun.postprocess_script`.
     """
     return task.fullname in REDUN_INTERNAL_TASKS
 
 
 def get_task_args(task: Any) -> list[str]:
     """Return the names of a task's positional parameters, read from its recorded source.
+
+    Mirrors redun's `get_task_args`; tasks made with `async def` are read as well.
 
     Parameters
     ----------
@@ -46,7 +50,7 @@ def get_task_args(task: Any) -> list[str]:
     Returns
     -------
     list of str
-        The names in order. Mirrors redun's `get_task_args`; tasks made with `async def` are read as well.
+        The names in order.
 
     Raises
     ------
@@ -95,6 +99,8 @@ def get_argument_name(argument: Any) -> str:
 def get_default_arg_name(pos: int) -> str:
     """Return the name of an argument whose real name is not known.
 
+    Mirrors redun's `get_default_arg_name`.
+
     Parameters
     ----------
     pos : int
@@ -103,13 +109,15 @@ def get_default_arg_name(pos: int) -> str:
     Returns
     -------
     str
-        `arg0`, `arg1` ... Mirrors redun's `get_default_arg_name`.
+        `arg0`, `arg1` ...
     """
     return f"arg{pos}"
 
 
 def make_var_name(var_name_base: str, name2var: Mapping[str, object], suffix: int = 2) -> str:
     """Return a variable name that is not taken yet.
+
+    Mirrors redun's `make_var_name`.
 
     Parameters
     ----------
@@ -123,7 +131,7 @@ def make_var_name(var_name_base: str, name2var: Mapping[str, object], suffix: in
     Returns
     -------
     str
-        The name, or the name with the first free suffix. Mirrors redun's `make_var_name`.
+        The name, or the name with the first free suffix.
     """
     base = _NUMERIC_SUFFIX.sub("", var_name_base)
     if base not in name2var:
@@ -134,8 +142,10 @@ def make_var_name(var_name_base: str, name2var: Mapping[str, object], suffix: in
 
 
 class DataflowVars:
-    """The variable names of one dataflow: `vars[node]` is the name of a node. Mirrors redun's
-    `DataflowVars`."""
+    """The variable names of one dataflow: `vars[node]` is the name of a node.
+
+    Mirrors redun's `DataflowVars`.
+    """
 
     def __init__(self) -> None:
         self.var2name: dict[DataflowNode, str] = {}
@@ -158,6 +168,8 @@ class DataflowVars:
     def get_task_args(self, task: Any) -> list[str]:
         """Return the parameter names of a task, none when its source does not tell them.
 
+        Mirrors redun's `DataflowVars.get_task_args`.
+
         Parameters
         ----------
         task : TaskRef or Task
@@ -179,6 +191,8 @@ class DataflowVars:
 
     def new_var_name(self, node: Any, base_var_name: str | None = None) -> tuple[str, str | None]:
         """Return the name of a node, giving it a new one when it has none.
+
+        Mirrors redun's `DataflowVars.new_var_name`.
 
         Parameters
         ----------

@@ -141,14 +141,34 @@ class ArgumentRef(tuple[str, str, CallNodeRef, ValueRef, "int | None", "str | No
 
 
 class ArgumentValue(NamedTuple):
-    """A dataflow node: one value followed through an argument (the argument's own value or a part of it)."""
+    """A dataflow node: one value followed through an argument (the argument's own value or a part of it).
+
+    Mirrors redun's `ArgumentValue`.
+
+    Attributes
+    ----------
+    argument : ArgumentRef
+        The argument.
+    value : ValueRef
+        The value followed.
+    """
 
     argument: ArgumentRef
     value: ValueRef
 
 
 class CallNodeValue(NamedTuple):
-    """A dataflow node: one value followed through the result of a call (the result or a part of it)."""
+    """A dataflow node: one value followed through the result of a call (the result or a part of it).
+
+    Mirrors redun's `CallNodeValue`.
+
+    Attributes
+    ----------
+    call_node : CallNodeRef
+        The call.
+    value : ValueRef
+        The value followed.
+    """
 
     call_node: CallNodeRef
     value: ValueRef
@@ -160,7 +180,16 @@ DataflowNode: TypeAlias = ArgumentValue | CallNodeValue | CallNodeRef | ValueRef
 class DataflowEdge(NamedTuple):
     """An edge of a dataflow graph: `src` came from `dest`, or from nowhere known (`None`).
 
+    Mirrors redun's `DataflowEdge`.
+
     In a walk downstream, `dest` came from `src`.
+
+    Attributes
+    ----------
+    src : DataflowNode
+        What came from `dest`; downstream, what `dest` came from.
+    dest : DataflowNode or None
+        None for an origin.
     """
 
     src: DataflowNode

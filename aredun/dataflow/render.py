@@ -35,8 +35,9 @@ def trim_string(text: str, max_length: int = MAX_DISPLAY_LENGTH, ellipsis: str =
 
 
 def display_hash(node: Any) -> str:
-    """Return a node's hash as it stands before the node: `<12345678> `, nothing for an origin. Mirrors
-    redun's function.
+    """Return a node's hash as it stands before the node: `<12345678> `, nothing for an origin.
+
+    Mirrors redun's `display_hash`.
 
     Parameters
     ----------
@@ -53,7 +54,9 @@ def display_hash(node: Any) -> str:
 
 
 def display_value(value: Any, previews: Mapping[str, str] = _NONE) -> str:
-    """Return a value as it is shown. Mirrors redun's function.
+    """Return a value as it is shown.
+
+    Mirrors redun's `display_value`.
 
     Parameters
     ----------
@@ -79,7 +82,9 @@ def display_value(value: Any, previews: Mapping[str, str] = _NONE) -> str:
 
 
 def display_section(dom: DataflowSectionDOM, previews: Mapping[str, str] = _NONE) -> Iterator[str]:
-    """Yield the lines of one paragraph. Mirrors redun's function.
+    """Yield the lines of one paragraph.
+
+    Mirrors redun's `display_section`.
 
     Parameters
     ----------
@@ -111,7 +116,9 @@ def _display_clause(prefix: str, node: DataflowNode | None, text: str) -> str:
 def serialize_section(
     dom: DataflowSectionDOM, previews: Mapping[str, str] = _NONE, jobs: Mapping[str, CallJob] = _NONE
 ) -> dict[str, Any]:
-    """Return one paragraph as JSON. Mirrors redun's function.
+    """Return one paragraph as JSON.
+
+    Mirrors redun's `serialize_section`.
 
     Parameters
     ----------

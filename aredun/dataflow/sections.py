@@ -17,8 +17,9 @@ DataflowSection: TypeAlias = list[DataflowEdge]
 
 
 class DataflowSectionKind(Enum):
-    """What a section describes: the call of a task, or a value put together from others. Mirrors redun's
-    enum.
+    """What a section describes: the call of a task, or a value put together from others.
+
+    Mirrors redun's `DataflowSectionKind`.
     """
 
     CALL = "call"
@@ -32,6 +33,8 @@ def _identity(item: Any) -> Any:
 def iter_unique(items: Iterable[T], key: Callable[[T], Any] = _identity) -> Iterator[T]:
     """Yield every item whose key was not met before, in order.
 
+    Mirrors redun's `iter_unique`.
+
     Parameters
     ----------
     items : iterable
@@ -42,7 +45,7 @@ def iter_unique(items: Iterable[T], key: Callable[[T], Any] = _identity) -> Iter
     Yields
     ------
     object
-        The first item of every key. Mirrors redun's `iter_unique`.
+        The first item of every key.
     """
     seen = set()
     for item in items:
@@ -68,6 +71,8 @@ _EDGE_TYPES = {
 def get_section_edge_type(edge: DataflowEdge) -> str:
     """Classify an edge by the kinds of its nodes.
 
+    Mirrors redun's `get_section_edge_type`.
+
     Parameters
     ----------
     edge : DataflowEdge
@@ -79,7 +84,7 @@ def get_section_edge_type(edge: DataflowEdge) -> str:
         `data` when an argument came from a result that is another value than the one followed, else
         `call_arg`,
         `call_result`, `call_result_routing`, `call_arg_result_routing`, `call_arg_routing`, `call_origin`,
-        `call_arg_origin` or `call_value_origin`. Mirrors redun's `get_section_edge_type`.
+        `call_arg_origin` or `call_value_origin`.
 
     Raises
     ------
@@ -104,6 +109,8 @@ def _value_hash(node: Any) -> str:
 def toposort_edges(edges: Iterable[DataflowEdge]) -> Iterator[DataflowEdge]:
     """Yield edges so that all edges into a node come before the edges out of it, depth first.
 
+    Mirrors redun's `toposort_edges`.
+
     Parameters
     ----------
     edges : iterable of DataflowEdge
@@ -112,8 +119,7 @@ def toposort_edges(edges: Iterable[DataflowEdge]) -> Iterator[DataflowEdge]:
     Yields
     ------
     DataflowEdge
-        The same edges; those of a cycle, and what is only reached through one, are left out. Mirrors redun's
-        `toposort_edges`.
+        The same edges; those of a cycle, and what is only reached through one, are left out.
     """
     indegrees: dict[DataflowNode, int] = {}
     outgoing: dict[DataflowNode, list[DataflowEdge]] = {}
@@ -142,6 +148,8 @@ def toposort_edges(edges: Iterable[DataflowEdge]) -> Iterator[DataflowEdge]:
 def rewrite_call_node_merges(edges: list[DataflowEdge]) -> list[DataflowEdge]:
     """Let several values that came from one call flow through one node, the call's whole result.
 
+    Mirrors redun's `rewrite_call_node_merges`, in linear time.
+
     Parameters
     ----------
     edges : list of DataflowEdge
@@ -151,7 +159,7 @@ def rewrite_call_node_merges(edges: list[DataflowEdge]) -> list[DataflowEdge]:
     -------
     list of DataflowEdge
         Edges in which a call is reached from one `CallNodeValue` at most; the new ones stand right before
-        the first edge out of the call. Mirrors redun's `rewrite_call_node_merges`, in linear time.
+        the first edge out of the call.
     """
     incoming: dict[DataflowNode, list[DataflowEdge]] = defaultdict(list)
     for edge in edges:
@@ -186,6 +194,8 @@ def rewrite_call_node_merges(edges: list[DataflowEdge]) -> list[DataflowEdge]:
 def iter_subsections(section: DataflowSection) -> Iterator[DataflowSection]:
     """Cut a section at the nodes where several paths meet, so that every part is one path.
 
+    Mirrors redun's `iter_subsections`.
+
     Parameters
     ----------
     section : list of DataflowEdge
@@ -195,7 +205,7 @@ def iter_subsections(section: DataflowSection) -> Iterator[DataflowSection]:
     ------
     list of DataflowEdge
         The paths from every root up to a merge, then the path from every merge. The section itself when
-        nothing merges in it. Mirrors redun's `iter_subsections`.
+        nothing merges in it.
     """
     outgoing: dict[DataflowNode | None, list[DataflowEdge]] = defaultdict(list)
     indegrees: dict[DataflowNode, int] = defaultdict(int)
@@ -268,6 +278,8 @@ def iter_dataflow_sections(
 ) -> Iterator[tuple[DataflowSectionKind, DataflowSection]]:
     """Yield the sections of a dataflow: the edges that are shown as one paragraph.
 
+    Mirrors redun's `iter_dataflow_sections`.
+
     Parameters
     ----------
     dataflow_edges : iterable of DataflowEdge
@@ -276,7 +288,7 @@ def iter_dataflow_sections(
     Yields
     ------
     tuple of DataflowSectionKind and list of DataflowEdge
-        Sections in the order in which they are shown. Mirrors redun's `iter_dataflow_sections`.
+        Sections in the order in which they are shown.
     """
     sections = _Sections()
     for order, edge in enumerate(rewrite_call_node_merges(list(toposort_edges(dataflow_edges)))):
@@ -290,7 +302,21 @@ def iter_dataflow_sections(
 
 
 class DataflowAssign(NamedTuple):
-    """The clause that names a variable and what it came from. Mirrors redun's `DataflowAssign`."""
+    """The clause that names a variable and what it came from.
+
+    Mirrors redun's `DataflowAssign`.
+
+    Attributes
+    ----------
+    var_name : str
+        The variable.
+    prefix : str
+        What stands before the node's hash: `argument of`, or nothing.
+    node_display : str
+        The node as text.
+    node : DataflowNode or None
+        The node; None for an origin.
+    """
 
     var_name: str
     prefix: str
@@ -299,7 +325,19 @@ class DataflowAssign(NamedTuple):
 
 
 class DataflowRouting(NamedTuple):
-    """A clause that names a call which only passed the value on. Mirrors redun's `DataflowRouting`."""
+    """A clause that names a call which only passed the value on.
+
+    Mirrors redun's `DataflowRouting`.
+
+    Attributes
+    ----------
+    prefix : str
+        What stands before the node's hash: `argument of`, or nothing.
+    node_display : str
+        The node as text.
+    node : DataflowNode or None
+        The node; None for an origin.
+    """
 
     prefix: str
     node_display: str
@@ -307,14 +345,36 @@ class DataflowRouting(NamedTuple):
 
 
 class DataflowArg(NamedTuple):
-    """A clause that defines an argument of the last call. Mirrors redun's `DataflowArg`."""
+    """A clause that defines an argument of the last call.
+
+    Mirrors redun's `DataflowArg`.
+
+    Attributes
+    ----------
+    var_name : str
+        The argument's variable.
+    value : Any
+        The value: a light node or a model, shown by its preview.
+    """
 
     var_name: str
     value: Any
 
 
 class DataflowSectionDOM(NamedTuple):
-    """One paragraph, ready to be rendered. Mirrors redun's `DataflowSectionDOM`."""
+    """One paragraph, ready to be rendered.
+
+    Mirrors redun's `DataflowSectionDOM`.
+
+    Attributes
+    ----------
+    assign : DataflowAssign
+        The first line.
+    routing : list of DataflowRouting
+        The nodes that the value came through, in order.
+    args : list of DataflowArg
+        The arguments of the last call, in the order of the edges.
+    """
 
     assign: DataflowAssign
     routing: list[DataflowRouting]

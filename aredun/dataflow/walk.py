@@ -35,6 +35,8 @@ async def _list_edges(backend: RedunBackendDb, node: Any, kind: str) -> list[Dat
 async def walk_dataflow_value(backend: RedunBackendDb, value: Any) -> AsyncGenerator[DataflowEdge, None]:
     """Iterate over the upstream edges of a value.
 
+    Mirrors redun's `walk_dataflow_value`.
+
     Parameters
     ----------
     backend : RedunBackendDb
@@ -45,8 +47,7 @@ async def walk_dataflow_value(backend: RedunBackendDb, value: Any) -> AsyncGener
     Yields
     ------
     DataflowEdge
-        One edge: to the call that produced the value last, or to no origin. Mirrors redun's
-        `walk_dataflow_value`.
+        One edge: to the call that produced the value last, or to no origin.
     """
     for edge in await _list_edges(backend, value, "Value"):
         yield edge
@@ -56,6 +57,8 @@ async def walk_dataflow_callnode(
     backend: RedunBackendDb, call_node: Any
 ) -> AsyncGenerator[DataflowEdge, None]:
     """Iterate over the upstream edges of a call.
+
+    Mirrors redun's `walk_dataflow_callnode`.
 
     Parameters
     ----------
@@ -67,8 +70,7 @@ async def walk_dataflow_callnode(
     Yields
     ------
     DataflowEdge
-        To its arguments, positional ones first; to None when it has none. Mirrors redun's
-        `walk_dataflow_callnode`.
+        To its arguments, positional ones first; to None when it has none.
     """
     for edge in await _list_edges(backend, call_node, "CallNode"):
         yield edge
@@ -78,6 +80,8 @@ async def walk_dataflow_callnode_value(
     backend: RedunBackendDb, call_node_value: Any
 ) -> AsyncGenerator[DataflowEdge, None]:
     """Iterate over the upstream edges of a value within a result.
+
+    Mirrors redun's `walk_dataflow_callnode_value`.
 
     Parameters
     ----------
@@ -90,7 +94,6 @@ async def walk_dataflow_callnode_value(
     ------
     DataflowEdge
         One edge: to the only child that returned the value, else to the call itself.
-        Mirrors redun's `walk_dataflow_callnode_value`.
     """
     for edge in await _list_edges(backend, call_node_value, "CallNodeValue"):
         yield edge
@@ -100,6 +103,8 @@ async def walk_dataflow_argument_value(
     backend: RedunBackendDb, argument_value: Any
 ) -> AsyncGenerator[DataflowEdge, None]:
     """Iterate over the upstream edges of a value within an argument.
+
+    Mirrors redun's `walk_dataflow_argument_value`.
 
     Parameters
     ----------
@@ -112,8 +117,7 @@ async def walk_dataflow_argument_value(
     ------
     DataflowEdge
         To the results that the argument was made of, the last one first; then to the matching arguments
-        of the latest parent; to None when there is neither. Mirrors redun's
-        `walk_dataflow_argument_value`.
+        of the latest parent; to None when there is neither.
     """
     for edge in await _list_edges(backend, argument_value, "ArgumentValue"):
         yield edge
@@ -121,6 +125,8 @@ async def walk_dataflow_argument_value(
 
 async def walk_dataflow_node(backend: RedunBackendDb, node: Any) -> AsyncGenerator[DataflowEdge, None]:
     """Iterate over the upstream edges of one node of any kind.
+
+    Mirrors redun's `walk_dataflow_node`.
 
     Parameters
     ----------
@@ -132,7 +138,7 @@ async def walk_dataflow_node(backend: RedunBackendDb, node: Any) -> AsyncGenerat
     Yields
     ------
     DataflowEdge
-        Its edges in redun's order. Mirrors redun's `walk_dataflow_node`.
+        Its edges in redun's order.
 
     Raises
     ------
@@ -152,7 +158,7 @@ async def walk_dataflow(
     after: int = 0,
     look_ahead: int = MAX_LIMIT,
 ) -> AsyncGenerator[DataflowEdge, None]:
-    """Walk everything that a node came from, depth first.
+    """Walk everything that a node came from, depth first (mirrors redun's `walk_dataflow`).
 
     Neighbourhoods are loaded in bulk, ahead of the walk; no connection is held and no transaction is open
     while an edge is handed out, so a consumer may take its time, and one that stops (`aclose`, `break`,

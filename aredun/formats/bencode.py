@@ -10,7 +10,7 @@ from aredun.formats.describe import describe
 
 def bencode(struct: Any) -> bytes:
     """
-    Encode a structure canonically (mirrors `redun.bcoding.bencode`).
+    Encode a structure canonically (mirrors redun's `bencode`).
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ class ValueHasher(Protocol):
 
 def hash_bytes(data: bytes) -> str:
     """
-    Hash bytes (mirrors `redun.hashing.hash_bytes`).
+    Hash bytes (mirrors redun's `hash_bytes`).
 
     Returns
     -------
@@ -38,13 +38,13 @@ def hash_bytes(data: bytes) -> str:
 
 
 def hash_text(text: str) -> str:
-    """Hash a text by its UTF-8 bytes (mirrors `redun.hashing.hash_text`)."""
+    """Hash a text by its UTF-8 bytes (mirrors redun's `hash_text`)."""
     return hash_bytes(text.encode("utf-8"))
 
 
 def hash_struct(struct: Any) -> str:
     """
-    Hash a structure by its bencoding (mirrors `redun.hashing.hash_struct`).
+    Hash a structure by its bencoding (mirrors redun's `hash_struct`).
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def hash_tag_bytes(tag: str, data: bytes) -> str:
     """
     Hash bytes under a tag, so that equal bytes of different kinds differ.
 
-    Mirrors `redun.hashing.hash_tag_bytes`.
+    Mirrors redun's `hash_tag_bytes`.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def hash_tag_bytes(tag: str, data: bytes) -> str:
 
 
 def hash_stream(stream: IO[bytes]) -> str:
-    """Hash what is left of a binary stream, block by block (mirrors `redun.hashing.hash_stream`). Blocks."""
+    """Hash what is left of a binary stream, block by block (mirrors redun's `hash_stream`). Blocks."""
     digest = hashlib.sha512()
     while block := stream.read(_STREAM_BLOCK):
         digest.update(block)
@@ -91,23 +91,23 @@ def hash_stream(stream: IO[bytes]) -> str:
 
 
 def json_dumps(value: Any) -> str:
-    """Write JSON in its normal form: sorted keys, no blanks (mirrors `redun.utils.json_dumps`)."""
+    """Write JSON in its normal form: sorted keys, no blanks (mirrors redun's `json_dumps`)."""
     return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
 def hash_positional_args(registry: ValueHasher, args: Sequence[Any]) -> list[str]:
-    """Hash positional arguments, in their order (mirrors `redun.hashing.hash_positional_args`)."""
+    """Hash positional arguments, in their order (mirrors redun's `hash_positional_args`)."""
     return [registry.get_hash(arg) for arg in args]
 
 
 def hash_kwargs(registry: ValueHasher, kwargs: Mapping[str, Any]) -> dict[str, str]:
-    """Hash keyword arguments, under their names (mirrors `redun.hashing.hash_kwargs`)."""
+    """Hash keyword arguments, under their names (mirrors redun's `hash_kwargs`)."""
     return {key: registry.get_hash(arg) for key, arg in kwargs.items()}
 
 
 def hash_arguments(registry: ValueHasher, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """
-    Hash the arguments of a task call (mirrors `redun.hashing.hash_arguments`).
+    Hash the arguments of a task call (mirrors redun's `hash_arguments`).
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def hash_eval(
     registry: ValueHasher, task_hash: str, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[str, str]:
     """
-    Hash a task's evaluation on arguments (mirrors `redun.hashing.hash_eval`).
+    Hash a task's evaluation on arguments (mirrors redun's `hash_eval`).
 
     Returns
     -------
@@ -143,7 +143,7 @@ def hash_eval(
 
 def hash_tag(entity_id: str, key: str, value: Any, parents: Sequence[str]) -> str:
     """
-    Hash a tag (mirrors `redun.hashing.hash_tag`).
+    Hash a tag (mirrors redun's `hash_tag`).
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def hash_tag(entity_id: str, key: str, value: Any, parents: Sequence[str]) -> st
 
 def hash_call_node(task_hash: str, args_hash: str, result_hash: str, child_call_hashes: Sequence[str]) -> str:
     """
-    Hash a call node (mirrors `redun.hashing.hash_call_node`).
+    Hash a call node (mirrors redun's `hash_call_node`).
 
     Parameters
     ----------

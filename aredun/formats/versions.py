@@ -14,6 +14,17 @@ class DBVersionInfo(NamedTuple):
     """A version of the schema and the alembic revision that makes it (mirrors redun's `DBVersionInfo`).
 
     Versions compare by (major, minor) alone; comparing with anything else raises TypeError.
+
+    Attributes
+    ----------
+    migration_id : str
+        Alembic's id of the migration.
+    major : int
+        Counts incompatible schemas.
+    minor : int
+        Counts changes that older code can live with.
+    description : str
+        What changed, in a few words.
     """
 
     migration_id: str
@@ -95,8 +106,13 @@ def parse_db_version(version_str: str) -> DBVersionInfo:
 
     Parameters
     ----------
-    version_str
+    version_str : str
         `latest`, `MAJOR` (its first minor) or `MAJOR.MINOR`.
+
+    Returns
+    -------
+    DBVersionInfo
+        The version.
 
     Raises
     ------

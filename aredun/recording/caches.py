@@ -349,7 +349,7 @@ class Caches:
         return {row[0]: row[1] for row in rows}
 
     async def get_subtree_tasks(self, call_hash: str) -> set[str]:
-        """Get the hashes of all tasks in a call's subtree, its own included (mirrors redun's method)."""
+        """Get the hashes of all tasks in a call's subtree, its own included."""
         return await self._subtrees.get(call_hash) or set()
 
     async def _fetch_subtrees(self, call_hashes: Sequence[str]) -> Mapping[str, set[str]]:

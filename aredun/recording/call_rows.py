@@ -162,7 +162,9 @@ def _lineage_kind(kind: type) -> str:
 
 
 def find_upstream_calls(expression: Any) -> frozenset[str]:
-    """Find the calls that an argument's value came from (mirrors redun's `_find_arg_upstreams`).
+    """Find the calls that an argument's value came from.
+
+    Mirrors redun's `RedunBackendDb._find_arg_upstreams`.
 
     Parameters
     ----------

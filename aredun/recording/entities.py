@@ -124,7 +124,9 @@ class Entities:
 
     async def get_value_parsed(self, value_hash: str) -> Any:
         """
-        Return a value of whatever size as far as it can be read safely (mirrors redun's `value_parsed`).
+        Return a value of whatever size as far as it can be read safely.
+
+        Mirrors redun's `Value.value_parsed`.
 
         Parameters
         ----------
@@ -170,7 +172,10 @@ class Entities:
         return await self._get_neighbours(call_hashes, CallEdge.child_id, CallEdge.parent_id)
 
     async def get_args_display(self, call_hash: str) -> str:
-        """Return a call's arguments as a text of at most 100 characters (mirrors redun's `args_display`)."""
+        """Return a call's arguments as a text of at most 100 characters.
+
+        Mirrors redun's `CallNode.args_display`.
+        """
         return (await self.get_args_displays([call_hash]))[call_hash]
 
     async def get_args_displays(self, call_hashes: Collection[str]) -> dict[str, str]:
@@ -372,7 +377,7 @@ def _trim_list(text: str) -> str:
 
 
 async def get_job(session: AsyncSession, job_id: str) -> dict[str, Any] | None:
-    """Get what is known about a job, None if it is not recorded (mirrors redun's method)."""
+    """Get what a job belongs to, None if it is not recorded (mirrors redun's `RedunBackendDb.get_job`)."""
     query = sa.select(Job.id, Job.parent_id, Job.execution_id).where(Job.id == job_id)
     row = (await session.execute(query)).one_or_none()
     return None if row is None else {"job_id": row[0], "parent_id": row[1], "execution_id": row[2]}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def get_handles_to_record(parent_handles: Iterable[Any], child_handle: Any) -> list[Any]:
     """
-    List the handles that must be recorded before an edge between them can be (mirrors redun's bookkeeping).
+    List the handles that must be recorded before an edge between them can be, as redun keeps books.
 
     A handle that was forked several times in a row may have ancestors that no one recorded: they come too.
 

@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 class MultiMap(Generic[Key, Item]):
     """
-    An associative array in which a key may occur several times (mirrors redun's `redun.utils.MultiMap`).
+    An associative array in which a key may occur several times (mirrors redun's `MultiMap`).
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ def create_app(backend: RedunBackendDb, *, settings: ServerSettings | None = Non
         that is loaded stays its owner's, as where the app is mounted in another.
     settings : ServerSettings, optional
         What is allowed; by default everybody who reaches it may read.
-    **options
+    **options : Any
         Fields of `ServerSettings`, such as `token`, in place of `settings`.
 
     Returns

@@ -14,6 +14,7 @@ from aredun.search.identify import find_use
 from aredun.search.job_tree import JobRow, count_jobs, get_job_tree
 from aredun.server import records, schemas
 from aredun.server.failures import get_failure
+from aredun.server.highlighting import highlight_source
 from aredun.storage.reads import read_scalars
 from aredun.tables.column_types import in_array
 
@@ -65,10 +66,11 @@ async def get_job_details(backend: RedunBackendDb, job: models.Job) -> schemas.J
     node = None if job.call_hash is None else await load_call_node(backend, job.call_hash)
     call = None if node is None else await get_call_details(backend, node)
     if call is not None and call.task_hash == job.task_hash:
-        source = call.source
+        source, spans = call.source, call.source_spans
     else:
         task = await call_texts.load_task(backend, job.task_hash)
         source = task.source if task is not None else ""
+        spans = await highlight_source(source)
     tags = await records.get_tags(backend, [job.id])
     context = await backend.entities.get_context(job.call_hash) if job.call_hash else {}
     above = await call_texts.get_ancestors(backend, job.id)
@@ -77,6 +79,7 @@ async def get_job_details(backend: RedunBackendDb, job: models.Job) -> schemas.J
         **shown.model_dump(),
         call=call,
         source=source,
+        source_spans=spans,
         # A context is a stored value: whatever in it is no JSON is shown as text.
         context=_plain(context),
         tags=tags.get(job.id, []),
@@ -110,6 +113,7 @@ async def get_call_details(backend: RedunBackendDb, node: models.CallNode) -> sc
     parents = await _load_neighbours(backend, node.call_hash, down=False)
     tags = await records.get_tags(backend, [node.call_hash])
     names = _get_names(node, task, shown, len(arguments))
+    source = task.source if task is not None else ""
     return schemas.CallNodeDetails(
         **records.make_call_node(node).model_dump(),
         arguments=[
@@ -125,7 +129,8 @@ async def get_call_details(backend: RedunBackendDb, node: models.CallNode) -> sc
             if row.value_hash in values
         ],
         result=values.get(node.value_hash),
-        source=task.source if task is not None else "",
+        source=source,
+        source_spans=await highlight_source(source),
         tags=tags.get(node.call_hash, []),
         children=[records.make_call_node(child) for child in children[:MAX_NEIGHBOURS]],
         parents=[records.make_call_node(parent) for parent in parents[:MAX_NEIGHBOURS]],
@@ -196,5 +201,8 @@ async def get_task_details(backend: RedunBackendDb, task: models.Task) -> schema
     """Return a task with its source and tags."""
     tags = await records.get_tags(backend, [task.hash])
     return schemas.TaskDetails(
-        **records.make_task(task).model_dump(), source=task.source, tags=tags.get(task.hash, [])
+        **records.make_task(task).model_dump(),
+        source=task.source,
+        source_spans=await highlight_source(task.source),
+        tags=tags.get(task.hash, []),
     )

@@ -11,6 +11,7 @@ from sqlalchemy.orm import aliased
 from aredun.formats.statuses import ERROR_TYPE_NAME
 from aredun.models import CallNode, Job, Task, Value
 from aredun.server import schemas
+from aredun.server.highlighting import highlight
 from aredun.storage.reads import read_rows
 from aredun.values.previews import read_failure
 
@@ -70,6 +71,7 @@ def _make_failure(preview: Any, path: list[schemas.Ancestor]) -> schemas.Failure
                 lineno=frame.lineno,
                 name=frame.name,
                 line=frame.line,
+                line_spans=highlight(schemas.cut_text(frame.line)),
                 variables=[
                     schemas.Variable(name=name, text=text)
                     for name, text in list(frame.variables.items())[:_MAX_VARIABLES]

@@ -54,6 +54,14 @@ def clean_json(value: Any, depth: int = 0) -> Any:
 Text = Annotated[str, BeforeValidator(_clean)]
 Source = Annotated[str, BeforeValidator(_clean_source)]
 Json = Annotated[Any, BeforeValidator(clean_json)]
+SpanKind = Literal["keyword", "builtin", "definition", "decorator", "string", "number", "comment"]
+Spans = Annotated[
+    list[tuple[int, int, SpanKind]],
+    Field(
+        description="Parts of the source that have a colour: start and end in UTF-16 code units, kind."
+        " Of the first 50,000 characters."
+    ),
+]
 
 HASH = "5a4d7e0a0c1d4b8b9c7f3f0f7a1d2e3c4b5a6978"
 ID = "2f0e8b1c-7a55-4c1e-9f0b-0d6c1f7f3a10"
@@ -234,10 +242,12 @@ class TaskDetails(Task):
         namespace="variants",
         fullname="variants.align_reads",
         source="def align_reads(fastq, genome):\n    ...\n",
+        source_spans=[(0, 3, "keyword"), (4, 15, "definition")],
         tags=[],
     )
 
     source: Source
+    source_spans: Spans
     tags: list[Tag]
 
 
@@ -259,6 +269,7 @@ class CallNodeDetails(CallNode):
     arguments: list[Argument]
     result: Value | None
     source: Source
+    source_spans: Spans
     tags: list[Tag]
     children: list[CallNode]
     parents: list[CallNode]
@@ -292,6 +303,7 @@ class Frame(BaseModel):
         lineno=12,
         name="align_reads",
         line='raise ValueError("no reads")',
+        line_spans=[(0, 5, "keyword"), (6, 16, "builtin"), (17, 27, "string")],
         variables=[],
     )
 
@@ -300,6 +312,7 @@ class Frame(BaseModel):
     lineno: int | None
     name: Text
     line: Text = Field(description="The source there; empty where it is not known.")
+    line_spans: Spans
     variables: list[Variable]
 
 
@@ -341,6 +354,7 @@ class JobDetails(Job):
 
     call: CallNodeDetails | None
     source: Source
+    source_spans: Spans
     context: Json
     tags: list[Tag]
     ancestors: list[Ancestor]

@@ -59,9 +59,9 @@ class ServerSettings:
     max_connections : int
         Websockets open at a time.
     max_request_size : int
-        Largest body of a request; the API takes none.
+        Largest body of a request, in bytes; the API takes none.
     max_url_length : int
-        Longest path and query of a request.
+        Longest path and query of a request, in bytes.
     max_page_size : int
         Most records on a page.
     max_edges : int
@@ -71,14 +71,14 @@ class ServerSettings:
     max_batch : int
         Most edges in one message.
     auth_timeout : float
-        How long a websocket may wait with its token.
+        Seconds that a websocket may wait with its token.
     request_timeout : float
-        How long a request may take until its answer begins (504 afterwards); 0 for no bound.
+        Seconds that a request may take until its answer begins (504 afterwards); 0 for no bound.
     stall_timeout : float
-        How long a client may take no message at all before its stream is ended.
+        Seconds that a client may take no message at all before its stream is ended.
     sqlite_poll_interval, server_poll_interval : float
-        How often changes are looked for in a sqlite file (one cheap question), and on a database server
-        (where aredun's writers announce theirs).
+        Seconds between two looks for changes in a sqlite file (one cheap question), and on a database
+        server (where aredun's writers announce theirs).
     max_history : int
         Changes that are remembered for clients that come back.
     max_backlog : int

@@ -63,9 +63,9 @@ class RedunSession(AsyncSession):
 
     Parameters
     ----------
-    backend
+    backend : RedunBackendDb
         The backend; the models that the session loads find it as `session.info["backend"]`.
-    *args, **kwargs
+    *args, **kwargs : Any
         As for `AsyncSession`; `expire_on_commit` is False unless given.
     """
 
@@ -192,10 +192,10 @@ class PreviewValue:
 
     Parameters
     ----------
-    value
+    value : Value
         The value's row.
-    size
-        Size of its data in bytes.
+    size : int
+        Size of its data in bytes; -1 where it was not looked at.
     """
 
     def __init__(self, value: Any, size: int) -> None:

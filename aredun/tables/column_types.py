@@ -43,7 +43,13 @@ def utcnow() -> datetime:
 
 
 class Column(sa.Column[Any]):
-    """A column that is NOT NULL unless it is told otherwise (mirrors redun's `Column`)."""
+    """A column that is NOT NULL unless it is told otherwise (mirrors redun's `Column`).
+
+    Parameters
+    ----------
+    *args, **kwargs : Any
+        As for SQLAlchemy's `Column`; `nullable` is False unless given.
+    """
 
     inherit_cache = True
 
@@ -53,7 +59,9 @@ class Column(sa.Column[Any]):
 
 
 class DateTimeUTC(TypeDecorator[datetime]):
-    """A point in time: `timestamptz` on PostgreSQL, a naive UTC timestamp on sqlite (mirrors redun's type).
+    """A point in time: `timestamptz` on PostgreSQL, a naive UTC timestamp on sqlite.
+
+    Mirrors redun's `DateTimeUTC`.
 
     Raises
     ------
@@ -82,7 +90,7 @@ class DateTimeUTC(TypeDecorator[datetime]):
 class JSON(TypeDecorator[Any]):
     """JSON as `jsonb` on PostgreSQL and as normalised text on sqlite, so that equality works on both.
 
-    Mirrors redun's type: the text has sorted keys and no white space, and None is stored as the JSON `null`.
+    Mirrors redun's `JSON`: the text has sorted keys and no white space, and None is stored as JSON's `null`.
     """
 
     impl = sa.String

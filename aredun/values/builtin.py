@@ -25,7 +25,7 @@ _DEF_LINE = re.compile(r" *(async )?def ")
 
 
 class Bool(ProxyValue):
-    """Booleans: `true` and `false` on a command line (mirrors `redun.value.Bool`)."""
+    """Booleans: `true` and `false` on a command line (mirrors redun's `Bool`)."""
 
     type = bool
     type_name = "builtins.bool"
@@ -40,7 +40,7 @@ class Bool(ProxyValue):
 
 
 class Set(ProxyValue):
-    """Sets: hashed in sorted order (mirrors `redun.value.Set`)."""
+    """Sets: hashed in sorted order (mirrors redun's `Set`)."""
 
     type = set
     type_name = "builtins.set"
@@ -51,7 +51,7 @@ class Set(ProxyValue):
 
 
 class EnumType(ProxyValue):
-    """Enumerations: members by name on a command line (mirrors `redun.value.EnumType`)."""
+    """Enumerations: members by name on a command line (mirrors redun's `EnumType`)."""
 
     type = enum.Enum
     type_name = "enum.Enum"
@@ -69,7 +69,7 @@ class EnumType(ProxyValue):
 
 
 class DatetimeType(ProxyValue):
-    """Date-times: any usual notation on a command line (mirrors `redun.value.DatetimeType`)."""
+    """Date-times: any usual notation on a command line (mirrors redun's `DatetimeType`)."""
 
     type = datetime.datetime
     type_name = "datetime.datetime"
@@ -82,7 +82,7 @@ class DatetimeType(ProxyValue):
 
 def get_func_source(func: Callable[..., Any]) -> str:
     """
-    Return a function's source as its hash sees it (mirrors `redun.utils.get_func_source`).
+    Return a function's source as its hash sees it (mirrors redun's `get_func_source`).
 
     The decorators of a plain function are left out; redun keeps those of an `async def`, and so does aredun.
 
@@ -124,7 +124,7 @@ def is_unknown_function(func: Any) -> bool:
 @stands_for("redun.value", "Function")
 class Function(ProxyValue):
     """
-    Plain functions: hashed by name and source, stored by name (mirrors `redun.value.Function`).
+    Plain functions: hashed by name and source, stored by name (mirrors redun's `Function`).
 
     Raises
     ------
@@ -203,7 +203,7 @@ class Function(ProxyValue):
 @stands_for("redun.value", "FileCache")
 class FileCache(ProxyValue):
     """
-    Root of the types whose values are stored in files under `base_path` (mirrors `redun.value.FileCache`).
+    Root of the types whose values are stored in files under `base_path` (mirrors redun's `FileCache`).
 
     A subclass names the raw type as `type`, may set `base_path` (a local path or any URL that `File` takes)
     and override `_serialize` and `_deserialize`. The repository has the file's path alone. Blocks.

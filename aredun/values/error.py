@@ -63,7 +63,7 @@ def _skip_decorators(filename: str, lineno: int) -> int:
 @stands_for("redun.scheduler", "Frame")
 class Frame(traceback.FrameSummary, Value):
     """
-    The frame of a task in a traceback (mirrors `redun.scheduler.Frame`).
+    The frame of a task in a traceback (mirrors redun's `Frame`).
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ class Frame(traceback.FrameSummary, Value):
 @stands_for("redun.scheduler", "Traceback")
 class Traceback(Value):
     """
-    The traceback of a task that failed (mirrors `redun.scheduler.Traceback`).
+    The traceback of a task that failed (mirrors redun's `Traceback`).
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ class Traceback(Value):
 @stands_for("redun.scheduler", "ErrorValue")
 class ErrorValue(Value):
     """
-    An error as the result of a call (mirrors `redun.scheduler.ErrorValue`).
+    An error as the result of a call (mirrors redun's `ErrorValue`).
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ def set_expression_awaiter(awaiter: Awaiter | None) -> None:
 @stands_for("redun.expression", "Expression")
 class Expression(Value):
     """
-    Root of all expressions (mirrors `redun.expression.Expression`).
+    Root of all expressions (mirrors redun's `Expression`).
 
     Attributes, items, operators and calls of an expression are expressions themselves.
     """
@@ -202,7 +202,7 @@ class Expression(Value):
 @stands_for("redun.expression", "ApplyExpression")
 class ApplyExpression(Expression):
     """
-    Root of the expressions that apply something to arguments (mirrors `redun.expression.ApplyExpression`).
+    Root of the expressions that apply something to arguments (mirrors redun's `ApplyExpression`).
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ class ApplyExpression(Expression):
 @stands_for("redun.expression", "TaskExpression")
 class TaskExpression(ApplyExpression):
     """
-    A call of a task (mirrors `redun.expression.TaskExpression`).
+    A call of a task (mirrors redun's `TaskExpression`).
 
     Parameters
     ----------
@@ -317,7 +317,7 @@ class TaskExpression(ApplyExpression):
 
 @stands_for("redun.expression", "SchedulerExpression")
 class SchedulerExpression(TaskExpression):
-    """A call of a task that the scheduler evaluates (mirrors `redun.expression.SchedulerExpression`)."""
+    """A call of a task that the scheduler evaluates (mirrors redun's `SchedulerExpression`)."""
 
     type_name = "redun.expression.SchedulerExpression"
 
@@ -330,7 +330,7 @@ class SimpleExpression(ApplyExpression):
     """
     An operation on values: an operator, an item, an attribute or a call.
 
-    Mirrors `redun.expression.SimpleExpression`.
+    Mirrors redun's `SimpleExpression`.
 
     Parameters
     ----------
@@ -365,7 +365,7 @@ class SimpleExpression(ApplyExpression):
 
 @stands_for("redun.expression", "ValueExpression")
 class ValueExpression(Expression):
-    """A plain value in the place of an expression (mirrors `redun.expression.ValueExpression`)."""
+    """A plain value in the place of an expression (mirrors redun's `ValueExpression`)."""
 
     type_name = "redun.expression.ValueExpression"
 
@@ -395,7 +395,7 @@ class ValueExpression(Expression):
 
 @stands_for("redun.expression", "QuotedExpression")
 class QuotedExpression:
-    """An expression that is passed on as it is (mirrors `redun.expression.QuotedExpression`)."""
+    """An expression that is passed on as it is (mirrors redun's `QuotedExpression`)."""
 
     def __init__(self, expr: Any) -> None:
         self._expr = expr
@@ -409,14 +409,14 @@ class QuotedExpression:
 
 
 def quote(expr: Any) -> QuotedExpression:
-    """Keep an expression from being evaluated (mirrors `redun.expression.quote`)."""
+    """Keep an expression from being evaluated (mirrors redun's `quote`)."""
     return QuotedExpression(expr)
 
 
 @stands_for("redun.scheduler", "Thread")
 class Thread(Value):
     """
-    A computation that goes on in the background (mirrors `redun.scheduler.Thread`).
+    A computation that goes on in the background (mirrors redun's `Thread`).
 
     Parameters
     ----------
@@ -455,7 +455,7 @@ def derive_expression(orig_expr: Expression, derived_value: Any) -> Expression:
     """
     Make a value, or an expression, count as derived from an expression.
 
-    Mirrors `redun.expression.derive_expression`.
+    Mirrors redun's `derive_expression`.
 
     Returns
     -------
@@ -469,7 +469,7 @@ def derive_expression(orig_expr: Expression, derived_value: Any) -> Expression:
 
 def iter_upstreams(expr_arg: Any) -> Iterator[str]:
     """
-    Yield the call hashes that an argument comes from (mirrors redun's `_find_arg_upstreams`).
+    Yield the call hashes that an argument comes from (mirrors redun's `RedunBackendDb._find_arg_upstreams`).
 
     Parameters
     ----------

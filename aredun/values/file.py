@@ -37,7 +37,7 @@ class FileClasses:
 @stands_for("redun.file", "File")
 class File(Value):
     """
-    A file, local or remote (mirrors `redun.file.File`).
+    A file, local or remote (mirrors redun's `File`).
 
     Parameters
     ----------
@@ -108,31 +108,73 @@ class File(Value):
             return False
 
     def exists(self) -> bool:
-        """Tell whether there is a file or directory at the path."""
+        """Tell whether there is a file or directory at the path.
+
+        Returns
+        -------
+        bool
+            True for either.
+        """
         return self.filesystem.exists(self.path)
 
     async def aexists(self) -> bool:
-        """Tell, in a thread, whether there is a file or directory at the path."""
+        """Tell, in a thread, whether there is a file or directory at the path.
+
+        Returns
+        -------
+        bool
+            True for either.
+        """
         return await asyncio.to_thread(self.exists)
 
     def isfile(self) -> bool:
-        """Tell whether the path is a file's."""
+        """Tell whether the path is a file's.
+
+        Returns
+        -------
+        bool
+            False for a directory, and for nothing.
+        """
         return self.filesystem.isfile(self.path)
 
     def isdir(self) -> bool:
-        """Tell whether the path is a directory's."""
+        """Tell whether the path is a directory's.
+
+        Returns
+        -------
+        bool
+            False for a file, and for nothing.
+        """
         return self.filesystem.isdir(self.path)
 
     def size(self) -> int:
-        """Return the size in bytes."""
+        """Return how large the file is.
+
+        Returns
+        -------
+        int
+            Bytes.
+        """
         return self.filesystem.filesize(self.path)
 
     def basename(self) -> str:
-        """Return the last part of the path."""
+        """Return the last part of the path.
+
+        Returns
+        -------
+        str
+            `c.txt` of `s3://a/b/c.txt`.
+        """
         return os.path.basename(self.path)
 
     def dirname(self) -> str:
-        """Return the path of the file's directory."""
+        """Return the path of the file's directory.
+
+        Returns
+        -------
+        str
+            `s3://a/b` of `s3://a/b/c.txt`.
+        """
         return os.path.dirname(self.path)
 
     def remove(self) -> None:
@@ -140,12 +182,22 @@ class File(Value):
         self.filesystem.remove(self.path)
 
     def touch(self, time: tuple[float, float] | None = None) -> None:
-        """Make an empty file, or set a local file's access and modification times (in seconds)."""
+        """Make an empty file if there is none; else set a local file's times.
+
+        Parameters
+        ----------
+        time : tuple of (float, float), optional
+            The times of access and modification, in seconds since 1970; by default now.
+
+        Raises
+        ------
+        ValueError
+            If times are given for a remote file.
+        """
         self.filesystem.touch(self.path, time)
 
     def open(self, mode: str = "r", encoding: str | None = None, **kwargs: Any) -> IO[Any]:
-        """
-        Open the file; closing it updates the hash.
+        """Open the file; closing it updates the hash.
 
         Parameters
         ----------
@@ -155,6 +207,11 @@ class File(Value):
             Of a text file.
         **kwargs : Any
             Passed on to the file system's own `open`.
+
+        Returns
+        -------
+        IO
+            The stream, of text or of bytes as `mode` says.
 
         Raises
         ------
@@ -174,26 +231,83 @@ class File(Value):
         return stream
 
     def read(self, mode: str = "r", encoding: str | None = None) -> Any:
-        """Read the whole file: `str`, or `bytes` in mode `"rb"`."""
+        """Read the whole file.
+
+        Parameters
+        ----------
+        mode : str
+            `"r"` for text, `"rb"` for bytes.
+        encoding : str, optional
+            Of text; by default the platform's.
+
+        Returns
+        -------
+        str or bytes
+            The contents.
+        """
         with self.open(mode=mode, encoding=encoding) as stream:
             return stream.read()
 
     async def aread(self, mode: str = "r", encoding: str | None = None) -> Any:
-        """Read the whole file in a thread."""
+        """Read the whole file in a thread.
+
+        Parameters
+        ----------
+        mode : str
+            As for `read`.
+        encoding : str, optional
+            As for `read`.
+
+        Returns
+        -------
+        str or bytes
+            The contents.
+        """
         return await asyncio.to_thread(self.read, mode, encoding)
 
     def readlines(self, mode: str = "r") -> list[Any]:
-        """Read the whole file as lines, with their line ends."""
+        """Read the whole file as lines.
+
+        Parameters
+        ----------
+        mode : str
+            `"r"` for text, `"rb"` for bytes.
+
+        Returns
+        -------
+        list of str or bytes
+            Lines in order, with their line ends.
+        """
         with self.open(mode=mode) as stream:
             return stream.readlines()
 
     def write(self, data: str | bytes, mode: str = "w", encoding: str | None = None) -> None:
-        """Write the whole file: `str`, or `bytes` in mode `"wb"`."""
+        """Write the whole file.
+
+        Parameters
+        ----------
+        data : str or bytes
+            The contents.
+        mode : str
+            `"w"` for text, `"wb"` for bytes; with `a` in place of `w` they are added at the end.
+        encoding : str, optional
+            Of text; by default the platform's.
+        """
         with self.open(mode=mode, encoding=encoding) as stream:
             stream.write(data)
 
     async def awrite(self, data: str | bytes, mode: str = "w", encoding: str | None = None) -> None:
-        """Write the whole file in a thread."""
+        """Write the whole file in a thread.
+
+        Parameters
+        ----------
+        data : str or bytes
+            The contents.
+        mode : str
+            As for `write`.
+        encoding : str, optional
+            As for `write`.
+        """
         await asyncio.to_thread(self.write, data, mode, encoding)
 
     def copy_to(self, dest_file: File, skip_if_exists: bool = False) -> File:
@@ -222,17 +336,34 @@ class File(Value):
         return dest_file
 
     async def acopy_to(self, dest_file: File, skip_if_exists: bool = False) -> File:
-        """Copy the file in a thread."""
+        """Copy the file in a thread.
+
+        Parameters
+        ----------
+        dest_file : File
+            As for `copy_to`.
+        skip_if_exists : bool
+            As for `copy_to`.
+
+        Returns
+        -------
+        File
+            `dest_file`.
+        """
         return await asyncio.to_thread(self.copy_to, dest_file, skip_if_exists)
 
     def stage(self, local: str | None = None) -> StagingFile:
-        """
-        Pair the file with a local copy, without copying yet.
+        """Pair the file with a local copy, without copying yet.
 
         Parameters
         ----------
         local : str, optional
             Path of the copy, or of its directory if it ends in `/`; by default the file's own basename.
+
+        Returns
+        -------
+        StagingFile
+            The pair; its `stage` copies.
         """
         if not local:
             local = self.basename()
@@ -244,7 +375,7 @@ class File(Value):
 @stands_for("redun.file", "FileSet")
 class FileSet(Value):
     """
-    The files that match a pattern (mirrors `redun.file.FileSet`).
+    The files that match a pattern (mirrors redun's `FileSet`).
 
     Parameters
     ----------
@@ -306,7 +437,13 @@ class FileSet(Value):
         self._hash = self._calc_hash(self._files)
 
     def files(self) -> list[File]:
-        """List the files that match now."""
+        """List the files that match now.
+
+        Returns
+        -------
+        list of File
+            In the order of the file system's listing.
+        """
         return list(self)
 
     def is_valid(self) -> bool:
@@ -324,7 +461,7 @@ class FileSet(Value):
 @stands_for("redun.file", "Dir")
 class Dir(FileSet):
     """
-    A directory with all files below it, hidden ones left out (mirrors `redun.file.Dir`).
+    A directory with all files below it, hidden ones left out (mirrors redun's `Dir`).
 
     Parameters
     ----------
@@ -365,7 +502,13 @@ class Dir(FileSet):
         return hash_struct([self.type_basename, self.path, *sorted(file_hashes)])
 
     def exists(self) -> bool:
-        """Tell whether the directory exists."""
+        """Tell whether the directory exists.
+
+        Returns
+        -------
+        bool
+            True for a file of that path too.
+        """
         return self.filesystem.exists(self.path)
 
     def mkdir(self) -> None:
@@ -374,32 +517,84 @@ class Dir(FileSet):
         self.update_hash()
 
     def rmdir(self, recursive: bool = False) -> None:
-        """Remove the directory, with all that is in it if `recursive`."""
+        """Remove the directory.
+
+        Parameters
+        ----------
+        recursive : bool
+            Remove all that is in it too; else it has to be empty.
+        """
         self.filesystem.rmdir(self.path, recursive)
         self.update_hash()
 
     def file(self, rel_path: str) -> File:
-        """Return a file below the directory."""
+        """Return a file below the directory.
+
+        Parameters
+        ----------
+        rel_path : str
+            Path from the directory.
+
+        Returns
+        -------
+        File
+            The file, which need not exist.
+        """
         return self.classes.File(os.path.join(self.path, rel_path))
 
     def rel_path(self, path: str) -> str:
-        """Return a path as seen from the directory."""
+        """Return a path as seen from the directory.
+
+        Parameters
+        ----------
+        path : str
+            Path of something below the directory.
+
+        Returns
+        -------
+        str
+            The path from the directory.
+        """
         return os.path.relpath(path, self.path)
 
     def copy_to(self, dest_dir: Dir, skip_if_exists: bool = False) -> Dir:
-        """Copy all files below the directory; returns `dest_dir`."""
+        """Copy all files below the directory, between file systems too.
+
+        Parameters
+        ----------
+        dest_dir : Dir
+            Where the copies go, by the same relative paths.
+        skip_if_exists : bool
+            Leave copies that exist as they are.
+
+        Returns
+        -------
+        Dir
+            `dest_dir`.
+        """
         for file in self:
             file.copy_to(dest_dir.file(self.rel_path(file.path)), skip_if_exists=skip_if_exists)
         return dest_dir
 
     def stage(self, local: str | None = None) -> StagingDir:
-        """Pair the directory with a local copy (by default of the same name), without copying yet."""
+        """Pair the directory with a local copy, without copying yet.
+
+        Parameters
+        ----------
+        local : str, optional
+            Path of the copy; by default the directory's own basename.
+
+        Returns
+        -------
+        StagingDir
+            The pair; its `stage` copies.
+        """
         return self.classes.StagingDir(local or os.path.basename(self.path), self)
 
 
 @stands_for("redun.file", "Staging")
 class Staging(Value):
-    """Root of the pairs of a remote file or directory and its local copy (mirrors `redun.file.Staging`)."""
+    """Root of the pairs of a remote file or directory and its local copy (mirrors redun's `Staging`)."""
 
     type_basename = "Staging"
     type_name = "redun.file.Staging"
@@ -449,7 +644,7 @@ class Staging(Value):
 
 @stands_for("redun.file", "StagingFile")
 class StagingFile(Staging):
-    """A remote file and its local copy (mirrors `redun.file.StagingFile`)."""
+    """A remote file and its local copy (mirrors redun's `StagingFile`)."""
 
     type_basename = "StagingFile"
     type_name = "redun.StagingFile"
@@ -461,7 +656,7 @@ class StagingFile(Staging):
 
 @stands_for("redun.file", "StagingDir")
 class StagingDir(Staging):
-    """A remote directory and its local copy (mirrors `redun.file.StagingDir`)."""
+    """A remote directory and its local copy (mirrors redun's `StagingDir`)."""
 
     type_basename = "StagingDir"
     type_name = "redun.StagingDir"

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 @stands_for("redun.file", "IFile")
 class IFile(File):
-    """A file that never changes once written: hashed by its path (mirrors `redun.file.IFile`)."""
+    """A file that never changes once written: hashed by its path (mirrors redun's `IFile`).
+
+    Parameters
+    ----------
+    path : str
+        A local path or a URL.
+    """
 
     type_basename = "IFile"
     type_name = "redun.IFile"
@@ -32,7 +38,7 @@ class IFile(File):
 
 @stands_for("redun.file", "IFileSet")
 class IFileSet(FileSet):
-    """A set of files that never changes: hashed by its pattern (mirrors `redun.file.IFileSet`)."""
+    """A set of files that never changes: hashed by its pattern (mirrors redun's `IFileSet`)."""
 
     type_basename = "IFileSet"
     type_name = "redun.IFileSet"
@@ -47,7 +53,7 @@ class IFileSet(FileSet):
 
 @stands_for("redun.file", "IDir")
 class IDir(Dir):
-    """A directory that never changes: hashed by its path (mirrors `redun.file.IDir`)."""
+    """A directory that never changes: hashed by its path (mirrors redun's `IDir`)."""
 
     type_basename = "IDir"
     type_name = "redun.IDir"
@@ -58,7 +64,7 @@ class IDir(Dir):
 
 @stands_for("redun.file", "IStagingFile")
 class IStagingFile(StagingFile):
-    """A pair of immutable files (mirrors `redun.file.IStagingFile`)."""
+    """A pair of immutable files (mirrors redun's `IStagingFile`)."""
 
     type_basename = "IStagingFile"
     type_name = "redun.IStagingFile"
@@ -66,7 +72,7 @@ class IStagingFile(StagingFile):
 
 @stands_for("redun.file", "IStagingDir")
 class IStagingDir(StagingDir):
-    """A pair of immutable directories (mirrors `redun.file.IStagingDir`)."""
+    """A pair of immutable directories (mirrors redun's `IStagingDir`)."""
 
     type_basename = "IStagingDir"
     type_name = "redun.IStagingDir"
@@ -74,7 +80,13 @@ class IStagingDir(StagingDir):
 
 @stands_for("redun.file", "ContentFile")
 class ContentFile(File):
-    """A file that is hashed by its content, read in full (mirrors `redun.file.ContentFile`)."""
+    """A file that is hashed by its content, read in full (mirrors redun's `ContentFile`).
+
+    Parameters
+    ----------
+    path : str
+        A local path or a URL.
+    """
 
     type_basename = "ContentFile"
     # Two type names have a slip of redun's in them; they are in its databases.
@@ -88,7 +100,7 @@ class ContentFile(File):
 
 @stands_for("redun.file", "ContentFileSet")
 class ContentFileSet(FileSet):
-    """A set of files that are hashed by their contents (mirrors `redun.file.ContentFileSet`)."""
+    """A set of files that are hashed by their contents (mirrors redun's `ContentFileSet`)."""
 
     type_basename = "ContentFileSet"
     type_name = "redun.CnotentFileSet"
@@ -96,7 +108,7 @@ class ContentFileSet(FileSet):
 
 @stands_for("redun.file", "ContentDir")
 class ContentDir(Dir):
-    """A directory of content-hashed files, itself hashed as a `Dir` is (mirrors `redun.file.ContentDir`)."""
+    """A directory of content-hashed files, itself hashed as a `Dir` is (mirrors redun's `ContentDir`)."""
 
     type_basename = "ContentDir"
     type_name = "redun.ContentDir"
@@ -104,7 +116,7 @@ class ContentDir(Dir):
 
 @stands_for("redun.file", "ContentStagingFile")
 class ContentStagingFile(StagingFile):
-    """A pair of content-hashed files (mirrors `redun.file.ContentStagingFile`)."""
+    """A pair of content-hashed files (mirrors redun's `ContentStagingFile`)."""
 
     type_basename = "ContentStagingFile"
     type_name = "redun.ContentStagingFile"
@@ -112,7 +124,7 @@ class ContentStagingFile(StagingFile):
 
 @stands_for("redun.file", "ContentStagingDir")
 class ContentStagingDir(StagingDir):
-    """A pair of content-hashed directories (mirrors `redun.file.ContentStagingDir`)."""
+    """A pair of content-hashed directories (mirrors redun's `ContentStagingDir`)."""
 
     type_basename = "ContentStagingDir"
     type_name = "redun.ContentStagingDir"
@@ -133,7 +145,7 @@ class ShardedS3Dataset(Value):
     """
     A data set in many files of one S3 prefix, hashed by their names.
 
-    Mirrors `redun.file.ShardedS3Dataset` without its methods for Spark and pandas.
+    Mirrors redun's `ShardedS3Dataset` without its methods for Spark and pandas.
 
     Parameters
     ----------

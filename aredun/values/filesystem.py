@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def get_proto(url: str) -> str:
     """
-    Return the protocol of a URL, `"local"` for a plain path (mirrors `redun.file.get_proto`).
+    Return the protocol of a URL, `"local"` for a plain path (mirrors redun's `get_proto`).
 
     Only what stands before `://` is a protocol: `chr1:100-200.bed` is the name of a file.
     """
@@ -37,7 +37,7 @@ def has_magic(path: str) -> bool:
 
 class FileSystem:
     """
-    A place that files live in, reached through fsspec (mirrors `redun.file.FsspecFileSystem`).
+    A place that files live in, reached through fsspec (mirrors redun's `FsspecFileSystem`).
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ class FileSystem:
 
 
 class LocalFileSystem(FileSystem):
-    """The local disk (mirrors `redun.file.LocalFileSystem`)."""
+    """The local disk (mirrors redun's `LocalFileSystem`)."""
 
     def __init__(self) -> None:
         super().__init__("local")
@@ -264,7 +264,7 @@ class HTTPFileSystem(FileSystem):
 
 
 class S3FileSystem(FileSystem):
-    """AWS S3 (mirrors `redun.file.S3FileSystem`): files are hashed by their ETag. Needs `aredun[aws]`."""
+    """AWS S3 (mirrors redun's `S3FileSystem`): files are hashed by their ETag. Needs `aredun[aws]`."""
 
     def __init__(self) -> None:
         super().__init__("s3")
@@ -394,7 +394,7 @@ def render_copy(src_path: str, dest_path: str, *, recursive: bool) -> str:
 
 def get_filesystem(url: str) -> FileSystem:
     """
-    Return the file system that a URL or path belongs to (mirrors `redun.file.get_filesystem`).
+    Return the file system that a URL or path belongs to (mirrors redun's `get_filesystem`).
 
     Raises
     ------

@@ -12,7 +12,7 @@ from aredun.values.pickling import stands_for
 
 class HandleInfo:
     """
-    What is recorded of a handle (mirrors `redun.handle.Handle.HandleInfo`).
+    What is recorded of a handle (mirrors redun's `Handle.HandleInfo`).
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ _Info = HandleInfo
 @stands_for("redun.handle", "Handle")
 class Handle(Value):
     """
-    A value that stands for the state of an outside system, say a database (mirrors `redun.handle.Handle`).
+    A value that stands for the state of an outside system, say a database (mirrors redun's `Handle`).
 
     A task that returns a handle brings it into a new state, which is identified by the call. A subclass takes
     `name` first in its constructor and may set `self.instance`, which unknown attributes are looked up on.
@@ -161,11 +161,33 @@ class Handle(Value):
         self.__class__.__init__(self, state["name"], *state["args"], **state["kwargs"])
 
     def apply_call(self, call_hash: str) -> Handle:
-        """Return the handle in the state that a call brought it into."""
+        """Return the handle in the state that a call brought it into.
+
+        Parameters
+        ----------
+        call_hash : str
+            The call, as it is hashed before its result is known.
+
+        Returns
+        -------
+        Handle
+            A copy in the new state.
+        """
         return self.__handle__.derive(self, call_hash, "")
 
     def fork(self, key: str) -> Handle:
-        """Return a copy of the handle for one of several parallel tasks, told apart by `key`."""
+        """Return a copy of the handle for one of several parallel tasks.
+
+        Parameters
+        ----------
+        key : str
+            Tells the copies apart.
+
+        Returns
+        -------
+        Handle
+            A copy whose state follows from this one's.
+        """
         forked = self.__handle__.derive(self, self.__handle__.hash, key)
         forked.__handle__.fork_parent = self
         return forked

@@ -16,7 +16,7 @@ def namespace(name: str | None = None) -> None:
 
 def compute_namespace(obj: Any, name: str | None = None) -> str:
     """
-    Find the namespace of an object (mirrors `redun.namespace.compute_namespace`).
+    Find the namespace of an object (mirrors redun's `compute_namespace`).
 
     Parameters
     ----------

@@ -131,7 +131,7 @@ def _is_plain(value: Any, kinds: Set[type]) -> bool:
 
 def iter_nested_value(value: Any, unsought: Set[type] = _NOTHING) -> Iterator[Any]:
     """
-    Yield the leaves of a nested value (mirrors `redun.utils.iter_nested_value`).
+    Yield the leaves of a nested value (mirrors redun's `iter_nested_value`).
 
     Looks into `list`, `tuple`, `set` and `dict` (not their subclasses), named tuples and dataclasses.
 
@@ -183,7 +183,7 @@ def map_nested_value(
     _met: dict[int, Any] | None = None,
 ) -> Any:
     """
-    Rebuild a nested value with a function applied to each leaf (mirrors `redun.utils.map_nested_value`).
+    Rebuild a nested value with a function applied to each leaf (mirrors redun's `map_nested_value`).
 
     Parameters
     ----------

@@ -171,7 +171,7 @@ class _Slices:
 
 def pickle_dumps(value: Any) -> bytes:
     """
-    Pickle a value to the bytes that redun would store (mirrors `redun.utils.pickle_dumps`).
+    Pickle a value to the bytes that redun would store (mirrors redun's `pickle_dumps`).
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def pickle_dumps(value: Any) -> bytes:
 
 def pickle_loads(data: bytes) -> Any:
     """
-    Unpickle a stored value for real, importing what it names (mirrors `redun.utils.pickle_loads`).
+    Unpickle a stored value for real, importing what it names (mirrors redun's `pickle_loads`).
 
     Only for values that a workflow asked for: to show a value, use `preview_value`.
 

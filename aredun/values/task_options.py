@@ -20,7 +20,7 @@ MAX_RETRY_DELAY = 3600.0
 
 @stands_for("redun.task", "CacheCheckValid")
 class CacheCheckValid(enum.Enum):
-    """What is checked before a cached result is used (mirrors `redun.task.CacheCheckValid`)."""
+    """What is checked before a cached result is used (mirrors redun's `CacheCheckValid`)."""
 
     FULL = "full"
     """Every value in the tree of calls."""
@@ -30,7 +30,7 @@ class CacheCheckValid(enum.Enum):
 
 @stands_for("redun.task", "CacheScope")
 class CacheScope(enum.Enum):
-    """Where a result may be taken from (mirrors `redun.task.CacheScope`)."""
+    """Where a result may be taken from (mirrors redun's `CacheScope`)."""
 
     NONE = "NONE"
     """Nowhere."""
@@ -42,7 +42,7 @@ class CacheScope(enum.Enum):
 
 @stands_for("redun.task", "CacheResult")
 class CacheResult(enum.Enum):
-    """Which cache a result came from (mirrors `redun.task.CacheResult`)."""
+    """Which cache a result came from (mirrors redun's `CacheResult`)."""
 
     CSE = "CSE"
     """The same call in this execution."""
@@ -57,7 +57,7 @@ class CacheResult(enum.Enum):
 @stands_for("redun.scheduler", "JobInfo")
 class JobInfo:
     """
-    What a task learns about its job by having an argument of this type (mirrors `redun.scheduler.JobInfo`).
+    What a task learns about its job by having an argument of this type (mirrors redun's `JobInfo`).
 
     Parameters
     ----------

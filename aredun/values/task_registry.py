@@ -1,4 +1,4 @@
-"""The tasks that are defined in this process (mirrors `redun.task.TaskRegistry`)."""
+"""The tasks that are defined in this process (mirrors redun's `TaskRegistry`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TaskRegistry:
-    """The tasks that are defined, by full name (mirrors `redun.task.TaskRegistry`)."""
+    """The tasks that are defined, by full name (mirrors redun's `TaskRegistry`)."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, Any] = {}
@@ -134,5 +134,5 @@ _task_registry = TaskRegistry()
 
 
 def get_task_registry() -> TaskRegistry:
-    """Return the registry of all tasks of this process (mirrors `redun.task.get_task_registry`)."""
+    """Return the registry of all tasks of this process (mirrors redun's `get_task_registry`)."""
     return _task_registry

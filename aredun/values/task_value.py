@@ -58,7 +58,7 @@ def get_tuple_type_length(tuple_type: Any) -> int | None:
 
 
 def merge_contexts(contexts: Sequence[Any]) -> Any:
-    """Merge nested dicts, later ones winning (mirrors `redun.utils.merge_dicts`)."""
+    """Merge nested dicts, later ones winning (mirrors redun's `merge_dicts`)."""
     if len(contexts) == 1:
         return contexts[0]
     if not all(isinstance(context, dict) for context in contexts):
@@ -73,7 +73,7 @@ def merge_contexts(contexts: Sequence[Any]) -> Any:
 @stands_for("redun.task", "Task")
 class TaskValue(Value):
     """
-    A task (mirrors `redun.task.Task`): a function with a name, a hash over its source, and options.
+    A task (mirrors redun's `Task`): a function with a name, a hash over its source, and options.
 
     Stored by name: reading one back finds the function of that name in `get_task_registry()`. A subclass on
     a higher floor repeats `type_name = "redun.Task"` and `@stands_for("redun.task", "Task")`.
@@ -362,7 +362,7 @@ def make_undefined_task(fullname: str) -> Callable[..., Any]:
 
 @stands_for("redun.task", "SchedulerTask")
 class SchedulerTaskValue(TaskValue):
-    """A task that the scheduler itself evaluates (mirrors `redun.task.SchedulerTask`)."""
+    """A task that the scheduler itself evaluates (mirrors redun's `SchedulerTask`)."""
 
     type_name = "redun.task.SchedulerTask"
 
@@ -376,7 +376,7 @@ class SchedulerTaskValue(TaskValue):
 @stands_for("redun.task", "PartialTask")
 class PartialTaskValue(TaskValue):
     """
-    A task with some of its arguments given (mirrors `redun.task.PartialTask`).
+    A task with some of its arguments given (mirrors redun's `PartialTask`).
 
     Parameters
     ----------
@@ -450,7 +450,7 @@ def hash_args_eval(
     registry: ValueHasher, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[str, str]:
     """
-    Hash a call of a task (mirrors `redun.task.hash_args_eval`).
+    Hash a call of a task (mirrors redun's `hash_args_eval`).
 
     Arguments that the task's option `config_args` names, and those of type `JobInfo`, do not count.
 

@@ -55,6 +55,11 @@ def get_current_scheduler(required: bool = True) -> Scheduler | None:
     required : bool
         False to get None where no workflow runs.
 
+    Returns
+    -------
+    Scheduler or None
+        None where no workflow runs, unless `required` is set.
+
     Raises
     ------
     UsageError
@@ -77,7 +82,7 @@ class RunOptions(TypedDict, total=False):
 
 
 class Scheduler:
-    """Runs workflows of tasks on the event loop (mirrors `redun.scheduler.Scheduler`).
+    """Runs workflows of tasks on the event loop (mirrors redun's `Scheduler`).
 
     Plain functions run in threads, `async def` functions on the loop; every call is recorded in the backend,
     and taken from there when it has been made before. Several workflows may run at once.
@@ -175,7 +180,12 @@ class Scheduler:
             raise cancelled
 
     async def open(self) -> Scheduler:
-        """Open the scheduler, as `async with` does; return it.
+        """Open the scheduler, as `async with` does.
+
+        Returns
+        -------
+        Scheduler
+            Itself.
 
         Raises
         ------
@@ -291,7 +301,9 @@ class Scheduler:
     async def dry_run(
         self, expression: Any, *, cache: bool = True, context: Mapping[str, Any] | None = None
     ) -> DryRun:
-        """Tell which calls of a workflow would run (mirrors redun's `Scheduler.run(dryrun=True)`).
+        """Tell which calls of a workflow would run.
+
+        Mirrors redun's `Scheduler.run` with `dryrun`.
 
         No function is called and nothing is recorded. A call that would run ends the search: what it would
         call is not known.
@@ -397,6 +409,12 @@ class Scheduler:
         return traceback if isinstance(traceback, Traceback) else None
 
     def get_status_counts(self) -> dict[str, dict[JobStatus, int]]:
-        """Return how many jobs of each task have each status, tasks in order of their names."""
+        """Return how many jobs of each task have each status, in all runs of this scheduler.
+
+        Returns
+        -------
+        dict of str to dict of JobStatus to int
+            By full name of the task, in the order of the names; all statuses are there.
+        """
         names = sorted({name for name, _ in self.status_counts})
         return {name: {status: self.status_counts[name, status] for status in JobStatus} for name in names}

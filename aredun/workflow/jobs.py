@@ -46,7 +46,7 @@ class JobStatus(StrEnum):
 
 
 class Execution:
-    """One run of a workflow (mirrors `redun.scheduler.Execution`).
+    """One run of a workflow (mirrors redun's `Execution`).
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ class Failure:
 
 
 class Job:
-    """One call of a task on its way to a result (mirrors `redun.scheduler.Job`).
+    """One call of a task on its way to a result (mirrors redun's `Job`).
 
     An execution may have a hundred thousand that have not begun: what not every job has is made when it is
     needed, and what is empty is shared.
@@ -282,7 +282,13 @@ class Job:
         return f"Job(id={self.id}, task_name={self.task.fullname})"
 
     def get_raw_options(self) -> dict[str, Any]:
-        """Return the options before evaluation: task, exported by parents, call, job; the last one wins."""
+        """Return the options before evaluation.
+
+        Returns
+        -------
+        dict of str to Any
+            Those of the task, exported by parents, of the call, of the job; the last one wins.
+        """
         inherited = self.parent_job.get_export_options() if self.parent_job else {}
         return {
             **self.task.get_task_options(),
@@ -292,36 +298,78 @@ class Job:
         }
 
     def set_options(self, options: dict[str, Any]) -> None:
-        """Take the evaluated options; without provenance nothing may come from the cache."""
+        """Take the evaluated options; without provenance nothing may come from the cache.
+
+        Parameters
+        ----------
+        options : dict of str to Any
+            What `get_raw_options` evaluates to.
+        """
         self.eval_options = options
         if not self.is_recording():
             self.eval_options["cache_scope"] = CacheScope.NONE
 
     def get_export_options(self) -> dict[str, Any]:
-        """Return the options that child jobs inherit."""
+        """Return the options that child jobs inherit.
+
+        Returns
+        -------
+        dict of str to Any
+            Evaluated options, by name.
+        """
         return {name: value for name, value in self.eval_options.items() if name in self.export_options}
 
     def is_recording(self) -> bool:
-        """Tell whether the job's provenance is recorded (option `prov`)."""
+        """Tell whether the job's provenance is recorded (option `prov`).
+
+        Returns
+        -------
+        bool
+            True by default.
+        """
         return bool(self.eval_options.get("prov", True))
 
     def get_cache_scope(self) -> CacheScope:
-        """Return which cached results may be used (option `cache_scope`)."""
+        """Return which cached results may be used (option `cache_scope`).
+
+        Returns
+        -------
+        CacheScope
+            `BACKEND` by default.
+        """
         return CacheScope(self.eval_options.get("cache_scope", CacheScope.BACKEND))
 
     def get_limits(self) -> dict[str, int]:
-        """Return the named resources that running the function takes; a list of names means 1 of each."""
+        """Return the named resources that running the function takes (option `limits`).
+
+        Returns
+        -------
+        dict of str to int
+            How much of each; a list of names means 1 of each.
+        """
         limits = self.eval_options.get("limits", {})
         if isinstance(limits, Mapping):
             return dict(limits)
         return dict.fromkeys(limits, 1)
 
     def get_retry_policy(self) -> RetryPolicy:
-        """Return how often the function is tried, and how long it may take."""
+        """Return how often the function is tried, and how long it may take.
+
+        Returns
+        -------
+        RetryPolicy
+            What the options `retries`, `retry_delay`, `retry_on` and `timeout` (seconds) say.
+        """
         return RetryPolicy.from_options(self.eval_options)
 
     def get_context(self) -> dict[str, Any]:
-        """Return the context variables: the parent's, updated by `task.update_context`."""
+        """Return the context variables that the job's expressions see.
+
+        Returns
+        -------
+        dict of str to Any
+            The parent's, updated by `task.update_context`.
+        """
         return self.scope.context
 
     @property
@@ -378,7 +426,13 @@ class Job:
         return self.handle_forks[handle_hash]
 
     def get_child_calls(self) -> list[str]:
-        """Return the calls of the children that are recorded, in order."""
+        """Return the calls of the children that are recorded.
+
+        Returns
+        -------
+        list of str
+            Hashes, in the order in which the jobs were made.
+        """
         return [child.call_hash for child in self.child_jobs if child.call_hash and child.is_over]
 
     def add_subtree(self) -> None:
@@ -411,5 +465,11 @@ current_job: ContextVar[Job] = ContextVar("aredun_current_job")
 
 
 def get_current_job() -> Job | None:
-    """Return the job whose function is running, in a thread too; None outside of one."""
+    """Return the job whose function is running, in a thread too.
+
+    Returns
+    -------
+    Job or None
+        None outside of one.
+    """
     return current_job.get(None)

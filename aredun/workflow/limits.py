@@ -21,7 +21,7 @@ _SHOWN_ENDS = 4
 
 
 class LimitPool:
-    """Named resources that jobs hold while their function runs (mirrors redun's scheduler limits).
+    """Named resources that jobs hold while their function runs (as the limits of redun's scheduler).
 
     Parameters
     ----------

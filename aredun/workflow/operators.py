@@ -50,7 +50,24 @@ __all__ = [
 def cond(
     evaluator: Evaluator, scope: Scope, _: SchedulerExpression, predicate: Any, then: Any, *rest: Any
 ) -> Coroutine[Any, Any, Any]:
-    """Evaluate only the branch that applies: `cond(if, then, elif, then, ..., otherwise)`."""
+    """Evaluate only the branch that applies.
+
+    It is written `cond(if, then, elif, then, ..., otherwise)`.
+
+    Parameters
+    ----------
+    predicate : Any
+        Decides by its truth, once it is evaluated.
+    then : Any
+        The branch for true.
+    *rest : Any
+        More predicates, each with its branch, and the branch for false at last; without that, None.
+
+    Returns
+    -------
+    Any
+        The value of the branch: a lazy call of it.
+    """
 
     async def choose(decision: Awaitable[Any], branches: tuple[Any, ...]) -> Any:
         if await decision:
@@ -66,7 +83,18 @@ def cond(
 def seq(
     evaluator: Evaluator, scope: Scope, _: SchedulerExpression, exprs: Sequence[Any]
 ) -> Coroutine[Any, Any, list[Any]]:
-    """Evaluate expressions one after the other; returns the list of their values."""
+    """Evaluate expressions one after the other.
+
+    Parameters
+    ----------
+    exprs : sequence of Any
+        The expressions, in order.
+
+    Returns
+    -------
+    list of Any
+        Their values in that order: a lazy call of it.
+    """
     first = [evaluator.evaluate(expr, scope) for expr in exprs[:1]]
 
     async def go_on() -> list[Any]:
@@ -78,13 +106,32 @@ def seq(
 
 @task(version="1")
 def throw(error: Exception) -> None:
-    """Raise an exception, as a lazy call."""
+    """Raise an exception, as a lazy call.
+
+    Parameters
+    ----------
+    error : Exception
+        What is raised when the call is evaluated.
+    """
     raise error
 
 
 @task(version="1")
 def const(x: Any, _: Any) -> Any:
-    """Return the first argument, after both are evaluated."""
+    """Return the first argument, after both are evaluated.
+
+    Parameters
+    ----------
+    x : Any
+        What is returned.
+    _ : Any
+        What has to be evaluated too.
+
+    Returns
+    -------
+    Any
+        The first argument's value: a lazy call of it.
+    """
     return x
 
 
@@ -92,10 +139,24 @@ def const(x: Any, _: Any) -> Any:
 async def catch(
     evaluator: Evaluator, scope: Scope, expression: SchedulerExpression, expr: Any, *catch_args: Any
 ) -> Any:
-    """Evaluate an expression, and a recover task if it fails: `catch(expr, ValueError, recover, ...)`.
+    """Evaluate an expression, and a recover task if it fails.
 
     An error class, or a tuple of them, is followed by the task that is called with the error. An error that
     was recovered from is cached; any other is not.
+
+    It is written `catch(expr, ValueError, recover, ...)`.
+
+    Parameters
+    ----------
+    expr : Any
+        The expression.
+    *catch_args : Any
+        Error classes, or tuples of them, each followed by the task that is called with the error.
+
+    Returns
+    -------
+    Any
+        The value of the expression or of the recovery: a lazy call of it.
     """
     backend = evaluator.backend
     eval_hash, args_hash = hash_args_eval(backend.type_registry, catch, (expr, *catch_args), {})
@@ -157,6 +218,20 @@ def catch_all(
 
     If any failed, `recover` is called with the nested value, errors in place of results; without it, or for
     an error of another class, the first error is raised.
+
+    Parameters
+    ----------
+    exprs : Any
+        Expressions in lists, tuples, sets, dicts and named tuples.
+    error_class : type or tuple of type, optional
+        What `recover` is good for.
+    recover : task, optional
+        Is called with the nested value, errors in place of results.
+
+    Returns
+    -------
+    Any
+        The nested value with results, or what `recover` makes of it: a lazy call of it.
     """
     started: list[asyncio.Future[Any]] = []
 
@@ -192,7 +267,20 @@ def apply_tags(
     job_tags: Sequence[tuple[str, Any]] = (),
     execution_tags: Sequence[tuple[str, Any]] = (),
 ) -> Coroutine[Any, Any, Any]:
-    """Tag a value, the current job, or the execution; returns the value."""
+    """Tag a value, the current job, or the execution.
+
+    Parameters
+    ----------
+    value : Any
+        What is evaluated, and tagged with `tags`.
+    tags, job_tags, execution_tags : sequence of (key, value)
+        The tags of the value, of the job that calls this, and of its execution; values are JSON.
+
+    Returns
+    -------
+    Any
+        The value: a lazy call of it.
+    """
     evaluated = evaluator.evaluate((value, tags, job_tags, execution_tags), scope)
 
     async def note() -> Any:
@@ -212,7 +300,20 @@ def apply_tags(
 def get_context(
     evaluator: Evaluator, scope: Scope, _: SchedulerExpression, var_path: str, default: Any = None
 ) -> Coroutine[Any, Any, Any]:
-    """Return a context variable; dots in its path lead into nested ones."""
+    """Return a context variable.
+
+    Parameters
+    ----------
+    var_path : str
+        Its name; dots lead into nested ones.
+    default : Any
+        What is returned where there is no such variable.
+
+    Returns
+    -------
+    Any
+        The variable's value: a lazy call of it.
+    """
     evaluated = evaluator.evaluate(scope.context, scope)
 
     async def find() -> Any:
@@ -230,7 +331,23 @@ def get_context(
 def merge_handles(
     evaluator: Evaluator, scope: Scope, _: SchedulerExpression, handles_expr: Sequence[Any]
 ) -> Coroutine[Any, Any, Any]:
-    """Make one handle of several forks of it: the first, which then comes after all of them."""
+    """Make one handle of several forks of it: the first, which then comes after all of them.
+
+    Parameters
+    ----------
+    handles_expr : sequence of Handle
+        The forks, or expressions of them.
+
+    Returns
+    -------
+    Handle
+        The first: a lazy call of it.
+
+    Raises
+    ------
+    ValueError
+        The handles have several names.
+    """
     evaluated = evaluator.evaluate(handles_expr, scope)
 
     async def merge() -> Any:
@@ -245,7 +362,20 @@ def merge_handles(
 
 @task(version="1")
 def compose_apply(tasks: Sequence[Task[..., Any]], *args: Any, **kwargs: Any) -> Any:
-    """Call the last task with the arguments, the one before it with the result, and so on."""
+    """Call the last task with the arguments, the one before it with the result, and so on.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        The tasks; the last is called first.
+    *args, **kwargs : Any
+        The arguments of the last task.
+
+    Returns
+    -------
+    Any
+        The result of the first task: a lazy call of it.
+    """
     *others, last = tasks
     result = last(*args, **kwargs)
     for called in reversed(others):
@@ -254,7 +384,18 @@ def compose_apply(tasks: Sequence[Task[..., Any]], *args: Any, **kwargs: Any) ->
 
 
 def compose(*tasks: Any) -> PartialTask[Any]:
-    """Return the task that calls the last of some tasks, then the others from right to left."""
+    """Return the task that calls the last of some tasks, then the others from right to left.
+
+    Parameters
+    ----------
+    *tasks : Task
+        The tasks; the last is called first.
+
+    Returns
+    -------
+    PartialTask
+        To be called with the arguments of the last task.
+    """
     return compose_apply.partial(tasks)
 
 
@@ -262,7 +403,22 @@ def compose(*tasks: Any) -> PartialTask[Any]:
 def map_(
     evaluator: Evaluator, scope: Scope, _: SchedulerExpression, a_task: Callable[[Any], Any], values: Any
 ) -> Coroutine[Any, Any, list[Any]]:
-    """Call a task on each item of a list; of several in one another, all tasks on an item at once."""
+    """Call a task on each item of a list.
+
+    Of several in one another, all tasks are called on an item at once.
+
+    Parameters
+    ----------
+    a_task : Task
+        Takes one item.
+    values : list of Any
+        The items, or an expression of them.
+
+    Returns
+    -------
+    list of Any
+        Results in the order of the items: a lazy call of it.
+    """
     tasks = [a_task]
     while isinstance(values, SchedulerExpression) and values.task_name == map_.fullname:
         inner, values = values.args

@@ -55,7 +55,7 @@ def script(
     tempdir: bool = False,
     **task_options: Any,
 ) -> Any:
-    """Return the lazy call of a shell command with its files staged (mirrors `redun.script`).
+    """Return the lazy call of a shell command with its files staged (mirrors redun's `script`).
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ __all__ = [
 
 @stands_for("redun.task", "Task")
 class Task(TaskValue, Generic[P, R]):
-    """A function whose calls are recorded and cached (mirrors `redun.task.Task`); make one with `task`.
+    """A function whose calls are recorded and cached (mirrors redun's `Task`); make one with `task`.
 
     Calling it gives a lazy call, which nothing runs yet. Await it in an async task, return it from a task,
     pass it to another task, or give it to `Scheduler.run`.
@@ -261,7 +261,7 @@ def _find_source(function: Callable[..., Any]) -> str:
 def scheduler_task(
     name: str | None = None, namespace: str | None = None, version: str = "1", **task_options_base: Any
 ) -> Callable[[Callable[Concatenate[Any, Any, Any, P], Coroutine[Any, Any, R]]], SchedulerTask[P, R]]:
-    """Make a function that returns a coroutine a scheduler task (mirrors `redun.task.scheduler_task`).
+    """Make a function that returns a coroutine a scheduler task (mirrors redun's `scheduler_task`).
 
     It is called with the evaluator, the scope and the expression of the call, then with the call's arguments
     as they are, expressions unevaluated; `evaluator.evaluate(argument, scope)` starts to evaluate one. What a

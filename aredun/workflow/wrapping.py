@@ -1,4 +1,4 @@
-"""Decorators that put a task around a task (mirrors `redun.task.wraps_task`)."""
+"""Decorators that put a task around a task (mirrors redun's `wraps_task`)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def wraps_task(
     use_wrapper_signature: bool = False,
     **wrapper_task_options_base: Any,
 ) -> Callable[[Callable[[Task[..., Any]], Callable[..., Any]]], TaskWrapper]:
-    """Make a decorator that puts a task around another one (mirrors `redun.task.wraps_task`).
+    """Make a decorator that puts a task around another one (mirrors redun's `wraps_task`).
 
     It decorates a function that is given the inner task and returns the function of the outer one. What is
     made decorates a function or a task: the outer task takes its name, and the inner one moves into a

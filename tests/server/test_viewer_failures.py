@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.async_api import expect
 
-from aredun import File, task
+from aredun import CallGraphQuery, File, task
 from tests.support.browser import PHONE, view
-from tests.support.failing import run_failing
+from tests.support.failing import parse, run_failing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.async_api import Browser, Page
+    from playwright.async_api import Browser, Locator, Page
 
     from aredun.backend import RedunBackendDb
     from aredun.scheduler import Scheduler
@@ -29,6 +30,34 @@ async def get_overflow(page: Page) -> int:
     """Return by how many pixels a page is wider than its window."""
     overflow: int = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
     return overflow
+
+
+async def check_highlighting(panel: Locator) -> None:
+    """Assert that the source and the traceback are coloured, and are copied as they are."""
+    await expect(panel.locator(".frame-line .code-keyword").first).to_have_text("raise")
+    source = panel.locator("pre.code")
+    await expect(source.locator(".code-definition")).to_have_text("parse")
+    await expect(source.locator("mark .code-builtin")).to_have_text("ValueError")
+    colours = await source.evaluate(
+        """(pre) => [".code-keyword", ".code-definition", ".code-string", ".code-number"]
+            .map((rule) => getComputedStyle(pre.querySelector(rule)).color)
+            .concat(getComputedStyle(pre).color)"""
+    )
+    assert len(set(colours)) == len(colours)
+    text = inspect.getsource(parse.func)
+    written = text[text.index("def ") :]
+    assert await source.text_content() == written
+    await panel.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    for what in ("source", "traceback"):
+        await panel.get_by_role("button", name=f"Copy the {what}").click()
+        await expect(panel.get_by_role("button", name=f"Copy the {what}")).to_have_text("Copied")
+        copied = await panel.page.evaluate("navigator.clipboard.readText()")
+        if what == "source":
+            assert copied == written
+        else:
+            assert copied.startswith("Traceback (most recent call last):\n  File ")
+            lines = r", line \d+, in parse\n    raise ValueError\(f.*\nValueError: sample 's\d' has"
+            assert re.search(lines, copied)
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
@@ -55,7 +84,8 @@ async def test_from_the_banner_to_the_line_at_fault(
         await expect(panel.locator(".frame-line")).to_contain_text("raise ValueError(f")
         await expect(panel.locator(".frame-where")).to_contain_text(re.compile(r"failing\.py:\d+"))
         await expect(panel.locator("pre mark")).to_contain_text("raise ValueError(")
-        await expect(page.locator(".job-row[aria-selected=true]")).to_be_attached()
+        await check_highlighting(panel)
+        await expect(page.locator(".job-row[aria-selected=true]")).to_be_in_viewport(ratio=1)
         await expect(panel).to_contain_text(re.compile(r"Failure \d of 3"))
         await panel.get_by_role("link", name="lab.main").click()
         await expect(panel.get_by_role("heading", level=2)).to_have_text("lab.main")
@@ -145,6 +175,27 @@ async def test_rows_show_their_arguments(
         )
         assert 0 < room < row
         assert await get_overflow(page) <= 0
+
+
+async def test_a_link_shows_its_job_though_the_banner_comes_later(
+    browser: Browser, backend: RedunBackendDb, scheduler: Scheduler
+) -> None:
+    """The chosen row stays in sight when the list gets shorter, and leaves whoever scrolls away alone."""
+    await run_failing(scheduler)
+    query = CallGraphQuery(backend, filter_types=["Job"]).filter_task_names(["lab.parse"])
+    last = await query.filter_job_statuses(["FAILED"]).order_by("time").first()
+    assert last is not None
+    async with view(
+        browser, backend, f"execution/-/tree/{last.id}", {"width": 1440, "height": 560}
+    ) as watched:
+        page = watched.page
+        await expect(page.get_by_role("region", name="Why it failed")).to_be_visible()
+        await expect(page.locator(".job-row[aria-selected=true]")).to_be_in_viewport(ratio=1)
+        await page.set_viewport_size({"width": 1440, "height": 480})
+        await expect(page.locator(".job-row[aria-selected=true]")).to_be_in_viewport(ratio=1)
+        await page.locator(".rows").evaluate("(rows) => { rows.scrollTop = 0; }")
+        await page.set_viewport_size({"width": 1440, "height": 520})
+        await expect(page.locator(".job-row").first).to_be_in_viewport(ratio=1)
 
 
 async def test_rows_call_files_by_their_names(

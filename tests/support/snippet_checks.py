@@ -121,24 +121,6 @@ def check_text(block: Block, folder: Path) -> None:
     """The output of the Python before it; it is compared by the test of the page."""
 
 
-def check_mermaid(block: Block, folder: Path) -> None:
-    """A picture is of a kind that Mermaid has, its parts end, and its arrows go between what it names."""
-    kind, *lines = [line.strip() for line in block.text.splitlines() if line.strip()]
-    if kind == "sequenceDiagram":
-        named = {words[1] for line in lines if (words := line.split())[0] == "participant"}
-        arrows = [re.fullmatch(r"(\w+)-{1,2}>>(\w+): .+", line) for line in lines if ">>" in line]
-        assert all(arrows), "an arrow is written as a->>b: what is said"
-        used = {name for arrow in arrows if arrow for name in arrow.groups()}
-        assert used <= named, used - named
-        return
-    assert kind.split()[0] == "flowchart"
-    assert sum(line.startswith("subgraph ") for line in lines) == lines.count("end")
-    named = set(re.findall(r"(\w+) ?\[", block.text))
-    ends = [re.split(r"-->|~~~", re.sub(r"\[.*?\]", "", line)) for line in lines if "-->" in line]
-    used = {end.strip() for line in ends for end in line}
-    assert used <= named, used - named
-
-
 CHECKS: dict[str, Callable[[Block, Path], None]] = {
     "python": check_python,
     "ini": check_ini,
@@ -148,7 +130,6 @@ CHECKS: dict[str, Callable[[Block, Path], None]] = {
     "usage": check_usage,
     "signature": check_signature,
     "text": check_text,
-    "mermaid": check_mermaid,
     "yaml": check_yaml,
     "nginx": check_nginx,
 }
@@ -218,6 +199,8 @@ def _check_pip(arguments: list[str]) -> None:
 def _check_python(arguments: list[str]) -> None:
     if arguments[0] == "-m":
         assert importlib.util.find_spec(arguments[1])
+        missing = [each for each in arguments[2:] if "/" in each and not (CHECKOUT / each).exists()]
+        assert missing == []
     else:
         assert arguments[0] == "-c"
         compile(arguments[1], "-c", "exec")
@@ -249,6 +232,7 @@ PROGRAMS: dict[str, Callable[[list[str]], Any]] = {
     "pip": _check_pip,
     "python": _check_python,
     "cd": _check_cd,
+    "git": lambda arguments: None,
     # These are run.
     "cat": lambda arguments: None,
     "echo": lambda arguments: None,

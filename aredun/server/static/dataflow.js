@@ -159,9 +159,18 @@ class DataflowView {
     const boxes = this.scene.boxes.length < this.scene.nodes ? `, ${count(this.scene.boxes.length, "box", "boxes")}` : "";
     status.textContent = !this.isDone ? `${edges}, ${nodes}, still growing` : `${this.end?.is_cut ? "The first " : ""}${edges}, ${nodes}${boxes}`;
     status.dataset.done = String(this.isDone);
+    this.frame.nothing.hidden = !this.isDone || !this.isAlone();
     this.frame.gather.hidden = !this.scene.opened.size;
     const { root } = this.scene;
     if (root && !this.isNamed) this.labels.want([root]);
+  }
+
+  // Whether the graph shows nothing but what it began at: of a call that is its result, or its arguments.
+  isAlone() {
+    const { nodes, root } = this.scene.flow;
+    if (this.direction === "upstream") return nodes.size <= 1;
+    const calls = [...nodes.values()].filter((node) => node.kind === "call");
+    return this.direction === "inside" ? calls.length <= 1 : calls.every((node) => node === root);
   }
 
   showLabels() {

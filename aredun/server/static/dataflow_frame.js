@@ -1,7 +1,7 @@
 // The frame of a dataflow's drawing: title, directions, search, legend, tools, and the places for panel and words.
 
 import { idPath } from "./api.js";
-import { h, replace } from "./dom.js";
+import { h, notice, replace } from "./dom.js";
 import { shortHash } from "./format.js";
 
 export const DIRECTIONS = { upstream: "Where it comes from", downstream: "What followed", inside: "Inside" };
@@ -19,6 +19,17 @@ function makeLegend(direction) {
     h("li", { class: "keys" }, ["Arrows", " move ", "Enter", " details ", "U", " unfold ", "C", " fold ", "F", " fit"].map((text, index) => (index % 2 ? text : h("kbd", {}, text)))));
 }
 
+// Below what stands alone in its graph.
+function makeNothing(id, direction) {
+  const other = direction === "upstream" ? "downstream" : "upstream";
+  const [title, text] = {
+    upstream: ["Nothing is recorded before it", "It came from outside, or what made it was not recorded."],
+    downstream: ["Nothing followed from it yet", "No recorded call took it. This graph is live: what takes it joins it."],
+    inside: ["It called no other task", "What it did, it did in its own code."],
+  }[direction];
+  return notice(title, text, { links: [[DIRECTIONS[other], dataflowLink(id, other)]] });
+}
+
 export class DataflowFrame {
   constructor(main, id, direction, actions) {
     const { onKey, onSearch, onNext, onTool } = actions;
@@ -29,6 +40,7 @@ export class DataflowFrame {
     this.panel = h("aside", { class: "panel", "aria-label": "Details", hidden: true });
     this.words = h("ol", { class: "words", hidden: true, "aria-label": "The dataflow in words" });
     this.tip = h("p", { class: "graph-tip", role: "tooltip", hidden: true });
+    this.nothing = h("div", { class: "graph-nothing", hidden: true }, makeNothing(id, direction));
     this.map = h("canvas", { class: "minimap", hidden: true, "aria-hidden": true });
     this.modes = h("nav", { class: "segments", "aria-label": "View" });
     const button = (text, label, name) => h("button", { class: "button", type: "button", "aria-label": label, title: label, on: { click: () => onTool(name) } }, text);
@@ -45,7 +57,7 @@ export class DataflowFrame {
       h("div", { class: "dataflow-head" }, h("div", { class: "dataflow-title" }, this.heading, this.status), this.directions, this.modes, h("div", { class: "graph-search" }, this.find, this.found)),
       h("div", { class: "split" },
         h("section", { class: "graph-area" },
-          h("div", { class: "graph-place" }, this.surface, this.map, this.tip, this.words),
+          h("div", { class: "graph-place" }, this.surface, this.map, this.tip, this.nothing, this.words),
           this.foot = h("div", { class: "graph-foot" }, this.legend, this.tools)),
         this.panel)));
     document.title = "Dataflow · aredun";

@@ -78,8 +78,11 @@ export function tagList(tags) {
   return tags.length ? h("div", { class: "tags" }, tags.map(tagChip)) : null;
 }
 
-export function notice(title, text) {
-  return h("p", { class: "notice" }, h("strong", {}, title), text);
+// What is missing and why, and the next step: a command to copy, or links as [text, address].
+export function notice(title, text, { command, links = [] } = {}) {
+  return h("div", { class: "notice" }, h("strong", {}, title), h("p", {}, text),
+    command ? h("p", { class: "command" }, h("code", {}, command), copyButton(command, "the command")) : null,
+    links.length ? h("p", { class: "flows" }, links.map(([name, address]) => h("a", { class: "button", href: address }, name))) : null);
 }
 
 export function errorBox(error) {

@@ -1,7 +1,7 @@
 // One execution: its jobs as a tree, as a timeline and counted, all growing while it runs; why it failed.
 
 import { Changes, get } from "./api.js";
-import { errorBox, h, replace, statusBadge, tagList } from "./dom.js";
+import { errorBox, h, notice, replace, statusBadge, tagList } from "./dom.js";
 import { ago, count, duration, fullTime, jobSeconds, shortHash } from "./format.js";
 import { failureBanner } from "./failures.js";
 import { filterQuery, JobFilter } from "./job_filter.js";
@@ -44,7 +44,8 @@ class ExecutionView {
     });
     this.timeline = new Timeline(this.rows.element, () => this.schedule());
     this.notice = h("p", { class: "cut", hidden: true });
-    this.body = h("div", { class: "split" }, h("section", { class: "jobs" }, this.filter.element, this.timeline.element, this.rows.element, this.table, this.notice), this.panel);
+    this.empty = h("div", { class: "no-jobs", hidden: true });
+    this.body = h("div", { class: "split" }, h("section", { class: "jobs" }, this.filter.element, this.timeline.element, this.rows.element, this.empty, this.table, this.notice), this.panel);
     replace(main, h("div", { class: "execution" }, h("div", { class: "execution-head" }, this.head, this.banner, h("div", { class: "head-foot" }, this.progress, this.tabs)), this.body));
     this.changes = new Changes(`ws/executions/${encodeURIComponent(this.id)}`, (message) => this.receive(message));
     this.timer = setInterval(() => { if (this.model.span().open) this.schedule(); }, 1000);
@@ -86,6 +87,12 @@ class ExecutionView {
     const key = filterQuery(this.filter.values);
     if (this.fetched === key) return;
     this.fetched = key;
+    this.isLooking = true;
+    await this.fetchJobs(key).finally(() => { if (this.fetched === key) this.isLooking = false; });
+    this.schedule();
+  }
+
+  async fetchJobs(key) {
     const { status, task, text } = this.filter.values;
     let cursor = null;
     for (let found = 0; found < MAX_FOUND && this.fetched === key; found += 500) {
@@ -162,9 +169,26 @@ class ExecutionView {
     this.table.hidden = !isTable;
     if (isTable) this.drawTable(counts);
     this.rows.setItems(rows);
+    this.drawEmpty(isTable ? this.total() : rows.length);
     this.showSelected();
     this.notice.hidden = !this.isCut;
     this.notice.textContent = `Only the first ${count(this.model.jobs.size, "job")} are shown here; the rest is in the API.`;
+  }
+
+  // What to do where there are no jobs to show, or only that at the root.
+  drawEmpty(number) {
+    const isOn = this.filter.isOn && this.tab !== "tasks";
+    const isAlone = number === 1 && !isOn && this.tab !== "tasks" && this.execution.status === "RUNNING";
+    this.empty.hidden = number > 0 && !isAlone;
+    if (this.empty.hidden) return;
+    if (!isAlone) this.rows.element.hidden = this.timeline.element.hidden = this.table.hidden = true;
+    const key = JSON.stringify([this.isLooking, isOn && this.filter.values, this.execution.status, this.tab, isAlone]);
+    if (this.empty.dataset.key === key) return;
+    this.empty.dataset.key = key;
+    replace(this.empty, isOn && this.isLooking ? h("p", { class: "notice" }, "Looking…")
+      : isOn ? explainNoFound(this.filter.values, this.execution, this.path(this.tab, this.selected))
+        : isAlone ? notice("Its first job runs, no other has started", "This page is live: jobs appear as they start.", { links: [["Show the first job", this.path(this.tab, this.execution.job_id)]] })
+          : notice("No job is recorded", "The execution ended before its first job started, or its jobs were recorded elsewhere.", { links: [["All executions", "#/executions"]] }));
   }
 
   total() {
@@ -184,7 +208,7 @@ class ExecutionView {
     const index = this.rows.items.findIndex((row) => row.job?.id === this.selected);
     if (index < 0) return;
     this.isRevealed = true;
-    this.rows.showRow(index);
+    this.rows.showRow(index, true);
   }
 
   drawHead() {
@@ -310,6 +334,12 @@ class ExecutionView {
     clearTimeout(this.explained);
     cancelAnimationFrame(this.frame);
   }
+}
+
+function explainNoFound({ status, task, text }, execution, address) {
+  const all = { links: [["Show all jobs", address]] };
+  if (status !== "FAILED" || task || text) return notice("No job fits", "Choose another status or task, or fewer letters.", all);
+  return notice("No job has failed", execution.status === "RUNNING" ? "One that does appears here at once." : "All jobs of this execution went well.", all);
 }
 
 function showProblem(main, message) {

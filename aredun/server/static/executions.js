@@ -4,6 +4,7 @@ import { Changes, get } from "./api.js";
 import { errorBox, h, notice, replace, statusBadge, STATUS_TEXT, tagList } from "./dom.js";
 import { ago, duration, fullTime, jobSeconds } from "./format.js";
 
+const RUN = "aredun run workflow.py main";
 const STATUSES = ["RUNNING", "DONE", "FAILED", "ABANDONED"];
 
 function makeRow(execution, choose) {
@@ -67,8 +68,9 @@ export function showExecutions(main, target) {
   }
 
   function showEmpty() {
-    replace(empty, rows.size ? null : notice(status ? `No execution is ${STATUS_TEXT[status].toLowerCase()}` : "Nothing has run yet",
-      status ? "Choose another status, or wait: this list is live." : "As soon as a workflow starts, it appears here: aredun run workflow.py main"));
+    replace(empty, rows.size ? null : status
+      ? notice(status === "FAILED" ? "No execution has failed" : `No execution is ${STATUS_TEXT[status].toLowerCase()}`, "This list is live: one that is appears here.", { links: [["Show all executions", "#/executions"]] })
+      : notice("Nothing has run yet", "As soon as a workflow starts, it appears here. Run one where this repository is:", { command: RUN }));
   }
 
   // Changes tell no tags, and those of a run may be written after its start.

@@ -1,7 +1,8 @@
 // What failed: the error, the lines that it was raised in, the jobs that it came through, and the other failures.
 
 import { get } from "./api.js";
-import { h, replace } from "./dom.js";
+import { codeLines } from "./code.js";
+import { copyButton, h, replace } from "./dom.js";
 import { shortTask } from "./format.js";
 
 export function errorTitle(failure) {
@@ -20,8 +21,15 @@ function frameLine(frame, link) {
   return h("li", {},
     h("p", { class: "frame-where" }, frame.job_id ? h("a", { href: link(frame.job_id) }, frame.name) : h("span", { class: "mono" }, frame.name),
       h("span", { class: "hash" }, where)),
-    frame.line ? h("code", { class: "frame-line" }, frame.line) : null,
+    frame.line ? h("code", { class: "frame-line code" }, codeLines(frame.line, frame.line_spans)) : null,
     frame.variables.length ? h("dl", { class: "frame-variables mono" }, frame.variables.map((item) => [h("dt", {}, item.name), h("dd", {}, item.text)])) : null);
+}
+
+// As Python writes it.
+function tracebackText(failure) {
+  const frames = failure.frames.map((frame) => `  File "${frame.filename}", line ${frame.lineno ?? "?"}, in ${frame.name}\n${frame.line ? `    ${frame.line}\n` : ""}`);
+  if (failure.frames_left_out) frames.splice(failure.frames.length / 2, 0, `  … ${failure.frames_left_out} more lines\n`);
+  return `Traceback (most recent call last):\n${frames.join("")}${[failure.error_type, failure.message].filter(Boolean).join(": ")}\n`;
 }
 
 function traceback(failure, link) {
@@ -29,7 +37,7 @@ function traceback(failure, link) {
   const half = failure.frames.length / 2;
   const lines = failure.frames.map((frame) => frameLine(frame, link));
   if (failure.frames_left_out) lines.splice(half, 0, h("li", { class: "sub" }, `… ${failure.frames_left_out.toLocaleString("en")} more lines`));
-  return h("section", { class: "part" }, h("h3", {}, "Traceback, the last line is where it was raised"), h("ol", { class: "frames" }, lines));
+  return h("section", { class: "part" }, h("h3", {}, "Traceback, raised in the last line", copyButton(tracebackText(failure), "the traceback")), h("ol", { class: "frames" }, lines));
 }
 
 // The error of a job, above what else there is to say of it.

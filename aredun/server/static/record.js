@@ -1,11 +1,12 @@
 // One record with what belongs to it, as a page of its own and in the panels of other views.
 
 import { get, idPath } from "./api.js";
+import { codeLines } from "./code.js";
 import { copyButton, errorBox, h, notice, replace, statusBadge, tagList } from "./dom.js";
 import { whyPart } from "./differences.js";
 import { failureParts, markedLines } from "./failures.js";
 import { recordId, recordLink, recordTitle } from "./search.js";
-import { ago, duration, fullTime, jobSeconds, shortHash } from "./format.js";
+import { ago, duration, fullTime, jobSeconds, shorten, shortHash } from "./format.js";
 
 function section(title, ...content) {
   const shown = content.flat(Infinity).filter((item) => item !== null && item !== undefined && item !== false);
@@ -27,12 +28,14 @@ function identifier(text, what) {
   return [h("span", { class: "mono" }, text), copyButton(text, what)];
 }
 
-function source(text, marked = new Set()) {
+export function source(text, spans = [], marked = new Set()) {
   if (!text) return null;
-  const lines = marked.size
-    ? text.replace(/\n$/, "").split("\n").map((line) => (marked.has(line.trim()) ? h("mark", { title: "The traceback goes through here" }, `${line}\n`) : `${line}\n`))
-    : text;
-  return h("details", { class: "source", open: text.length < 6000 }, h("summary", {}, "Source of the task"), h("pre", { tabindex: 0 }, lines));
+  const whole = text.replace(/\n$/, "");
+  const raw = whole.split("\n");
+  const lines = codeLines(whole, spans).map((line, index) => (marked.has(raw[index].trim())
+    ? h("mark", { title: "The traceback goes through here" }, line, "\n") : [line, "\n"]));
+  return h("details", { class: "source", open: text.length < 6000 }, h("summary", {}, "Source of the task"),
+    copyButton(text, "the source"), h("pre", { class: "code", tabindex: 0 }, lines));
 }
 
 function flows(id) {
@@ -52,6 +55,21 @@ function neighbours(title, calls) {
   return section(title, calls.length ? h("ul", { class: "links" }, calls.map((call) => h("li", {}, h("a", { href: `#/call/${call.call_hash}` }, call.task), h("span", { class: "hash" }, shortHash(call.call_hash))))) : null);
 }
 
+const SHOWN_BELOW = 20;
+
+// Is filled once the page stands.
+function below(job, link) {
+  const part = h("section", { class: "part", "aria-label": "Jobs below it" });
+  get(`jobs/${encodeURIComponent(job.id)}/children`, { limit: SHOWN_BELOW }).then(({ items, cursor }) => {
+    replace(part, h("h3", {}, cursor ? `Jobs below it, the newest ${SHOWN_BELOW}` : "Jobs below it"),
+      items.length ? h("ul", { class: "links" }, [...items].reverse().map((child) => h("li", {}, h("a", { href: link(child.id) }, `${child.task ?? "job"}${child.arguments === null ? "" : `(${shorten(child.arguments)})`}`), statusBadge(child.status))))
+        : job.status === "RUNNING" ? notice("It has called no other task yet", "Jobs appear in the tree as they start.", { links: [["Watch the job tree", `#/execution/${job.execution_id}/tree/${job.id}`]] })
+          : notice("It called no other task", job.cached ? "Its result was taken from the cache." : "What it did, it did in its own code.", { links: job.call_hash ? [["What followed from it", `#/dataflow/${job.call_hash}?direction=downstream`]] : [] }),
+      cursor ? h("p", {}, h("a", { class: "button", href: `#/execution/${job.execution_id}/tree/${job.id}` }, "All in the job tree")) : null);
+  }).catch(() => part.remove());
+  return part;
+}
+
 function jobDetails(job, link) {
   return [
     h("p", { class: "crumbs" }, [...job.ancestors].reverse().map((ancestor) => [h("a", { href: link(ancestor.id) }, ancestor.task), h("span", {}, "›")]), h("span", {}, "job")),
@@ -61,6 +79,7 @@ function jobDetails(job, link) {
     job.call_hash ? whyPart(job, link) : null,
     job.call ? h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${job.call.call_hash}` }, "Dataflow")) : null,
     job.call ? callParts(job.call) : h("p", { class: "sub" }, job.status === "RUNNING" ? "It has not ended yet: arguments and result are recorded then." : "It led to no call."),
+    below(job, link),
     section("Tags", tagList([...job.tags, ...(job.call?.tags ?? [])])),
     section("Context", Object.keys(job.context ?? {}).length ? h("pre", {}, JSON.stringify(job.context, null, 2)) : null),
     facts([
@@ -70,7 +89,7 @@ function jobDetails(job, link) {
       ["Call", job.call_hash ? h("a", { class: "mono", href: `#/call/${job.call_hash}` }, shortHash(job.call_hash)) : null],
       ["Job", identifier(job.id, "the id")],
     ]),
-    source(job.source, markedLines(job)),
+    source(job.source, job.source_spans, markedLines(job)),
   ];
 }
 
@@ -79,7 +98,7 @@ function callDetails(call) {
     h("p", { class: "crumbs" }, "call"), h("h2", {}, call.task), flows(call.call_hash), callParts(call),
     section("Tags", tagList(call.tags)),
     facts([["Recorded", fullTime(call.timestamp)], ["Task", h("a", { class: "mono", href: `#/task/${call.task_hash}` }, shortHash(call.task_hash))], ["Call", identifier(call.call_hash, "the hash")]]),
-    source(call.source), neighbours("Called by", call.parents), neighbours("Calls", call.children),
+    source(call.source, call.source_spans), neighbours("Called by", call.parents), neighbours("Calls", call.children),
   ];
 }
 
@@ -97,7 +116,7 @@ function taskDetails(task) {
   return [
     h("p", { class: "crumbs" }, "task"), h("h2", {}, task.fullname),
     h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${task.hash}?direction=downstream` }, "What followed from it")),
-    section("Tags", tagList(task.tags)), facts([["Version", identifier(task.hash, "the hash")]]), source(task.source),
+    section("Tags", tagList(task.tags)), facts([["Version", identifier(task.hash, "the hash")]]), source(task.source, task.source_spans),
   ];
 }
 
@@ -135,7 +154,7 @@ function showList(main, { title, path, parameters, makeItem, empty }) {
       const page = await get(path, { ...parameters, cursor, limit: 100 }, abort.signal);
       list.append(...page.items.map(makeItem));
       cursor = page.cursor;
-      replace(more, cursor ? h("button", { class: "button", on: { click: load } }, "Show more") : list.children.length ? null : notice(empty, "It appears once a workflow has run."));
+      replace(more, cursor ? h("button", { class: "button", on: { click: load } }, "Show more") : list.children.length ? null : notice(...empty));
     } catch (error) {
       if (error.name !== "AbortError") replace(more, errorBox(error));
     }
@@ -149,7 +168,7 @@ function showList(main, { title, path, parameters, makeItem, empty }) {
 export function showTagged(main, target) {
   const tag = target.query.get("tag") ?? "";
   return showList(main, {
-    title: `Tagged ${tag}`, path: "query", parameters: { tag }, empty: "Nothing carries this tag",
+    title: `Tagged ${tag}`, path: "query", parameters: { tag }, empty: ["Nothing carries this tag", "Executions, jobs, calls, tasks and values carry tags. Give one of them this tag by its id:", { command: `aredun tag add ID '${tag.replaceAll("'", "'\\''")}'`, links: [["All executions", "#/executions"]] }],
     makeItem: (record) => h("li", {}, h("a", { href: recordLink(record) },
       h("span", { class: "record-name" }, recordTitle(record)), h("span", { class: "hash" }, `${record.type} ${shortHash(recordId(record))}`))),
   });
@@ -157,14 +176,14 @@ export function showTagged(main, target) {
 
 export function showTasks(main) {
   return showList(main, {
-    title: "Tasks", path: "tasks", parameters: {}, empty: "No task is recorded",
+    title: "Tasks", path: "tasks", parameters: {}, empty: ["No task is recorded", "A task is recorded when it is called for the first time. Run a workflow:", { command: "aredun run workflow.py main" }],
     makeItem: (task) => h("li", {}, h("a", { href: `#/task/${task.hash}` }, h("span", { class: "record-name" }, task.fullname), h("span", { class: "hash" }, shortHash(task.hash)))),
   });
 }
 
 export function showFiles(main) {
   return showList(main, {
-    title: "Files", path: "values", parameters: { path: "*" }, empty: "No file is recorded",
+    title: "Files", path: "values", parameters: { path: "*" }, empty: ["No file is recorded", "Files that tasks take or return as aredun.File stand here, each with the calls that made it and used it.", { links: [["Look at the tasks", "#/tasks"]] }],
     makeItem: (value) => h("li", {}, h("a", { href: `#/value/${value.value_hash}` }, h("span", { class: "record-name" }, value.path ?? value.preview), h("span", { class: "hash" }, shortHash(value.value_hash)))),
   });
 }

@@ -2,6 +2,9 @@
 
 import { h } from "./dom.js";
 
+// Above and below all rows, as in views.css.
+const PADDING = 16;
+
 export class RowList {
   constructor({ height, label, role = "list", makeRow, onKey }) {
     this.height = height;
@@ -16,7 +19,12 @@ export class RowList {
       const row = event.target.closest("[data-index]");
       if (row) this.active = Number(row.dataset.index);
     });
-    this.observer = new ResizeObserver(() => this.schedule());
+    // Where a row was scrolled to: it stays in sight when the list shrinks, unless somebody has scrolled away.
+    this.placed = null;
+    this.observer = new ResizeObserver(() => {
+      if (this.element.scrollTop === this.placed) this.showRow(this.active);
+      this.schedule();
+    });
     this.observer.observe(this.element);
   }
 
@@ -58,13 +66,16 @@ export class RowList {
     this.inner.querySelector(`[data-index="${this.active}"]`)?.focus({ preventScroll: true });
   }
 
-  // Makes a row the active one, and scrolls as far as it takes to see it.
-  showRow(index) {
+  // Makes a row the active one, and scrolls as far as it takes to see it, or until it stands in the middle.
+  showRow(index, isMiddle = false) {
     this.active = Math.max(0, Math.min(index, this.items.length - 1));
     const top = this.active * this.height;
     const view = this.element;
-    if (top < view.scrollTop) view.scrollTop = top;
-    else if (top + this.height > view.scrollTop + view.clientHeight) view.scrollTop = top + this.height - view.clientHeight;
+    const isBelow = top + this.height + PADDING > view.scrollTop + view.clientHeight;
+    if (isMiddle && (isBelow || top < view.scrollTop)) view.scrollTop = top - (view.clientHeight - this.height) / 2;
+    else if (top < view.scrollTop) view.scrollTop = top;
+    else if (isBelow) view.scrollTop = top + this.height - view.clientHeight + PADDING;
+    this.placed = view.scrollTop;
   }
 
   handleKey(event, onKey) {

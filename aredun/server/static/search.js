@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { h, replace } from "./dom.js";
-import { shortHash } from "./format.js";
+import { shorten, shortHash } from "./format.js";
 
 const KINDS = { Execution: "Execution", Job: "Job", CallNode: "Call", Task: "Task", Value: "Value" };
 
@@ -62,19 +62,34 @@ export function setUpSearch() {
     }
   }
 
+  // What to do instead; it leads on as hits do.
+  function nothing(text) {
+    const steps = [["Browse the tasks", "#/tasks"], ["Browse the files", "#/files"], ["Browse the executions", "#/executions"]];
+    return [
+      h("li", { role: "presentation" }, h("span", { class: "kind" }, "Nothing"), h("span", { class: "what" }, `fits “${text}”`),
+        h("span", { class: "hint" }, "Ids are found by their beginning; tasks, paths, tags, users and arguments by any part.")),
+      steps.map(([name, link], index) => option(index, link, h("span", { class: "kind" }, index ? "" : "Instead"), h("span", { class: "what" }, name))),
+    ];
+  }
+
+  function option(index, link, ...content) {
+    return h("li", { id: `found-${index}`, role: "option", "aria-selected": "false", data: { link }, on: { mousedown: (event) => { event.preventDefault(); open(link); } } }, content);
+  }
+
   function show({ hits, bound }, text) {
-    const items = hits.map(({ record, because }, index) => h("li", {
-      id: `found-${index}`, role: "option", "aria-selected": "false", data: { link: recordLink(record) },
-      on: { mousedown: (event) => { event.preventDefault(); open(recordLink(record)); } },
-    }, h("span", { class: "kind" }, record.path ? "File" : KINDS[record.type]),
-    h("span", { class: "what" }, recordTitle(record)),
-    h("span", { class: "which hash" }, shortHash(recordId(record))),
-    because ? h("span", { class: "because" }, because) : null));
-    const note = bound ? [h("li", { class: "bound", "aria-disabled": "true" }, bound)] : [];
-    replace(list, items.length ? [...items, ...note] : [h("li", { "aria-disabled": "true" }, h("span", { class: "kind" }, "Nothing"), h("span", { class: "what" }, `fits “${text}”`)), ...note]);
+    const items = hits.map(({ record, because }, index) => option(index, recordLink(record),
+      h("span", { class: "kind" }, record.path ? "File" : KINDS[record.type]),
+      h("span", { class: "what" }, recordTitle(record)),
+      h("span", { class: "which hash" }, shortHash(recordId(record))),
+      because ? h("span", { class: "because", title: because }, shorten(because)) : null));
+    const note = bound ? [h("li", { class: "bound", role: "presentation" }, bound)] : [];
+    replace(list, items.length ? items : nothing(text), note);
     list.hidden = false;
     input.setAttribute("aria-expanded", "true");
-    choose(0);
+    // What to do instead is only done by whoever chooses it.
+    chosen = -1;
+    input.removeAttribute("aria-activedescendant");
+    if (items.length) choose(0);
   }
 
   async function look() {
@@ -103,7 +118,7 @@ export function setUpSearch() {
     event.preventDefault();
     clearTimeout(timer);
     if (list.hidden) await look();
-    const link = list.children[Math.max(chosen, 0)]?.dataset.link;
+    const link = list.querySelectorAll("[data-link]")[chosen]?.dataset.link;
     if (link) open(link);
   });
   addEventListener("keydown", (event) => {

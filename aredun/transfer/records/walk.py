@@ -37,15 +37,42 @@ RecordEdge = tuple[str, "type[Base]", str]
 
 
 async def get_execution_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIterator[RecordEdge]:
-    """Yield the edges from executions to their root jobs (mirrors redun's function of this name)."""
+    """Yield the edges from executions to their root jobs (mirrors redun's `get_execution_child_edges`).
+
+    Parameters
+    ----------
+    session : AsyncSession
+        Where to read.
+    ids : iterable of str
+        Whole ids of executions.
+
+    Yields
+    ------
+    tuple of (label, model, id)
+        `Execution.job`.
+    """
     for (job_id,) in await fetch(session, sa.select(Execution.job_id).where(in_array(Execution.id, ids))):
         yield "Execution.job", Job, job_id
 
 
 async def get_job_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIterator[RecordEdge]:
-    """Yield the edges from jobs to their tasks, call nodes and child jobs (mirrors redun's function).
+    """Yield the edges from jobs to their tasks, call nodes and child jobs.
+
+    Mirrors redun's `get_job_child_edges`.
 
     A job that has no call node yet has no edge to one, where redun yields an edge to None.
+
+    Parameters
+    ----------
+    session : AsyncSession
+        Where to read.
+    ids : iterable of str
+        Whole ids of jobs.
+
+    Yields
+    ------
+    tuple of (label, model, id)
+        `Job.task` and `Job.call_hash` of all jobs, then `Job.child_job` by start time, then id.
     """
     ids = list(ids)
     own = sa.select(Job.task_hash, Job.call_hash).where(in_array(Job.id, ids))
@@ -59,7 +86,23 @@ async def get_job_child_edges(session: AsyncSession, ids: Iterable[str]) -> Asyn
 
 
 async def get_call_node_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIterator[RecordEdge]:
-    """Yield the edges from call nodes to tasks, results, arguments, upstreams and children (as redun's)."""
+    """Yield the edges from call nodes to tasks, results, arguments, upstreams and children.
+
+    Mirrors redun's `get_call_node_child_edges`.
+
+    Parameters
+    ----------
+    session : AsyncSession
+        Where to read.
+    ids : iterable of str
+        Whole hashes of calls.
+
+    Yields
+    ------
+    tuple of (label, model, id)
+        `CallNode.task` and `CallNode.result`, then `CallNode.arg` and `CallNode.upstream`, then
+        `CallNode.child_call_node`, by call and in the order of the calls made.
+    """
     ids = list(ids)
     own = sa.select(CallNode.task_hash, CallNode.value_hash).where(in_array(CallNode.call_hash, ids))
     for task_hash, value_hash in await fetch(session, own):
@@ -87,14 +130,42 @@ async def get_call_node_child_edges(session: AsyncSession, ids: Iterable[str]) -
 
 
 async def get_value_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIterator[RecordEdge]:
-    """Yield the edges from values to their subvalues (mirrors redun's function of this name)."""
+    """Yield the edges from values to their subvalues (mirrors redun's `get_value_child_edges`).
+
+    Parameters
+    ----------
+    session : AsyncSession
+        Where to read.
+    ids : iterable of str
+        Whole hashes of values.
+
+    Yields
+    ------
+    tuple of (label, model, id)
+        `Value.subvalue`.
+    """
     statement = sa.select(Subvalue.value_hash).where(in_array(Subvalue.parent_value_hash, ids))
     for (value_hash,) in await fetch(session, statement):
         yield "Value.subvalue", Value, value_hash
 
 
 async def get_tag_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIterator[RecordEdge]:
-    """Yield the edges from tags to the tags that they replaced, and to those that replaced them."""
+    """Yield the edges from tags to the tags that they replaced, and to those that replaced them.
+
+    Mirrors redun's `get_tag_child_edges`.
+
+    Parameters
+    ----------
+    session : AsyncSession
+        Where to read.
+    ids : iterable of str
+        Whole hashes of tags.
+
+    Yields
+    ------
+    tuple of (label, model, id)
+        `Tag.parent`, then `Tag.child`.
+    """
     ids = list(ids)
     parents = sa.select(TagEdit.parent_id).where(in_array(TagEdit.child_id, ids))
     for (parent_id,) in await fetch(session, parents):
@@ -105,7 +176,22 @@ async def get_tag_child_edges(session: AsyncSession, ids: Iterable[str]) -> Asyn
 
 
 async def get_tag_entity_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIterator[RecordEdge]:
-    """Yield the edges from entities of any kind to their tags, current or not (mirrors redun's function)."""
+    """Yield the edges from entities of any kind to their tags, current or not.
+
+    Mirrors redun's `get_tag_entity_child_edges`.
+
+    Parameters
+    ----------
+    session : AsyncSession
+        Where to read.
+    ids : iterable of str
+        Whole ids of entities of any kind.
+
+    Yields
+    ------
+    tuple of (label, model, id)
+        `Entity.tag`.
+    """
     statement = sa.select(Tag.tag_hash).where(in_array(Tag.entity_id, ids))
     for (tag_hash,) in await fetch(session, statement):
         yield "Entity.tag", Tag, tag_hash

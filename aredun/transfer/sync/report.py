@@ -28,7 +28,7 @@ class SyncReport:
     by_type : dict[str, int]
         Records written, by `Execution`, `Job`, `CallNode`, `Value` and `Tag`.
     seconds : float
-        Time since the start.
+        Seconds since the start.
     refused : list[InvalidRecordError]
         Records that did not go in because their hash is wrong, or what they refer to did not go in.
     unverified : int
@@ -36,6 +36,10 @@ class SyncReport:
         object, and calls that made calls without provenance.
     roots, roots_done : int
         Executions to copy, and those that are all there.
+    done : int
+        Records that are done with: written, or found there.
+    started : float
+        When the sync began, in seconds of `time.perf_counter`.
     """
 
     seen: int = 0
@@ -63,7 +67,15 @@ class SyncReport:
         return self.seconds * (self.roots - self.roots_done) / self.roots_done
 
     def count(self, kind: str, number: int) -> None:
-        """Add written records of one kind."""
+        """Add written records of one kind.
+
+        Parameters
+        ----------
+        kind : str
+            `Execution`, `Job`, `CallNode`, `Value` or `Tag`.
+        number : int
+            How many of them were written.
+        """
         if number:
             self.written += number
             self.by_type[kind] = self.by_type.get(kind, 0) + number

@@ -29,7 +29,7 @@ logger = logging.getLogger("aredun")
 
 @stands_for("redun.scripting", "ScriptError")
 class ScriptError(Exception):
-    """A script ended with another exit code than 0 (mirrors `redun.scripting.ScriptError`).
+    """A script ended with another exit code than 0 (mirrors redun's `ScriptError`).
 
     Parameters
     ----------
