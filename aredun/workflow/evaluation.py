@@ -20,7 +20,14 @@ from aredun.values.expressions import (
     get_lazy_operation,
     set_expression_awaiter,
 )
-from aredun.values.nested import SCALARS, holds, is_long, map_in_steps, map_nested_value
+from aredun.values.nested import (
+    SCALARS,
+    holds,
+    is_long,
+    iter_nested_value,
+    map_in_steps,
+    map_nested_value,
+)
 from aredun.values.task_options import check_task_options
 from aredun.values.task_value import SchedulerTaskValue
 from aredun.workflow.admission import Lane
@@ -36,7 +43,7 @@ from aredun.workflow.outcomes import (
     mark_retrieved,
     settle,
 )
-from aredun.workflow.sizes import is_light
+from aredun.workflow.sizes import is_light, walk
 from aredun.workflow.snapshots import copy_containers
 from aredun.workflow.tasks import CacheScope, get_default_arguments, get_task_registry
 from aredun.workflow.tracebacks import forget_locals
@@ -156,6 +163,8 @@ class Evaluator:
         """
         if is_long(value) and not await asyncio.to_thread(holds, value, is_expression):
             return make_resolved(value)
+        if not await walk(value, _holds_only_calls, value):
+            return self.evaluate(value, scope)
         started: list[asyncio.Future[Any]] = []
         start = self._make_start(started, scope)
         scope.variables = copy_context()
@@ -419,6 +428,23 @@ class Evaluator:
         job.outcome = None
         if not job.is_over:
             self._runner.on_dropped(job)
+
+
+def _holds_only_calls(value: Any) -> bool:
+    """Tell whether all expressions in a value are calls of tasks: anything else makes further calls later.
+
+    These come after all that are in the value, so it may not be taken up in turns.
+    """
+    stack = [value]
+    while stack:
+        for leaf in iter_nested_value(stack.pop(), SCALARS):
+            if isinstance(leaf, ApplyExpression):
+                if isinstance(leaf, SchedulerExpression | SimpleExpression):
+                    return False
+                if isinstance(leaf, TaskExpression) and leaf._options:
+                    return False
+                stack += (leaf.args, leaf.kwargs)
+    return True
 
 
 def _copy_lineage(source: ApplyExpression, target: ApplyExpression) -> None:
