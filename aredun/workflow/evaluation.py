@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aredun.errors import UsageError
 from aredun.loop.pacing import ANSWER_SECONDS, run_in_turns
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from aredun.backend import RedunBackendDb
     from aredun.workflow.jobs import Arguments
     from aredun.workflow.slots import Slot
+
+# Calls that are made in one turn of the loop.
+FEW_CALLS: Final = 32
 
 _NO_OVERRIDES: Mapping[str, Any] = {}
 _UNCACHED: Mapping[str, Any] = {"cache_scope": CacheScope.CSE}
@@ -163,7 +166,7 @@ class Evaluator:
         """
         if is_long(value) and not await asyncio.to_thread(holds, value, is_expression):
             return make_resolved(value)
-        if not await walk(value, _holds_only_calls, value):
+        if not is_long(value, FEW_CALLS) or not await walk(value, _holds_only_calls, value):
             return self.evaluate(value, scope)
         started: list[asyncio.Future[Any]] = []
         start = self._make_start(started, scope)
