@@ -127,10 +127,18 @@ async def take_turn(cost: float = 0.0) -> None:
         await share.wait_for_next()
 
 
-async def run_in_turns(steps: Generator[None, None, T]) -> T:
-    """Run a function that yields after every small piece of its work; return what it returns."""
+async def run_in_turns(steps: Generator[None, None, T], cost: float = 0.0) -> T:
+    """Run a function that yields after every small piece of its work; return what it returns.
+
+    Parameters
+    ----------
+    steps : Generator[None, None, T]
+        What the function gives.
+    cost : float
+        Of each piece, as for `take_turn`.
+    """
     while True:
-        await take_turn()
+        await take_turn(cost)
         try:
             next(steps)
         except StopIteration as end:

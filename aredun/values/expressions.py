@@ -69,8 +69,20 @@ class Expression(Value):
 
     def __init__(self) -> None:
         self._hash: str | None = None
-        self._upstreams: list[Any] = []
+        self._lineage: list[Any] | None = None
         self._length: int | None = None
+
+    @property
+    def _upstreams(self) -> list[Any]:
+        # A workflow may hold many expressions, and few have another lineage than that of their kind.
+        return self._find_upstreams() if self._lineage is None else self._lineage
+
+    @_upstreams.setter
+    def _upstreams(self, upstreams: list[Any]) -> None:
+        self._lineage = upstreams
+
+    def _find_upstreams(self) -> list[Any]:
+        return []
 
     def get_hash(self, data: bytes | None = None) -> str:
         """Hash the expression by what it would evaluate."""
@@ -88,7 +100,7 @@ class Expression(Value):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._hash = None
-        self._upstreams = []
+        self._lineage = None
         self._length = None
 
     def _repr_html_(self) -> str:
@@ -204,7 +216,9 @@ class ApplyExpression(Expression):
         super().__init__()
         self.args = args
         self.kwargs = kwargs
-        self._upstreams = [args, kwargs]
+
+    def _find_upstreams(self) -> list[Any]:
+        return [self.args, self.kwargs]
 
     def _get_arguments_state(self) -> dict[str, Any]:
         # As the registry would, without its frames: calls nested in calls are to go as deep as in redun.
@@ -213,7 +227,6 @@ class ApplyExpression(Expression):
     def _set_arguments_state(self, state: dict[str, Any]) -> None:
         self.args = pickle_loads(state["args"])
         self.kwargs = pickle_loads(state["kwargs"])
-        self._upstreams = [self.args, self.kwargs]
 
     def _hash_arguments(self) -> str:
         return hash_arguments(get_type_registry(), self.args, self.kwargs)
@@ -258,11 +271,16 @@ class TaskExpression(ApplyExpression):
         self.task_name = task_name
         self.call_hash: str | None = None
         self._options = task_options or {}
-        self._export_options = export_options or set()
+        self._exported = export_options
         self._length = length
 
     def __repr__(self) -> str:
         return f"{self.task_name}({format_arguments(self.args, self.kwargs, describe)})"
+
+    @property
+    def _export_options(self) -> set[str]:
+        # Few calls have any. A set for each, even an empty one, is what redun's bytes have.
+        return self._exported or set()
 
     def _calc_hash(self) -> str:
         struct = ["TaskExpression", self.task_name, self._hash_arguments()]
@@ -285,7 +303,7 @@ class TaskExpression(ApplyExpression):
         self.task_name = state["task_name"]
         self._set_arguments_state(state)
         self._options = state.get("task_options", {})
-        self._export_options = state.get("export_options", set())
+        self._exported = state.get("export_options")
         self._length = state.get("length")
         self.call_hash = None
 

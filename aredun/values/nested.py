@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Set
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Set
 
 _CONTAINERS = (list, tuple, set)
 _NESTING = frozenset({*_CONTAINERS, dict})
@@ -47,8 +47,16 @@ def get_children(value: Any) -> list[Any] | None:
     return None
 
 
-def is_long(value: Any) -> bool:
-    """Tell whether a nested value has so many leaves that the event loop would notice a walk through them."""
+def is_long(value: Any, most: int = _LONG) -> bool:
+    """Tell whether a nested value has so many leaves that the event loop would notice a walk through them.
+
+    Parameters
+    ----------
+    value : Any
+        Any value.
+    most : int
+        The number of leaves up to which it is not long.
+    """
     count = 0
     stack = [value]
     while stack:
@@ -58,13 +66,13 @@ def is_long(value: Any) -> bool:
             continue
         if kind in _CONTAINERS or kind is dict:
             count += len(item)
-            if count > _LONG:
+            if count > most:
                 return True
         children = get_children(item)
         if children is not None:
             count += 1
             stack += children
-        if count > _LONG:
+        if count > most:
             return True
     return False
 
@@ -219,6 +227,25 @@ def map_nested_value(
         met[id(value)] = value
         return _map_record(value, lambda part: map_nested_value(func, part, unchanged, met), is_met)
     return func(value)
+
+
+def map_in_steps(
+    func: Callable[[Any], Any],
+    value: Any,
+    unchanged: Set[type] = _NOTHING,
+    _met: dict[int, Any] | None = None,
+) -> Generator[None, None, Any]:
+    """Do what `map_nested_value` does; yield after each item of a container of many, return the new value."""
+    kind = type(value)
+    if kind not in _NESTING or not is_long(value, _FEW) or _is_plain(value, unchanged):
+        return map_nested_value(func, value, unchanged, _met)
+    met = {} if _met is None else _met
+    items = chain.from_iterable(value.items()) if kind is dict else value
+    mapped = []
+    for item in items:
+        mapped.append((yield from map_in_steps(func, item, unchanged, met)))
+        yield
+    return dict(zip(mapped[::2], mapped[1::2], strict=True)) if kind is dict else kind(mapped)
 
 
 def _map_record(value: Any, map_part: Callable[[Any], Any], must_copy: bool) -> Any:

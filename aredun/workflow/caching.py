@@ -58,7 +58,7 @@ def is_shared(job: Job) -> bool:
     return job.get_cache_scope() is not CacheScope.NONE and (allowed is None or CacheResult.CSE in allowed)
 
 
-async def find_cached(backend: RedunBackendDb, job: Job) -> Any:
+async def find_cached(backend: RedunBackendDb, job: Job, is_first: bool) -> Any:
     """Look for the result of a job; sets `was_cached` if it is found, and `call_hash` if it is the final one.
 
     Parameters
@@ -67,6 +67,8 @@ async def find_cached(backend: RedunBackendDb, job: Job) -> Any:
         Where results are recorded.
     job : Job
         A job with its hashes.
+    is_first : bool
+        No equal call has been recorded in this execution: there is no need to look for one.
 
     Returns
     -------
@@ -80,6 +82,9 @@ async def find_cached(backend: RedunBackendDb, job: Job) -> Any:
     if job.task.fullname == "redun.script_task":
         # The files of a command are no arguments of it: as in redun, only the task around it is cached.
         scope = CacheScope.CSE
+    allowed = get_allowed_results(job)
+    if is_first:
+        allowed = (set(CacheResult) if allowed is None else set(allowed)) - {CacheResult.CSE}
     try:
         result, call_hash, kind = await backend.check_cache(
             job.task.hash,
@@ -90,7 +95,7 @@ async def find_cached(backend: RedunBackendDb, job: Job) -> Any:
             scope,
             get_check_valid(job),
             context_hash=job.context_hash,
-            allowed_cache_results=get_allowed_results(job),
+            allowed_cache_results=allowed,
         )
     except InvalidValueError:
         # The class of the value is gone, so nobody can read the result.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aredun.errors import UsageError
+from aredun.loop.pacing import ANSWER_SECONDS, run_in_turns
 from aredun.values import is_expression
 from aredun.values.expressions import (
     ApplyExpression,
@@ -17,29 +20,46 @@ from aredun.values.expressions import (
     get_lazy_operation,
     set_expression_awaiter,
 )
-from aredun.values.nested import SCALARS, holds, is_long, map_nested_value
+from aredun.values.nested import (
+    SCALARS,
+    holds,
+    is_long,
+    iter_nested_value,
+    map_in_steps,
+    map_nested_value,
+)
 from aredun.values.task_options import check_task_options
 from aredun.values.task_value import SchedulerTaskValue
+from aredun.workflow.admission import Lane
 from aredun.workflow.jobs import Execution, Job, PendingExpression, Scope, get_current_job
+from aredun.workflow.outcomes import (
+    Gathering,
+    Terms,
+    fail,
+    hand_over,
+    make_cancelled,
+    make_failed,
+    make_resolved,
+    mark_retrieved,
+    settle,
+)
 from aredun.workflow.sizes import is_light, walk
 from aredun.workflow.snapshots import copy_containers
 from aredun.workflow.tasks import CacheScope, get_default_arguments, get_task_registry
 from aredun.workflow.tracebacks import forget_locals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Mapping
 
     from aredun.backend import RedunBackendDb
+    from aredun.workflow.jobs import Arguments
     from aredun.workflow.slots import Slot
 
+# Calls that are made in one turn of the loop.
+FEW_CALLS: Final = 32
 
-class _Placeholder:
-    """Stands in a nested value for an expression that is being evaluated."""
-
-    __slots__ = ("future",)
-
-    def __init__(self, future: asyncio.Future[Any]) -> None:
-        self.future = future
+_NO_OVERRIDES: Mapping[str, Any] = {}
+_UNCACHED: Mapping[str, Any] = {"cache_scope": CacheScope.CSE}
 
 
 class Runner(Protocol):
@@ -53,7 +73,10 @@ class Runner(Protocol):
     def on_dropped(self, job: Job) -> None:
         """Take note of a job that never started."""
 
-    async def run(self, job: Job, evaluator: Evaluator) -> Any:
+    def get_places(self, job: Job) -> object:
+        """Return what a job will wait for until its function can run."""
+
+    def run(self, job: Job, evaluator: Evaluator) -> Coroutine[Any, Any, Any]:
         """Return the result of a job, without any expression left."""
 
 
@@ -78,8 +101,10 @@ class Evaluator:
         self.backend = runner.backend
         self.use_cache = use_cache
         self._runner = runner
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._job_by_task: dict[asyncio.Future[Any], Job] = {}
+        # What is under way, with the job of which it is the outcome.
+        self._open: dict[asyncio.Future[Any], Job | None] = {}
+        self._lanes: dict[object, Lane] = {}
+        self.variables = copy_context()
         self._caller = asyncio.current_task()
         self._is_stopping = False
 
@@ -98,8 +123,18 @@ class Evaluator:
         asyncio.Future
             Resolves to the value without any expression. Already done if nothing has to wait.
         """
-        started: list[asyncio.Future[Any]] = []
+        try:
+            terms = self._start_terms(value, scope)
+        except Exception as error:
+            return make_failed(error)
+        return self._gather(terms)
 
+    def _start_terms(self, value: Any, scope: Scope) -> Terms:
+        started: list[asyncio.Future[Any]] = []
+        shape = map_nested_value(self._make_start(started, scope), value, SCALARS)
+        return settle(shape, started)
+
+    def _make_start(self, started: list[asyncio.Future[Any]], scope: Scope) -> Callable[[Any], Any]:
         def start(term: Any) -> Any:
             if isinstance(term, ValueExpression):
                 return term.value
@@ -107,21 +142,20 @@ class Evaluator:
                 pending = self._start(term, scope)
                 pending.is_kept = True
                 started.append(pending.future)
-                return _Placeholder(pending.future)
+                return pending
             return term
 
-        try:
-            shape = map_nested_value(start, value, SCALARS)
-        except Exception as error:
-            return _failed(error)
-        if not started:
-            return _resolved(shape)
-        if all(is_successful(future) for future in started):
-            return _resolved(_fill(shape))
-        return self._spawn(_settle(shape, started))
+        return start
+
+    def _gather(self, terms: Terms) -> asyncio.Future[Any]:
+        if not terms[1]:
+            return make_resolved(terms[0])
+        outcome = self._make_outcome()
+        Gathering(terms, outcome, outcome.set_result, self)
+        return outcome
 
     async def evaluate_result(self, value: Any, scope: Scope) -> asyncio.Future[Any]:
-        """Evaluate a value of the scheduler's own, as `evaluate` does; a long one is looked at in a thread.
+        """Evaluate a value of the scheduler's own, as `evaluate` does; a long one without blocking the loop.
 
         Parameters
         ----------
@@ -131,8 +165,19 @@ class Evaluator:
             What new jobs are children of.
         """
         if is_long(value) and not await asyncio.to_thread(holds, value, is_expression):
-            return _resolved(value)
-        return self.evaluate(value, scope)
+            return make_resolved(value)
+        if not is_long(value, FEW_CALLS) or not await walk(value, _holds_only_calls, value):
+            return self.evaluate(value, scope)
+        started: list[asyncio.Future[Any]] = []
+        start = self._make_start(started, scope)
+        scope.variables = copy_context()
+        try:
+            shape = await run_in_turns(map_in_steps(start, value, SCALARS), ANSWER_SECONDS)
+        except Exception as error:
+            return make_failed(error)
+        finally:
+            scope.variables = None
+        return self._gather((shape, started))
 
     async def evaluate_awaited(self, expression: Expression, job: Job, slot: Slot) -> Any:
         """Evaluate an expression for a function that awaits it, as a child of the job that runs the function.
@@ -173,7 +218,7 @@ class Evaluator:
 
     def abandon(self, pending: PendingExpression) -> None:
         """Cancel what nobody awaits any more; jobs elsewhere that wait for its result keep it going."""
-        job = self._job_by_task.get(pending.future)
+        job = self._open.get(pending.future)
         if job is not None and job.followers:
             job.abandoned = pending
             return
@@ -191,10 +236,13 @@ class Evaluator:
         return self._caller is not None and self._caller.cancelling() > 0
 
     def _cancel(self, future: asyncio.Future[Any]) -> None:
-        job = self._job_by_task.get(future)
+        job = self._open.get(future)
         if job is not None:
             job.is_cancelled = True
-        future.cancel()
+        if job is None or not job.has_begun:
+            future.cancel()
+        elif job.runner is not None:
+            job.runner.cancel()
 
     async def stop(self, *, finish_threads: bool) -> None:
         """Start nothing more, cancel what runs, and wait until all has ended and is recorded.
@@ -205,22 +253,20 @@ class Evaluator:
             Let plain functions finish and be recorded: in threads they cannot be interrupted.
         """
         self._is_stopping = True
-        for task in self._tasks:
-            job = self._job_by_task.get(task)
+        for future, job in self._open.items():
             if not (finish_threads and job is not None and job.is_plain):
-                self._cancel(task)
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+                self._cancel(future)
+        await self.wait_for_all()
 
     async def wait_for_all(self) -> None:
         """Wait until all that was started has ended, by itself."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._open:
+            await asyncio.wait(self._open)
 
     def leave_threads(self) -> None:
         """Wait no longer, in `stop`, for plain functions to finish."""
-        for task in self._tasks:
-            self._cancel(task)
+        for future in self._open:
+            self._cancel(future)
 
     def _start(self, expression: ApplyExpression, scope: Scope) -> PendingExpression:
         # Hashing takes as long as pickling all arguments; large ones are told apart by identity instead,
@@ -232,7 +278,7 @@ class Evaluator:
             pending = PendingExpression(expression, key, scope, start(expression, scope))
             scope.pending[key] = pending
             return pending
-        job = self._job_by_task.get(known.future)
+        job = self._open.get(known.future)
         if job is not None:
             job.abandoned = None
         if known.expression is not expression:
@@ -243,77 +289,104 @@ class Evaluator:
         # Left to the caller to call: calls nested in calls are to go as deep as in redun, and each has its
         # frames on the stack here.
         if self._is_stopping:
-            return lambda *_: _cancelled()
+            return lambda *_: make_cancelled()
         if isinstance(expression, SchedulerExpression):
             return self._start_scheduler_task
         if isinstance(expression, TaskExpression):
             return self._start_job
         if isinstance(expression, SimpleExpression):
             return self._start_operation
-        return lambda *_: _failed(TypeError(f"cannot evaluate {expression!r}: unknown kind of expression"))
+        return lambda *_: make_failed(
+            TypeError(f"cannot evaluate {expression!r}: unknown kind of expression")
+        )
 
     def _start_job(self, expression: TaskExpression, scope: Scope) -> asyncio.Future[Any]:
         task = get_task_registry().get(expression.task_name)
         if task is None:
-            return _failed(
+            return make_failed(
                 LookupError(f"unknown task {expression.task_name!r}: import the module that defines it first")
             )
-        overrides: dict[str, Any] = {} if self.use_cache else {"cache_scope": CacheScope.CSE}
+        overrides = _NO_OVERRIDES if self.use_cache else _UNCACHED
         if scope.job and not scope.job.is_recording():
-            overrides["prov"] = False
-        job = Job(task, expression, scope, self.execution, overrides)
+            overrides = {**overrides, "prov": False}
+        outcome = self._make_outcome()
+        job = self._open[outcome] = Job(task, expression, scope, self.execution, overrides, outcome)
         self._runner.on_created(job)
-
-        options = self.evaluate(job.get_raw_options(), scope)
-        defaults = self._start_defaults(job, options) if is_successful(options) else None
-        arguments = self.evaluate((expression.args, expression.kwargs), scope)
-        job.runner = self._spawn(self._run_job(job, options, defaults, arguments))
-        self._job_by_task[job.runner] = job
-        job.runner.add_done_callback(self._job_by_task.pop)
-        return job.runner
-
-    def _start_defaults(self, job: Job, options: asyncio.Future[Any]) -> asyncio.Future[Any]:
-        job.set_options(options.result())
-        # Defaults belong to the caller's scope, but see the context of the job that they are for.
-        scope = Scope(job.parent_job, job.get_context())
-        defaults = get_default_arguments(job.task, job.expression.args, job.expression.kwargs)
-        return self.evaluate(defaults, scope)
-
-    async def _run_job(
-        self,
-        job: Job,
-        options: asyncio.Future[Any],
-        defaults: asyncio.Future[Any] | None,
-        arguments: asyncio.Future[Any],
-    ) -> Any:
         try:
+            options = self._start_options(job, scope)
+            defaults = None if options[1] else self._start_defaults(job, options[0])
+            arguments = self._start_terms((expression.args, expression.kwargs), scope)
             if defaults is None:
-                await asyncio.wait([options])
-                defaults = self._start_defaults(job, options)
-            check_task_options(job.eval_options)
-            await _wait_all([arguments, defaults])
-            args, kwargs = arguments.result()
-            job.eval_args = (args, {**defaults.result(), **kwargs})
-        except BaseException:
-            self._runner.on_dropped(job)
-            raise
-        # An error that leaves this frame keeps it: the values must not stay with it.
-        del args, kwargs, defaults, arguments
-        return await self._runner.run(job, self)
+                Gathering(options, outcome, partial(self._take_options, job, arguments), self)
+            else:
+                self._await_arguments(job, arguments, defaults)
+        except Exception as error:
+            fail(outcome, error)
+        return outcome
+
+    def _start_options(self, job: Job, scope: Scope) -> Terms:
+        if job.expression._options:
+            return self._start_terms(job.get_raw_options(), scope)
+        known = scope.options.get(id(job.task))
+        if known is not None:
+            return known[1], []
+        options, started = self._start_terms(job.get_raw_options(), scope)
+        if not started:
+            scope.options[id(job.task)] = (job.task, options)
+        return options, started
+
+    def _take_options(self, job: Job, arguments: Terms, options: dict[str, Any]) -> None:
+        variables = job.caller_variables or self.variables
+        self._await_arguments(job, arguments, variables.run(self._start_defaults, job, options))
+
+    def _start_defaults(self, job: Job, options: dict[str, Any]) -> Terms:
+        job.set_options(options)
+        defaults = get_default_arguments(job.task, job.expression.args, job.expression.kwargs)
+        if not defaults:
+            return defaults, []
+        # Defaults belong to the caller's scope, but see the context of the job that they are for.
+        return self._start_terms(defaults, Scope(job.parent_job, job.get_context()))
+
+    def _await_arguments(self, job: Job, arguments: Terms, defaults: Terms) -> None:
+        check_task_options(job.eval_options)
+        (args, kwargs), started = arguments
+        shape, started = settle((args, {**defaults[0], **kwargs}), [*started, *defaults[1]])
+        if started and job.outcome is not None:
+            Gathering((shape, started), job.outcome, partial(self._enter, job), self)
+        else:
+            self._enter(job, shape)
+
+    def _enter(self, job: Job, arguments: Arguments) -> None:
+        job.eval_args = arguments
+        places = self._runner.get_places(job)
+        lane = self._lanes.get(places)
+        if lane is None:
+            lane = self._lanes[places] = Lane(self._begin, self.spawn)
+        lane.enter(job)
+
+    def _begin(self, job: Job) -> bool:
+        if job.outcome is None or job.outcome.done():
+            return False
+        job.has_begun = True
+        variables, job.caller_variables = job.caller_variables, None
+        run = self._runner.run(job, self)
+        job.runner = asyncio.create_task(run, context=variables and variables.copy())
+        job.runner.add_done_callback(partial(hand_over, job.outcome), context=self.variables)
+        return True
 
     def _start_operation(self, expression: SimpleExpression, scope: Scope) -> asyncio.Future[Any]:
         operation = get_lazy_operation(expression.func_name)
         if operation is None:
-            return _failed(LookupError(f"unknown operation {expression.func_name!r} in an expression"))
+            return make_failed(LookupError(f"unknown operation {expression.func_name!r} in an expression"))
         arguments = self.evaluate((expression.args, expression.kwargs), scope)
         if not arguments.done():
-            return self._spawn(self._run_operation(operation, arguments, scope))
+            return self.spawn(self._run_operation(operation, arguments, scope))
         try:
             args, kwargs = arguments.result()
             return self.evaluate(operation(*args, **kwargs), scope)
         except Exception as error:
             forget_locals(error)
-            return _failed(error)
+            return make_failed(error)
 
     async def _run_operation(
         self, operation: Callable[..., Any], arguments: asyncio.Future[Any], scope: Scope
@@ -331,41 +404,50 @@ class Evaluator:
     def _start_scheduler_task(self, expression: SchedulerExpression, scope: Scope) -> asyncio.Future[Any]:
         task = get_task_registry().get(expression.task_name)
         if not isinstance(task, SchedulerTaskValue):
-            return _failed(LookupError(f"unknown scheduler task {expression.task_name!r}"))
+            return make_failed(LookupError(f"unknown scheduler task {expression.task_name!r}"))
         try:
-            return self._spawn(task.func(self, scope, expression, *expression.args, **expression.kwargs))
+            return self.spawn(task.func(self, scope, expression, *expression.args, **expression.kwargs))
         except Exception as error:
-            return _failed(error)
+            return make_failed(error)
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run a coroutine as a part of the execution, which does not end before it."""
         task = asyncio.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(_mark_retrieved)
+        self._open[task] = None
+        task.add_done_callback(self._on_end, context=self.variables)
         return task
 
+    def _make_outcome(self) -> asyncio.Future[Any]:
+        outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._open[outcome] = None
+        outcome.add_done_callback(self._on_end, context=self.variables)
+        return outcome
 
-async def _settle(shape: Any, started: list[asyncio.Future[Any]]) -> Any:
-    await _wait_all(started)
-    return await walk(shape, _fill, shape)
-
-
-async def _wait_all(futures: Iterable[asyncio.Future[Any]]) -> None:
-    # Unlike gather, wait leaves the others alone when one fails or the waiter is cancelled.
-    done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_EXCEPTION)
-    for future in done:
-        future.result()
-
-
-def _fill(shape: Any) -> Any:
-    return map_nested_value(
-        lambda term: term.future.result() if isinstance(term, _Placeholder) else term, shape, SCALARS
-    )
+    def _on_end(self, future: asyncio.Future[Any]) -> None:
+        mark_retrieved(future)
+        job = self._open.pop(future)
+        if job is None:
+            return
+        job.outcome = None
+        if not job.is_over:
+            self._runner.on_dropped(job)
 
 
-def is_successful(future: asyncio.Future[Any]) -> bool:
-    """Tell whether a future has a result already."""
-    return future.done() and not future.cancelled() and future.exception() is None
+def _holds_only_calls(value: Any) -> bool:
+    """Tell whether all expressions in a value are calls of tasks: anything else makes further calls later.
+
+    These come after all that are in the value, so it may not be taken up in turns.
+    """
+    stack = [value]
+    while stack:
+        for leaf in iter_nested_value(stack.pop(), SCALARS):
+            if isinstance(leaf, ApplyExpression):
+                if isinstance(leaf, SchedulerExpression | SimpleExpression):
+                    return False
+                if isinstance(leaf, TaskExpression) and leaf._options:
+                    return False
+                stack += (leaf.args, leaf.kwargs)
+    return True
 
 
 def _copy_lineage(source: ApplyExpression, target: ApplyExpression) -> None:
@@ -373,31 +455,6 @@ def _copy_lineage(source: ApplyExpression, target: ApplyExpression) -> None:
         target.call_hash = source.call_hash
     else:
         target._upstreams = source._upstreams
-
-
-def _resolved(value: Any) -> asyncio.Future[Any]:
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    future.set_result(value)
-    return future
-
-
-def _failed(error: Exception) -> asyncio.Future[Any]:
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    future.set_exception(error)
-    _mark_retrieved(future)
-    return future
-
-
-def _cancelled() -> asyncio.Future[Any]:
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    future.cancel()
-    return future
-
-
-def _mark_retrieved(future: asyncio.Future[Any]) -> None:
-    # An error is recorded on its job; asyncio need not warn when nobody else asks for it.
-    if not future.cancelled():
-        future.exception()
 
 
 async def _await_expression(expression: Expression) -> Any:

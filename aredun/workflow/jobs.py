@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from aredun.values.task_options import CacheScope
@@ -16,6 +17,8 @@ from aredun.workflow.retries import RetryPolicy
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Set
+    from contextvars import Context
     from types import TracebackType
 
     from aredun.values import Traceback
@@ -24,7 +27,12 @@ if TYPE_CHECKING:
     from aredun.workflow.slots import Slot
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-TagPairs = list[tuple[str, Any]]
+TagPairs = Sequence[tuple[str, Any]]
+
+# What most jobs have none of, one for all of them.
+_NO_ARGUMENTS: Arguments = ((), {})
+_NO_LIMITS: Mapping[str, int] = MappingProxyType({})
+_NO_NAMES: frozenset[str] = frozenset()
 
 
 class JobStatus(StrEnum):
@@ -53,20 +61,27 @@ class Execution:
         self.context = dict(context or {})
 
 
-@dataclass(eq=False)
 class PendingExpression:
-    """An expression under evaluation, shared by everyone who asks for an equal one in the same job."""
+    """An expression under evaluation, shared by everyone who asks for an equal one in the same job.
 
-    expression: ApplyExpression
-    key: object
-    scope: Scope
-    future: asyncio.Future[Any]
-    # A function that awaits it may be cancelled and end it; an argument or a result needs its end.
-    waiters: int = 0
-    is_kept: bool = False
+    It stands for the expression in nested values. No dataclass, since those are looked into.
+    """
+
+    __slots__ = ("expression", "future", "is_kept", "key", "scope", "waiters")
+
+    def __init__(
+        self, expression: ApplyExpression, key: object, scope: Scope, future: asyncio.Future[Any]
+    ) -> None:
+        self.expression = expression
+        self.key = key
+        self.scope = scope
+        self.future = future
+        # A function that awaits it may be cancelled and end it; an argument or a result needs its end.
+        self.waiters = 0
+        self.is_kept = False
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Scope:
     """Where expressions are evaluated: the job that they become children of, and the context that they see.
 
@@ -78,11 +93,17 @@ class Scope:
         Inherited by the jobs created here.
     pending : dict[object, PendingExpression]
         Expressions seen here by their hash, so that each unique one is evaluated once.
+    options : dict[int, tuple[TaskValue, dict[str, Any]]]
+        Evaluated options of calls that give none of their own, by the identity of the task.
+    variables : Context | None
+        What the jobs made here see of `contextvars`, while many are made one after the other.
     """
 
     job: Job | None
     context: dict[str, Any]
     pending: dict[object, PendingExpression] = field(default_factory=dict)
+    options: dict[int, tuple[TaskValue, dict[str, Any]]] = field(default_factory=dict)
+    variables: Context | None = None
 
 
 @dataclass(eq=False)
@@ -110,6 +131,9 @@ class Failure:
 class Job:
     """One call of a task on its way to a result (mirrors redun's `Job`).
 
+    An execution may have a hundred thousand that have not begun: what not every job has is made when it is
+    needed, and what is empty is shared.
+
     Parameters
     ----------
     task : TaskValue
@@ -122,42 +146,56 @@ class Job:
         The run that the job is part of.
     options : Mapping[str, Any]
         Options that take precedence over the task's and the call's.
+    outcome : asyncio.Future[Any]
+        Gets the result, without any expression left.
     """
 
-    status = JobStatus.PENDING
-    # The evaluated arguments; what the function gets; what it may change as it was before.
-    eval_args: Arguments = ((), {})
-    args: Arguments = ((), {})
-    recorded_args: Arguments = ((), {})
-    # Known once the arguments are evaluated.
-    args_hash = ""
-    eval_hash = ""
-    context_hash: str | None = None
-    # Known once there is a result.
-    was_cached = False
-    call_hash: str | None = None
-    is_recorded = False
-    # Where an equal job of this execution raised the error that this one is answered with.
-    stored_traceback: Traceback | None = None
-    failure: Failure | None = None
-    # The function returned no expression: its result is recorded together with its call.
-    is_single_step = False
-    # Its function runs on an executor, to its end though the workflow has failed.
-    is_plain = False
-    # What the function raised in another process, and where.
-    raised: tuple[BaseException, Traceback] | None = None
-    # How often the function has been called.
-    attempts = 0
-    # The equal job whose result this one waits for.
-    leader: Job | None = None
-    # The evaluation that nobody but the followers still waits for.
-    abandoned: PendingExpression | None = None
-    is_cancelled = False
-    runner: asyncio.Task[Any] | None = None
-    slot: Slot | None = None
-    # Evaluates what the function awaits.
-    evaluate_awaited: Callable[[Expression, Job, Slot], Coroutine[Any, Any, Any]] | None = None
-    _scope: Scope | None = None
+    __slots__ = (
+        "_parent_context",
+        "_scope",
+        "_subtree_tasks",
+        "abandoned",
+        "args",
+        "args_hash",
+        "attempts",
+        "call_hash",
+        "caller_variables",
+        "child_jobs",
+        "context_hash",
+        "eval_args",
+        "eval_hash",
+        "eval_options",
+        "evaluate_awaited",
+        "execution",
+        "execution_tags",
+        "export_options",
+        "expression",
+        "failure",
+        "followers",
+        "give_room",
+        "handle_forks",
+        "has_begun",
+        "held_limits",
+        "id",
+        "is_cancelled",
+        "is_plain",
+        "is_recorded",
+        "is_single_step",
+        "job_tags",
+        "leader",
+        "options",
+        "outcome",
+        "parent_job",
+        "raised",
+        "recorded_args",
+        "runner",
+        "slot",
+        "status",
+        "stored_traceback",
+        "task",
+        "value_tags",
+        "was_cached",
+    )
 
     def __init__(
         self,
@@ -166,31 +204,79 @@ class Job:
         scope: Scope,
         execution: Execution,
         options: Mapping[str, Any],
+        outcome: asyncio.Future[Any],
     ) -> None:
         self.id = str(uuid.uuid4())
         self.task = task
         self.expression = expression
         self.execution = execution
         self.parent_job = scope.job
-        self.options = dict(options)
-        self.export_options: set[str] = task._export_options | expression._export_options
+        self.options = options
+        self.outcome: asyncio.Future[Any] | None = outcome
+        self.status = JobStatus.PENDING
+        # What the caller has set of `contextvars`.
+        self.caller_variables: Context | None = scope.variables or copy_context()
+        self.export_options = self._find_exported()
         if self.parent_job:
-            self.export_options |= self.parent_job.export_options
-            self.parent_job.child_jobs.append(self)
-        # Known once the options are evaluated.
-        self.eval_options: dict[str, Any] = {}
+            self.parent_job.add_child(self)
         self._parent_context = scope.context
-        self.child_jobs: list[Job] = []
-        self.handle_forks: Counter[str] = Counter()
-        self.job_tags: TagPairs = []
-        self.execution_tags: TagPairs = []
-        self.value_tags: list[tuple[str, TagPairs]] = []
-        # All tasks that the result depends on, by hash, for shallow validity checks; of a task that is
-        # recorded already the hash is enough.
-        self.subtree_tasks: dict[str, TaskValue | str] = {task.hash: task}
-        # Equal jobs that wait for this one's result.
-        self.followers: set[Job] = set()
-        self.held_limits: Mapping[str, int] = {}
+        self._scope: Scope | None = None
+        self._set_unknown()
+        self._set_idle()
+
+    def _find_exported(self) -> Set[str]:
+        exported: tuple[Set[str], ...] = (self.task._export_options, self.expression._export_options)
+        if self.parent_job:
+            exported = (*exported, self.parent_job.export_options)
+        return frozenset().union(*exported) if any(exported) else _NO_NAMES
+
+    def _set_unknown(self) -> None:
+        """Set what is known later."""
+        # Once the options are evaluated.
+        self.eval_options: dict[str, Any] = {}
+        # The evaluated arguments; what the function gets; what it may change as it was before.
+        self.eval_args = self.args = self.recorded_args = _NO_ARGUMENTS
+        # Once the arguments are evaluated.
+        self.args_hash = self.eval_hash = ""
+        self.context_hash: str | None = None
+        # Once there is a result.
+        self.was_cached = False
+        self.call_hash: str | None = None
+        self.is_recorded = False
+        # Where an equal job of this execution raised the error that this one is answered with.
+        self.stored_traceback: Traceback | None = None
+        self.failure: Failure | None = None
+        # The function returned no expression: its result is recorded together with its call.
+        self.is_single_step = False
+
+    def _set_idle(self) -> None:
+        """Set what a job that runs has, or has to do with."""
+        # Its function runs on an executor, to its end though the workflow has failed.
+        self.is_plain = False
+        # What the function raised in another process, and where.
+        self.raised: tuple[BaseException, Traceback] | None = None
+        # How often the function has been called.
+        self.attempts = 0
+        self.child_jobs: list[Job] | tuple[()] = ()
+        self.handle_forks: Counter[str] | None = None
+        self.job_tags: TagPairs = ()
+        self.execution_tags: TagPairs = ()
+        self.value_tags: Sequence[tuple[str, TagPairs]] = ()
+        self._subtree_tasks: dict[str, TaskValue | str] | None = None
+        # Equal jobs that wait for this one's result, and the one whose result this one waits for.
+        self.followers: set[Job] | tuple[()] = ()
+        self.leader: Job | None = None
+        # The evaluation that nobody but the followers still waits for.
+        self.abandoned: PendingExpression | None = None
+        self.held_limits: Mapping[str, int] = _NO_LIMITS
+        self.is_cancelled = False
+        self.has_begun = False
+        # What it holds while it runs.
+        self.give_room: Callable[[], None] | None = None
+        self.runner: asyncio.Task[Any] | None = None
+        self.slot: Slot | None = None
+        # Evaluates what the function awaits.
+        self.evaluate_awaited: Callable[[Expression, Job, Slot], Coroutine[Any, Any, Any]] | None = None
 
     def __repr__(self) -> str:
         return f"Job(id={self.id}, task_name={self.task.fullname})"
@@ -299,6 +385,46 @@ class Job:
         """Whether the job has ended, and what is known of it is recorded."""
         return self.status in (JobStatus.FAILED, JobStatus.CACHED, JobStatus.DONE)
 
+    @property
+    def subtree_tasks(self) -> Mapping[str, TaskValue | str]:
+        """All tasks that the result depends on, by hash, for shallow validity checks.
+
+        Of a task that is recorded already the hash is enough.
+        """
+        return {self.task.hash: self.task} if self._subtree_tasks is None else self._subtree_tasks
+
+    def add_tasks(self, tasks: Mapping[str, TaskValue | str]) -> None:
+        """Let the result depend on more tasks."""
+        if self._subtree_tasks is None and tasks.keys() - {self.task.hash}:
+            self._subtree_tasks = {self.task.hash: self.task}
+        if self._subtree_tasks is not None:
+            self._subtree_tasks.update(tasks)
+
+    def add_child(self, child: Job) -> None:
+        """Take note of a job that this one has made."""
+        self.child_jobs = self.child_jobs or []
+        self.child_jobs.append(child)
+
+    def add_follower(self, follower: Job) -> None:
+        """Take note of an equal job that waits for the result of this one."""
+        self.followers = self.followers or set()
+        self.followers.add(follower)
+
+    def remove_follower(self, follower: Job) -> None:
+        """Take note of an equal job that waits no longer."""
+        if self.followers:
+            self.followers.discard(follower)
+
+    def replace_child(self, child: Job, other: Job) -> None:
+        """Depend on another job, with an equal call, in the place of a child."""
+        self.child_jobs = [other if job is child else job for job in self.child_jobs]
+
+    def count_fork(self, handle_hash: str) -> int:
+        """Return how many jobs below have got a handle, with the one that is asked for."""
+        self.handle_forks = Counter() if self.handle_forks is None else self.handle_forks
+        self.handle_forks[handle_hash] += 1
+        return self.handle_forks[handle_hash]
+
     def get_child_calls(self) -> list[str]:
         """Return the calls of the children that are recorded.
 
@@ -317,15 +443,22 @@ class Job:
             job = below.pop()
             if job not in seen and (job.args_hash or not job.is_over):
                 seen.add(job)
-                self.subtree_tasks.update(job.subtree_tasks)
+                self.add_tasks(job.subtree_tasks)
                 below += job.child_jobs if job.leader is None else [*job.child_jobs, job.leader]
 
     def release(self) -> None:
         """Drop what only a running job needs, so that values and child jobs can be freed."""
-        self.eval_args = self.args = self.recorded_args = ((), {})
-        self._scope = None
-        self.child_jobs = []
+        self.leave_lane()
+        self.eval_args = self.args = self.recorded_args = _NO_ARGUMENTS
+        self.child_jobs = ()
         self.slot = self.runner = self.evaluate_awaited = self.leader = self.abandoned = None
+        self._scope = self.caller_variables = None
+
+    def leave_lane(self) -> None:
+        """Give up the room that the job takes among those that are about to call their functions."""
+        give_room, self.give_room = self.give_room, None
+        if give_room is not None:
+            give_room()
 
 
 current_job: ContextVar[Job] = ContextVar("aredun_current_job")

@@ -8,16 +8,17 @@ from concurrent.futures import CancelledError as JobCancelled
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from aredun.errors import UsageError
 from aredun.formats.describe import describe_error, shorten
 from aredun.loop.ending import finish
 from aredun.values import ErrorValue, Traceback, is_handle
 from aredun.values.nested import SCALARS, holds, iter_nested_value, map_nested_value
 from aredun.workflow.caching import CALL_WITHOUT_RESULT, find_cached, is_shared
-from aredun.workflow.evaluation import is_successful
 from aredun.workflow.executors.base import FunctionCall
 from aredun.workflow.failures import find_failure, make_task_error, make_task_traceback
 from aredun.workflow.jobs import Failure, JobStatus, current_job
 from aredun.workflow.limits import LimitPool, check_result
+from aredun.workflow.outcomes import is_successful
 from aredun.workflow.retries import TimeLimit
 from aredun.workflow.sizes import get_unhandled, is_light, walk
 from aredun.workflow.slots import Slot
@@ -91,6 +92,14 @@ class JobRunner:
         """Take note of a job that never started, since an argument failed or the run stopped."""
         self._set_status(job, JobStatus.FAILED)
         job.release()
+
+    def get_places(self, job: Job) -> object:
+        """Return what a job will wait for until its function can run; jobs that do so begin in one row."""
+        try:
+            return self._executors.get_places(job.task, job.eval_options) or self._slots
+        except UsageError:
+            # It has begun when it fails of that.
+            return self._slots
 
     async def run(self, job: Job, evaluator: Evaluator) -> Any:
         """Run a job whose arguments are evaluated, and return its result without any expression left.
@@ -178,8 +187,7 @@ class JobRunner:
                 return self._registry.preprocess(value, {})
             call_order = 0
             if job.parent_job:
-                job.parent_job.handle_forks[value.get_hash()] += 1
-                call_order = job.parent_job.handle_forks[value.get_hash()]
+                call_order = job.parent_job.count_fork(value.get_hash())
             fork = self._registry.preprocess(value, {"call_order": call_order})
             forks.append((value, fork))
             return fork
@@ -202,6 +210,7 @@ class JobRunner:
         if job.is_recording():
             self._leaders[job.eval_hash, job.context_hash] = job
         first_result = await self._get_first_result(job, evaluator)
+        job.leave_lane()
         calls = None
         if job.is_recording() and not job.was_cached:
             calls = await self._recorder.serialize_calls(first_result)
@@ -215,12 +224,13 @@ class JobRunner:
 
     async def _follow(self, job: Job, leader: Job, runner: asyncio.Task[Any], evaluator: Evaluator) -> Any:
         job.leader = leader
-        leader.followers.add(job)
+        leader.add_follower(job)
+        job.leave_lane()
         try:
             await self._recorder.record_start(job)
             await asyncio.wait([runner])
         finally:
-            leader.followers.discard(job)
+            leader.remove_follower(job)
             if leader.abandoned is not None and not leader.followers:
                 evaluator.abandon(leader.abandoned)
         if runner.cancelled():
@@ -228,15 +238,14 @@ class JobRunner:
             return await self._get_result(job, evaluator)
         if job.parent_job:
             # The parent depends on the call that was made, as redun has it.
-            siblings = job.parent_job.child_jobs
-            siblings[siblings.index(job)] = leader
+            job.parent_job.replace_child(job, leader)
         job.was_cached = True
         if (error := runner.exception()) is not None:
             # Its own call is recorded, one without children, as redun has it.
             job.failure = leader.failure
             raise error
         job.call_hash = leader.call_hash
-        job.subtree_tasks = leader.subtree_tasks
+        job.add_tasks(leader.subtree_tasks)
         return runner.result()
 
     def _end_lead(self, job: Job) -> None:
@@ -246,7 +255,7 @@ class JobRunner:
 
     async def _get_first_result(self, job: Job, evaluator: Evaluator) -> Any:
         """Return what the function returns, expressions included, from the cache or by calling it."""
-        result = await find_cached(self.backend, job)
+        result = await find_cached(self.backend, job, not self._recorder.may_have_call(job))
         if job.was_cached:
             await self._recorder.record_start(job)
             if isinstance(result, ErrorValue):
@@ -265,9 +274,12 @@ class JobRunner:
         self._executors.check(job.task, job.eval_options)
         places = self._executors.get_places(job.task, job.eval_options) or self._slots
         while True:
-            await self._limits.take(job, job.get_limits())
+            if limits := job.get_limits():
+                job.leave_lane()
+            await self._limits.take(job, limits)
             try:
                 async with Slot(places) as job.slot:
+                    job.leave_lane()
                     await self._recorder.record_start(job)
                     job.attempts += 1
                     self._set_status(job, JobStatus.RUNNING)
@@ -307,7 +319,7 @@ class JobRunner:
                 limit.begin()
                 result = await job.task.func(*args, **kwargs)
                 if slot.unanswered_calls:
-                    job.subtree_tasks[CALL_WITHOUT_RESULT.hash] = CALL_WITHOUT_RESULT
+                    job.add_tasks({CALL_WITHOUT_RESULT.hash: CALL_WITHOUT_RESULT})
                 return result
             job.is_plain = True
             call = FunctionCall(job.task, args, kwargs, job.eval_options, limit.begin)

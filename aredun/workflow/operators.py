@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.values.expressions import SchedulerExpression, derive_expression
 from aredun.values.nested import map_nested_value
-from aredun.workflow.evaluation import is_successful
+from aredun.workflow.outcomes import is_successful
 from aredun.workflow.tasks import (
     CacheCheckValid,
     CacheResult,
@@ -287,9 +287,10 @@ def apply_tags(
         final, value_pairs, job_pairs, execution_pairs = await evaluated
         if scope.job is not None:
             if value_pairs:
-                scope.job.value_tags.append((await evaluator.backend.record_value(final), list(value_pairs)))
-            scope.job.job_tags.extend(job_pairs)
-            scope.job.execution_tags.extend(execution_pairs)
+                tagged = (await evaluator.backend.record_value(final), list(value_pairs))
+                scope.job.value_tags = [*scope.job.value_tags, tagged]
+            scope.job.job_tags = [*scope.job.job_tags, *job_pairs]
+            scope.job.execution_tags = [*scope.job.execution_tags, *execution_pairs]
         return final
 
     return note()

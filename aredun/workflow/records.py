@@ -38,6 +38,12 @@ class JobRecorder:
 
     def __init__(self, backend: RedunBackendDb) -> None:
         self._backend = backend
+        # Of the calls of this execution, hashed: with a hundred thousand of them, keys would take more room.
+        self._ended: set[int] = set()
+
+    def may_have_call(self, job: Job) -> bool:
+        """Tell whether an equal call may be recorded in this execution; False is sure."""
+        return _get_key(job) in self._ended
 
     async def record_start(self, job: Job) -> None:
         """Record that a job started, once."""
@@ -124,7 +130,7 @@ class JobRecorder:
         # part of its hash. The calls above this one depend on them, too.
         if job.call_hash:
             recorded = await self._backend.get_subtree_tasks(job.call_hash)
-            job.subtree_tasks.update((task_hash, task_hash) for task_hash in recorded)
+            job.add_tasks({task_hash: task_hash for task_hash in recorded})
 
     async def _record_call(self, job: Job, result_hash: str, child_call_hashes: list[str]) -> None:
         job.call_hash = await self._backend.record_call_node(
@@ -146,6 +152,7 @@ class JobRecorder:
 
     async def _write(self, job: Job, record: Callable[[], Awaitable[None]]) -> None:
         """Record in one transaction, with the tags of a job; those that are refused cost nothing else."""
+        self._ended.add(_get_key(job))
         tags = [each for each in _get_tags(job) if is_sound(each[2], logger)]
         try:
             async with self._backend.batch():
@@ -164,6 +171,10 @@ class JobRecorder:
                 await self._backend.record_tags(kind, entity_id, [pair])
             except UsageError as error:
                 logger.warning("%s", error)
+
+
+def _get_key(job: Job) -> int:
+    return hash((job.task.hash, job.args_hash))
 
 
 def _get_tags(job: Job) -> Iterator[tuple[TagEntity, str, Any]]:

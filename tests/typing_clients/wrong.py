@@ -37,8 +37,9 @@ async def shop() -> str:
 async def main(scheduler: Scheduler, backend: RedunBackendDb) -> None:
     amount = await scheduler.run(price("tea"))
     amount.upper()  # wrong
-    for part in await scheduler.run(add(1)):  # wrong
-        sink(part)
+    tuple(await scheduler.run(add(1)))  # wrong
+    name: str = await scheduler.run(price("tea"))  # wrong for pyright
+    sink(name)
     job = await CallGraphQuery(backend).filter_types(["Job"]).one()
     sink(job.fullname)  # wrong
     async for record in CallGraphQuery(backend).all():

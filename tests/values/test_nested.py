@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict
 from dataclasses import InitVar, dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import attrs
 import pydantic
 import pydantic.dataclasses
 import pytest
 import redun.utils
-from hypothesis import given
+from hypothesis import given, settings
 
 from aredun import Scheduler, task
-from aredun.values.nested import iter_nested_value, map_nested_value
+from aredun.values.nested import iter_nested_value, map_in_steps, map_nested_value
 from tests.support.values import Point, builtin_values, leaves, nest, redun_registry, registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @given(builtin_values)
@@ -31,6 +34,27 @@ def test_mapping_keeps_the_shape(value: Any) -> None:
     ours = map_nested_value(repr, value)
     assert repr(ours) == repr(redun.utils.map_nested_value(repr, value))
     assert map_nested_value(lambda leaf: leaf, value) == value
+
+
+@settings(max_examples=25)
+@given(nest(leaves))
+def test_mapping_in_steps_makes_the_same(value: Any) -> None:
+    many = [[value] * 33, dict.fromkeys(range(33), value), (value, {"key": list(range(40))})]
+    met: list[str] = []
+    made: list[Any] = []
+
+    def meet(leaf: Any) -> str:
+        met.append(repr(leaf))
+        return met[-1]
+
+    def take_steps() -> Iterator[None]:
+        made.append((yield from map_in_steps(meet, many)))
+
+    assert len(list(take_steps())) >= 66
+    in_steps = list(met)
+    met.clear()
+    assert repr(made[0]) == repr(map_nested_value(meet, many))
+    assert met == in_steps
 
 
 def test_a_value_that_contains_itself_is_refused() -> None:

@@ -1,7 +1,8 @@
-"""What type checkers see of tasks, runs and queries: mypy strict, on small clients."""
+"""What type checkers see of tasks, runs and queries: mypy and pyright, both strict, on small clients."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -24,21 +25,40 @@ def price(item: str, *, discount: int = 0) -> int:
     return len(item) - discount
 
 
-def find_marked(name: str) -> set[tuple[str, int]]:
+def find_marked(name: str, *marks: str) -> set[tuple[str, int]]:
     """Return the lines of a client that say that they are wrong."""
     lines = (CLIENTS / name).read_text().splitlines()
-    return {(name, number) for number, line in enumerate(lines, 1) if line.endswith("# wrong")}
+    return {(name, number) for number, line in enumerate(lines, 1) if line.endswith(marks)}
+
+
+def run_checker(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run a type checker on all clients at once; one that is not there gives no output."""
+    return subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
 
 
 def test_mypy_sees_what_comes_back() -> None:
     """All of it in one run, with the settings and the cache of `make check`."""
     clients = [str(path) for path in sorted(CLIENTS.glob("*.py"))]
-    ran = subprocess.run(
-        [sys.executable, "-m", "mypy", *clients], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    ran = run_checker("mypy", *clients)
     found = re.findall(r"(\w+\.py):(\d+): error", ran.stdout)
     assert len(clients) == 2
-    assert {(name, int(line)) for name, line in found} == find_marked("wrong.py"), ran.stdout + ran.stderr
+    assert {(name, int(line)) for name, line in found} == find_marked("wrong.py", "# wrong"), (
+        ran.stdout + ran.stderr
+    )
+
+
+def test_pyright_sees_what_comes_back() -> None:
+    """By basedpyright, which is pyright with its own node: the same faults, on the same lines."""
+    ran = run_checker("basedpyright", "--outputjson", "--pythonpath", sys.executable)
+    assert ran.stdout, ran.stderr
+    report = json.loads(ran.stdout)
+    found = {
+        (Path(each["file"]).name, each["range"]["start"]["line"] + 1) for each in report["generalDiagnostics"]
+    }
+    assert report["summary"]["filesAnalyzed"] == 2
+    assert found == find_marked("wrong.py", "# wrong", "# wrong for pyright"), ran.stdout
 
 
 @pytest.mark.parametrize(

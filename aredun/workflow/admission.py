@@ -1,0 +1,72 @@
+"""Which jobs begin: one that has not is a small object, one that has is a task of the loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from aredun.loop.pacing import ANSWER_SECONDS, take_turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from aredun.workflow.jobs import Job
+
+# Jobs that look for a cached result, or wait for their place, at once.
+MAX_ARRIVING: Final = 1000
+# Room that is given away together: what many jobs ask of the caches at a time is one read.
+LEAST_ROOM: Final = MAX_ARRIVING // 2
+
+
+class Lane:
+    """Lets the jobs that wait for the same places begin in their order, a bounded number of them at once.
+
+    A job leaves when its function begins, or before it waits for another job or for a limit: what is in the
+    lane waits for nothing that has still to enter it.
+
+    Parameters
+    ----------
+    begin : Callable[[Job], bool]
+        Makes a job begin; False if it has ended before.
+    spawn : Callable[[Coroutine[Any, Any, None]], object]
+        Runs a coroutine as a part of the execution.
+    """
+
+    __slots__ = ("_begin", "_is_filling", "_room", "_spawn", "_waiting")
+
+    def __init__(
+        self, begin: Callable[[Job], bool], spawn: Callable[[Coroutine[Any, Any, None]], object]
+    ) -> None:
+        self._begin = begin
+        self._spawn = spawn
+        self._room = MAX_ARRIVING
+        self._waiting: deque[Job] = deque()
+        self._is_filling = False
+
+    def enter(self, job: Job) -> None:
+        """Let a job begin as soon as there is room; those that came earlier are before it."""
+        self._waiting.append(job)
+        if len(self._waiting) == 1 and self._room and not self._is_filling:
+            self._admit()
+
+    def leave(self) -> None:
+        """Give the room of a job that had begun to the next one."""
+        self._room += 1
+        if self._waiting and self._room >= LEAST_ROOM and not self._is_filling:
+            self._is_filling = True
+            self._spawn(self._fill())
+
+    async def _fill(self) -> None:
+        while self._room and self._waiting:
+            self._admit()
+            await take_turn(ANSWER_SECONDS)
+        self._is_filling = False
+
+    def _admit(self) -> None:
+        job = self._waiting.popleft()
+        # It is taken before the job begins, as it may leave at once.
+        self._room -= 1
+        job.give_room = self.leave
+        if not self._begin(job):
+            job.give_room = None
+            self._room += 1

@@ -1,0 +1,150 @@
+"""What comes of expressions under evaluation: their futures, and values that wait for these."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aredun.values.nested import SCALARS, is_long, map_nested_value
+from aredun.workflow.jobs import PendingExpression
+from aredun.workflow.tracebacks import forget_locals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from contextvars import Context
+
+# A value with the expressions in it begun: pending ones in their places, and where their results will be.
+Terms = tuple[Any, list[asyncio.Future[Any]]]
+
+
+class Owner(Protocol):
+    """Whose evaluation it is."""
+
+    variables: Context
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> object:
+        """Run a coroutine as a part of it."""
+
+
+class Gathering:
+    """Waits for the expressions of a nested value: for all, or for the first that fails.
+
+    Parameters
+    ----------
+    terms : Terms
+        The value.
+    outcome : asyncio.Future[Any]
+        Fails if one of them does. Nothing is waited for once it is done.
+    then : Callable[[Any], None]
+        Called with the value, without any expression.
+    owner : Owner
+        Fills in a long value in a thread.
+    """
+
+    __slots__ = ("_left", "_outcome", "_owner", "_shape", "_then")
+
+    def __init__(
+        self, terms: Terms, outcome: asyncio.Future[Any], then: Callable[[Any], None], owner: Owner
+    ) -> None:
+        self._shape, started = terms
+        self._left = len(started)
+        self._outcome = outcome
+        self._then = then
+        self._owner = owner
+        for future in started:
+            # One context for all: each would be another object.
+            future.add_done_callback(self._note, context=owner.variables)
+
+    def _note(self, future: asyncio.Future[Any]) -> None:
+        self._left -= 1
+        if self._outcome.done():
+            return
+        if not future.cancelled() and (error := future.exception()) is not None:
+            fail(self._outcome, error)
+        elif not self._left:
+            shape, self._shape = self._shape, None
+            if is_long(shape):
+                self._owner.spawn(self._fill_aside(shape))
+            else:
+                self._go_on(fill, shape)
+
+    async def _fill_aside(self, shape: Any) -> None:
+        filled: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(fill, shape))
+        await asyncio.wait([filled])
+        if not self._outcome.done():
+            self._go_on(asyncio.Future.result, filled)
+
+    def _go_on(self, get: Callable[[Any], Any], source: Any) -> None:
+        try:
+            self._then(get(source))
+        except (Exception, asyncio.CancelledError) as error:
+            # It keeps the frames that it came through, and these what they worked on.
+            forget_locals(error)
+            fail(self._outcome, error)
+
+
+def hand_over(outcome: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:
+    """Let a future end as a task has ended."""
+    if outcome.done():
+        return
+    if task.cancelled():
+        outcome.cancel()
+    elif (error := task.exception()) is not None:
+        fail(outcome, error)
+    else:
+        outcome.set_result(task.result())
+
+
+def settle(shape: Any, started: list[asyncio.Future[Any]]) -> Terms:
+    """Fill in what is known, if all of it is."""
+    if not started or not all(is_successful(future) for future in started):
+        return shape, started
+    return fill(shape), []
+
+
+def fill(shape: Any) -> Any:
+    """Put the results in their places."""
+    return map_nested_value(
+        lambda term: term.future.result() if isinstance(term, PendingExpression) else term, shape, SCALARS
+    )
+
+
+def fail(outcome: asyncio.Future[Any], error: BaseException) -> None:
+    """Let a future end with an error, or cancelled."""
+    if isinstance(error, asyncio.CancelledError):
+        outcome.cancel()
+    elif not outcome.done():
+        outcome.set_exception(error)
+
+
+def is_successful(future: asyncio.Future[Any]) -> bool:
+    """Tell whether a future has a result already."""
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def make_resolved(value: Any) -> asyncio.Future[Any]:
+    """Return a future that has a result."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    future.set_result(value)
+    return future
+
+
+def make_failed(error: Exception) -> asyncio.Future[Any]:
+    """Return a future that has failed."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    future.set_exception(error)
+    mark_retrieved(future)
+    return future
+
+
+def make_cancelled() -> asyncio.Future[Any]:
+    """Return a future that is cancelled."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    future.cancel()
+    return future
+
+
+def mark_retrieved(future: asyncio.Future[Any]) -> None:
+    """Keep asyncio from warning of an error that nobody asks for: it is recorded on its job."""
+    if not future.cancelled():
+        future.exception()
