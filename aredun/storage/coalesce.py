@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Generic, TypeVar
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from aredun.loop.pacing import ANSWER_SECONDS, take_turn
 from aredun.storage.grouping import GroupDelay
@@ -17,6 +18,12 @@ V = TypeVar("V")
 
 # Keys that one statement asks for at most.
 MAX_KEYS = 500
+# Seconds: an answer that takes so long is worth waiting for more questions, for as long again at most. The
+# check for whole calls reads all calls of a task; in an execution of 100,000 that took a third of the time.
+SLOW_ANSWER: Final = 0.01
+LONGEST_WAIT: Final = 0.1
+# The wait is in so many parts: it ends with one in which nobody has asked.
+WAIT_PARTS: Final = 4
 
 
 class Coalescer(Generic[K, V]):
@@ -39,6 +46,7 @@ class Coalescer(Generic[K, V]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._scheduled = False
         self._delay = GroupDelay()
+        self._took = 0.0
 
     async def get(self, key: K) -> V | None:
         """Return the answer for one key, None where there is none."""
@@ -69,6 +77,8 @@ class Coalescer(Generic[K, V]):
     async def _answer(self) -> None:
         try:
             await self._delay.wait(self._asked)
+            if self._took >= SLOW_ANSWER:
+                await self._wait_for_more()
         finally:
             # Not earlier: a second group would gather beside this one and be left without keys.
             self._scheduled = False
@@ -76,8 +86,10 @@ class Coalescer(Generic[K, V]):
         keys = list(asked)
         for index in range(MAX_KEYS, len(keys), MAX_KEYS):
             self._asked.update((key, asked.pop(key)) for key in keys[index : index + MAX_KEYS])
+        began = monotonic()
         try:
             answers, refused = await self._fetch_apart(keys[:MAX_KEYS])
+            self._took = monotonic() - began
         except BaseException:
             for future in _pending(asked.values()):
                 future.cancel()
@@ -88,6 +100,17 @@ class Coalescer(Generic[K, V]):
                 if not future.done():
                     future.set_result(answer) if error is None else future.set_exception(error)
                     await take_turn(ANSWER_SECONDS)
+
+    async def _wait_for_more(self) -> None:
+        """Wait for as long as the last answer took, while questions keep coming; one alone does not wait."""
+        wait = min(self._took, LONGEST_WAIT)
+        for _ in range(WAIT_PARTS):
+            size = len(self._asked)
+            if not 1 < size < MAX_KEYS:
+                break
+            await asyncio.sleep(wait / WAIT_PARTS)
+            if len(self._asked) == size:
+                break
 
     async def _fetch_apart(self, keys: Sequence[K]) -> tuple[Mapping[K, V], dict[K, Exception]]:
         """Fetch the answers of keys; if one of them is at fault, find it and let it fail alone."""

@@ -394,33 +394,76 @@ class Job:
         return {self.task.hash: self.task} if self._subtree_tasks is None else self._subtree_tasks
 
     def add_tasks(self, tasks: Mapping[str, TaskValue | str]) -> None:
-        """Let the result depend on more tasks."""
+        """Let the result depend on more tasks.
+
+        Parameters
+        ----------
+        tasks : Mapping[str, TaskValue | str]
+            The tasks, or their names, by hash.
+        """
         if self._subtree_tasks is None and tasks.keys() - {self.task.hash}:
             self._subtree_tasks = {self.task.hash: self.task}
         if self._subtree_tasks is not None:
             self._subtree_tasks.update(tasks)
 
     def add_child(self, child: Job) -> None:
-        """Take note of a job that this one has made."""
+        """Take note of a job that this one has made.
+
+        Parameters
+        ----------
+        child : Job
+            The job; children keep the order in which they are made.
+        """
         self.child_jobs = self.child_jobs or []
         self.child_jobs.append(child)
 
     def add_follower(self, follower: Job) -> None:
-        """Take note of an equal job that waits for the result of this one."""
+        """Take note of an equal job that waits for the result of this one.
+
+        Parameters
+        ----------
+        follower : Job
+            The job that waits.
+        """
         self.followers = self.followers or set()
         self.followers.add(follower)
 
     def remove_follower(self, follower: Job) -> None:
-        """Take note of an equal job that waits no longer."""
+        """Take note of an equal job that waits no longer.
+
+        Parameters
+        ----------
+        follower : Job
+            The job that has waited; one that has not does no harm.
+        """
         if self.followers:
             self.followers.discard(follower)
 
     def replace_child(self, child: Job, other: Job) -> None:
-        """Depend on another job, with an equal call, in the place of a child."""
+        """Depend on another job, with an equal call, in the place of a child.
+
+        Parameters
+        ----------
+        child : Job
+            The child.
+        other : Job
+            The job that takes its place.
+        """
         self.child_jobs = [other if job is child else job for job in self.child_jobs]
 
     def count_fork(self, handle_hash: str) -> int:
-        """Return how many jobs below have got a handle, with the one that is asked for."""
+        """Count a job below that gets a handle.
+
+        Parameters
+        ----------
+        handle_hash : str
+            The hash of the handle's state.
+
+        Returns
+        -------
+        int
+            How many jobs below have got it by now.
+        """
         self.handle_forks = Counter() if self.handle_forks is None else self.handle_forks
         self.handle_forks[handle_hash] += 1
         return self.handle_forks[handle_hash]

@@ -138,6 +138,31 @@ async def test_a_group_of_questions_is_never_empty() -> None:
     assert sorted(number for group in groups for number in group) == list(range(200))
 
 
+async def test_slow_answers_are_asked_for_by_more_at_a_time() -> None:
+    """Questions that keep coming are one group where an answer takes long; one alone is asked at once."""
+    groups: list[int] = []
+
+    async def fetch(keys: Sequence[int]) -> dict[int, int]:
+        groups.append(len(keys))
+        await asyncio.sleep(0.04)
+        return dict.fromkeys(keys, 0)
+
+    coalescer: Coalescer[int, int] = Coalescer(fetch)
+    await coalescer.get(0)
+    questions: list[asyncio.Task[int | None]] = []
+    for number in range(1, 81, 2):
+        questions += [asyncio.create_task(coalescer.get(each)) for each in (number, number + 1)]
+        for _ in range(4):
+            await asyncio.sleep(0)
+    await asyncio.gather(*questions)
+    assert groups == [1, 80]
+    alone = asyncio.create_task(coalescer.get(0))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert groups == [1, 80, 1]
+    await alone
+
+
 async def test_a_statement_does_not_wait_for_long_work(backend: RedunBackendDb) -> None:
     """The thread of a driver gets the interpreter's lock between two turns of what else the loop does."""
     turns = 0
