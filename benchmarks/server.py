@@ -144,25 +144,30 @@ async def measure_changes(served: Any, writer: RedunBackendDb) -> tuple[float, f
     return median(times), max(times)
 
 
-def fill(uri: str, edges: int) -> str:
-    """Fill a database with a workflow; returns the hash of its result."""
+def fill(uri: str, edges: int) -> tuple[str, float]:
+    """Fill a database with a workflow; returns the hash of its result, and redun's edges per second."""
+    from benchmarks.dataflow import REDUN_EDGES, Side, walk_redun
     from benchmarks.support import load_redun
     from tests.support.dataflow import make_chains
 
     graph, value_hash = make_chains(100, edges // 500)
     graph.insert(load_redun(uri))
-    return value_hash
+    redun = Side()
+    walk_redun(uri, value_hash, redun, REDUN_EDGES)
+    return value_hash, redun.rates[0]
 
 
-def fill_elsewhere(uri: str, edges: int) -> str:
+def fill_elsewhere(uri: str, edges: int) -> tuple[str, float]:
     """Fill a database in a process of its own: redun must not count as memory of the server."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
         return executor.submit(fill, uri, edges).result()
 
 
-async def measure(uri: str, value_hash: str, edges: int, clients: int) -> Iterator[tuple[str, str]]:
+async def measure(
+    uri: str, value_hash: str, edges: int, clients: int, redun_rate: float
+) -> Iterator[tuple[str, str]]:
     """Measure everything on one database."""
-    rows = []
+    rows = [("redun's walk in process", f"{redun_rate:,.0f} edges/s")]
     async with RedunBackendDb(uri) as backend, RedunBackendDb(uri) as writer, serve(backend) as served:
         base = f"ws://127.0.0.1:{served.port}/ws/dataflow/{value_hash}"
         in_process = await measure_first_edge(backend, value_hash)
@@ -170,7 +175,8 @@ async def measure(uri: str, value_hash: str, edges: int, clients: int) -> Iterat
         rows.append(("first edge in process", f"{in_process * 1000:.1f} ms"))
         rows.append(("first edge over a websocket", f"{over_socket * 1000:.1f} ms"))
         one = await call_clients(f"{base}?batch={BATCH}&sections=0", 1, edges)
-        rows.append(("one websocket", f"{edges / one['seconds']:,.0f} edges/s"))
+        rate = edges / one["seconds"]
+        rows.append(("one websocket", f"{rate:,.0f} edges/s, {rate / redun_rate:.0f}x"))
         async with measure_lag() as lags:
             many = await call_clients(f"{base}?batch={BATCH}&sections=0&max_edges=5000", clients, 5_000)
         rows.append((f"{clients} clients", f"{many['edges'] / many['seconds']:,.0f} edges/s together"))
@@ -199,10 +205,10 @@ def main(argv: list[str] | None = None) -> None:
     with temporary_databases(args.dialect or ["sqlite", "postgresql"]) as makers:
         for dialect, make in makers.items():
             uri = make()
-            value_hash = fill_elsewhere(uri, args.edges)
+            value_hash, redun_rate = fill_elsewhere(uri, args.edges)
             edges = 2 + 5 * 100 * (args.edges // 500) + 100
             with collect_rarely():
-                rows = asyncio.run(measure(uri, value_hash, edges, args.clients))
+                rows = asyncio.run(measure(uri, value_hash, edges, args.clients, redun_rate))
             print_table(dialect, ["figure", "measured"], list(rows))
 
 
