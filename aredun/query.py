@@ -710,7 +710,7 @@ class CallGraphQuery(Generic[RecordT_co]):
 
     def _get_cutoff(self) -> datetime:
         age = self._abandoned_after
-        return utcnow() - (statuses.get_abandoned_after(self._backend.config) if age is None else age)
+        return statuses.get_cutoff(self._backend.config) if age is None else utcnow() - age
 
     def _get_conditions(self, record_type: str) -> list[Condition]:
         chosen: list[Callable[[str], Condition | None]] = list(self._filters)

@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from aredun.formats.tag_syntax import DOC_KEY, PROJECT_KEY, USER_KEY, VERSION_KEY
+from aredun.formats.versions import get_own_version
 
 USER_ENV = "REDUN_USER"
 GIT_TAGS = (
@@ -30,9 +31,7 @@ async def get_execution_tags(
     project, doc : str | None
         Left out if not given.
     """
-    from importlib.metadata import version
-
-    tags: list[tuple[str, Any]] = [(VERSION_KEY, f"aredun {version('aredun')}")]
+    tags: list[tuple[str, Any]] = [(VERSION_KEY, f"aredun {get_own_version()}")]
     for key, variable, command in GIT_TAGS:
         value = os.environ.get(variable) or await _ask_git(*command)
         if value:

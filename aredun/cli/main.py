@@ -18,6 +18,7 @@ from aredun.cli.levels import keep_levels, set_level
 from aredun.cli.parsers import completion, dataflow, db, differences, init, log, query, run, serve, sync, tag
 from aredun.cli.signals import Terminated, cancel_on, leave
 from aredun.errors import AredunError, UsageError, describe_os_error
+from aredun.formats.versions import get_own_version
 
 if TYPE_CHECKING:
     import argparse
@@ -83,7 +84,7 @@ def _execute(arguments: list[str], collector: Callable[[], AbstractContextManage
         # A name or value may hold what the terminal's encoding has not: that must not end the command.
         sys.stdout.reconfigure(errors="backslashreplace")
     if arguments[:1] in (["-V"], ["--version"]):
-        sys.stdout.write(f"aredun {_get_version()}\n")
+        sys.stdout.write(f"aredun {get_own_version()}\n")
         return EXIT_OK
     parser = make_parser()
     args = parser.parse_args(arguments)
@@ -123,7 +124,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="aredun",
         description="Record, trace and sync the provenance of workflows, in redun's own database.",
     )
-    parser.add_argument("-V", "--version", action="version", version=f"aredun {_get_version()}")
+    parser.add_argument("-V", "--version", action="version", version=f"aredun {get_own_version()}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     for module in PARSERS:
         module.add_parser(subparsers)
@@ -134,9 +135,3 @@ def _close_broken_pipe() -> int:
     # The reader is gone (`aredun log | head`): nothing that is still buffered may be written at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_BROKEN_PIPE
-
-
-def _get_version() -> str:
-    from importlib.metadata import version
-
-    return version("aredun")

@@ -8,14 +8,13 @@ scheduler beats only when it has nothing to do.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from aredun.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
 
 RUNNING: Final = "RUNNING"
 FAILED: Final = "FAILED"
@@ -117,6 +116,23 @@ def get_abandoned_after(config: Any) -> timedelta:
     if setting is None and hasattr(config, "get"):
         setting = config.get(CONFIG_KEY)
     return DEFAULT_ABANDONED_AFTER if setting is None else parse_age(setting)
+
+
+def get_cutoff(config: Any) -> datetime:
+    """
+    Return the time since which a run must have given a sign of life.
+
+    Parameters
+    ----------
+    config : Any
+        As for `get_abandoned_after`.
+
+    Raises
+    ------
+    UsageError
+        When the setting is not a positive number of seconds.
+    """
+    return datetime.now(UTC) - get_abandoned_after(config)
 
 
 def parse_age(seconds: str | float) -> timedelta:

@@ -1,4 +1,4 @@
-"""The versions of redun's database schema, and which of them this library works with."""
+"""The versions of redun's database schema, which of them this library works with, and its own."""
 
 from __future__ import annotations
 
@@ -133,3 +133,11 @@ def parse_db_version(version_str: str) -> DBVersionInfo:
             return version
     known = ", ".join(map(str, REDUN_DB_VERSIONS))
     raise RedunVersionError(f"Unknown db version: {version_str}; known are {known}")
+
+
+def get_own_version() -> str:
+    """Return the version of aredun that is installed."""
+    # Few commands need it, and importing it takes 13 ms.
+    from importlib.metadata import version
+
+    return version("aredun")

@@ -12,6 +12,7 @@ from sqlalchemy.orm import aliased, defer, joinedload
 from aredun.models import Argument, CallNode, Execution, File, Job, Task, Value
 from aredun.storage.reads import read_rows
 from aredun.tables.column_types import in_array
+from aredun.values.namespace import join_fullname
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -116,7 +117,7 @@ async def get_ancestors(backend: Any, job_id: str) -> list[Ancestor]:
 
     async def operation(session: AsyncSession) -> list[Ancestor]:
         rows = await session.execute(statement)
-        return [Ancestor(key, f"{namespace}.{name}" if namespace else name) for key, namespace, name in rows]
+        return [Ancestor(key, join_fullname(namespace, name)) for key, namespace, name in rows]
 
     found: list[Ancestor] = await backend.database.read(operation)
     return found

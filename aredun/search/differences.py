@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from aredun.models import Argument, ArgumentResult, CallNode, File, Job, Subvalue, Task, Value
 from aredun.storage.reads import read_rows
 from aredun.tables.column_types import in_array
+from aredun.values.namespace import join_fullname
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -401,8 +402,7 @@ def _select_calls() -> Any:
 
 def _make_call(row: Any) -> RecordedCall:
     job, execution, start, cached, task_hash, namespace, name, *call = row
-    fullname = f"{namespace}.{name}" if namespace else name
-    return RecordedCall(job, execution, start, cached, task_hash, fullname, *call)
+    return RecordedCall(job, execution, start, cached, task_hash, join_fullname(namespace, name), *call)
 
 
 async def _get_arguments(backend: Any, calls: Collection[str]) -> dict[str, dict[Place, tuple[str, str]]]:

@@ -22,11 +22,10 @@ from aredun.search.scan import Scan, get_load_options
 from aredun.search.statements import count_rows
 from aredun.search.suggestions import suggest
 from aredun.storage.reads import read_scalars
-from aredun.tables.column_types import in_array, utcnow
+from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -276,11 +275,7 @@ async def _get_recent_execution(backend: Repository, index: int) -> Execution | 
 def _make_scan(
     backend: Repository, name: str, conditions: Sequence[Condition], *, by_time: bool = False
 ) -> Scan:
-    return Scan(backend, name, conditions, by_time=by_time, cutoff=_get_cutoff(backend))
-
-
-def _get_cutoff(backend: Repository) -> datetime:
-    return utcnow() - statuses.get_abandoned_after(backend.config)
+    return Scan(backend, name, conditions, by_time=by_time, cutoff=statuses.get_cutoff(backend.config))
 
 
 async def find_file(backend: Repository, path: str) -> FileUse | None:
@@ -339,7 +334,7 @@ def _choose_later(alone: FileUse | None, inside: FileUse | None) -> FileUse | No
 
 
 async def _find_last_result(backend: Repository, path: str) -> FileUse | None:
-    parameters = {"path": path, "cutoff": _get_cutoff(backend)}
+    parameters = {"path": path, "cutoff": statuses.get_cutoff(backend.config)}
     rows = await backend.database.fetch(_select_last_result(), parameters)
     if not rows:
         return None

@@ -12,6 +12,7 @@ from aredun.formats import statuses
 from aredun.models import CallNode, Execution, Job, Task, Value
 from aredun.search.statuses import is_alive
 from aredun.tables.column_types import in_array
+from aredun.values.namespace import join_fullname
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -134,7 +135,7 @@ async def count_jobs(backend: Repository, execution_id: str, cutoff: datetime) -
         abandoned = await _is_abandoned(session, execution_id, cutoff)
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         for namespace, name, raw_status, count in await session.execute(statement):
-            counts[_full_name(namespace, name)][_tell(raw_status, abandoned)] += count
+            counts[join_fullname(namespace, name)][_tell(raw_status, abandoned)] += count
         return dict(sorted(counts.items()))
 
     found: dict[str, Counter[str]] = await backend.database.read(operation)
@@ -223,10 +224,6 @@ def _join_status(statement: Select[Any]) -> Select[Any]:
     )
 
 
-def _full_name(namespace: str, name: str) -> str:
-    return f"{namespace}.{name}" if namespace else name
-
-
 def _columns() -> list[Any]:
     columns = (Job.id, Job.parent_id, Job.task_hash, Job.call_hash, Job.start_time, Job.end_time)
     return [*columns, Task.namespace, Task.name, _status().label("status")]
@@ -234,7 +231,7 @@ def _columns() -> list[Any]:
 
 def _make_row(row: Sequence[Any], abandoned: bool) -> JobRow:
     namespace, name, status = row[6:]
-    return JobRow._make([*row[:6], _full_name(namespace, name), _tell(status, abandoned)])
+    return JobRow._make([*row[:6], join_fullname(namespace, name), _tell(status, abandoned)])
 
 
 async def _count_up_to(session: AsyncSession, execution_id: str, limit: int) -> int:
@@ -315,7 +312,7 @@ async def _read_level(
     )
     counts: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for parent, namespace, name, raw_status, count in await session.execute(hidden):
-        counts[parent, _full_name(namespace, name)][_tell(raw_status, abandoned)] = count
+        counts[parent, join_fullname(namespace, name)][_tell(raw_status, abandoned)] = count
     for (parent, task_name), by_status in counts.items():
         tree.folded.setdefault(parent, []).append(FoldedJobs(task_name, by_status))
     return [row.id for rows in groups.values() for row in rows]

@@ -13,6 +13,7 @@ from aredun.formats.tag_syntax import is_storable_text
 from aredun.models import Task
 from aredun.search.filters import PRIMARY_KEYS
 from aredun.tables.column_types import starts_with
+from aredun.values.namespace import join_fullname
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +67,7 @@ async def suggest_task_names(backend: Repository, text: str) -> list[str]:
 
     async def operation(session: AsyncSession) -> list[str]:
         rows = await session.execute(names)
-        return [f"{namespace}.{name}" if namespace else name for namespace, name in rows]
+        return [join_fullname(namespace, name) for namespace, name in rows]
 
     recorded: list[str] = await backend.database.read(operation)
     return await asyncio.to_thread(_choose_names, text.strip(), recorded)

@@ -72,7 +72,7 @@ async def list_names(backend: Any, text: str | None, after: TaskKey | None, limi
         later = sa.and_(Task.namespace == namespace, Task.name > name)
         names = names.where(sa.or_(Task.namespace > namespace, later))
     if text is not None:
-        names = names.where(_get_fullname(Task).icontains(text, autoescape=True))
+        names = names.where(select_fullname(Task).icontains(text, autoescape=True))
     names = names.group_by(Task.namespace, Task.name).order_by(Task.namespace, Task.name).limit(limit)
     page = names.cte("page").prefix_with("MATERIALIZED")
     jobs = sa.select(sa.func.count()).select_from(_select_own(page, MAX_JOBS + 1).subquery())
@@ -80,7 +80,8 @@ async def list_names(backend: Any, text: str | None, after: TaskKey | None, limi
     return [TaskName(*row) for row in await read_rows(backend.database, statement)]
 
 
-def _get_fullname(task: Any) -> Any:
+def select_fullname(task: Any) -> Any:
+    """Return the expression of a task's name with its namespace."""
     return sa.case((task.namespace == "", task.name), else_=task.namespace + "." + task.name)
 
 
@@ -126,7 +127,7 @@ async def _get_own_last(backend: Any, tasks: Sequence[TaskName]) -> dict[TaskKey
     if not tasks:
         return {}
     names = [".".join(filter(None, task.key)) for task in tasks]
-    chosen = sa.select(Task.namespace, Task.name).where(in_array(_get_fullname(Task), names)).distinct()
+    chosen = sa.select(Task.namespace, Task.name).where(in_array(select_fullname(Task), names)).distinct()
     page = chosen.cte("page").prefix_with("MATERIALIZED")
     own = _select_own(page, MAX_OWN + 1, "start_time").subquery()
     last = sa.select(sa.func.max(own.c.start_time)).scalar_subquery()
@@ -154,7 +155,7 @@ async def list_versions(backend: Any, fullname: str) -> tuple[list[TaskVersion],
     parts = fullname.split(".")
     # The index is that of names: nothing says how much of the full name is one.
     names = [".".join(parts[start:]) for start in range(len(parts))]
-    query = sa.select(Task.hash).where(in_array(Task.name, names), _get_fullname(Task) == fullname)
+    query = sa.select(Task.hash).where(in_array(Task.name, names), select_fullname(Task) == fullname)
     query = query.order_by(Task.hash).limit(MAX_VERSIONS + 1)
     hashes = await read_scalars(backend.database, query)
     gathered = await _gather(backend, hashes[:MAX_VERSIONS])

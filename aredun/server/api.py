@@ -25,11 +25,10 @@ from aredun.server.finding import (
     find_record,
 )
 from aredun.storage.reads import read_scalars
-from aredun.tables.column_types import TagEntity, utcnow
+from aredun.tables.column_types import TagEntity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime
 
     from aredun.backend import RedunBackendDb
 
@@ -95,11 +94,6 @@ def _parse_tags(texts: list[str]) -> list[tuple[str, Any]]:
     return [parse_tag_key_value(text, value_required=False) for text in _checked(texts)]
 
 
-def get_cutoff(backend: RedunBackendDb) -> datetime:
-    """Return the time since which a run must have given a sign of life."""
-    return utcnow() - statuses.get_abandoned_after(backend.config)
-
-
 async def _respond_jobs(
     backend: RedunBackendDb,
     page: Paging,
@@ -139,7 +133,9 @@ async def list_executions(
 async def get_execution(backend: Backend, execution_id: RecordId) -> Response:
     """Get an execution with its jobs counted; `-` is the newest, `~2` the one before it."""
     execution = await find_record(backend, "Execution", execution_id)
-    return respond(await details.get_execution_details(backend, execution, get_cutoff(backend)))
+    return respond(
+        await details.get_execution_details(backend, execution, statuses.get_cutoff(backend.config))
+    )
 
 
 @router.get("/executions/{execution_id}/jobs", response_model=schemas.JobPage, tags=["executions", "jobs"])
@@ -173,7 +169,7 @@ async def get_execution_tree(
     """Get the jobs of an execution as a tree, each job before those that it started."""
     execution = await find_record(backend, "Execution", execution_id)
     tree = await details.get_tree(
-        backend, execution.id, get_cutoff(backend), fold=fold or None, max_jobs=max_jobs
+        backend, execution.id, statuses.get_cutoff(backend.config), fold=fold or None, max_jobs=max_jobs
     )
     return respond(tree)
 

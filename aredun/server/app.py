@@ -12,6 +12,7 @@ from fastapi.websockets import WebSocket  # noqa: TC002  # FastAPI reads it at r
 
 from aredun import models
 from aredun.errors import AredunError
+from aredun.formats.versions import get_own_version
 from aredun.server import api, differences, graph_api, histories, security
 from aredun.server.answers import add_error_handlers, logger, make_problem
 from aredun.server.changes import ChangeFeed
@@ -65,7 +66,7 @@ def create_app(backend: RedunBackendDb, *, settings: ServerSettings | None = Non
     app = FastAPI(
         title="aredun",
         description=DESCRIPTION,
-        version=_get_version(),
+        version=get_own_version(),
         lifespan=_lifespan,
         # The pages of these would fetch code from elsewhere.
         docs_url=None,
@@ -91,12 +92,6 @@ def create_app(backend: RedunBackendDb, *, settings: ServerSettings | None = Non
     app.add_middleware(security.Guard, settings=settings)
     app.add_middleware(AccessLog, metrics=metrics)
     return app
-
-
-def _get_version() -> str:
-    from importlib.metadata import version
-
-    return version("aredun")
 
 
 @contextlib.asynccontextmanager

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Response
 
 from aredun.dataflow.naming import get_task_args
 from aredun.errors import UsageError
+from aredun.formats.statuses import get_cutoff
 from aredun.models import Job, Task
 from aredun.search.call_texts import load_task
 from aredun.search.differences import compare_executions, get_call
@@ -21,9 +22,10 @@ from aredun.search.reasons import explain_call, join_places
 from aredun.server import difference_schemas as schemas
 from aredun.server import records
 from aredun.server.answers import respond
-from aredun.server.api import PROBLEMS, Backend, RecordId, get_cutoff
+from aredun.server.api import PROBLEMS, Backend, RecordId
 from aredun.server.finding import find_record
 from aredun.storage.reads import read_rows
+from aredun.values.namespace import join_fullname
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -59,7 +61,7 @@ async def get_why(backend: Backend, job_id: RecordId) -> Response:
 async def compare(backend: Backend, before_id: RecordId, after_id: RecordId) -> Response:
     """Compare two executions task by task: what ran, what was cached, how long it took, what changed."""
     both = [await find_record(backend, "Execution", key) for key in (before_id, after_id)]
-    counts = [await count_jobs(backend, execution.id, get_cutoff(backend)) for execution in both]
+    counts = [await count_jobs(backend, execution.id, get_cutoff(backend.config)) for execution in both]
     if max(sum(sum(each.values()) for each in side.values()) for side in counts) > MAX_JOBS:
         raise UsageError(f"an execution has more than {MAX_JOBS:,} jobs: 'aredun diff' compares them")
     seconds = [await _sum_seconds(backend, execution.id) for execution in both]
@@ -100,7 +102,7 @@ async def _sum_seconds(backend: RedunBackendDb, execution_id: str) -> dict[str, 
     )
     seconds: dict[str, float] = defaultdict(float)
     for namespace, name, start, end in await read_rows(backend.database, statement.limit(MAX_JOBS)):
-        seconds[f"{namespace}.{name}" if namespace else name] += (end - start).total_seconds()
+        seconds[join_fullname(namespace, name)] += (end - start).total_seconds()
     return seconds
 
 

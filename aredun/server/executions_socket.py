@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from aredun import models
-from aredun.formats.statuses import get_abandoned_after
+from aredun.formats.statuses import get_cutoff
 from aredun.query import CallGraphQuery
 from aredun.search.scan import get_load_options, mark_abandoned
 from aredun.server import records
 from aredun.server.answers import dump
 from aredun.server.finding import find_record
 from aredun.storage.retry import retry_briefly
-from aredun.tables.column_types import utcnow
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -117,7 +116,7 @@ class ExecutionsStream:
 
     async def _load(self, model: Any, query: sa.Select[Any]) -> list[Any]:
         statement = query.options(*get_load_options(model.__name__))
-        cutoff = utcnow() - get_abandoned_after(self._backend.config)
+        cutoff = get_cutoff(self._backend.config)
 
         async def operation(session: AsyncSession) -> list[Any]:
             found = list(await session.scalars(statement))

@@ -13,6 +13,7 @@ from aredun.models import CallNode, Job, Task, Value
 from aredun.server import schemas
 from aredun.server.highlighting import highlight
 from aredun.storage.reads import read_rows
+from aredun.values.namespace import join_fullname
 from aredun.values.previews import read_failure
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ async def _find_path(backend: RedunBackendDb, job_id: str, value_hash: str) -> l
     first_below: dict[str, Any] = {}
     names: dict[str, str] = {}
     for key, parent_id, namespace, name in await read_rows(backend.database, statement):
-        names[key] = f"{namespace}.{name}" if namespace else name
+        names[key] = join_fullname(namespace, name)
         first_below.setdefault(parent_id, key)
     path = [job_id]
     while path[-1] in first_below:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from aredun.models import File, Job, Tag, Task
 from aredun.query import CallGraphQuery
 from aredun.search.identify import get_key, leave_out_task_values
+from aredun.search.task_history import select_fullname
 from aredun.server.finding import find_matches
 from aredun.server.records import get_arguments
 from aredun.storage.reads import read_rows
@@ -105,7 +106,7 @@ def _escape(text: str) -> str:
 
 async def _find_tasks(backend: RedunBackendDb, text: str, limit: int) -> tuple[list[Hit], int | None]:
     """Return tasks by a part of their name, and how many were looked at if not all."""
-    name = sa.case((Task.namespace == "", Task.name), else_=Task.namespace + "." + Task.name)
+    name = select_fullname(Task)
     seen = await find_recorded(
         backend.database, [Task.hash], _has_part(name, _escape(text)), MAX_TASKS, limit
     )
