@@ -73,8 +73,17 @@ async def read_page(scans: Iterable[Scan], order_by: str | None, after: Key | No
 def make_cursor(record_type: str, order_by: str | None, key: Key) -> str:
     """Return an opaque text that stands for a place in a query's records."""
     values = [value.isoformat() if isinstance(value, datetime) else value for value in key]
-    text = json.dumps([record_type, order_by, values], separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode()
+    return pack_cursor([record_type, order_by, values])
+
+
+def pack_cursor(place: list[Any]) -> str:
+    """Return a place in a list, of what JSON holds, as an opaque text."""
+    return base64.urlsafe_b64encode(json.dumps(place, separators=(",", ":")).encode()).decode()
+
+
+def unpack_cursor(cursor: str) -> Any:
+    """Return what `pack_cursor` was given; raises ValueError or RecursionError for any other text."""
+    return json.loads(base64.urlsafe_b64decode(cursor))
 
 
 def parse_cursor(cursor: str, order_by: str | None, record_types: Collection[str]) -> tuple[str, Key]:
@@ -87,7 +96,7 @@ def parse_cursor(cursor: str, order_by: str | None, record_types: Collection[str
         When it is no cursor, or one of a query with another order or other record types.
     """
     try:
-        record_type, cursor_order, values = json.loads(base64.urlsafe_b64decode(cursor))
+        record_type, cursor_order, values = unpack_cursor(cursor)
         *times, key = values
         fits = cursor_order == order_by and record_type in record_types
         place = (*map(_parse_time, times), _check_key(key)) if fits else ()

@@ -12,6 +12,7 @@ from aredun.formats.spelling import MAX_NEAR, find_near, misspell_hash, spell_id
 from aredun.formats.tag_syntax import is_storable_text
 from aredun.models import Task
 from aredun.search.filters import PRIMARY_KEYS
+from aredun.storage.reads import read_rows
 from aredun.tables.column_types import starts_with
 from aredun.values.namespace import join_fullname
 
@@ -64,12 +65,7 @@ async def suggest(backend: Repository, text: str, types: Sequence[str]) -> list[
 async def suggest_task_names(backend: Repository, text: str) -> list[str]:
     """Return the full names of at most three recorded tasks that a name is most like, the nearest first."""
     names = sa.select(Task.namespace, Task.name).distinct().limit(_MAX_NAMES)
-
-    async def operation(session: AsyncSession) -> list[str]:
-        rows = await session.execute(names)
-        return [join_fullname(namespace, name) for namespace, name in rows]
-
-    recorded: list[str] = await backend.database.read(operation)
+    recorded = [join_fullname(*row) for row in await read_rows(backend.database, names)]
     return await asyncio.to_thread(_choose_names, text.strip(), recorded)
 
 

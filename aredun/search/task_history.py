@@ -11,6 +11,7 @@ from aredun.formats import statuses
 from aredun.models import CallNode, Job, Task, Value
 from aredun.storage.reads import read_rows, read_scalars
 from aredun.tables.column_types import in_array
+from aredun.values.namespace import join_fullname
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -35,6 +36,11 @@ class TaskName(NamedTuple):
     name: str
     versions: int
     jobs: int
+
+    @property
+    def fullname(self) -> str:
+        """The name with its namespace."""
+        return join_fullname(self.namespace, self.name)
 
     @property
     def key(self) -> TaskKey:
@@ -126,7 +132,7 @@ async def get_last_runs(backend: Any, tasks: Sequence[TaskName]) -> dict[TaskKey
 async def _get_own_last(backend: Any, tasks: Sequence[TaskName]) -> dict[TaskKey, datetime]:
     if not tasks:
         return {}
-    names = [".".join(filter(None, task.key)) for task in tasks]
+    names = [task.fullname for task in tasks]
     chosen = sa.select(Task.namespace, Task.name).where(in_array(select_fullname(Task), names)).distinct()
     page = chosen.cte("page").prefix_with("MATERIALIZED")
     own = _select_own(page, MAX_OWN + 1, "start_time").subquery()

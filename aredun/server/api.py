@@ -13,7 +13,7 @@ from aredun.formats import statuses
 from aredun.formats.spelling import spell_path
 from aredun.formats.tag_syntax import parse_tag_key_value
 from aredun.query import CallGraphQuery
-from aredun.search.pages import make_cursor
+from aredun.search.pages import make_cursor, unpack_cursor
 from aredun.server import details, failures, records, schemas, substrings
 from aredun.server.answers import respond, respond_list
 from aredun.server.finding import (
@@ -320,11 +320,8 @@ async def list_tags(
 
 
 def _read_tag_cursor(cursor: str) -> str:
-    import base64
-    import json
-
     try:
-        record_type, _, [tag_hash] = json.loads(base64.urlsafe_b64decode(cursor))
+        record_type, _, [tag_hash] = unpack_cursor(cursor)
     except (ValueError, TypeError, RecursionError) as error:
         raise UsageError("invalid cursor: start again without one") from error
     if record_type != "Tag" or not isinstance(tag_hash, str):

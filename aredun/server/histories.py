@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import sqlalchemy as sa
@@ -14,6 +12,7 @@ from aredun.formats.tag_syntax import is_storable_text
 from aredun.models import Job
 from aredun.query import CallGraphQuery
 from aredun.search import file_versions, task_history
+from aredun.search.pages import pack_cursor, unpack_cursor
 from aredun.search.scan import get_load_options
 from aredun.server import history_schemas as schemas
 from aredun.server import records
@@ -54,7 +53,7 @@ async def list_files(backend: Backend, page: Page, text: Part = None) -> Respons
         )
         for path in paths
     ]
-    return respond(schemas.FilePage(items=items, cursor=None if end is None else _make_cursor("File", end)))
+    return respond(schemas.FilePage(items=items, cursor=None if end is None else pack_cursor(["File", end])))
 
 
 @router.get("/file-versions", response_model=schemas.FileHistory, tags=["values"])
@@ -99,7 +98,7 @@ async def list_task_names(backend: Backend, page: Page, text: Part = None) -> Re
     last = await task_history.get_last_runs(backend, tasks)
     items = [
         schemas.TaskName(
-            fullname=".".join(filter(None, task.key)),
+            fullname=task.fullname,
             name=task.name,
             namespace=task.namespace,
             versions=task.versions,
@@ -109,7 +108,7 @@ async def list_task_names(backend: Backend, page: Page, text: Part = None) -> Re
         )
         for task in tasks
     ]
-    cursor = _make_cursor("TaskName", *tasks[-1].key) if len(found) > page.limit else None
+    cursor = pack_cursor(["TaskName", *tasks[-1].key]) if len(found) > page.limit else None
     return respond(schemas.TaskNamePage(items=items, cursor=cursor))
 
 
@@ -176,16 +175,12 @@ def _tell_written(
     }
 
 
-def _make_cursor(kind: str, *place: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([kind, *place], ensure_ascii=False).encode()).decode()
-
-
 def _read_cursor(cursor: str | None, kind: str, width: int) -> tuple[str, ...] | None:
     """Return the place that a cursor stands for; raises UsageError if it is none of this list."""
     if cursor is None:
         return None
     try:
-        made_for, *place = json.loads(base64.urlsafe_b64decode(cursor))
+        made_for, *place = unpack_cursor(cursor)
     except (ValueError, TypeError, RecursionError) as error:
         raise UsageError("invalid cursor: start again without one") from error
     is_place = all(isinstance(text, str) and is_storable_text(text) for text in place)

@@ -49,7 +49,12 @@ def get_allowed_results(job: Job) -> set[CacheResult] | None:
     allowed = job.eval_options.get("allowed_cache_results")
     if not job.task.is_async():
         return allowed
-    return (set(CacheResult) if allowed is None else set(allowed)) - {CacheResult.SINGLE}
+    return _leave_out(CacheResult.SINGLE, allowed)
+
+
+def _leave_out(kind: CacheResult, allowed: set[CacheResult] | None) -> set[CacheResult]:
+    """Return what is allowed without one kind."""
+    return (set(CacheResult) if allowed is None else set(allowed)) - {kind}
 
 
 def is_shared(job: Job) -> bool:
@@ -84,7 +89,7 @@ async def find_cached(backend: RedunBackendDb, job: Job, is_first: bool) -> Any:
         scope = CacheScope.CSE
     allowed = get_allowed_results(job)
     if is_first:
-        allowed = (set(CacheResult) if allowed is None else set(allowed)) - {CacheResult.CSE}
+        allowed = _leave_out(CacheResult.CSE, allowed)
     try:
         result, call_hash, kind = await backend.check_cache(
             job.task.hash,
