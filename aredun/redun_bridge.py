@@ -143,7 +143,7 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
                 super().migrate(desired_version, upgrade_only)
                 return
             self.logger.info(f"Upgrading db from version {version} to {latest}...")
-            self._settle()
+            self._end_session()
             self._run(self._open_core.backend.migrate())
 
     def flush(self) -> None:

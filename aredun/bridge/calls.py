@@ -53,7 +53,7 @@ class BridgeCalls(ABC):
         with self._redun_errors():
             yield from self._open_core.loop.iterate(items)
 
-    def _settle(self) -> None:
+    def _end_session(self) -> None:
         """End the transaction of redun's session, as redun's own methods do.
 
         It commits what was added to it, lets go of its locks, and reads again what it has loaded.
@@ -71,7 +71,7 @@ class BridgeCalls(ABC):
         """Lend aredun's backend, once what concerns the subjects (without any: everything) is written."""
         with self._locked(), self._redun_errors():
             core = self._open_core
-            self._settle()
+            self._end_session()
             if not subjects or core.queue.concerns(*subjects):
                 core.queue.flush()
             yield core.backend
@@ -80,7 +80,7 @@ class BridgeCalls(ABC):
     def _recording(self) -> Iterator[Recorder]:
         with self._locked(), self._redun_errors():
             core = self._open_core
-            self._settle()
+            self._end_session()
             yield core.recorder
 
     def _put(

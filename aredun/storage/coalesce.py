@@ -88,7 +88,7 @@ class Coalescer(Generic[K, V]):
             self._asked.update((key, asked.pop(key)) for key in keys[index : index + MAX_KEYS])
         began = monotonic()
         try:
-            answers, refused = await self._fetch_apart(keys[:MAX_KEYS])
+            answers, refused = await self._fetch_or_split(keys[:MAX_KEYS])
             self._took = monotonic() - began
         except BaseException:
             for future in _pending(asked.values()):
@@ -112,7 +112,7 @@ class Coalescer(Generic[K, V]):
             if len(self._asked) == size:
                 break
 
-    async def _fetch_apart(self, keys: Sequence[K]) -> tuple[Mapping[K, V], dict[K, Exception]]:
+    async def _fetch_or_split(self, keys: Sequence[K]) -> tuple[Mapping[K, V], dict[K, Exception]]:
         """Fetch the answers of keys; if one of them is at fault, find it and let it fail alone."""
         answers: dict[K, V] = {}
         refused: dict[K, Exception] = {}

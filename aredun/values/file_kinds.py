@@ -166,7 +166,7 @@ class ShardedS3Dataset(Value):
         self.format = format
         self.recurse = recurse
         self._hash: str | None = None
-        self.filenames: list[str] = self._gather_files()
+        self.filenames: list[str] = self._list_files()
 
     def __repr__(self) -> str:
         shown = f"path={self.path}, format={self.format}, recurse={self.recurse}, hash={self.hash}"
@@ -188,7 +188,7 @@ class ShardedS3Dataset(Value):
         self._hash = state["hash"]
         self.filenames = state["files"]
 
-    def _gather_files(self) -> list[str]:
+    def _list_files(self) -> list[str]:
         filesystem = get_filesystem(self.path)
         folder = glob.escape(self.path)
         paths = set(filesystem.glob(f"{folder}/*.{self.format}"))
@@ -204,7 +204,7 @@ class ShardedS3Dataset(Value):
         return self._hash
 
     def _calc_hash(self) -> str:
-        self.filenames = self._gather_files()
+        self.filenames = self._list_files()
         return hash_struct(["ShardedS3Dataset", self.path, *sorted(self.filenames)])
 
     def get_hash(self, data: bytes | None = None) -> str:

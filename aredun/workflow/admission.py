@@ -18,11 +18,11 @@ MAX_ARRIVING: Final = 1000
 LEAST_ROOM: Final = MAX_ARRIVING // 2
 
 
-class Lane:
+class StartQueue:
     """Lets the jobs that wait for the same places begin in their order, a bounded number of them at once.
 
     A job leaves when its function begins, or before it waits for another job or for a limit: what is in the
-    lane waits for nothing that has still to enter it.
+    queue waits for nothing that has still to enter it.
 
     Parameters
     ----------

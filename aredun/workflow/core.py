@@ -149,7 +149,7 @@ class Scheduler:
         # The workflows under way, each with what is done when it has ended.
         self._runs: dict[Evaluator, asyncio.Future[None]] = {}
         self._end: asyncio.Task[None] | None = None
-        self._is_hurried: asyncio.Event | None = None
+        self._leave_threads: asyncio.Event | None = None
 
     async def __aenter__(self) -> Scheduler:
         if self._is_open:
@@ -157,7 +157,7 @@ class Scheduler:
         if self._owns_backend:
             await self.backend.load(migrate=True)
         self._slots = asyncio.Semaphore(self.max_concurrency)
-        self._is_hurried = asyncio.Event()
+        self._leave_threads = asyncio.Event()
         self._end = None
         self._is_open = True
         return self
@@ -168,14 +168,14 @@ class Scheduler:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._is_hurried is None:
+        if self._leave_threads is None:
             return
         if error_type is not None and not issubclass(error_type, Exception):
             # A function in a thread cannot be interrupted: whoever cancels the run need not wait for it.
-            self._is_hurried.set()
+            self._leave_threads.set()
         if self._end is None:
-            self._end = asyncio.create_task(self._close(self._is_hurried))
-        cancelled = await finish(self._end, self._is_hurried.set)
+            self._end = asyncio.create_task(self._close(self._leave_threads))
+        cancelled = await finish(self._end, self._leave_threads.set)
         if cancelled is not None:
             raise cancelled
 
@@ -198,16 +198,16 @@ class Scheduler:
         """Close the scheduler, as the end of `async with` does; what runs is cancelled."""
         await self.__aexit__(None, None, None)
 
-    async def _close(self, is_hurried: asyncio.Event) -> None:
+    async def _close(self, leave_threads: asyncio.Event) -> None:
         self._is_open = False
         for evaluator in list(self._runs):
             await evaluator.stop(finish_threads=False)
         if self._runs:
             await asyncio.wait(self._runs.values())
         closing = asyncio.ensure_future(self._executors.close())
-        hurried = asyncio.ensure_future(is_hurried.wait())
-        await asyncio.wait((closing, hurried), return_when=asyncio.FIRST_COMPLETED)
-        hurried.cancel()
+        leaving = asyncio.ensure_future(leave_threads.wait())
+        await asyncio.wait((closing, leaving), return_when=asyncio.FIRST_COMPLETED)
+        leaving.cancel()
         if not closing.done():
             closing.cancel()
             await asyncio.wait([closing])

@@ -30,18 +30,18 @@ from aredun.values.nested import (
 )
 from aredun.values.task_options import check_task_options
 from aredun.values.task_value import SchedulerTaskValue
-from aredun.workflow.admission import Lane
+from aredun.workflow.admission import StartQueue
 from aredun.workflow.jobs import Execution, Job, PendingExpression, Scope, get_current_job
 from aredun.workflow.outcomes import (
-    Gathering,
+    ResultCollector,
     Terms,
     fail,
+    fill_if_known,
     hand_over,
     make_cancelled,
     make_failed,
     make_resolved,
     mark_retrieved,
-    settle,
 )
 from aredun.workflow.sizes import is_light, walk
 from aredun.workflow.snapshots import copy_containers
@@ -103,7 +103,7 @@ class Evaluator:
         self._runner = runner
         # What is under way, with the job of which it is the outcome.
         self._open: dict[asyncio.Future[Any], Job | None] = {}
-        self._lanes: dict[object, Lane] = {}
+        self._start_queues: dict[object, StartQueue] = {}
         self.variables = copy_context()
         self._caller = asyncio.current_task()
         self._is_stopping = False
@@ -127,12 +127,12 @@ class Evaluator:
             terms = self._start_terms(value, scope)
         except Exception as error:
             return make_failed(error)
-        return self._gather(terms)
+        return self._collect(terms)
 
     def _start_terms(self, value: Any, scope: Scope) -> Terms:
         started: list[asyncio.Future[Any]] = []
         shape = map_nested_value(self._make_start(started, scope), value, SCALARS)
-        return settle(shape, started)
+        return fill_if_known(shape, started)
 
     def _make_start(self, started: list[asyncio.Future[Any]], scope: Scope) -> Callable[[Any], Any]:
         def start(term: Any) -> Any:
@@ -147,11 +147,11 @@ class Evaluator:
 
         return start
 
-    def _gather(self, terms: Terms) -> asyncio.Future[Any]:
+    def _collect(self, terms: Terms) -> asyncio.Future[Any]:
         if not terms[1]:
             return make_resolved(terms[0])
         outcome = self._make_outcome()
-        Gathering(terms, outcome, outcome.set_result, self)
+        ResultCollector(terms, outcome, outcome.set_result, self)
         return outcome
 
     async def evaluate_result(self, value: Any, scope: Scope) -> asyncio.Future[Any]:
@@ -177,7 +177,7 @@ class Evaluator:
             return make_failed(error)
         finally:
             scope.variables = None
-        return self._gather((shape, started))
+        return self._collect((shape, started))
 
     async def evaluate_awaited(self, expression: Expression, job: Job, slot: Slot) -> Any:
         """Evaluate an expression for a function that awaits it, as a child of the job that runs the function.
@@ -317,7 +317,7 @@ class Evaluator:
             defaults = None if options[1] else self._start_defaults(job, options[0])
             arguments = self._start_terms((expression.args, expression.kwargs), scope)
             if defaults is None:
-                Gathering(options, outcome, partial(self._take_options, job, arguments), self)
+                ResultCollector(options, outcome, partial(self._take_options, job, arguments), self)
             else:
                 self._await_arguments(job, arguments, defaults)
         except Exception as error:
@@ -350,19 +350,19 @@ class Evaluator:
     def _await_arguments(self, job: Job, arguments: Terms, defaults: Terms) -> None:
         check_task_options(job.eval_options)
         (args, kwargs), started = arguments
-        shape, started = settle((args, {**defaults[0], **kwargs}), [*started, *defaults[1]])
+        shape, started = fill_if_known((args, {**defaults[0], **kwargs}), [*started, *defaults[1]])
         if started and job.outcome is not None:
-            Gathering((shape, started), job.outcome, partial(self._enter, job), self)
+            ResultCollector((shape, started), job.outcome, partial(self._enter, job), self)
         else:
             self._enter(job, shape)
 
     def _enter(self, job: Job, arguments: Arguments) -> None:
         job.eval_args = arguments
         places = self._runner.get_places(job)
-        lane = self._lanes.get(places)
-        if lane is None:
-            lane = self._lanes[places] = Lane(self._begin, self.spawn)
-        lane.enter(job)
+        queue = self._start_queues.get(places)
+        if queue is None:
+            queue = self._start_queues[places] = StartQueue(self._begin, self.spawn)
+        queue.enter(job)
 
     def _begin(self, job: Job) -> bool:
         if job.outcome is None or job.outcome.done():

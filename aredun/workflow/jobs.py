@@ -491,13 +491,13 @@ class Job:
 
     def release(self) -> None:
         """Drop what only a running job needs, so that values and child jobs can be freed."""
-        self.leave_lane()
+        self.leave_queue()
         self.eval_args = self.args = self.recorded_args = _NO_ARGUMENTS
         self.child_jobs = ()
         self.slot = self.runner = self.evaluate_awaited = self.leader = self.abandoned = None
         self._scope = self.caller_variables = None
 
-    def leave_lane(self) -> None:
+    def leave_queue(self) -> None:
         """Give up the room that the job takes among those that are about to call their functions."""
         give_room, self.give_room = self.give_room, None
         if give_room is not None:

@@ -210,7 +210,7 @@ class JobRunner:
         if job.is_recording():
             self._leaders[job.eval_hash, job.context_hash] = job
         first_result = await self._get_first_result(job, evaluator)
-        job.leave_lane()
+        job.leave_queue()
         calls = None
         if job.is_recording() and not job.was_cached:
             calls = await self._recorder.serialize_calls(first_result)
@@ -225,7 +225,7 @@ class JobRunner:
     async def _follow(self, job: Job, leader: Job, runner: asyncio.Task[Any], evaluator: Evaluator) -> Any:
         job.leader = leader
         leader.add_follower(job)
-        job.leave_lane()
+        job.leave_queue()
         try:
             await self._recorder.record_start(job)
             await asyncio.wait([runner])
@@ -275,11 +275,11 @@ class JobRunner:
         places = self._executors.get_places(job.task, job.eval_options) or self._slots
         while True:
             if limits := job.get_limits():
-                job.leave_lane()
+                job.leave_queue()
             await self._limits.take(job, limits)
             try:
                 async with Slot(places) as job.slot:
-                    job.leave_lane()
+                    job.leave_queue()
                     await self._recorder.record_start(job)
                     job.attempts += 1
                     self._set_status(job, JobStatus.RUNNING)

@@ -26,7 +26,7 @@ class Owner(Protocol):
         """Run a coroutine as a part of it."""
 
 
-class Gathering:
+class ResultCollector:
     """Waits for the expressions of a nested value: for all, or for the first that fails.
 
     Parameters
@@ -64,11 +64,11 @@ class Gathering:
         elif not self._left:
             shape, self._shape = self._shape, None
             if is_long(shape):
-                self._owner.spawn(self._fill_aside(shape))
+                self._owner.spawn(self._fill_in_thread(shape))
             else:
                 self._go_on(fill, shape)
 
-    async def _fill_aside(self, shape: Any) -> None:
+    async def _fill_in_thread(self, shape: Any) -> None:
         filled: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(fill, shape))
         await asyncio.wait([filled])
         if not self._outcome.done():
@@ -95,7 +95,7 @@ def hand_over(outcome: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:
         outcome.set_result(task.result())
 
 
-def settle(shape: Any, started: list[asyncio.Future[Any]]) -> Terms:
+def fill_if_known(shape: Any, started: list[asyncio.Future[Any]]) -> Terms:
     """Fill in what is known, if all of it is."""
     if not started or not all(is_successful(future) for future in started):
         return shape, started
