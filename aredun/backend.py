@@ -71,13 +71,11 @@ if TYPE_CHECKING:
     from aredun.errors import InvalidRecordError
     from aredun.recording.entities import Entities
     from aredun.recording.multimap import MultiMap
-    from aredun.recording.recorder import SerializedValue
+    from aredun.recording.recorder import Arguments, SerializedValue
+    from aredun.recording.tags import TagResult
     from aredun.storage import Database
     from aredun.transfer.record_fields import Record
     from aredun.values import CacheResult
-
-    TagResult = tuple[str, str, str, Any]
-    Arguments = tuple[Sequence[Any], Mapping[str, Any]]
 
 __all__ = [
     "JSON",

@@ -28,12 +28,11 @@ from aredun.recording.tagging import make_tags
 from aredun.recording.tags import is_sound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
-    Record = dict[str, Any]
-    TagResult = tuple[str, str, str, Any]
-    Arguments = tuple[Sequence[Any], Mapping[str, Any]]
+    from aredun.recording.recorder import Arguments
+    from aredun.recording.tags import TagResult
 
 MEMORY_URI = "sqlite:///:memory:"
 _JOB_COLUMNS = [column.key for column in sa.inspect(redun_db.Job).column_attrs]

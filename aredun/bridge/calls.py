@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from aredun.bridge.core import BridgeCore
     from aredun.errors import InvalidRecordError
     from aredun.recording.recorder import Recorder
+    from aredun.recording.tags import TagResult
     from aredun.storage import Write
-
-    Record = dict[str, Any]
-    TagResult = tuple[str, str, str, Any]
+    from aredun.transfer.record_fields import Record
 
 T = TypeVar("T")
 

@@ -159,7 +159,7 @@ async def serialize_dataflow(
                 yield serialize_section(item, previews, jobs)
 
 
-async def get_previews(backend: RedunBackendDb, value_hashes: Collection[str]) -> dict[str, str]:
+async def get_preview_texts(backend: RedunBackendDb, value_hashes: Collection[str]) -> dict[str, str]:
     """Return the recorded ones of some values as they are shown, by hash, at most 200 characters each."""
     if not value_hashes:
         return {}
@@ -193,7 +193,7 @@ async def _in_batches(
     async with aclosing(_iterate(dom)) as items:
         while batch := [item async for item in _take(items, size)]:
             values = {value for item in batch for value in get_section_values(item)}
-            yield batch, await get_previews(backend, values)
+            yield batch, await get_preview_texts(backend, values)
             size = min(size * 4, LAST_BATCH)
 
 

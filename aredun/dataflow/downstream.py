@@ -11,7 +11,7 @@ from aredun.dataflow.statements import (
     CANDIDATE_CALLS,
     WHOLES,
     Transition,
-    holds,
+    has_part,
     select_columns,
 )
 from aredun.loop.pacing import list_in_turns
@@ -28,13 +28,13 @@ _OVERLAPS = (
 # What of a value is followed into another one that shares it: the value where the other is or holds it, else
 # the whole other, NULL where they have nothing to do with each other.
 _SHARED_ARGUMENT = (
-    f"CASE WHEN {holds('b.value_hash', '{w}.value')} THEN {{w}}.value "
-    f"WHEN {holds('{w}.value', 'b.value_hash')} OR {_OVERLAPS.replace('{other}', 'b.value_hash')} "
+    f"CASE WHEN {has_part('b.value_hash', '{w}.value')} THEN {{w}}.value "
+    f"WHEN {has_part('{w}.value', 'b.value_hash')} OR {_OVERLAPS.replace('{other}', 'b.value_hash')} "
     "THEN b.value_hash END"
 )
 # The same where something was made of the value for certain.
-_MADE_ARGUMENT = f"CASE WHEN {holds('b.value_hash', '{w}.value')} THEN {{w}}.value ELSE b.value_hash END"
-_MADE_RESULT = f"CASE WHEN {holds('p.value_hash', '{w}.value')} THEN {{w}}.value ELSE p.value_hash END"
+_MADE_ARGUMENT = f"CASE WHEN {has_part('b.value_hash', '{w}.value')} THEN {{w}}.value ELSE b.value_hash END"
+_MADE_RESULT = f"CASE WHEN {has_part('p.value_hash', '{w}.value')} THEN {{w}}.value ELSE p.value_hash END"
 
 # An argument's own call.
 _OWN_CALL = (
@@ -104,7 +104,7 @@ _MADE_OF_VALUE = (
 _PARENTS_OF_VALUE = (
     f"FROM ({CANDIDATE_CALLS}) c CROSS JOIN call_edge e CROSS JOIN call_node p "
     "WHERE e.child_id = c.call_hash AND p.call_hash = e.parent_id "
-    f"AND NOT {holds('p.value_hash', '{w}.value')}"
+    f"AND NOT {has_part('p.value_hash', '{w}.value')}"
 )
 # What a value went into: rows as those of `make_edges_statement`, without the index, the same one more than
 # once.

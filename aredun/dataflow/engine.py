@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aredun.dataflow.frontier import Frontier, Waiting
-from aredun.dataflow.keys import get_key, is_value
+from aredun.dataflow.keys import get_key, is_value_key
 from aredun.dataflow.lookahead import LookAhead
 from aredun.dataflow.nodes import CallNodeRef, CallNodeValue, DataflowEdge
 from aredun.dataflow.policy import FIRST_LIMIT, MAX_LIMIT, MOST_HELD
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from aredun.dataflow.keys import Key
     from aredun.dataflow.nodes import DataflowNode
-    from aredun.dataflow.steps import Entry, Source
+    from aredun.dataflow.steps import Entry, StepSource
 
 # Where more edges than this leave a node, its destinations wait as steps, not as nodes: they take less
 # memory.
 WIDE = 64
 
 
-def get_call(node: DataflowNode) -> CallNodeRef | None:
+def get_own_call(node: DataflowNode) -> CallNodeRef | None:
     """Return the call that the steps out of a node are relative to."""
     if type(node) is CallNodeRef:
         return node
@@ -47,7 +47,7 @@ class Walk:
 
     Parameters
     ----------
-    source : Source
+    source : StepSource
         Where its edges come from.
     bounds : Bounds
         How far it goes.
@@ -58,7 +58,7 @@ class Walk:
         A bound is negative or no whole number.
     """
 
-    def __init__(self, source: Source, bounds: Bounds) -> None:
+    def __init__(self, source: StepSource, bounds: Bounds) -> None:
         for name, bound in bounds._asdict().items():
             if bound is not None and (not isinstance(bound, int) or bound < 0):
                 raise UsageError(f"{name} must be a whole number of 0 or more, not {bound!r}.")
@@ -83,7 +83,7 @@ class Walk:
                 steps = frontier.entries.pop(key, None)
                 if steps is None:
                     steps = await ahead.load(key, None if self._last is None else self._last - count)
-                source = get_call(node)
+                source = get_own_call(node)
                 is_wide = len(steps) > WIDE
                 pushed: list[Waiting] = []
                 for step in steps or (None,):
@@ -122,7 +122,7 @@ class Walk:
             self._frontier.stack.append(Waiting(key, start))
 
 
-async def _find_near(source: Source, entries: dict[Key, Entry], start: Key, max_depth: int) -> set[Key]:
+async def _find_near(source: StepSource, entries: dict[Key, Entry], start: Key, max_depth: int) -> set[Key]:
     """Return the keys of all nodes less than `max_depth` edges away from the start; what was loaded on the
     path is kept in `entries` while it is not too much."""
     near: set[Key] = set()
@@ -147,11 +147,11 @@ async def _find_near(source: Source, entries: dict[Key, Entry], start: Key, max_
 
 
 async def _load_level(
-    source: Source, entries: dict[Key, Entry], keys: Sequence[Key], depth: int
+    source: StepSource, entries: dict[Key, Entry], keys: Sequence[Key], depth: int
 ) -> dict[Key, Entry]:
     """Return the entries of the nodes of one distance; where they are few and it is far to go, also of those
     that follow from them."""
-    if depth < 4 or len(keys) > FIRST_LIMIT or is_value(keys[0]):
+    if depth < 4 or len(keys) > FIRST_LIMIT or is_value_key(keys[0]):
         return await source.load_layer(keys)
     limit = min(MAX_LIMIT, 16 * depth)
     return (await source.load_reach(keys, limit, entries.__contains__, (), lambda met: None)).entries

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from aredun.dataflow.engine import get_call
+from aredun.dataflow.engine import get_own_call
 from aredun.dataflow.keys import get_key
 from aredun.dataflow.load import Loader
 from aredun.dataflow.nodes import (
@@ -103,7 +103,7 @@ class _Inside:
         following: list[tuple[Key, DataflowNode]] = []
         for number, (key, node) in enumerate(layer, 1):
             for step in entries[key] or (None,):
-                dest: Any = None if step is None else step.make_node(get_call(node), self._loader.tasks)
+                dest: Any = None if step is None else step.make_node(get_own_call(node), self._loader.tasks)
                 self.edges.append(DataflowEdge(node, dest))
                 if step is None or step.key in self._seen:
                     continue
@@ -117,7 +117,7 @@ class _Inside:
         return following
 
     def _is_inside(self, node: Any) -> bool:
-        call = node.argument.call_node if isinstance(node, ArgumentValue) else get_call(node)
+        call = node.argument.call_node if isinstance(node, ArgumentValue) else get_own_call(node)
         return call is not None and call.call_hash in self._calls
 
     async def _load_results(self) -> list[CallNodeValue]:

@@ -41,6 +41,6 @@ def get_key(node: Any) -> Key:
     return make_key(*get_identity(node))
 
 
-def is_value(key: Key) -> bool:
+def is_value_key(key: Key) -> bool:
     """Tell whether a key is that of a value as such, with which a walk may begin."""
     return parse_key(key)[0] == "V"

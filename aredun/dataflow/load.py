@@ -19,7 +19,7 @@ from aredun.dataflow.nodes import (
     get_identity,
 )
 from aredun.dataflow.sections import iter_unique
-from aredun.dataflow.steps import Entry, Reach, Step, count_arguments, get_order, make_place, make_step
+from aredun.dataflow.steps import Entry, Reach, Step, count_arguments, get_sort_key, make_rank, make_step
 from aredun.errors import UsageError
 from aredun.loop.pacing import PIECE_SIZE, iter_parts, list_in_turns, take_turn
 from aredun.storage.graph import get_graph_dialect
@@ -56,7 +56,7 @@ class Direction(NamedTuple):
     ordered : int, optional
         Number of the transition whose edges out of one node are ordered by `find_orders`.
     find_orders : callable, optional
-        Returns the places of calls by argument and call.
+        Returns the ranks of calls by argument and call.
     repeats : bool
         Whether an edge that is found twice is walked twice.
     """
@@ -253,8 +253,8 @@ class Loader:
         # Most nodes have one step: a list for each would be a lot for the garbage collector to follow.
         found: dict[str, list[Siblings]] = {kind: [None] * len(nodes.keys) for kind, nodes in wanted.items()}
         targets = [found[transition.kind] for transition in transitions]
-        # Most steps share the place of their transition.
-        places = [make_place(number) for number in range(len(transitions))]
+        # Most steps share the rank of their transition.
+        ranks = [make_rank(number) for number in range(len(transitions))]
         calls: dict[str, str] = {}
         async for rows in self._dialect.fetch(session, statement, statements.EDGE_WIDTH, parameters):
             for number, index, call, task, result, value, arg, own_value, position, name, order, time in rows:
@@ -263,8 +263,8 @@ class Loader:
                 elif arg is None:
                     # No single child returned the value: it is the call's own.
                     call = wanted["R"].hashes[index]
-                place = places[number] if time is None and not order else make_place(number, order, time)
-                step = make_step(place, call, task, result, value, arg, own_value, position, name)
+                rank = ranks[number] if time is None and not order else make_rank(number, order, time)
+                step = make_step(rank, call, task, result, value, arg, own_value, position, name)
                 siblings = targets[number][index]
                 if siblings is None:
                     targets[number][index] = step
@@ -283,21 +283,21 @@ class Loader:
         """Return the entry of a value as such."""
         rows = await self._direction.find_value_edges(session, value_hash)
         steps = await list_in_turns(
-            make_step(make_place(rank, order, time), *columns) for rank, *columns, order, time in rows
+            make_step(make_rank(number, order, time), *columns) for number, *columns, order, time in rows
         )
         counts = await self._load_tasks(session, {row[1]: row[2] for row in rows})
         key = make_key("V", value_hash)
         return (await self._make_entries([key], [steps], counts))[key]
 
     async def _order(self, session: AsyncSession, arguments: WantedNodes, found: Sequence[Siblings]) -> None:
-        """Place the edges of a node that only another statement orders, where there are several."""
+        """Rank the edges of a node that only another statement orders, where there are several."""
         ordered, find_orders = self._direction.ordered, self._direction.find_orders
         if ordered is None or find_orders is None:
             return
         several = [
             (arg_hash, steps)
             for arg_hash, steps in zip(arguments.hashes, found, strict=True)
-            if type(steps) is list and sum(step.place[0] == ordered for step in steps) > 1
+            if type(steps) is list and sum(step.rank[0] == ordered for step in steps) > 1
         ]
         if not several:
             return
@@ -306,9 +306,9 @@ class Loader:
         for arg_hash, steps in several:
             await take_turn()
             for index, step in enumerate(steps):
-                if step.place[0] == ordered:
-                    place = make_place(ordered, orders.get((arg_hash, step.call_hash or ""), 0))
-                    steps[index] = step._replace(place=place)
+                if step.rank[0] == ordered:
+                    rank = make_rank(ordered, orders.get((arg_hash, step.call_hash or ""), 0))
+                    steps[index] = step._replace(rank=rank)
 
     async def _make_entries(
         self, keys: Sequence[Key], found: Sequence[Siblings], counts: Mapping[str, int]
@@ -358,6 +358,6 @@ class Loader:
 async def _sort(steps: list[Step]) -> list[Step]:
     """Return steps in their order; very many are sorted in parts, which are merged."""
     if len(steps) <= PIECE_SIZE:
-        return sorted(steps, key=get_order)
-    parts = await list_in_turns(sorted(part, key=get_order) for part in iter_parts(steps))
-    return await list_in_turns(merge(*parts, key=get_order))
+        return sorted(steps, key=get_sort_key)
+    parts = await list_in_turns(sorted(part, key=get_sort_key) for part in iter_parts(steps))
+    return await list_in_turns(merge(*parts, key=get_sort_key))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from aredun.dataflow.keys import is_value
+from aredun.dataflow.keys import is_value_key
 from aredun.dataflow.policy import MAX_LIMIT, Policy
 from aredun.loop.pacing import run_in_turns
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from aredun.dataflow.frontier import Frontier
     from aredun.dataflow.keys import Key
-    from aredun.dataflow.steps import Entry, Source
+    from aredun.dataflow.steps import Entry, StepSource
 
 
 class LookAhead:
@@ -22,7 +22,7 @@ class LookAhead:
 
     Parameters
     ----------
-    source : Source
+    source : StepSource
         Loads entries.
     frontier : Frontier
         Of the walk that they are for.
@@ -35,7 +35,7 @@ class LookAhead:
         Whether the walk is to call `prefetch` as soon as its stack is complete.
     """
 
-    def __init__(self, source: Source, frontier: Frontier, most: int = MAX_LIMIT) -> None:
+    def __init__(self, source: StepSource, frontier: Frontier, most: int = MAX_LIMIT) -> None:
         self.is_due = False
         self._source = source
         self._frontier = frontier
@@ -127,7 +127,7 @@ class LookAhead:
     async def _fetch(self, keys: set[Key]) -> dict[Key, Entry]:
         """Return what a load brings; `keys` are to be those of its nodes as soon as they are known."""
         policy, frontier = self._policy, self._frontier
-        if frontier.missed is not None and is_value(frontier.missed):
+        if frontier.missed is not None and is_value_key(frontier.missed):
             return await self._source.load_layer([frontier.missed])
         plan = policy.plan()
         seeds = await run_in_turns(frontier.find_seeds(plan.seeds))

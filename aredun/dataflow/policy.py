@@ -23,7 +23,7 @@ MOST_HELD = 4
 MAX_LAYERS = 64
 
 
-class Plan(NamedTuple):
+class NextLoad(NamedTuple):
     """The next load: the edges out of some nodes, or also all that follows from them.
 
     Attributes
@@ -94,12 +94,12 @@ class Policy:
             return False
         return not loads or held <= self._most * 3 // 2
 
-    def plan(self) -> Plan:
+    def plan(self) -> NextLoad:
         """Return the next load."""
         if self._layers:
             self._layers -= 1
-            return Plan(True, self._limit, self._limit)
-        return Plan(False, self._seeds, self._limit)
+            return NextLoad(True, self._limit, self._limit)
+        return NextLoad(False, self._seeds, self._limit)
 
     def learn(self, seeds: int, reach: Reach, held: int) -> None:
         """Take note of how a load from so many seeds went, with so many entries at hand before it."""

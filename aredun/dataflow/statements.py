@@ -42,7 +42,7 @@ class Transition(NamedTuple):
     node : str
         Kind, hash, value followed and latest parent of the node that it leads to.
     order, time : str
-        What orders the edges of one transition out of one node (see `make_place`).
+        What orders the edges of one transition out of one node (see `make_rank`).
     needs_next : bool
         Whether the body reads the column `next`.
     reach : str
@@ -116,7 +116,7 @@ def make_edges_statement(
     return " UNION ALL ".join(branches)
 
 
-def holds(container: str, value: str) -> str:
+def has_part(container: str, value: str) -> str:
     """Return the condition that a value is another one or a part of it: a probe of the primary key, never a
     blob.
 

@@ -30,11 +30,11 @@ _new: Any = tuple.__new__
 
 # What orders steps among their siblings, before their calls and arguments do: the number of the transition,
 # the order, and the time (none counts as the oldest).
-Place: TypeAlias = tuple[int, int, bool, Any]
+Rank: TypeAlias = tuple[int, int, bool, Any]
 
 
-def make_place(number: int, order: int = 0, time: Any = None) -> Place:
-    """Return the place of a step."""
+def make_rank(number: int, order: int = 0, time: Any = None) -> Rank:
+    """Return the rank of a step."""
     return number, order, time is not None, time or 0
 
 
@@ -42,7 +42,7 @@ class CallStep(NamedTuple):
     """To a call."""
 
     key: Key
-    place: Place
+    rank: Rank
     call_hash: str
     task_hash: str
     result_hash: str
@@ -58,7 +58,7 @@ class ResultStep(NamedTuple):
     """To a value within the result of a call."""
 
     key: Key
-    place: Place
+    rank: Rank
     call_hash: str
     task_hash: str
     result_hash: str
@@ -77,7 +77,7 @@ class ArgumentStep(NamedTuple):
     """To a value within an argument; an argument of the call that the step leaves names no call."""
 
     key: Key
-    place: Place
+    rank: Rank
     call_hash: str | None
     task_hash: str | None
     result_hash: str | None
@@ -112,7 +112,7 @@ def _make_call(step: Any, tasks: Tasks) -> Any:
 
 
 def make_step(
-    place: Place,
+    rank: Rank,
     call: str | None,
     task: str | None,
     result: str | None,
@@ -126,20 +126,20 @@ def make_step(
     step: Step
     if arg is not None:
         key = make_key("A", arg, value or "")
-        step = _new(ArgumentStep, (key, place, call, task, result, 0, value, arg, own_value, position, name))
+        step = _new(ArgumentStep, (key, rank, call, task, result, 0, value, arg, own_value, position, name))
     elif value is not None:
-        step = _new(ResultStep, (make_key("R", call or "", value), place, call, task, result, 0, value))
+        step = _new(ResultStep, (make_key("R", call or "", value), rank, call, task, result, 0, value))
     else:
-        step = _new(CallStep, (make_key("C", call or ""), place, call, task, result, 0))
+        step = _new(CallStep, (make_key("C", call or ""), rank, call, task, result, 0))
     return step
 
 
-def get_order(step: Step) -> tuple[Place, str, tuple[Any, ...]]:
-    """Return the sort key of a step: by its place, by the call, by the argument."""
+def get_sort_key(step: Step) -> tuple[Rank, str, tuple[Any, ...]]:
+    """Return the sort key of a step: by its rank, by the call, by the argument."""
     argument: tuple[Any, ...] = ()
     if type(step) is ArgumentStep:
         argument = argument_order(step.position, step.name, step.arg_hash)
-    return step.place, step.call_hash or "", argument
+    return step.rank, step.call_hash or "", argument
 
 
 def count_arguments(entry: Entry, counts: Mapping[str, int]) -> Entry:
@@ -172,7 +172,7 @@ class Reach(NamedTuple):
     truncated: bool
 
 
-class Source(Protocol):
+class StepSource(Protocol):
     """What a walk loads from (see `aredun.dataflow.load.Loader`)."""
 
     tasks: dict[str, TaskRef]

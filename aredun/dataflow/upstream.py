@@ -12,7 +12,7 @@ from aredun.dataflow.origin import Candidate, find_origin, sort_parents
 from aredun.dataflow.statements import (
     CANDIDATE_CALLS,
     Transition,
-    holds,
+    has_part,
     is_internal,
     latest_parent,
     select_columns,
@@ -45,7 +45,7 @@ def only_child(call: str, value: str) -> str:
     only = "(SELECT CASE WHEN count(*) = 1 THEN min(m.child_id) END FROM ({rows} LIMIT 2) m)"
     few = (
         f"SELECT e.child_id FROM call_edge e CROSS JOIN call_node k WHERE e.parent_id = {call} "
-        f"AND k.call_hash = e.child_id AND {holds('k.value_hash', value)} AND NOT {is_internal('k')}"
+        f"AND k.call_hash = e.child_id AND {has_part('k.value_hash', value)} AND NOT {is_internal('k')}"
     )
     many = (
         "SELECT e.child_id FROM ("
@@ -60,14 +60,14 @@ def only_child(call: str, value: str) -> str:
 
 
 # The value that is followed into a result: itself where the result holds it, else the whole result.
-_FOLLOWED = f"CASE WHEN {holds('u.value_hash', '{w}.value')} THEN {{w}}.value ELSE u.value_hash END"
+_FOLLOWED = f"CASE WHEN {has_part('u.value_hash', '{w}.value')} THEN {{w}}.value ELSE u.value_hash END"
 # A value that is a part of itself matches twice.
 _TWICE = (
     "(SELECT 0 AS again UNION ALL SELECT 1) t WHERE (t.again = 0 OR pa.value_hash = {w}.value AND EXISTS ("
     "SELECT 1 FROM subvalue s WHERE s.value_hash = {w}.value AND s.parent_value_hash = {w}.value "
     "LIMIT 1 OFFSET 0))"
 )
-_MATCHES = f"pa.call_hash = {{w}}.next AND {holds('pa.value_hash', '{w}.value')}"
+_MATCHES = f"pa.call_hash = {{w}}.next AND {has_part('pa.value_hash', '{w}.value')}"
 _ONLY_CHILD = only_child("{w}.hash", "{w}.value")
 # The call whose parent an argument's value is routed through.
 _OWNER = "(SELECT o.call_hash FROM argument o WHERE o.arg_hash = {arg})"

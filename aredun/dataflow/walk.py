@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from aredun.dataflow.downstream import DOWNSTREAM
-from aredun.dataflow.engine import Bounds, Walk, get_call
+from aredun.dataflow.engine import Bounds, Walk, get_own_call
 from aredun.dataflow.keys import get_key
 from aredun.dataflow.load import Loader
 from aredun.dataflow.nodes import DataflowEdge, get_node_kind
@@ -28,7 +28,7 @@ async def _list_edges(backend: RedunBackendDb, node: Any, kind: str) -> list[Dat
     start = await loader.load_start(node)
     key = get_key(start)
     entry = (await loader.load_layer([key]))[key]
-    dests = (step.make_node(get_call(start), loader.tasks) for step in entry)
+    dests = (step.make_node(get_own_call(start), loader.tasks) for step in entry)
     return await list_in_turns(DataflowEdge(start, dest) for dest in (dests if entry else (None,)))
 
 

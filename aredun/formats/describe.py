@@ -39,7 +39,7 @@ def describe(value: Any, max_length: int = MAX_TEXT) -> str:
     str
         For an object whose `repr` raises an error, `<Class>`.
     """
-    return Writer(max_length).describe(value)
+    return TextWriter(max_length).describe(value)
 
 
 def describe_class(value: Any) -> str:
@@ -82,7 +82,7 @@ class Shown:
         return self._text
 
 
-class Writer:
+class TextWriter:
     """Writes a value within a limit of characters, levels and repetitions.
 
     Parameters

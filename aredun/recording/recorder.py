@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from aredun.config import BackendConfig
-    from aredun.storage.rows import Row, RowTable
+    from aredun.recording.call_rows import TypedRow
+    from aredun.storage.rows import Row
 
-    TypedRow = tuple[RowTable, Row]
+    Arguments = tuple[Sequence[Any], Mapping[str, Any]]
 
 # Tasks whose rows are kept at hand; every job of a task refers to them.
 KEPT_TASKS = 2_000
@@ -316,8 +317,8 @@ class Recorder:
         task_name: str,
         task_hash: str,
         args_hash: str,
-        expr_args: tuple[Sequence[Any], Mapping[str, Any]],
-        eval_args: tuple[Sequence[Any], Mapping[str, Any]],
+        expr_args: Arguments,
+        eval_args: Arguments,
         result_hash: str,
         child_call_hashes: Iterable[str],
         subtree_tasks: Iterable[Any] | None,
@@ -381,7 +382,7 @@ class Recorder:
 
 
 def iter_arguments(
-    expr_args: tuple[Sequence[Any], Mapping[str, Any]], eval_args: tuple[Sequence[Any], Mapping[str, Any]]
+    expr_args: Arguments, eval_args: Arguments
 ) -> Iterable[tuple[int | None, str | None, Any, Any]]:
     """Yield (position, key, expression, value) of arguments: positional, by sorted key, then defaults."""
     expr_positional, expr_kwargs = expr_args

@@ -76,7 +76,7 @@ def build_tag_row(
         If the key, the value or the type is not a tag's.
     """
     entity = _Entity(parse_tag_entity(entity_type), entity_id)
-    (pair,) = check_tags([(key, value)])
+    (pair,) = check_pairs([(key, value)])
     return entity.tag_row(*pair, sorted(set(parents)))
 
 
@@ -116,7 +116,7 @@ async def record_tags(
     the update before it left. A tag that was superseded before is recorded again, because of `new`, at the
     end of its chain of edits, and left out of what is returned, as redun leaves it out.
     """
-    pairs = check_tags(tags)
+    pairs = check_pairs(tags)
     if not pairs:
         return []
     entity = _Entity(parse_tag_entity(entity_type), entity_id)
@@ -137,7 +137,7 @@ async def update_tags(
     new_tags: Iterable[KeyValue],
 ) -> list[TagResult]:
     """Supersede current tags of some keys in a write transaction, as `RedunBackendDb.update_tags` says."""
-    pairs = check_tags(new_tags)
+    pairs = check_pairs(new_tags)
     entity = _Entity(parse_tag_entity(entity_type), entity_id)
     if not pairs:
         return []
@@ -151,7 +151,7 @@ async def delete_tags(
 ) -> list[TagResult]:
     """Delete current tags in a write transaction, as `RedunBackendDb.delete_tags` says."""
     conditions: list[sa.ColumnElement[bool]] = [
-        sa.and_(Tag.key == key, Tag.value == sa.literal(value, JSON())) for key, value in check_tags(tags)
+        sa.and_(Tag.key == key, Tag.value == sa.literal(value, JSON())) for key, value in check_pairs(tags)
     ]
     key_set = set(keys)
     if key_set:
@@ -272,14 +272,14 @@ async def _supersede(session: AsyncSession, parents: list[str]) -> None:
 def is_sound(pair: Any, logger: logging.Logger) -> bool:
     """Tell whether a key and a value can be a tag; the log says why one that cannot is left out."""
     try:
-        check_tags([pair])
+        check_pairs([pair])
     except UsageError as error:
         logger.warning("%s; it is left out", error)
         return False
     return True
 
 
-def check_tags(tags: Iterable[KeyValue]) -> list[KeyValue]:
+def check_pairs(tags: Iterable[KeyValue]) -> list[KeyValue]:
     """Check keys and values, and give values the form in which the database returns them."""
     pairs: list[KeyValue] = []
     for tag in tags:

@@ -11,7 +11,7 @@ from aredun.values.error import is_cancellation
 from aredun.values.expressions import ApplyExpression
 from aredun.values.nested import is_long, iter_nested_value
 from aredun.values.task_value import TaskValue
-from aredun.workflow.sizes import get_unhandled, walk
+from aredun.workflow.sizes import get_unhandled, run_through
 from aredun.workflow.tasks import CacheCheckValid, CacheResult, CacheScope, get_task_registry
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ async def find_cached(backend: RedunBackendDb, job: Job, is_first: bool) -> Any:
 async def is_usable(backend: RedunBackendDb, result: Any) -> bool:
     """Tell whether everything in a cached result is still valid: files unchanged, handles not rolled back."""
     unhandled = get_unhandled(backend.type_registry, result)
-    leaves = await walk(result, lambda: list(_iter_leaves(result, unhandled)))
+    leaves = await run_through(result, lambda: list(_iter_leaves(result, unhandled)))
     for leaf in leaves:
         if is_handle(leaf) and not await backend.is_valid_handle(leaf):
             return False

@@ -43,7 +43,7 @@ from aredun.workflow.outcomes import (
     make_resolved,
     mark_retrieved,
 )
-from aredun.workflow.sizes import is_light, walk
+from aredun.workflow.sizes import is_light, run_through
 from aredun.workflow.snapshots import copy_containers
 from aredun.workflow.tasks import CacheScope, get_default_arguments, get_task_registry
 from aredun.workflow.tracebacks import forget_locals
@@ -166,7 +166,7 @@ class Evaluator:
         """
         if is_long(value) and not await asyncio.to_thread(holds, value, is_expression):
             return make_resolved(value)
-        if not is_long(value, FEW_CALLS) or not await walk(value, _holds_only_calls, value):
+        if not is_long(value, FEW_CALLS) or not await run_through(value, _holds_only_calls, value):
             return self.evaluate(value, scope)
         started: list[asyncio.Future[Any]] = []
         start = self._make_start(started, scope)

@@ -20,7 +20,7 @@ from aredun.workflow.jobs import Failure, JobStatus, current_job
 from aredun.workflow.limits import LimitPool, check_result
 from aredun.workflow.outcomes import is_successful
 from aredun.workflow.retries import TimeLimit
-from aredun.workflow.sizes import get_unhandled, is_light, walk
+from aredun.workflow.sizes import get_unhandled, is_light, run_through
 from aredun.workflow.slots import Slot
 from aredun.workflow.snapshots import copy_containers, serialize_arguments
 from aredun.workflow.tasks import JobInfo, hash_args_eval
@@ -195,9 +195,9 @@ class JobRunner:
         given = job.eval_args
         unhandled = get_unhandled(self._registry, given)
         # Forks are counted on the loop, one after the other.
-        has_handles = await walk(given, holds, given, is_handle)
+        has_handles = await run_through(given, holds, given, is_handle)
         forked = () if has_handles else given
-        arguments: Arguments = await walk(forked, map_nested_value, preprocess, given, unhandled)
+        arguments: Arguments = await run_through(forked, map_nested_value, preprocess, given, unhandled)
         for handle, fork in forks:
             await self.backend.advance_handle([handle], fork)
         return arguments
@@ -262,7 +262,7 @@ class JobRunner:
                 job.stored_traceback = result.traceback
                 raise result.error
             return result
-        if await walk(job.args, holds, job.args, is_handle):
+        if await run_through(job.args, holds, job.args, is_handle):
             for value in iter_nested_value(job.args, SCALARS):
                 if is_handle(value):
                     await self.backend.rollback_handle(value)
@@ -338,7 +338,7 @@ class JobRunner:
             return processed
 
         unhandled = get_unhandled(self._registry, result)
-        processed = await walk(result, map_nested_value, postprocess, result, unhandled)
+        processed = await run_through(result, map_nested_value, postprocess, result, unhandled)
         for before, after in advances:
             await self.backend.advance_handle([before], after)
         return processed

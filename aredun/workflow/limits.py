@@ -118,14 +118,14 @@ class LimitPool:
         self._waiting = still_waiting
 
 
-class Reason(NamedTuple):
+class Obstacle(NamedTuple):
     """Why a job cannot end before another one does: it waits for its result, or for a limit that it holds."""
 
     awaited: Job | None
     limit: str | None = None
 
 
-Dependents = dict["Job", Reason]
+Dependents = dict["Job", Obstacle]
 
 
 def find_dependents(job: Job, limits: LimitPool) -> Dependents:
@@ -139,17 +139,17 @@ def find_dependents(job: Job, limits: LimitPool) -> Dependents:
         Who holds and who waits for limits.
     """
     dependents: Dependents = {}
-    found = [(job, Reason(None))]
+    found = [(job, Obstacle(None))]
     while found:
         while found:
             waiting, reason = found.pop()
             if waiting not in dependents:
                 dependents[waiting] = reason
                 above = [waiting.parent_job] if waiting.parent_job else []
-                found += [(other, Reason(waiting)) for other in (*above, *waiting.followers)]
+                found += [(other, Obstacle(waiting)) for other in (*above, *waiting.followers)]
         blocked = limits.find_blocked(dependents)
         found = [
-            (other, Reason(_find_holder(dependents, name), name))
+            (other, Obstacle(_find_holder(dependents, name), name))
             for other, name in blocked
             if other not in dependents
         ]

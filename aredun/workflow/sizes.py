@@ -37,7 +37,7 @@ def is_light(value: Any) -> bool:
     return True
 
 
-async def walk(value: Any, function: Callable[..., T], *args: Any) -> T:
+async def run_through(value: Any, function: Callable[..., T], *args: Any) -> T:
     """Call a function that goes through a nested value, in a thread if that is long."""
     return await asyncio.to_thread(function, *args) if is_long(value) else function(*args)
 

@@ -14,7 +14,7 @@ from aredun.dataflow.policy import (
     PREFETCH_LIMIT,
     Policy,
 )
-from aredun.dataflow.steps import CallStep, Entry, Reach, make_place
+from aredun.dataflow.steps import CallStep, Entry, Reach, make_rank
 
 KEYS = [make_key("C", f"{number:040x}") for number in range(30)]
 
@@ -27,7 +27,7 @@ def make_reach(rows: int, *, new: int | None = None, truncated: bool = False, ca
 
 def make_entry(*numbers: int) -> Entry:
     """Return steps to calls."""
-    return tuple(CallStep(KEYS[number], make_place(0), "call", "task", "value", 0) for number in numbers)
+    return tuple(CallStep(KEYS[number], make_rank(0), "call", "task", "value", 0) for number in numbers)
 
 
 def find_seeds(frontier: Frontier, most: int) -> list[int]:

@@ -19,9 +19,9 @@ from aredun.loop import pacing
 from aredun.loop.pacing import LEAST_BATCHES, keep_pace
 from aredun.storage.record_rows import find_existing, insert_rows, select_rows, write_new
 from aredun.sync import sync_records
-from aredun.transfer.records.keys import KeySet, pack, pack_all, unpack_all
+from aredun.transfer.records.packed_ids import IdSet, pack, pack_all, unpack_all
 from aredun.transfer.sync import plan, source
-from aredun.transfer.sync.pipeline import Step, Writes, run_steps
+from aredun.transfer.sync.pipeline import Stage, Writes, run_stages
 from aredun.values import pickle_dumps
 from tests.support.record_shapes import get_id
 
@@ -44,7 +44,7 @@ def test_ids_in_short(ids: list[str]) -> None:
 
 @given(st.lists(_IDS), st.lists(_IDS))
 def test_sets_of_ids(first: list[str], second: list[str]) -> None:
-    keys = KeySet(first)
+    keys = IdSet(first)
     new = [each for each in dict.fromkeys(second) if each not in set(first)]
     assert keys.find_new(dict.fromkeys(second)) == new
     assert keys.add_all(second) == new
@@ -263,7 +263,7 @@ async def test_steps_work_side_by_side_and_hand_on_in_order(width: int) -> None:
         # An item is doubled while the one before it is noted.
         await doubled[min(number // 2 + 1, 11)].wait()
 
-    await run_steps(count(), Step(double, width), Step(note))
+    await run_stages(count(), Stage(double, width), Stage(note))
     assert [number for name, number in events if name == "note"] == list(range(0, 24, 2))
     assert most == width
     assert events.index(("note", 2)) < events.index(("double", 11))
@@ -286,7 +286,7 @@ async def test_a_step_that_fails_ends_the_others() -> None:
         return number
 
     with pytest.raises(ExceptionGroup) as caught:
-        await run_steps(count(), Step(fail), Step(note))
+        await run_stages(count(), Stage(fail), Stage(note))
     assert {str(error) for error in caught.value.exceptions} == {"no 3"}
     assert noted in ([0, 1], [0, 1, 2])
 

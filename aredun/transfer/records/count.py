@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from aredun.transfer.records.check import find_incomplete, parse_items
-from aredun.transfer.records.keys import KeySet
+from aredun.transfer.records.packed_ids import IdSet
 from aredun.transfer.records.read import FINISHED_JOBS, find_present, iter_batches
 from aredun.transfer.records.refusals import describe_incomplete
 from aredun.transfer.records.write import READ_SIZE
@@ -47,7 +47,7 @@ async def count_records(
     """
     new: Counter[str] = Counter()
     known = 0
-    seen = KeySet()
+    seen = IdSet()
     async for batch in iter_batches(records, READ_SIZE):
         items, mismatched, errors = await asyncio.to_thread(parse_items, batch, True)
         for error in errors:

@@ -1,4 +1,4 @@
-"""Groups of records, one transaction each: what the database refuses is found, and the rest goes in."""
+"""Related of records, one transaction each: what the database refuses is found, and the rest goes in."""
 
 from __future__ import annotations
 

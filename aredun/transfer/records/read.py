@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from aredun.storage import Database
     from aredun.storage.fetch import Rows
     from aredun.storage.value_store import ValueStore
-    from aredun.transfer.records.select import Groups
+    from aredun.transfer.records.select import Related
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -217,14 +217,14 @@ def _build_executions(rows: Rows) -> Iterator[Built]:
     return ((row[0], EXECUTION.build(row)) for row in rows)
 
 
-def _build_jobs(rows: Rows, children: Groups) -> Iterator[Built]:
+def _build_jobs(rows: Rows, children: Related) -> Iterator[Built]:
     for *cells, result_type in rows:
         job = JOB.make_row(*cells)
         status = get_job_status(job.end_time, bool(job.cached), result_type)
         yield job.id, JOB.build(job, status, [child for _, child in children.get(job.id, ())])
 
 
-def _build_values(rows: Rows, subvalues: Groups) -> Iterator[Built]:
+def _build_values(rows: Rows, subvalues: Related) -> Iterator[Built]:
     for value_hash, type_name, value_format, data, _, path, name, namespace, source in rows:
         subtype = None
         if path is not None:
@@ -236,14 +236,14 @@ def _build_values(rows: Rows, subvalues: Groups) -> Iterator[Built]:
         yield value_hash, VALUE.build(own, children, subtype)
 
 
-def _build_calls(rows: Rows, arguments: Groups, results: Groups, edges: Groups) -> Iterator[Built]:
+def _build_calls(rows: Rows, arguments: Related, results: Related, edges: Related) -> Iterator[Built]:
     for row in rows:
         call_hash = row[0]
         children = [child for _, child, _ in edges[call_hash]] if call_hash in edges else []
         yield call_hash, CALL_NODE.build(row, build_args(arguments.get(call_hash, ()), results), children)
 
 
-def _build_tags(rows: Rows, edits: Groups) -> Iterator[Built]:
+def _build_tags(rows: Rows, edits: Related) -> Iterator[Built]:
     return ((row[0], TAG.build(row, [parent for parent, _ in edits.get(row[0], ())])) for row in rows)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aredun.storage.fetch import Rows
 
     # Rows by the id of the record that they are parts of.
-    Groups = dict[str, Rows]
+    Related = dict[str, Rows]
 
 # Values of more bytes than this are fetched apart from the rest, one by one.
 LARGE_VALUE: Final = 1 << 15
@@ -63,8 +63,8 @@ class Selection(NamedTuple):
         return [rows, *[await _group(*each) for each in zip(others, owners, strict=True)]]
 
 
-async def _group(rows: Rows, owner: int) -> Groups:
-    groups: Groups = defaultdict(list)
+async def _group(rows: Rows, owner: int) -> Related:
+    groups: Related = defaultdict(list)
     for part in iter_parts(rows):
         await take_turn()
         for row in part:

@@ -22,7 +22,7 @@ from aredun.models import (
 )
 from aredun.storage.record_rows import get_existing
 from aredun.tables.column_types import in_array
-from aredun.transfer.records.keys import KeySet
+from aredun.transfer.records.packed_ids import IdSet
 from aredun.transfer.records.read import BATCH_SIZE, RECORD_KEYS, fetch, iter_batches
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ async def iter_record_ids(
     root_ids : iterable or async iterable of str
         Ids of records of any kind; unknown ones are passed over.
     """
-    seen = KeySet()
+    seen = IdSet()
     layer: list[tuple[type[Base], str]] = []
     async for batch in iter_batches(root_ids, BATCH_SIZE):
         models = await find_models(database, batch)

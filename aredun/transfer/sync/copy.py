@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from aredun.transfer.records.groups import GroupWriter
-from aredun.transfer.records.keys import pack, pack_all, unpack_all
+from aredun.transfer.records.packed_ids import pack, pack_all, unpack_all
 from aredun.transfer.records.refusals import SYNC, Refusals, describe_missing_bytes
 from aredun.transfer.sync.context import CopyContext
 from aredun.transfer.sync.executions import ExecutionCopier
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from aredun.transfer.record_fields import ParsedRecord
     from aredun.transfer.records.groups import Destination
-    from aredun.transfer.records.keys import Key
+    from aredun.transfer.records.packed_ids import Packed
     from aredun.transfer.sync.missing import Missing
-    from aredun.transfer.sync.plan import Plan
+    from aredun.transfer.sync.plan import SyncPlan
     from aredun.transfer.sync.source import Source
 
 
@@ -70,7 +70,7 @@ class PlanCopier:
             self._tags,
         )
         # Sizes of new values that only the cache of single steps holds so far.
-        self._cached: dict[Key, int] = {}
+        self._cached: dict[Packed, int] = {}
         # Set once the calls of the plan that was begun last are there.
         self._calls_copied = asyncio.Event()
         self._calls_copied.set()
@@ -91,7 +91,7 @@ class PlanCopier:
         await _copy_values(self._cached_values, missing.cached, parents)
         return missing
 
-    def _pass_over_cached(self, missing: Missing) -> list[Key]:
+    def _pass_over_cached(self, missing: Missing) -> list[Packed]:
         """Count values that went in as what single steps are cached as; return those still to be copied."""
         known = self._cached.keys() & set(missing.plan.values)
         for key in known:
@@ -132,7 +132,7 @@ class PlanCopier:
         await self._end(missing.plan)
         return missing
 
-    async def _end(self, plan: Plan) -> None:
+    async def _end(self, plan: SyncPlan) -> None:
         await self.source.forget(unpack_all([*plan.calls, *plan.jobs]))
         self._progress.report.roots_done += plan.roots
         self._progress.step(0)
@@ -142,7 +142,7 @@ class PlanCopier:
         self._tags.refuse_late()
 
 
-async def _copy_values(copier: RecordCopier, keys: Sequence[Key], parents: Collection[Key]) -> None:
+async def _copy_values(copier: RecordCopier, keys: Sequence[Packed], parents: Collection[Packed]) -> None:
     """Copy values, first those without subvalues."""
     await copier.copy_leaves([key for key in keys if key not in parents])
     await copier.copy([key for key in keys if key in parents])

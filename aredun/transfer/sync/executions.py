@@ -15,7 +15,7 @@ from aredun.storage.retry import halve
 from aredun.tables.column_types import in_list
 from aredun.transfer.records.derive import update_current
 from aredun.transfer.records.groups import write_or_split
-from aredun.transfer.records.keys import pack, pack_all, unpack_all
+from aredun.transfer.records.packed_ids import pack, pack_all, unpack_all
 from aredun.transfer.records.refusals import BAD_TEXT, NOT_THERE
 from aredun.transfer.records.window import Window, collect_rows
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.transfer.record_fields import ParsedRecord
-    from aredun.transfer.records.keys import Key
+    from aredun.transfer.records.packed_ids import Packed
     from aredun.transfer.sync.context import CopyContext
     from aredun.transfer.sync.tags import TagCopier
 
@@ -36,12 +36,12 @@ _JOBS: Final = sa.select(Job.execution_id, Job.id).where(in_list(Job.execution_i
 class _Work(NamedTuple):
     """What goes in with one transaction: executions and their jobs, with the tags of both or without."""
 
-    executions: Sequence[Key]
-    jobs: Sequence[Key]
+    executions: Sequence[Packed]
+    jobs: Sequence[Packed]
     with_tags: bool = True
 
 
-def _join(groups: Sequence[tuple[str, list[Key]]], executions: Sequence[Key]) -> _Work:
+def _join(groups: Sequence[tuple[str, list[Packed]]], executions: Sequence[Packed]) -> _Work:
     """Return the work of some groups: the jobs of each, and of the executions those that are theirs."""
     ids = set(pack_all([execution_id for execution_id, _ in groups]))
     return _Work([key for key in executions if key in ids], [job for _, jobs in groups for job in jobs])
@@ -64,7 +64,7 @@ class ExecutionCopier:
         self._refusals = self._reader.refusals
         self._tags = tags
 
-    async def copy(self, executions: Sequence[Key], jobs: Sequence[Key]) -> None:
+    async def copy(self, executions: Sequence[Packed], jobs: Sequence[Packed]) -> None:
         """Copy executions and all of their jobs in one transaction."""
         if not jobs and not executions:
             return
@@ -77,7 +77,7 @@ class ExecutionCopier:
         await write_or_split(_Work(executions, jobs), write, self._split)
         self._progress.step(len(jobs) + len(executions))
 
-    def _find_owners(self, work: _Work) -> list[Key]:
+    def _find_owners(self, work: _Work) -> list[Packed]:
         """Return those of the executions and jobs that tags are to go in with."""
         return self._tags.find_owners([*work.executions, *work.jobs]) if work.with_tags else []
 
@@ -120,10 +120,10 @@ class ExecutionCopier:
         return ()
 
     async def _group_jobs(
-        self, executions: Sequence[Key], jobs: Sequence[Key]
-    ) -> list[tuple[str, list[Key]]]:
+        self, executions: Sequence[Packed], jobs: Sequence[Packed]
+    ) -> list[tuple[str, list[Packed]]]:
         """Return the ids of executions with the jobs of each, oldest first: jobs may hang on older ones."""
-        groups: dict[str, list[Key]] = {each: [] for each in reversed(unpack_all(executions))}
+        groups: dict[str, list[Packed]] = {each: [] for each in reversed(unpack_all(executions))}
         for part in self._reader.cut(jobs):
             for (execution_id,) in await self._source.fetch(_EXECUTIONS, {"ids": unpack_all(part)}):
                 groups.setdefault(execution_id, [])
@@ -133,7 +133,7 @@ class ExecutionCopier:
                 groups[execution_id].append(pack(job_id))
         return list(groups.items())
 
-    async def _refuse_execution(self, execution_id: str, jobs: Sequence[Key], error: Exception) -> None:
+    async def _refuse_execution(self, execution_id: str, jobs: Sequence[Packed], error: Exception) -> None:
         """Refuse an execution that the destination does not take, and name its jobs that no text can be."""
         self._refusals.refuse("Execution", execution_id, self._refusals.describe(error))
         # The tags of these jobs need not wait for them.
@@ -149,7 +149,7 @@ class ExecutionCopier:
             self._refusals.refuse("Job", record_id, NOT_THERE)
 
     async def _insert(
-        self, session: AsyncSession, kind: str, keys: Sequence[Key], refused: set[str], *, all_new: bool
+        self, session: AsyncSession, kind: str, keys: Sequence[Packed], refused: set[str], *, all_new: bool
     ) -> int:
         pending = set(keys)
         waiting: list[ParsedRecord] = []
@@ -172,7 +172,7 @@ class ExecutionCopier:
             raise ValueError(f"{name} is not at the source, or what it needs is not, or needs it in turn")
         return new
 
-    async def _find_refused_executions(self, jobs: Sequence[Key]) -> set[str]:
+    async def _find_refused_executions(self, jobs: Sequence[Packed]) -> set[str]:
         """Refuse the executions with a job whose task or call was refused; return them and their jobs."""
         refused: dict[str, ParsedRecord] = {}
         async for items in self._reader.read_unchecked("Job", jobs):

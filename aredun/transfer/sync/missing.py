@@ -13,15 +13,15 @@ from aredun.models import Subvalue
 from aredun.storage.record_rows import find_existing, list_storable
 from aredun.tables.column_types import in_list
 from aredun.transfer.record_fields import KINDS
-from aredun.transfer.records.keys import unpack_all
+from aredun.transfer.records.packed_ids import unpack_all
 from aredun.transfer.records.read import FINISHED_JOBS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from aredun.storage import Database
-    from aredun.transfer.records.keys import Key
-    from aredun.transfer.sync.plan import Plan
+    from aredun.transfer.records.packed_ids import Packed
+    from aredun.transfer.sync.plan import SyncPlan
 
 
 @dataclass
@@ -30,23 +30,23 @@ class Missing:
 
     Attributes
     ----------
-    plan : Plan
+    plan : SyncPlan
         The plan.
     records : dict
         Ids of records by kind, packed, in the order of the plan.
-    cached : list of Key
+    cached : list of Packed
         Ids of those values that only the cache of single steps holds.
     """
 
-    plan: Plan
-    records: dict[str, list[Key]]
-    cached: list[Key] = field(default_factory=list)
+    plan: SyncPlan
+    records: dict[str, list[Packed]]
+    cached: list[Packed] = field(default_factory=list)
 
     def __len__(self) -> int:
         return sum(map(len, self.records.values()))
 
 
-class Comparison:
+class MissingFinder:
     """Compares plans with a destination.
 
     Parameters
@@ -65,7 +65,7 @@ class Comparison:
         self._limit = asyncio.Semaphore(workers)
         self._batch_size = batch_size
 
-    async def find_missing(self, plan: Plan) -> Missing:
+    async def find_missing(self, plan: SyncPlan) -> Missing:
         """Return what the destination lacks of a plan."""
         kinds = {
             "Tag": plan.tags,
@@ -82,13 +82,17 @@ class Comparison:
             cached = group.create_task(self._find_missing("Value", plan.cached, plan.parents))
         return Missing(plan, {kind: task.result() for kind, task in tasks.items()}, cached.result())
 
-    async def _find_missing(self, kind: str, keys: Sequence[Key], parents: Collection[Key]) -> list[Key]:
+    async def _find_missing(
+        self, kind: str, keys: Sequence[Packed], parents: Collection[Packed]
+    ) -> list[Packed]:
         async with asyncio.TaskGroup() as group:
             parts = iter_parts(keys, self._batch_size)
             tasks = [group.create_task(self._find_part(kind, part, parents)) for part in parts]
         return [key for task in tasks for key in task.result()]
 
-    async def _find_part(self, kind: str, keys: Sequence[Key], parents: Collection[Key]) -> list[Key]:
+    async def _find_part(
+        self, kind: str, keys: Sequence[Packed], parents: Collection[Packed]
+    ) -> list[Packed]:
         async with self._limit:
             await take_turn()
             ids = unpack_all(keys)

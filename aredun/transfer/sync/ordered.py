@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from aredun.loop.pacing import run_in_turns, take_turn
-from aredun.transfer.records.keys import pack_all
+from aredun.transfer.records.packed_ids import pack_all
 from aredun.transfer.records.window import Window, arrange
 from aredun.transfer.sync.pipeline import Writes
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aredun.storage.rows import Row
     from aredun.transfer.record_fields import ParsedRecord
     from aredun.transfer.records.groups import GroupWriter
-    from aredun.transfer.records.keys import Key
+    from aredun.transfer.records.packed_ids import Packed
     from aredun.transfer.sync.context import CopyContext
     from aredun.transfer.sync.tags import TagCopier
 
@@ -43,12 +43,12 @@ class RecordCopier:
         self._groups = groups
         self._tags = tags
         # What is not there yet: to be read, waiting for others, or being written.
-        self._pending: set[Key] = set()
+        self._pending: set[Packed] = set()
 
-    async def copy_leaves(self, keys: Sequence[Key]) -> None:
+    async def copy_leaves(self, keys: Sequence[Packed]) -> None:
         """Copy values that need nothing, several batches at a time."""
 
-        async def copy(part: Sequence[Key]) -> None:
+        async def copy(part: Sequence[Packed]) -> None:
             async with self._slots:
                 async for items in self._reader.read_leaves(part):
                     await self._write(items)
@@ -58,7 +58,7 @@ class RecordCopier:
             for part in self._reader.cut(keys):
                 group.create_task(copy(part))
 
-    async def copy(self, keys: Sequence[Key], before: asyncio.Event | None = None) -> None:
+    async def copy(self, keys: Sequence[Packed], before: asyncio.Event | None = None) -> None:
         """Copy records that need others of their kind: each goes in once those are there.
 
         Some may need what is being copied until `before` is set.
@@ -100,7 +100,7 @@ class RecordCopier:
         return await self._begin_write(items, writes) if items else items
 
     async def _split(
-        self, items: list[ParsedRecord], pending: set[Key]
+        self, items: list[ParsedRecord], pending: set[Packed]
     ) -> tuple[list[ParsedRecord], list[ParsedRecord]]:
         """Return those of the items that need nothing that was refused or is pending, and the others."""
         window = Window()

@@ -1,4 +1,4 @@
-"""Steps that work side by side, each on another item."""
+"""Stages that work side by side, each on another item."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Coroutine
 
 
-class Step(NamedTuple):
-    """One step of the way that items take.
+class Stage(NamedTuple):
+    """One stage of the way that items take.
 
     Attributes
     ----------
     work : callable
-        Takes an item and returns what the next step takes.
+        Takes an item and returns what the next stage takes.
     width : int
         Items that may be worked on at a time.
     """
@@ -30,26 +30,26 @@ _Queue = asyncio.Queue[Any]
 _END: Final = object()
 
 
-async def run_steps(items: AsyncIterable[Any], *steps: Step) -> None:
-    """Take each item through all steps; they are begun and handed on in order.
+async def run_stages(items: AsyncIterable[Any], *stages: Stage) -> None:
+    """Take each item through all stages; they are begun and handed on in order.
 
     Parameters
     ----------
     items : async iterable
-        What the first step takes.
-    steps : Step
-        The steps.
+        What the first stage takes.
+    stages : Stage
+        The stages.
 
     Raises
     ------
     BaseExceptionGroup
-        Making an item or a step failed; the others were cancelled.
+        Making an item or a stage failed; the others were cancelled.
     """
-    queues: list[_Queue] = [asyncio.Queue(maxsize=1) for _ in range(len(steps) + 1)]
+    queues: list[_Queue] = [asyncio.Queue(maxsize=1) for _ in range(len(stages) + 1)]
     async with asyncio.TaskGroup() as group:
         group.create_task(_feed(items, queues[0]))
-        for step, taken, given in zip(steps, queues[:-1], queues[1:], strict=True):
-            group.create_task(_run(step, taken, given, group))
+        for stage, taken, given in zip(stages, queues[:-1], queues[1:], strict=True):
+            group.create_task(_run(stage, taken, given, group))
         while await queues[-1].get() is not _END:
             pass
 
@@ -60,13 +60,13 @@ async def _feed(items: AsyncIterable[Any], queue: _Queue) -> None:
     await queue.put(_END)
 
 
-async def _run(step: Step, taken: _Queue, given: _Queue, group: asyncio.TaskGroup) -> None:
+async def _run(stage: Stage, taken: _Queue, given: _Queue, group: asyncio.TaskGroup) -> None:
     begun: _Queue = asyncio.Queue()
-    slots = asyncio.Semaphore(step.width)
+    slots = asyncio.Semaphore(stage.width)
     group.create_task(_hand_on(begun, given, slots))
     while (item := await taken.get()) is not _END:
         await slots.acquire()
-        begun.put_nowait(group.create_task(step.work(item)))
+        begun.put_nowait(group.create_task(stage.work(item)))
     begun.put_nowait(_END)
 
 

@@ -14,7 +14,7 @@ from aredun.loop.pacing import iter_parts, take_turn
 from aredun.models import CallNode, Execution, Job, Subvalue, Tag, TagEdit, Value
 from aredun.storage.record_rows import plain, select_column
 from aredun.tables.column_types import in_list
-from aredun.transfer.records.keys import KeySet, pack, pack_all, unpack, unpack_all
+from aredun.transfer.records.packed_ids import IdSet, pack, pack_all, unpack, unpack_all
 from aredun.transfer.records.walk import find_models
 from aredun.transfer.records.window import collect_rows
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
     from aredun.storage.fetch import Rows
-    from aredun.transfer.records.keys import Key
+    from aredun.transfer.records.packed_ids import Packed
     from aredun.transfer.sync.source import Source
 
 # Ids that one statement asks for.
@@ -34,16 +34,16 @@ FIRST_JOBS: Final = 500
 
 
 @dataclass
-class Plan:
+class SyncPlan:
     """The ids of the records that one group of roots owns, packed, without those of earlier groups.
 
     Attributes
     ----------
-    executions, jobs, calls, values, tags : list of Key
+    executions, jobs, calls, values, tags : list of Packed
         The ids, jobs by start and calls by time.
-    cached : list of Key
+    cached : list of Packed
         Further values, which only the cache of single steps holds.
-    parents : set of Key
+    parents : set of Packed
         The values among `values` that have subvalues.
     tags_of : dict
         Those of the tags that go in with another record, by that.
@@ -51,14 +51,14 @@ class Plan:
         Number of executions that were asked for.
     """
 
-    executions: list[Key] = field(default_factory=list)
-    jobs: list[Key] = field(default_factory=list)
-    calls: list[Key] = field(default_factory=list)
-    values: list[Key] = field(default_factory=list)
-    tags: list[Key] = field(default_factory=list)
-    cached: list[Key] = field(default_factory=list)
-    parents: set[Key] = field(default_factory=set)
-    tags_of: dict[Key, list[Key]] = field(default_factory=dict)
+    executions: list[Packed] = field(default_factory=list)
+    jobs: list[Packed] = field(default_factory=list)
+    calls: list[Packed] = field(default_factory=list)
+    values: list[Packed] = field(default_factory=list)
+    tags: list[Packed] = field(default_factory=list)
+    cached: list[Packed] = field(default_factory=list)
+    parents: set[Packed] = field(default_factory=set)
+    tags_of: dict[Packed, list[Packed]] = field(default_factory=dict)
     roots: int = 0
 
     def __len__(self) -> int:
@@ -73,7 +73,7 @@ class Plan:
 
 
 @dataclass
-class Group:
+class RootGroup:
     """Roots that are walked and copied together.
 
     Attributes
@@ -98,9 +98,9 @@ class Walker:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._database = source.database
-        self._seen = {kind: KeySet() for kind in ("Execution", "CallNode", "Value", "Tag", "Evaluation")}
+        self._seen = {kind: IdSet() for kind in ("Execution", "CallNode", "Value", "Tag", "Evaluation")}
 
-    async def iter_groups(self, root_ids: Sequence[str] | None) -> AsyncIterator[Group]:
+    async def iter_groups(self, root_ids: Sequence[str] | None) -> AsyncIterator[RootGroup]:
         """Yield groups of roots, newest executions first.
 
         Parameters
@@ -110,7 +110,7 @@ class Walker:
 
         Yields
         ------
-        Group
+        RootGroup
         """
         others: list[str] = []
         executions: list[str] | None = None
@@ -119,13 +119,13 @@ class Walker:
         sizes = await self._get_executions(executions)
         total = len(sizes) + len(others)
         for part in iter_parts(others, STEP):
-            yield Group(total, others=[*part])
-        group = Group(total)
+            yield RootGroup(total, others=[*part])
+        group = RootGroup(total)
         limit = FIRST_JOBS
         for execution_id, size in sizes:
             if group.executions and group.jobs + size > limit:
                 yield group
-                group = Group(total)
+                group = RootGroup(total)
                 limit = min(2 * limit, GROUP_JOBS)
             group.executions.append(execution_id)
             group.jobs += size
@@ -161,9 +161,9 @@ class Walker:
         starts.sort(key=_rank_start, reverse=True)
         return [(execution_id, of_execution.get(execution_id, 0)) for execution_id, _ in starts]
 
-    async def walk(self, group: Group) -> Plan:
+    async def walk(self, group: RootGroup) -> SyncPlan:
         """Return what a group owns and no earlier one did."""
-        plan = Plan(roots=len(group.executions) + len(group.others))
+        plan = SyncPlan(roots=len(group.executions) + len(group.others))
         models = await find_models(self._database, group.others) if group.others else {}
         of_kind: dict[Any, list[str]] = {CallNode: [], Value: [], Tag: []}
         for record_id in group.others:
@@ -182,11 +182,11 @@ class Walker:
         """Return those of the next ids that were not seen before, and remember them."""
         return self._seen[kind].add_all([waiting.popleft() for _ in range(min(len(waiting), STEP))])
 
-    async def _walk_jobs(self, plan: Plan, group: Group) -> tuple[list[str], set[str]]:
+    async def _walk_jobs(self, plan: SyncPlan, group: RootGroup) -> tuple[list[str], set[str]]:
         """Walk executions and all of their jobs; return their calls and tasks."""
         calls: dict[str, None] = {}
         tasks: set[str] = set()
-        found: list[tuple[Any, Key]] = []
+        found: list[tuple[Any, Packed]] = []
         waiting = deque(group.executions)
         while waiting:
             new = self._take_new("Execution", waiting)
@@ -205,7 +205,7 @@ class Walker:
         plan.jobs.extend(key for _, key in found)
         return list(calls), tasks
 
-    async def _walk_calls(self, plan: Plan, calls: Iterable[str]) -> tuple[set[str], set[str]]:
+    async def _walk_calls(self, plan: SyncPlan, calls: Iterable[str]) -> tuple[set[str], set[str]]:
         """Walk calls, what they called and where their arguments came from.
 
         Returns
@@ -215,7 +215,7 @@ class Walker:
         """
         values: set[str] = set()
         cached: set[str] = set()
-        found: list[tuple[Any, Key]] = []
+        found: list[tuple[Any, Packed]] = []
         waiting = deque(calls)
         while waiting:
             new = self._take_new("CallNode", waiting)
@@ -239,15 +239,15 @@ class Walker:
         plan.calls.extend(key for _, key in found)
         return values, cached
 
-    async def _walk_cached(self, plan: Plan, cached: Iterable[str]) -> None:
+    async def _walk_cached(self, plan: SyncPlan, cached: Iterable[str]) -> None:
         """Walk values that only the cache of single steps holds; they are no records of the roots."""
         seen = self._seen["Value"]
-        own = Plan()
+        own = SyncPlan()
         await self._walk_values(own, seen.find_new(cached), "Evaluation")
         plan.cached.extend(key for key in own.values if unpack(key) not in seen)
         plan.parents |= own.parents
 
-    async def _walk_values(self, plan: Plan, values: Iterable[str], kind: str = "Value") -> None:
+    async def _walk_values(self, plan: SyncPlan, values: Iterable[str], kind: str = "Value") -> None:
         """Walk values and their subvalues."""
         waiting = deque(values)
         while waiting:
@@ -259,7 +259,7 @@ class Walker:
                 if child not in self._seen[kind]:
                     waiting.append(child)
 
-    async def _walk_tags(self, plan: Plan, tags: Iterable[str]) -> None:
+    async def _walk_tags(self, plan: SyncPlan, tags: Iterable[str]) -> None:
         """Walk the tags of all entities of the plan, and those that they replaced or that replaced them."""
         waiting = deque(tags)
         owners: dict[str, str] = {}

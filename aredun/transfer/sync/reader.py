@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aredun.loop.pacing import iter_parts, take_turn
 from aredun.transfer.records.check import check_in_turns, check_items
-from aredun.transfer.records.keys import pack_all, unpack_all
+from aredun.transfer.records.packed_ids import pack_all, unpack_all
 from aredun.transfer.records.read import NOT_STORED, iter_ahead, iter_batches
 from aredun.transfer.records.refusals import NOT_FOUND, describe_missing_bytes
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from aredun.transfer.record_fields import ParsedRecord
-    from aredun.transfer.records.keys import Key
+    from aredun.transfer.records.packed_ids import Packed
     from aredun.transfer.records.refusals import Refusals
     from aredun.transfer.sync.report import SyncReport
     from aredun.transfer.sync.source import Source
@@ -47,14 +47,14 @@ class CheckedReader:
         self.workers = workers
         self.batch_size = batch_size
 
-    def cut(self, keys: Sequence[Key]) -> list[Sequence[Key]]:
+    def cut(self, keys: Sequence[Packed]) -> list[Sequence[Packed]]:
         """Return keys in batches."""
         return list(iter_parts(keys, self.batch_size))
 
-    async def read_unchecked(self, kind: str, keys: Sequence[Key]) -> AsyncIterator[list[ParsedRecord]]:
+    async def read_unchecked(self, kind: str, keys: Sequence[Packed]) -> AsyncIterator[list[ParsedRecord]]:
         """Yield batches in order, while the next ones are being read."""
 
-        async def read(part: Sequence[Key]) -> list[list[ParsedRecord]]:
+        async def read(part: Sequence[Packed]) -> list[list[ParsedRecord]]:
             await take_turn()
             return [items async for items in self.source.iter_items(kind, unpack_all(part))]
 
@@ -64,16 +64,16 @@ class CheckedReader:
             for items in batch:
                 yield items
 
-    def read(self, kind: str, keys: Sequence[Key]) -> AsyncIterator[list[ParsedRecord]]:
+    def read(self, kind: str, keys: Sequence[Packed]) -> AsyncIterator[list[ParsedRecord]]:
         """Yield the good ones of each batch in order; refuse the others."""
         return self._check_all(kind, keys, self.read_unchecked(kind, keys))
 
-    def read_leaves(self, keys: Sequence[Key]) -> AsyncIterator[list[ParsedRecord]]:
+    def read_leaves(self, keys: Sequence[Packed]) -> AsyncIterator[list[ParsedRecord]]:
         """Yield the good ones of one batch of values, as if none had subvalues; refuse the others."""
         return self._check_all("Value", keys, self.source.iter_leaves(unpack_all(keys)))
 
     async def _check_all(
-        self, kind: str, keys: Sequence[Key], batches: AsyncIterator[list[ParsedRecord]]
+        self, kind: str, keys: Sequence[Packed], batches: AsyncIterator[list[ParsedRecord]]
     ) -> AsyncIterator[list[ParsedRecord]]:
         unread = set(keys)
         async for items in batches:

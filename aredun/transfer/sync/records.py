@@ -9,8 +9,8 @@ from aredun.errors import UsageError
 from aredun.loop.pacing import keep_pace
 from aredun.transfer.records.groups import Destination
 from aredun.transfer.sync.copy import PlanCopier
-from aredun.transfer.sync.missing import Comparison
-from aredun.transfer.sync.pipeline import Step, run_steps
+from aredun.transfer.sync.missing import MissingFinder
+from aredun.transfer.sync.pipeline import Stage, run_stages
 from aredun.transfer.sync.plan import Walker
 from aredun.transfer.sync.report import Progress, SyncReport
 from aredun.transfer.sync.source import Source
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from aredun.storage import Database
     from aredun.storage.value_store import ValueStore
     from aredun.transfer.sync.missing import Missing
-    from aredun.transfer.sync.plan import Plan
+    from aredun.transfer.sync.plan import SyncPlan
 
 
-class Repository(Protocol):
+class SyncedBackend(Protocol):
     """What a sync needs of a backend."""
 
     @property
@@ -44,8 +44,8 @@ class Repository(Protocol):
 
 
 async def sync_records(
-    src: Repository,
-    dst: Repository,
+    src: SyncedBackend,
+    dst: SyncedBackend,
     root_ids: Iterable[str] | AsyncIterable[str] | None = None,
     *,
     workers: int = 4,
@@ -102,7 +102,7 @@ async def sync_records(
         workers=workers,
         batch_size=batch_size,
     )
-    comparison = Comparison(src.database, dst.database, workers, batch_size)
+    comparison = MissingFinder(src.database, dst.database, workers, batch_size)
     pace = asyncio.create_task(keep_pace(copier.slots, workers))
     try:
         await _copy_groups(copier, comparison, report, roots, dry_run=dry_run)
@@ -116,19 +116,24 @@ async def sync_records(
 
 
 async def _copy_groups(
-    copier: PlanCopier, comparison: Comparison, report: SyncReport, roots: list[str] | None, *, dry_run: bool
+    copier: PlanCopier,
+    comparison: MissingFinder,
+    report: SyncReport,
+    roots: list[str] | None,
+    *,
+    dry_run: bool,
 ) -> None:
     """Copy group after group of roots, or count what that would write."""
     walker = Walker(copier.source)
 
-    async def walk() -> AsyncIterator[Plan]:
+    async def walk() -> AsyncIterator[SyncPlan]:
         async for group in walker.iter_groups(roots):
             report.roots = group.total
             plan = await walker.walk(group)
             report.seen += len(plan)
             yield plan
 
-    async def compare(plan: Plan) -> Missing:
+    async def compare(plan: SyncPlan) -> Missing:
         missing = await comparison.find_missing(plan)
         report.done += len(plan) - len(missing)
         return missing
@@ -136,10 +141,10 @@ async def _copy_groups(
     # One group is walked while the one before it is compared with the destination, and of those before that
     # the values, the calls and the executions are copied.
     if dry_run:
-        await run_steps(walk(), Step(compare), Step(copier.count))
+        await run_stages(walk(), Stage(compare), Stage(copier.count))
     else:
-        copying = (Step(copier.copy_values), Step(copier.copy_calls, 2), Step(copier.copy_executions))
-        await run_steps(walk(), Step(compare), *copying)
+        copying = (Stage(copier.copy_values), Stage(copier.copy_calls, 2), Stage(copier.copy_executions))
+        await run_stages(walk(), Stage(compare), *copying)
         copier.finish()
 
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from aredun.storage.fetch import Rows
     from aredun.storage.rows import Row, RowTable
     from aredun.storage.value_store import ValueStore
-    from aredun.transfer.records.select import Groups
+    from aredun.transfer.records.select import Related
 
 # Calls and jobs that are held from the walk until they are copied, some 2 kB each.
 KEPT_RECORDS: Final = 24_000
@@ -163,7 +163,7 @@ class Source:
         async for items in self._iter_values(rows, {}):
             yield items
 
-    async def _iter_values(self, rows: Rows, subvalues: Groups) -> AsyncIterator[list[ParsedRecord]]:
+    async def _iter_values(self, rows: Rows, subvalues: Related) -> AsyncIterator[list[ParsedRecord]]:
         small = [row for row in rows if row[_DATA]]
         yield await list_in_turns(_make_value(row, subvalues) for row in small)
         batch: list[ParsedRecord] = []
@@ -249,7 +249,7 @@ def _make_jobs(rows: Rows) -> Iterator[ParsedRecord]:
     return (ParsedRecord("Job", row) for row in _make_rows(JOB, rows))
 
 
-def _make_value(row: Sequence[Any], subvalues: Groups, read: bytes = b"") -> ParsedRecord:
+def _make_value(row: Sequence[Any], subvalues: Related, read: bytes = b"") -> ParsedRecord:
     """Make the record of a row of `SELECT_VALUES`, whose bytes may have been read apart."""
     value_hash, type_name, value_format, data, _, path, name, namespace, source = row
     parts: Any = ()
@@ -264,7 +264,7 @@ def _make_value(row: Sequence[Any], subvalues: Groups, read: bytes = b"") -> Par
     return ParsedRecord("Value", value, parts)
 
 
-def _make_calls(rows: Rows, arguments: Groups, results: Groups, edges: Groups) -> Iterator[ParsedRecord]:
+def _make_calls(rows: Rows, arguments: Related, results: Related, edges: Related) -> Iterator[ParsedRecord]:
     for row in _make_rows(CALL_NODE, rows):
         own = arguments.get(row.call_hash, [])
         parts = [*_name_rows(ARGUMENT, own)]
@@ -276,7 +276,7 @@ def _make_calls(rows: Rows, arguments: Groups, results: Groups, edges: Groups) -
         yield ParsedRecord("CallNode", row, parts)
 
 
-def _make_tags(rows: Rows, edits: Groups) -> Iterator[ParsedRecord]:
+def _make_tags(rows: Rows, edits: Related) -> Iterator[ParsedRecord]:
     for row in _make_rows(TAG, rows):
         yield ParsedRecord("Tag", row, [*_name_rows(TAG_EDIT, edits.get(row.tag_hash, []))])
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aredun.loop.pacing import run_in_turns
 from aredun.storage.record_rows import find_existing
 from aredun.transfer.record_fields import KEYS
-from aredun.transfer.records.keys import pack, pack_all, unpack_all
+from aredun.transfer.records.packed_ids import pack, pack_all, unpack_all
 from aredun.transfer.records.refusals import NO_OWNER
 from aredun.transfer.records.window import Window
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from aredun.transfer.record_fields import Need, ParsedRecord
     from aredun.transfer.records.groups import GroupWriter
-    from aredun.transfer.records.keys import Key
+    from aredun.transfer.records.packed_ids import Packed
     from aredun.transfer.sync.context import CopyContext
     from aredun.transfer.sync.missing import Missing
 
@@ -33,10 +33,10 @@ class TagCopier:
     def __init__(self, context: CopyContext) -> None:
         self._reader, self._destination, self._slots, self._progress = context
         self._refusals = self._reader.refusals
-        self._of_owner: dict[Key, list[Key]] = {}
-        self._pending: set[Key] = set()
+        self._of_owner: dict[Packed, list[Packed]] = {}
+        self._pending: set[Packed] = set()
         # Tags that need a record of a later plan, or one that never comes.
-        self._late: list[Key] = []
+        self._late: list[Packed] = []
 
     def begin(self, missing: Missing) -> None:
         """Take over the tags that the destination lacks of a plan."""
@@ -66,7 +66,7 @@ class TagCopier:
             self._refusals.refuse("Tag", tag_hash, NO_OWNER)
         self.discard(self._late)
 
-    async def _copy(self, keys: Sequence[Key], groups: GroupWriter) -> list[Key]:
+    async def _copy(self, keys: Sequence[Packed], groups: GroupWriter) -> list[Packed]:
         """Copy tags of what is there already; return those that need what is not."""
         window = Window()
         # Tags whose owners were refused are refused already.
@@ -92,19 +92,19 @@ class TagCopier:
     def _is_open(self, tag_hash: str) -> bool:
         return ("Tag", tag_hash) not in self._refusals
 
-    def discard(self, keys: Iterable[Key]) -> None:
+    def discard(self, keys: Iterable[Packed]) -> None:
         """Take note that tags have gone in, or never will."""
         gone = self._pending.intersection(keys)
         self._pending -= gone
         if gone:
             self._progress.step(len(gone))
 
-    def find_owners(self, keys: Iterable[Key]) -> list[Key]:
+    def find_owners(self, keys: Iterable[Packed]) -> list[Packed]:
         """Return those of some records with which tags are to go in."""
         of_owner = self._of_owner
         return [key for key in keys if key in of_owner] if of_owner else []
 
-    async def read(self, owners: Iterable[Key], provided: Collection[Need]) -> list[ParsedRecord]:
+    async def read(self, owners: Iterable[Packed], provided: Collection[Need]) -> list[ParsedRecord]:
         """Return the tags that go in with some records, given all that is in the transaction."""
         keys = dict.fromkeys(
             tag for owner in self.find_owners(owners) for tag in self._of_owner[owner] if tag in self._pending

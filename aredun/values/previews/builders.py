@@ -23,7 +23,7 @@ _OTHER_KEYS = frozenset(
 )
 
 
-def make_key(value: Any) -> Any:
+def make_dict_key(value: Any) -> Any:
     """
     Make a value fit to be a key: one that can be hashed in no time, or an `OpaqueKey` around it.
 
@@ -132,13 +132,13 @@ def _get_members(args: tuple[Any, ...]) -> list[Any]:
         return []
     if len(args) > 1 or type(args[0]) not in (list, tuple, set, frozenset):
         raise TypeError("not the members of a set")
-    return [make_key(item) for item in args[0]]
+    return [make_dict_key(item) for item in args[0]]
 
 
 def _build_ordered_dict(args: tuple[Any, ...]) -> OrderedDict[Any, Any]:
     if args and type(args[0]) is not list:
         raise TypeError("not the items of an OrderedDict")
-    return OrderedDict((make_key(key), value) for key, value in (args[0] if args else ()))
+    return OrderedDict((make_dict_key(key), value) for key, value in (args[0] if args else ()))
 
 
 def _build_attribute(args: tuple[Any, ...]) -> Global | Stub:

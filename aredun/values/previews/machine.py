@@ -14,7 +14,7 @@ import pickle
 import pickletools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aredun.values.previews.builders import build_object, copies_arguments, make_key
+from aredun.values.previews.builders import build_object, copies_arguments, make_dict_key
 from aredun.values.previews.stubs import Global, Stub, Unreadable
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class PreviewMachine:
     def add_items(self, items: list[Any], _argument: None) -> None:
         target = self._get_top()
         if type(target) is set:
-            target.update(map(make_key, items))
+            target.update(map(make_dict_key, items))
         else:
             self.append_items(items, None)
 
@@ -200,7 +200,7 @@ class PreviewMachine:
         if not isinstance(mapping, dict) or len(items) % 2:
             raise PreviewError(f"the pickle sets items of a {type(target).__name__}")
         for index in range(0, len(items), 2):
-            mapping[make_key(items[index])] = items[index + 1]
+            mapping[make_dict_key(items[index])] = items[index + 1]
 
     # Objects ------------------------------------------------------------------------------------------
 
@@ -309,7 +309,7 @@ _OPERATIONS: dict[str, _Operation] = {
         ("TUPLE3", 3, _push(tuple)),
         ("TUPLE", None, _push(tuple)),
         ("LIST", None, _push(list)),
-        ("FROZENSET", None, _push(lambda items: frozenset(map(make_key, items)))),
+        ("FROZENSET", None, _push(lambda items: frozenset(map(make_dict_key, items)))),
         ("DICT", None, _machine.make_dict),
         ("APPEND", 1, _machine.append_items),
         ("APPENDS", None, _machine.append_items),

@@ -8,7 +8,7 @@ import sys
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from aredun.formats.describe import BRACKETS, MAX_DEPTH, Writer, get_max_bits
+from aredun.formats.describe import BRACKETS, MAX_DEPTH, TextWriter, get_max_bits
 from aredun.values.pickling import MIME_TYPE_PICKLE
 from aredun.values.previews.machine import Budget, PreviewMachine
 from aredun.values.previews.stubs import Global, OpaqueKey, OtherFormat, PreviewZone, Stub, Unreadable
@@ -111,7 +111,7 @@ def _is_tame(value: Any) -> bool:
     return True
 
 
-class _PreviewWriter(Writer):
+class _PreviewWriter(TextWriter):
     """Writes a preview with the stand-ins that are in it."""
 
     def get_brackets(self, value: Any) -> tuple[str, str] | None:

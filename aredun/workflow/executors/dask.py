@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aredun.errors import ExecutorError, UsageError
 from aredun.formats.describe import describe_error
 from aredun.workflow.executors.base import Executor, FunctionCall
-from aredun.workflow.executors.remote import Storage, make_reference, pack, unpack
+from aredun.workflow.executors.remote import ResultStore, make_reference, pack_arguments, unpack_outcome
 
 try:
     from distributed import Client, LocalCluster
@@ -74,7 +74,7 @@ class DaskExecutor(Executor):
         self._own: Any = None
         self._client: Any = None
         self._backend: RedunBackendDb | None = None
-        self._storage: Storage | None = None
+        self._storage: ResultStore | None = None
         self._waiting: dict[str, FunctionCall] = {}
 
     async def open(self, backend: RedunBackendDb) -> None:
@@ -82,7 +82,7 @@ class DaskExecutor(Executor):
         self._backend = backend
         if backend.value_store is not None:
             least = max(self._max_result_size, backend.config.value_store_min_size)
-            self._storage = Storage(backend.value_store.root_path, least)
+            self._storage = ResultStore(backend.value_store.root_path, least)
         try:
             if self._cluster is None:
                 self._own = await LocalCluster(
@@ -113,7 +113,7 @@ class DaskExecutor(Executor):
 
     async def submit(self, call: FunctionCall) -> Any:
         """Run a call; when it is cancelled, dask drops it unless it has begun."""
-        reference, data = make_reference(call.task), await pack(call)
+        reference, data = make_reference(call.task), await pack_arguments(call)
         key = f"{call.task.fullname}-{call.id}"
         resources = {**self._resources, **call.options.get("resources", {})}
         topic = None if call.options.get("timeout") is None else self._topic
@@ -143,7 +143,7 @@ class DaskExecutor(Executor):
             if future is not None:
                 future.release()
         store = self._backend.value_store if self._backend is not None else None
-        return await unpack(call, outcome, store)
+        return await unpack_outcome(call, outcome, store)
 
     def _on_begin(self, event: tuple[float, str]) -> None:
         call = self._waiting.get(event[1])

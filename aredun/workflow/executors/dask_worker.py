@@ -8,7 +8,7 @@ from distributed import SchedulerPlugin, get_worker
 from distributed.utils import sync
 
 from aredun.errors import ExecutorError
-from aredun.workflow.executors.remote import Outcome, Reference, Storage, run_packed
+from aredun.workflow.executors.remote import Outcome, ResultStore, TaskReference, run_packed
 
 if TYPE_CHECKING:
     from distributed import Scheduler
@@ -49,7 +49,7 @@ class BeginPlugin(SchedulerPlugin):  # type: ignore[misc]  # distributed has no 
 
 
 def run_on_worker(
-    key: str, topic: str | None, reference: Reference, data: bytes, storage: Storage | None
+    key: str, topic: str | None, reference: TaskReference, data: bytes, storage: ResultStore | None
 ) -> Outcome:
     """Run a call that has not begun before; blocks.
 
@@ -59,7 +59,7 @@ def run_on_worker(
         dask's key of the call.
     topic : str | None
         Under which the client is told that it begins.
-    reference, data, storage : Reference, bytes, Storage | None
+    reference, data, storage : TaskReference, bytes, ResultStore | None
         For `run_packed`.
     """
     worker = get_worker()

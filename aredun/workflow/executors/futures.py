@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aredun.errors import ExecutorError
 from aredun.formats.describe import describe_error
 from aredun.workflow.executors.base import Executor, FunctionCall
-from aredun.workflow.executors.remote import make_reference, pack, run_packed, unpack
+from aredun.workflow.executors.remote import make_reference, pack_arguments, run_packed, unpack_outcome
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor as Pool
@@ -38,7 +38,7 @@ class FuturesExecutor(Executor):
 
     async def submit(self, call: FunctionCall) -> Any:
         """Run a call."""
-        data = await pack(call)
+        data = await pack_arguments(call)
         call.begin()
         try:
             # A pool may start its workers here.
@@ -48,4 +48,4 @@ class FuturesExecutor(Executor):
             raise ExecutorError(
                 f"task {call.task.fullname} was lost by its pool: {describe_error(error)}"
             ) from error
-        return await unpack(call, outcome)
+        return await unpack_outcome(call, outcome)

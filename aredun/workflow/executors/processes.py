@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.errors import ExecutorError, UsageError
 from aredun.workflow.executors.base import Executor, FunctionCall
-from aredun.workflow.executors.remote import make_reference, pack, run_packed, unpack
+from aredun.workflow.executors.remote import make_reference, pack_arguments, run_packed, unpack_outcome
 from aredun.workflow.executors.threads import run_aside
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class ProcessExecutor(Executor):
 
     async def submit(self, call: FunctionCall) -> Any:
         """Run a call; when it is cancelled, its process is killed."""
-        reference, data = make_reference(call.task), await pack(call)
+        reference, data = make_reference(call.task), await pack_arguments(call)
         worker = self._idle.pop() if self._idle else await self._start(call)
         try:
             call.begin()
@@ -76,7 +76,7 @@ class ProcessExecutor(Executor):
             self._end(worker)
             raise
         self._idle.append(worker)
-        return await unpack(call, outcome)
+        return await unpack_outcome(call, outcome)
 
     async def _start(self, call: FunctionCall) -> _Worker:
         pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare_worker)

@@ -32,7 +32,7 @@ _importing = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Reference:
+class TaskReference:
     """A task as another process finds it.
 
     Attributes
@@ -50,7 +50,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Storage:
+class ResultStore:
     """Where large results are left for the scheduler.
 
     Attributes
@@ -65,7 +65,7 @@ class Storage:
     min_size: int
 
 
-def make_reference(task: TaskValue) -> Reference:
+def make_reference(task: TaskValue) -> TaskReference:
     """Return how another process finds a task.
 
     Parameters
@@ -87,10 +87,10 @@ def make_reference(task: TaskValue) -> Reference:
             f"task {task.fullname} is {place}, where no other process can import it: define it at the top of "
             "a module, or leave it to the executor 'thread'"
         )
-    return Reference(task.fullname, task.hash, task.load_module, os.path.abspath(file) if file else "")
+    return TaskReference(task.fullname, task.hash, task.load_module, os.path.abspath(file) if file else "")
 
 
-async def pack(call: FunctionCall) -> bytes:
+async def pack_arguments(call: FunctionCall) -> bytes:
     """Serialize the arguments of a call.
 
     Parameters
@@ -114,22 +114,22 @@ async def pack(call: FunctionCall) -> bytes:
         ) from error
 
 
-def run_packed(reference: Reference, data: bytes, storage: Storage | None = None) -> Outcome:
+def run_packed(reference: TaskReference, data: bytes, storage: ResultStore | None = None) -> Outcome:
     """Run a call that came from another process; blocks, and raises nothing of the function's.
 
     Parameters
     ----------
-    reference : Reference
+    reference : TaskReference
         The task.
     data : bytes
-        The arguments, from `pack`.
-    storage : Storage | None
+        The arguments, from `pack_arguments`.
+    storage : ResultStore | None
         Where large results go; by default they all go back as they are.
 
     Returns
     -------
     Outcome
-        For `unpack`.
+        For `unpack_outcome`.
     """
     try:
         task = _find_task(reference)
@@ -148,7 +148,7 @@ def run_packed(reference: Reference, data: bytes, storage: Storage | None = None
         return _REFUSAL, text.encode()
 
 
-def _find_task(reference: Reference) -> TaskValue:
+def _find_task(reference: TaskReference) -> TaskValue:
     with _importing:
         task: TaskValue | None = get_task_registry().get(reference.name)
         if task is None:
@@ -164,7 +164,7 @@ def _find_task(reference: Reference) -> TaskValue:
     return task
 
 
-def _import(reference: Reference) -> None:
+def _import(reference: TaskReference) -> None:
     name = reference.module
     try:
         importlib.import_module(name)
@@ -183,7 +183,7 @@ def _import(reference: Reference) -> None:
         spec.loader.exec_module(module)
 
 
-def _pack_result(result: Any, storage: Storage | None) -> Outcome:
+def _pack_result(result: Any, storage: ResultStore | None) -> Outcome:
     registry = get_type_registry()
     data = registry.serialize(result) if storage else pickle_dumps(result)
     if storage is None or len(data) < storage.min_size:
@@ -206,7 +206,7 @@ def _pack_error(error: Exception) -> bytes:
         return pickle_dumps((substitute, Traceback(substitute, raised.frames)))
 
 
-async def unpack(call: FunctionCall, outcome: Outcome, store: ValueStore | None = None) -> Any:
+async def unpack_outcome(call: FunctionCall, outcome: Outcome, store: ValueStore | None = None) -> Any:
     """Return what a function in another process returned, or raise what it raised.
 
     Parameters

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-Key = bytes | str
+Packed = bytes | str
 
 HASH_BYTES = 20
 
 
-def pack(record_id: str) -> Key:
+def pack(record_id: str) -> Packed:
     """Return a short form of an id, from which `unpack` makes the id again."""
     length = len(record_id)
     if length == 40:
@@ -31,7 +31,7 @@ def pack(record_id: str) -> Key:
     return key if key.hex() == digits else record_id
 
 
-def pack_all(record_ids: Sequence[str]) -> list[Key]:
+def pack_all(record_ids: Sequence[str]) -> list[Packed]:
     """Return the short forms of ids, in order."""
     if set(map(len, record_ids)) <= {2 * HASH_BYTES}:
         digits = "".join(record_ids)
@@ -44,7 +44,7 @@ def pack_all(record_ids: Sequence[str]) -> list[Key]:
     return [*map(pack, record_ids)]
 
 
-def unpack(key: Key) -> str:
+def unpack(key: Packed) -> str:
     """Return the id that `pack` made short."""
     if isinstance(key, str):
         return key
@@ -54,18 +54,18 @@ def unpack(key: Key) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def unpack_all(keys: Iterable[Key]) -> list[str]:
+def unpack_all(keys: Iterable[Packed]) -> list[str]:
     """Return the ids that `pack` made short, in order."""
     return [key.hex() if isinstance(key, bytes) and len(key) == HASH_BYTES else unpack(key) for key in keys]
 
 
-class KeySet:
+class IdSet:
     """A set of record ids, in about 100 bytes each."""
 
     __slots__ = ("_keys",)
 
     def __init__(self, ids: Iterable[str] = ()) -> None:
-        self._keys: set[Key] = {pack(record_id) for record_id in ids}
+        self._keys: set[Packed] = {pack(record_id) for record_id in ids}
 
     def add(self, record_id: str) -> bool:
         """Add an id; tell whether it was new."""
