@@ -24,8 +24,7 @@ from aredun.bridge.calls import BridgeCalls
 from aredun.bridge.core import BridgeCore, watch_engine
 from aredun.bridge.loop_thread import complete
 from aredun.config import get_sync_uri, quote_config_dir
-from aredun.recording.tagging import make_tags
-from aredun.recording.tags import is_sound
+from aredun.recording.tags import is_sound, make_tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -159,21 +159,16 @@ class RedunIni:
         return f"{self.config_dir.rstrip('/')}/{INI_FILE}"
 
 
-def find_config(start: str | os.PathLike[str] | None = None) -> str | None:
+def find_config() -> str | None:
     """
-    Search a folder and its parents for `.redun` (mirrors redun's `find_config_dir`).
-
-    Parameters
-    ----------
-    start : path, optional
-        Where to begin (default: the working directory).
+    Search the working directory and its parents for `.redun` (mirrors redun's `find_config_dir`).
 
     Returns
     -------
     str | None
         Path of the nearest `.redun`, None if there is none.
     """
-    base = Path(start or os.getcwd()).absolute()
+    base = Path.cwd()
     for folder in (base, *base.parents):
         candidate = folder / DEFAULT_CONFIG_DIR
         if candidate.exists():

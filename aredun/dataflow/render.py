@@ -29,9 +29,9 @@ class CallJob(NamedTuple):
     execution_id: str | None
 
 
-def trim_string(text: str, max_length: int = MAX_DISPLAY_LENGTH, ellipsis: str = "...") -> str:
-    """Return text cut to a length, with an ellipsis at the end when something is missing."""
-    return text if len(text) <= max_length else text[: max_length - len(ellipsis)] + ellipsis
+def trim_string(text: str) -> str:
+    """Return text cut to the length that is shown, with an ellipsis at the end when something is missing."""
+    return text if len(text) <= MAX_DISPLAY_LENGTH else f"{text[: MAX_DISPLAY_LENGTH - 3]}..."
 
 
 def display_hash(node: Any) -> str:

@@ -14,7 +14,7 @@ from aredun.formats.tag_syntax import CONTEXT_KEY
 from aredun.models import Job
 from aredun.recording import handles
 from aredun.recording.call_rows import UnrecordedCall, find_upstream_calls
-from aredun.recording.tagging import make_tags
+from aredun.recording.tags import make_tags
 from aredun.storage import ValueRows, Write
 from aredun.storage.rows import (
     ARGUMENT,

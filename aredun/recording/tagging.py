@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 from aredun.errors import RedunDatabaseError, UsageError
 from aredun.formats.describe import shorten
 from aredun.recording import tags as operations
-from aredun.storage import Write
 from aredun.storage.refusals import describe_limit
 from aredun.storage.retry import is_refusal
-from aredun.storage.rows import TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -38,7 +36,7 @@ async def record_tags(
                     session, entity_type, entity_id, pairs, parent_hashes, update, new
                 )
             )
-        results, write = make_tags(entity_type, entity_id, pairs)
+        results, write = operations.make_tags(entity_type, entity_id, pairs)
         if results:
             await database.write_rows(write)
         return results
@@ -65,13 +63,6 @@ async def delete_tags(
     """Delete current tags, as `RedunBackendDb.delete_tags` says."""
     pairs, key_list = list(tags), list(keys)
     return await database.write(lambda session: operations.delete_tags(session, entity_id, pairs, key_list))
-
-
-def make_tags(entity_type: Any, entity_id: str, tags: Iterable[KeyValue]) -> tuple[list[TagResult], Write]:
-    """Return tags that supersede nothing, as `record_tags` returns them, and the write that records them."""
-    rows = [operations.build_tag_row(entity_type, entity_id, key, value) for key, value in tags]
-    write = Write(rows=[(TAG, TAG.row(**row)) for row in rows])
-    return [(row["tag_hash"], entity_id, row["key"], row["value"]) for row in rows], write
 
 
 @contextmanager

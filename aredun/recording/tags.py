@@ -13,6 +13,8 @@ from aredun.formats.hashing import hash_tag
 from aredun.formats.tag_syntax import check_tag_value, is_storable_text
 from aredun.models import Tag, TagEdit
 from aredun.recording.multimap import MultiMap
+from aredun.storage.rows import TAG
+from aredun.storage.writes import Write
 from aredun.tables.column_types import JSON, TagEntity, in_array, insert_new, transaction_lock
 
 if TYPE_CHECKING:
@@ -46,38 +48,15 @@ class _Entity:
             "is_current": True,
         }
 
+    def get_results(self, rows: Iterable[TagRow]) -> list[TagResult]:
+        return [(row["tag_hash"], self.key, row["key"], row["value"]) for row in rows]
 
-def build_tag_row(
-    entity_type: Any, entity_id: str, key: str, value: Any, parents: Iterable[str] = ()
-) -> TagRow:
-    """
-    Build the row of a tag without looking at the database.
 
-    Parameters
-    ----------
-    entity_type : TagEntity
-        What is tagged; redun's enum and the bare name will do.
-    entity_id : str
-        Id of what is tagged.
-    key : str
-    value : Any
-        A JSON value.
-    parents : iterable of str
-        Hashes of the tags that this one supersedes, in any order.
-
-    Returns
-    -------
-    dict
-        The columns of `Tag`.
-
-    Raises
-    ------
-    UsageError
-        If the key, the value or the type is not a tag's.
-    """
+def make_tags(entity_type: Any, entity_id: str, tags: Iterable[KeyValue]) -> tuple[list[TagResult], Write]:
+    """Return tags that supersede nothing, as `record_tags` returns them, and the write that records them."""
     entity = _Entity(parse_tag_entity(entity_type), entity_id)
-    (pair,) = check_pairs([(key, value)])
-    return entity.tag_row(*pair, sorted(set(parents)))
+    rows = [entity.tag_row(key, value, []) for key, value in check_pairs(tags)]
+    return entity.get_results(rows), Write(rows=[(TAG, TAG.row(**row)) for row in rows])
 
 
 def parse_tag_entity(entity_type: Any) -> TagEntity:
@@ -196,7 +175,7 @@ async def _write_tags(
     if edits:
         edit_rows = [{"parent_id": parent, "child_id": child} for parent, child in sorted(edits)]
         await session.execute(insert_new(TagEdit.__table__), edit_rows)
-    return [(row["tag_hash"], entity.key, row["key"], row["value"]) for row in rows]
+    return entity.get_results(rows)
 
 
 async def _follow_chain(session: AsyncSession, entity: _Entity, row: TagRow) -> tuple[TagRow, str]:

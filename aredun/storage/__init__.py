@@ -3,7 +3,7 @@
 from aredun.storage.batch import Batch
 from aredun.storage.coalesce import Coalescer
 from aredun.storage.connections import Counts
-from aredun.storage.core import Database, get_file_path, translate_error
+from aredun.storage.core import Database, translate_error
 from aredun.storage.fetch import ask, make_rows
 from aredun.storage.row_set import RowSet, ValueRows
 from aredun.storage.rows import RowTable
@@ -19,7 +19,6 @@ __all__ = [
     "ValueRows",
     "Write",
     "ask",
-    "get_file_path",
     "make_rows",
     "translate_error",
 ]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from aredun.config import BackendConfig
 from aredun.errors import RedunDatabaseError
 from aredun.models import RedunSession
 from aredun.storage import postgresql
@@ -29,17 +28,12 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
+    from aredun.config import BackendConfig
     from aredun.storage.batch import Batch, InnerBatch
     from aredun.storage.connections import KeptConnection, WriteConnection
     from aredun.storage.sqlite import SqliteFile
 
 T = TypeVar("T")
-
-
-def get_file_path(db_uri: str) -> Path | None:
-    """Return the file that a URI names, None for a server or a database in memory."""
-    url = BackendConfig.parse(db_uri=db_uri, environ={}).url
-    return url.file_path if url is not None else None
 
 
 def translate_error(error: Exception) -> Exception:

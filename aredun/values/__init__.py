@@ -31,7 +31,7 @@ from aredun.values.file_kinds import (
     ShardedS3Dataset,
 )
 from aredun.values.handle import Handle
-from aredun.values.kinds import is_error_value, is_expression, is_file, is_handle, is_task
+from aredun.values.kinds import is_expression, is_file, is_handle, is_task
 from aredun.values.pickling import MIME_TYPE_PICKLE, pickle_dumps, pickle_loads, stands_for
 from aredun.values.previews import preview_value
 from aredun.values.task_options import CacheCheckValid, CacheResult, CacheScope, JobInfo
@@ -91,7 +91,6 @@ __all__ = [
     "get_task_registry",
     "get_type_registry",
     "hash_args_eval",
-    "is_error_value",
     "is_expression",
     "is_file",
     "is_handle",

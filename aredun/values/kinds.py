@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from aredun.values.error import ErrorValue
 from aredun.values.expressions import Expression
 from aredun.values.file import File
 from aredun.values.handle import Handle
@@ -37,11 +36,6 @@ def is_handle(value: Any) -> bool:
 def is_task(value: Any) -> bool:
     """Tell whether a value is a task, aredun's or redun's."""
     return _is_kind(value, TaskValue, "redun.task", "Task")
-
-
-def is_error_value(value: Any) -> bool:
-    """Tell whether a value is an `ErrorValue`, aredun's or redun's."""
-    return _is_kind(value, ErrorValue, "redun.scheduler", "ErrorValue")
 
 
 def is_expression(value: Any) -> bool:

@@ -32,7 +32,6 @@ def test_find_config(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert get_config_dir() == ".redun" == redun_cli.get_config_dir()
     (repository / ".redun").mkdir()
     assert find_config() == str(repository / ".redun") == redun_cli.find_config_dir()
-    assert find_config(repository / "a") == str(repository / ".redun")
     assert get_config_dir() == redun_cli.get_config_dir() == str(repository / ".redun")
     monkeypatch.setenv("REDUN_CONFIG", "/else/where")
     assert get_config_dir() == redun_cli.get_config_dir() == "/else/where"

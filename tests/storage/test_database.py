@@ -17,7 +17,7 @@ from aredun.backend import RedunBackendDb
 from aredun.config import BackendConfig
 from aredun.errors import RedunDatabaseError
 from aredun.models import Job, Value
-from aredun.storage import get_file_path, translate_error
+from aredun.storage import translate_error
 from aredun.storage.inserts import format_time
 from aredun.storage.sqlite import SqliteFile
 from aredun.tables.column_types import DateTimeUTC
@@ -237,9 +237,9 @@ async def test_a_file_uri_is_opened(tmp_path: Path) -> None:
 
 
 def test_the_file_of_a_uri() -> None:
-    assert get_file_path("sqlite:///a/b.db") == Path("a/b.db")
-    assert get_file_path("sqlite:///:memory:") is None
-    assert get_file_path("postgresql://host/db") is None
+    uris = ("sqlite:///a/b.db", "sqlite:///:memory:", "postgresql://host/db")
+    paths = [BackendConfig.parse(db_uri=uri, environ={}).get_url().file_path for uri in uris]
+    assert paths == [Path("a/b.db"), None, None]
 
 
 def test_errors_become_one_line() -> None:

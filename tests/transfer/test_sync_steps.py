@@ -44,7 +44,8 @@ def test_ids_in_short(ids: list[str]) -> None:
 
 @given(st.lists(_IDS), st.lists(_IDS))
 def test_sets_of_ids(first: list[str], second: list[str]) -> None:
-    keys = IdSet(first)
+    keys = IdSet()
+    keys.add_all(first)
     new = [each for each in dict.fromkeys(second) if each not in set(first)]
     assert keys.find_new(dict.fromkeys(second)) == new
     assert keys.add_all(second) == new

@@ -18,7 +18,6 @@ from hypothesis import given
 import aredun.values
 from aredun.errors import InvalidValueError, UnknownTypeError
 from aredun.values import (
-    ErrorValue,
     File,
     FileCache,
     Function,
@@ -26,7 +25,6 @@ from aredun.values import (
     Set,
     TaskExpression,
     Value,
-    is_error_value,
     is_expression,
     is_file,
     is_handle,
@@ -212,8 +210,6 @@ def test_duck_typed_kinds() -> None:
     assert is_task(their_task.partial(1))
     assert is_handle(aredun.values.Handle("h"))
     assert is_handle(redun.Handle("h"))
-    assert is_error_value(ErrorValue(ValueError()))
-    assert is_error_value(redun.scheduler.ErrorValue(ValueError()))
     assert is_expression(task(1))
     assert is_expression(their_task(1))
 

@@ -64,8 +64,8 @@ class IdSet:
 
     __slots__ = ("_keys",)
 
-    def __init__(self, ids: Iterable[str] = ()) -> None:
-        self._keys: set[Packed] = {pack(record_id) for record_id in ids}
+    def __init__(self) -> None:
+        self._keys: set[Packed] = set()
 
     def add(self, record_id: str) -> bool:
         """Add an id; tell whether it was new."""
