@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aredun.models import Base
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -164,6 +166,20 @@ def test_no_two_files_know_each_other() -> None:
     """Not even by the types that only a checker reads, but for the query and the options that make one."""
     arrows = {name: own_imports(name, typed=True) for name in MODULES if room_of(name) != "query"}
     assert find_circles(arrows) == []
+
+
+def test_models_have_their_names_to_themselves() -> None:
+    """A class that is called like a table says so in its module's docstring, as its name is fixed."""
+    names = {mapper.class_.__name__ for mapper in Base.registry.mappers}
+    silent = {
+        f"{module}.{node.name}"
+        for module, path in MODULES.items()
+        for tree in [ast.parse(path.read_text())]
+        if room_of(module) != "models" and "`aredun.models`" not in (ast.get_docstring(tree) or "")
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and node.name in names
+    }
+    assert silent == set()
 
 
 def packages_of(module: str) -> set[str]:

@@ -53,10 +53,7 @@ class BridgeCalls(ABC):
             yield from self._open_core.loop.iterate(items)
 
     def _end_session(self) -> None:
-        """End the transaction of redun's session, as redun's own methods do.
-
-        It commits what was added to it, lets go of its locks, and reads again what it has loaded.
-        """
+        """Commit the transaction of redun's session, as redun's own methods do."""
         session = self.session
         if session is not None and session.in_transaction():
             session.commit()

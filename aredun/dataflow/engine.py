@@ -123,8 +123,7 @@ class Walk:
 
 
 async def _find_near(source: StepSource, entries: dict[Key, Entry], start: Key, max_depth: int) -> set[Key]:
-    """Return the keys of all nodes less than `max_depth` edges away from the start; what was loaded on the
-    path is kept in `entries` while it is not too much."""
+    """Return the keys of the nodes less than `max_depth` edges away; a little of what it loads it keeps."""
     near: set[Key] = set()
     level = [start]
     for depth in range(max_depth):
@@ -149,8 +148,8 @@ async def _find_near(source: StepSource, entries: dict[Key, Entry], start: Key, 
 async def _load_level(
     source: StepSource, entries: dict[Key, Entry], keys: Sequence[Key], depth: int
 ) -> dict[Key, Entry]:
-    """Return the entries of the nodes of one distance; where they are few and it is far to go, also of those
-    that follow from them."""
+    """Return the entries of the nodes of one distance."""
+    # Few nodes and far to go: what follows from them comes along.
     if depth < 4 or len(keys) > FIRST_LIMIT or is_value_key(keys[0]):
         return await source.load_layer(keys)
     limit = min(MAX_LIMIT, 16 * depth)

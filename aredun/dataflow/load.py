@@ -331,8 +331,7 @@ class Loader:
         return entries
 
     async def _load_tasks(self, session: AsyncSession, calls: Mapping[str, str]) -> dict[str, int]:
-        """Load the tasks of calls, given by call, that are not known yet; return the numbers of arguments of
-        the calls whose tasks do not tell the names of their arguments."""
+        """Load the tasks of calls; count the arguments of calls whose tasks do not tell their names."""
         task_hashes = set(calls.values())
         missing = sorted(task_hashes - self.tasks.keys())
         if missing:

@@ -43,9 +43,7 @@ def find_origin(candidates: Sequence[Candidate], parents: Mapping[str, Sequence[
 def _find_ancestor(
     call_hash: str, wanted: set[str], parents: Mapping[str, Sequence[str]], seen: set[str]
 ) -> str | None:
-    """Return the first wanted ancestor in pre-order, skipping what was seen for earlier calls and marking
-    what is seen now.
-    """
+    """Return the first wanted ancestor in pre-order; skip what earlier calls have seen, and add to that."""
     path = [iter(parents.get(call_hash, ()))]
     while path:
         for parent in path[-1]:

@@ -41,20 +41,14 @@ CALM_SECONDS: Final = 0.0014
 
 
 class _Share:
-    """The share of long work in the present turn of one event loop, and who waits for the next ones.
-
-    Attributes
-    ----------
-    end : float
-        When it is used up.
-    pauses : int
-        For how many threads long work pauses between its turns.
-    """
+    """The share of long work in the present turn of one event loop, and who waits for the next ones."""
 
     __slots__ = ("_loop", "_waiting", "end", "pauses")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        # When it is used up.
         self.end = 0.0
+        # Threads for which long work pauses between its turns.
         self.pauses = 0
         self._loop = loop
         self._waiting: deque[asyncio.Future[None]] = deque()

@@ -179,17 +179,8 @@ async def _write_tags(
 
 
 async def _follow_chain(session: AsyncSession, entity: _Entity, row: TagRow) -> tuple[TagRow, str]:
-    """
-    Find where a superseded tag can be current again.
-
-    Each repetition of a tag has the one before as its only parent, so the hashes of the whole chain are known
-    beforehand and are looked up many at a time.
-
-    Returns
-    -------
-    tuple[dict, str]
-        The first repetition that nothing has superseded, and the hash of its parent.
-    """
+    """Return the first repetition of a tag that nothing has superseded, and the hash of its parent."""
+    # The only parent of a repetition is the one before it, so all hashes of the chain are known beforehand.
     step = 1
     while True:
         chain = [row]

@@ -1,4 +1,7 @@
-"""What the HTTP API answers with. Anybody may have written the texts in it: they are cut and cleaned."""
+"""What the HTTP API answers with. Anybody may have written the texts in it: they are cut and cleaned.
+
+Clients know these names, the tables' names (`aredun.models`) among them.
+"""
 
 from __future__ import annotations
 

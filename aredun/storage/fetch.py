@@ -184,13 +184,7 @@ async def _fetch_texts(
 
 
 class _PackedCells:
-    """The statement for all rows of another one as one text, and what makes rows of it again.
-
-    Parameters
-    ----------
-    statement : SelectBase
-        Has columns that JSON holds as they are, or that are `ShortBinary`.
-    """
+    """The statement for all rows of another one as one text, and what makes rows of it again."""
 
     def __init__(self, statement: sa.SelectBase) -> None:
         types = [column.type for column in statement.selected_columns]

@@ -134,15 +134,7 @@ def mark_idle(connection: AsyncConnection) -> None:
 
 
 class _Loop:
-    """An event loop whose TCP connections are watched by the kernel; asyncpg has no other way to say it.
-
-    Parameters
-    ----------
-    loop : AbstractEventLoop
-        The one that does everything.
-    keepalives : mapping
-        Values for all names of `KEEPALIVES`.
-    """
+    """An event loop that has the kernel watch its TCP connections; asyncpg has no other way to say it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, keepalives: Mapping[str, int]) -> None:
         self._loop = loop

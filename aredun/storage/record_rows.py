@@ -218,10 +218,8 @@ async def insert_rows(
 
 
 async def _copy(connection: AsyncConnection, table: RowTable, rows: Sequence[Row]) -> None:
-    """Copy rows into a table of PostgreSQL's, in the transaction that the connection is in.
-
-    COPY is the driver's own: SQLAlchemy has no statement for it, and its events do not tell of it.
-    """
+    """Copy rows into a table of PostgreSQL's, in the transaction that the connection is in."""
+    # COPY is the driver's own: SQLAlchemy has no statement for it, and its events do not tell of it.
     raw = await connection.get_raw_connection()
     driver: Any = raw.driver_connection
     if not driver.is_in_transaction():

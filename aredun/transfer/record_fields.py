@@ -200,11 +200,8 @@ class Kind:
         self.build = self._make_build(fields)
 
     def _make_build(self, fields: dict[str, _Codec]) -> Callable[..., Record]:
-        """Return the function that builds a record from the cells of its own row and the derived fields.
-
-        It is compiled from the description, as a namedtuple is: going through the description for every
-        record takes three times as long.
-        """
+        """Return the function that builds a record from the cells of its own row and the derived fields."""
+        # Compiled, as a namedtuple is: a loop over the fields takes three times as long for each record.
         derived = [field for field, codec in fields.items() if codec is _DERIVED]
         names = {field: f"cell{place}" for place, field in enumerate(fields)}
         encoders = {f"encode_{names[field]}": codec.encode for field, codec in self._stored.items()}

@@ -1,4 +1,7 @@
-"""The type registry and the two roots of all value types: `Value` and `ProxyValue`."""
+"""The type registry and the two roots of all value types: `Value` and `ProxyValue`.
+
+Both names are redun's; the table of values is the `Value` of `aredun.models`.
+"""
 
 from __future__ import annotations
 

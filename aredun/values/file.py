@@ -1,4 +1,6 @@
-"""Files, sets of files and directories as values (mirrors `redun.file`).
+"""Files, sets of files and directories as values (mirrors `redun.file`, whose names these are).
+
+The table of files is the `File` of `aredun.models`.
 
 A file is hashed by cheap properties (path, size, modification time, ETag), not by its content, unless it is a
 `ContentFile`. `hash` is computed when first asked for, and again when the file is written or closed.

@@ -1,4 +1,7 @@
-"""Handles: values that stand for the state of an outside system as it passes through tasks."""
+"""Handles: values that stand for the state of an outside system as it passes through tasks.
+
+`Handle` is what redun calls them; the table of their states is the `Handle` of `aredun.models`.
+"""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _alias_by_class: dict[type, str] = {}
 _renamed_global_by_class: dict[type, tuple[bytes, bytes]] = {}
 _redun_name_by_class: dict[type, tuple[str, str]] = {}
 _class_by_redun_name: dict[tuple[str, str], type] = {}
-# Bytes that are read in pieces from this size on, in pieces of this size; what is looked at ahead.
+# The unpickler reads more bytes than this in pieces of this size. What `peek` gives it at a time.
 _SLICED_SIZE = 1 << 20
 _PEEK_SIZE = 1 << 17
 _PLAIN_TYPES = frozenset({str, int, float, bool, type(None), bytes})
@@ -100,10 +100,8 @@ class _Pickler(pickle.Pickler):
 
 
 def _is_of_tblib(reduce: Any) -> bool:
-    """Tell whether an error would be pickled with its traceback, and so have another hash in each place.
-
-    Importing dask.distributed is enough to have tblib pickle all errors of the process.
-    """
+    """Tell whether an error would be pickled with its traceback, and so have another hash in each place."""
+    # Whoever imports dask.distributed has tblib pickle all errors of the process.
     return reduce is not None and getattr(reduce, "__module__", "").startswith("tblib")
 
 
@@ -130,11 +128,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Slices:
-    """Bytes as a file that is read in pieces.
-
-    The C unpickler never hands the interpreter over while it reads from memory: in a thread, it would still
-    stop the event loop for as long as a large value takes. Each call of these methods is a chance to switch.
-    """
+    """Bytes as a file: each call lets another thread run, which reading from memory never does."""
 
     def __init__(self, data: bytes) -> None:
         self._data = memoryview(data)

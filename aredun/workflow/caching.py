@@ -22,14 +22,11 @@ if TYPE_CHECKING:
 
 
 def _mark() -> None:
-    """Stands among the tasks of a result that was made although a call below it had none.
-
-    An awaited call may fail, be cancelled, or not end in time, and its task return all the same. Such a
-    result is not used by later executions: this task is never defined, so no cache takes its tasks for the
-    ones of today.
-    """
+    """Stand among the tasks of a result that was made although a call below it had none."""
 
 
+# An awaited call may fail, be cancelled or end too late, and its task return all the same. No workflow has
+# this task, so no cache takes the tasks of such a result for the ones of today: no later execution uses it.
 CALL_WITHOUT_RESULT = TaskValue(_mark, name="call_without_result", namespace="aredun", version="1")
 
 

@@ -434,10 +434,8 @@ class Evaluator:
 
 
 def _holds_only_calls(value: Any) -> bool:
-    """Tell whether all expressions in a value are calls of tasks: anything else makes further calls later.
-
-    These come after all that are in the value, so it may not be taken up in turns.
-    """
+    """Tell whether all expressions in a value are calls of tasks."""
+    # Others make calls of their own, which come after all that are in the value: no turns for those.
     stack = [value]
     while stack:
         for leaf in iter_nested_value(stack.pop(), SCALARS):

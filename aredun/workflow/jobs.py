@@ -1,4 +1,7 @@
-"""The state of a running workflow: executions, jobs, and where an expression is evaluated."""
+"""The state of a running workflow: executions, jobs, and where an expression is evaluated.
+
+`Execution` and `Job` are what redun's scheduler calls them; `aredun.models` has the tables of these names.
+"""
 
 from __future__ import annotations
 

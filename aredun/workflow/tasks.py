@@ -1,4 +1,7 @@
-"""Tasks: functions whose calls are recorded and cached (mirrors `redun.task`)."""
+"""Tasks: functions whose calls are recorded and cached (mirrors `redun.task`, whose names these are).
+
+The table of tasks is the `Task` of `aredun.models`.
+"""
 
 from __future__ import annotations
 

@@ -130,12 +130,10 @@ async def write_draft(database: Database, made: Draft, evaluations: Iterable[Row
 
 
 async def _drop_known(session: AsyncSession, parts: dict[str, list[Row]]) -> dict[str, list[Row]]:
-    """Return the parts of those call nodes that have none yet.
-
-    redun exports a call's children in no certain order, and an edge's place in it is part of its key: added
-    to the edges that are there, they would double the children. Call nodes come with all of their parts, so
-    one that was there has them; on PostgreSQL those of another writer are seen once its call nodes are.
-    """
+    """Return the parts of those call nodes that have none yet."""
+    # redun exports the children of a call in no certain order, and the place of an edge is part of its key:
+    # a second copy would double the children. A call node that was there has all of its parts; PostgreSQL
+    # shows those of another writer together with its call nodes.
     arguments = parts.get("argument", [])
     edges = parts.get("call_edge", [])
     known = await get_existing(session, Argument.call_hash, {row.call_hash for row in arguments})

@@ -218,12 +218,10 @@ class RecordWriter:
             self._refusals.refuse_dependent(rest)
 
     async def _end_writes(self) -> list[ParsedRecord]:
-        """Wait until nothing is being written; return what may go in now if others brought what it needs.
-
-        What was refused may have come again meanwhile, and gone in: from here on only the database tells.
-        """
+        """Wait until nothing is being written; return what may go in now if others brought what it needs."""
         await self._join()
         to_retry, self._to_retry = self._to_retry, []
+        # A refused record may have come again, and gone in: from here on only the database tells.
         self._refusals.ids.clear()
         return to_retry
 
@@ -257,10 +255,7 @@ class RecordWriter:
         return accepted
 
     async def _flush(self, window: Window) -> list[ParsedRecord]:
-        """Begin to write what can go in of a window, and return the rest.
-
-        The window is prepared while those before it are being written.
-        """
+        """Begin to write what can go in of a window, and return the rest."""
         missing = await run_in_turns(window.find_missing())
         for kind, ids in missing.items():
             ids -= self._get_coming(kind)
@@ -330,15 +325,7 @@ class RecordWriter:
 
 @dataclass(slots=True)
 class _Writing:
-    """A window that is being written.
-
-    Attributes
-    ----------
-    task : Task
-        The writing.
-    coming : dict
-        What others may need of it: ids by kind.
-    """
+    """A window that is being written, and the ids in it that others may need, by kind."""
 
     task: asyncio.Task[None]
     coming: Ids

@@ -206,13 +206,7 @@ class Walker:
         return list(calls), tasks
 
     async def _walk_calls(self, plan: SyncPlan, calls: Iterable[str]) -> tuple[set[str], set[str]]:
-        """Walk calls, what they called and where their arguments came from.
-
-        Returns
-        -------
-        tuple of (values, cached)
-            Their values and tasks; what single steps of them are cached as, often an expression.
-        """
+        """Walk calls and those that they need; return their values and tasks, and cached single steps."""
         values: set[str] = set()
         cached: set[str] = set()
         found: list[tuple[Any, Packed]] = []

@@ -100,11 +100,9 @@ class Source:
         return await list_in_turns(_MAKERS[kind](*await SELECTIONS[kind].fetch(self.database, ids)))
 
     def _keep(self, items: list[ParsedRecord]) -> list[ParsedRecord]:
-        """Keep items as far as there is room, and return those.
-
-        One whose id cannot be asked for is to be missed when it is asked for, and refused.
-        """
+        """Keep items as far as there is room, and return those."""
         kept = items[: max(0, KEPT_RECORDS - len(self._kept))]
+        # The others are missed, and refused, when they are asked for.
         askable = set(list_storable(item.id for item in kept))
         kept = [item for item in kept if item.id in askable]
         self._kept.update((item.id, item) for item in kept)

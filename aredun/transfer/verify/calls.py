@@ -95,11 +95,8 @@ def _get_known(call: CallFacts, subtrees: _Subtrees) -> set[str]:
 
 
 def _is_wrong(call: CallFacts, subtrees: _Subtrees) -> bool:
-    """Tell whether the subtree of a call is empty, or lacks tasks.
-
-    It may well have more tasks than its children account for: of calls that were not recorded, and of those
-    that failed before they were made.
-    """
+    """Tell whether the subtree of a call is empty, or lacks tasks."""
+    # It may have more tasks than its children: those of calls that are not recorded, or failed early.
     return not subtrees.get(call.row.call_hash, set()) >= _get_known(call, subtrees)
 
 

@@ -64,11 +64,9 @@ async def _find_orphans(session: AsyncSession) -> dict[str, tuple[str, str]]:
 async def _remove(
     session: AsyncSession, known: dict[str, tuple[str, str]]
 ) -> tuple[dict[str, tuple[str, str]], set[str]]:
-    """Remove tags that have been without owner for a while; return those, and which of them are gone.
-
-    A sync or an import that is running writes an owner and its tags in one transaction, but does not write
-    tags that are there already: while the table is locked, none of those can be about to come.
-    """
+    """Remove tags that have been without owner for a while; return those, and which of them are gone."""
+    # A sync or an import writes an owner and its tags in one transaction, but leaves out tags that are there:
+    # while the table is locked, no owner of these can be about to come.
     await session.execute(lock_table(TABLES["tag"]))
     now = await _find_orphans(session)
     orphans = {tag: owner for tag, owner in known.items() if tag in now}
@@ -85,10 +83,8 @@ async def _remove(
 
 
 async def _find_removable(session: AsyncSession, orphans: Collection[str]) -> set[str]:
-    """Return those of some tags that no other tag was made from, with the deletions that mark only them.
-
-    The hash of a tag is taken over those that it replaces: where that stays, they stay.
-    """
+    """Return those of some tags that no other tag was made from, with the deletions that mark only them."""
+    # The hash of a tag is taken over those that it replaces: as long as it stays, they stay.
     removable = set(orphans)
     edits = await _get_edits(session, TagEdit.parent_id, removable)
     children = {child for _, child in edits} - removable

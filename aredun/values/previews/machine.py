@@ -70,13 +70,10 @@ class Budget:
 
 
 class _PickleFile(io.BytesIO):
-    """
-    A pickle to tokenise; a huge length reads no more than is there.
-
-    Names, in UTF-8 since protocol 3, are escaped: the `pickletools` of Python 3.11 takes them for ASCII.
-    """
+    """A pickle to tokenise; a huge length reads no more than is there."""
 
     def readline(self, size: int | None = -1, /) -> bytes:
+        # Names are in UTF-8 since protocol 3, and the `pickletools` of Python 3.11 takes them for ASCII.
         start = self.tell()
         line = super().readline(size)
         if line.isascii() or self.getvalue()[start - 1 : start] == pickle.UNICODE:
