@@ -225,6 +225,12 @@ def test_every_room_is_on_the_page() -> None:
     assert sorted(drawn) == sorted(rooms)
 
 
+def test_each_folder_has_tests_of_its_name() -> None:
+    """Whoever knows a room finds its tests."""
+    folders = [path.parent.name for path in PACKAGE.glob("*/__init__.py")]
+    assert [name for name in folders if not list(Path(__file__).parent.glob(f"{name}/test_*.py"))] == []
+
+
 def test_package_init_defines_nothing() -> None:
     """`aredun/__init__.py` hands names on."""
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
