@@ -6,7 +6,7 @@ import math
 import os
 import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -22,8 +22,16 @@ DEFAULT_DB_URI = "sqlite:///.redun/redun.db"
 DEFAULT_DB_USERNAME_ENV = "REDUN_DB_USERNAME"
 DEFAULT_DB_PASSWORD_ENV = "REDUN_DB_PASSWORD"
 DEFAULT_CONFIG_DIR = ".redun"
-JOURNAL_MODES = ("auto", "keep", "wal", "delete", "truncate", "persist")
-SYNCHRONOUS_MODES = ("auto", "normal", "full", "extra")
+_CHOICES = {
+    "journal_mode": ("auto", "keep", "wal", "delete", "truncate", "persist"),
+    "synchronous": ("auto", "normal", "full", "extra"),
+}
+_MINIMUMS = {"pool_size": 1, "queue_rows": 1, "queue_bytes": 1}
+# Settings that are more than an option as its default says.
+_NOT_PLAIN = {
+    *("db_uri", "url", "db_username_env", "db_password_env", "db_aws_secret_name"),
+    *("automigrate", "value_store_path", "config_dir", "echo"),
+}
 
 # redun compares `sys.getsizeof(data)` with `value_store_min_size`: the object header counts.
 _BYTES_HEADER = sys.getsizeof(b"")
@@ -190,14 +198,9 @@ class BackendConfig:
             db_aws_secret_name=secret_name,
             automigrate=options.flag("automigrate", uri.startswith("sqlite") and not secret_name),
             value_store_path=_absolute_path(options.text("value_store_path", ""), config_dir),
-            value_store_min_size=options.integer("value_store_min_size", cls.value_store_min_size),
-            max_value_size=options.integer("max_value_size", cls.max_value_size),
-            db_retries=options.integer("db_retries", cls.db_retries),
-            db_retries_backoff=options.seconds("db_retries_backoff", cls.db_retries_backoff),
-            db_retries_backoff_max=options.seconds("db_retries_backoff_max", cls.db_retries_backoff_max),
             config_dir=config_dir,
             echo=bool(environ.get("REDUN_DB_ECHO")),
-            **options.own_settings(),
+            **{field.name: options.read(field.name) for field in fields(cls) if field.name not in _NOT_PLAIN},
         )
         return config if secret_name else config._with_db_uri(uri, environ)
 
@@ -272,46 +275,27 @@ class _Options:
             raise _bad_value(name, text, "true or false")
         return text == "true"
 
-    def integer(self, name: str, default: int, minimum: int = 0) -> int:
-        return self._number(name, default, minimum, int, "a whole number")
+    def read(self, name: str) -> Any:
+        """Read an option as the type of its default says."""
+        default = getattr(BackendConfig, name)
+        if name in _CHOICES:
+            return self._choice(name, default)
+        if isinstance(default, bool):
+            return self.flag(name, default)
+        if isinstance(default, int):
+            return self._number(name, default, int, "a whole number")
+        return self._number(name, default, float, "a number of seconds")
 
-    def seconds(self, name: str, default: float) -> float:
-        return self._number(name, default, 0.0, float, "a number of seconds")
-
-    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+    def _choice(self, name: str, default: str) -> str:
         text = self.text(name, default).lower()
-        if text not in choices:
-            raise _bad_value(name, text, f"one of {', '.join(choices)}")
+        if text not in _CHOICES[name]:
+            raise _bad_value(name, text, f"one of {', '.join(_CHOICES[name])}")
         return text
 
-    def own_settings(self) -> dict[str, Any]:
-        """Read the options that redun does not have."""
-        defaults = BackendConfig
-        return {
-            "pool_size": self.integer("pool_size", defaults.pool_size, minimum=1),
-            "pool_timeout": self.seconds("pool_timeout", defaults.pool_timeout),
-            "pool_recycle": self.seconds("pool_recycle", defaults.pool_recycle),
-            "busy_timeout": self.seconds("busy_timeout", defaults.busy_timeout),
-            "statement_timeout": self.seconds("statement_timeout", defaults.statement_timeout),
-            "connect_timeout": self.seconds("connect_timeout", defaults.connect_timeout),
-            "ping_after": self.seconds("ping_after", defaults.ping_after),
-            "ping_timeout": self.seconds("ping_timeout", defaults.ping_timeout),
-            "close_timeout": self.seconds("close_timeout", defaults.close_timeout),
-            "prepared_statements": self.flag("prepared_statements", defaults.prepared_statements),
-            "queue_rows": self.integer("queue_rows", defaults.queue_rows, minimum=1),
-            "queue_bytes": self.integer("queue_bytes", defaults.queue_bytes, minimum=1),
-            "retry_deadline": self.seconds("retry_deadline", defaults.retry_deadline),
-            "abandoned_after": self.seconds("abandoned_after", defaults.abandoned_after),
-            "journal_mode": self.choice("journal_mode", defaults.journal_mode, JOURNAL_MODES),
-            "read_only": self.flag("read_only", defaults.read_only),
-            "synchronous": self.choice("synchronous", defaults.synchronous, SYNCHRONOUS_MODES),
-        }
-
-    def _number(
-        self, name: str, default: Number, minimum: Number, convert: Callable[[str], Number], kind: str
-    ) -> Number:
+    def _number(self, name: str, default: Number, convert: Callable[[str], Number], kind: str) -> Number:
         text = self.text(name, str(default))
-        expected = f"{kind}, {minimum:g} or more"
+        minimum = _MINIMUMS.get(name, 0)
+        expected = f"{kind}, {minimum} or more"
         try:
             number = convert(text)
         except ValueError:
