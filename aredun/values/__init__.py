@@ -17,7 +17,6 @@ from aredun.values.expressions import (
     SimpleExpression,
     TaskExpression,
     ValueExpression,
-    iter_upstreams,
     quote,
 )
 from aredun.values.file import Dir, File, FileSet, StagingDir, StagingFile
@@ -95,7 +94,6 @@ __all__ = [
     "is_file",
     "is_handle",
     "is_task",
-    "iter_upstreams",
     "pickle_dumps",
     "pickle_loads",
     "preview_value",

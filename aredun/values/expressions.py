@@ -35,12 +35,10 @@ __all__ = [
     "format_arguments",
     "format_operation",
     "get_lazy_operation",
-    "iter_upstreams",
     "quote",
     "set_expression_awaiter",
 ]
 
-_LEAVES_WITHOUT_LINEAGE = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _awaiter: Awaiter | None = None
 
 
@@ -465,35 +463,3 @@ def derive_expression(orig_expr: Expression, derived_value: Any) -> Expression:
     derived = derived_value if isinstance(derived_value, Expression) else ValueExpression(derived_value)
     derived._upstreams = [orig_expr]
     return derived
-
-
-def iter_upstreams(expr_arg: Any) -> Iterator[str]:
-    """
-    Yield the call hashes that an argument comes from (mirrors redun's `RedunBackendDb._find_arg_upstreams`).
-
-    Parameters
-    ----------
-    expr_arg : Any
-        An argument as it was before evaluation: anything nested with a `call_hash`, such as the call of a
-        task that was evaluated, or with `_upstreams`, such as an operation on one.
-
-    Yields
-    ------
-    str
-        Call hashes in redun's order, not made unique.
-    """
-    for leaf in iter_nested_value(expr_arg):
-        if type(leaf) in _LEAVES_WITHOUT_LINEAGE:
-            continue
-        class_names = {base.__name__ for base in type(leaf).__mro__}
-        if "SchedulerExpression" not in class_names:
-            # Any attribute of a lazy expression is there, as another expression; a call hash is a str.
-            call_hash = getattr(leaf, "call_hash", None)
-            if isinstance(call_hash, str) and call_hash:
-                yield call_hash
-                continue
-            if "TaskExpression" in class_names:
-                continue
-        upstreams = getattr(leaf, "_upstreams", None)
-        if isinstance(upstreams, list | tuple):
-            yield from iter_upstreams(upstreams)
