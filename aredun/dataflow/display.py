@@ -180,7 +180,7 @@ async def get_latest_jobs(backend: RedunBackendDb, call_hashes: Collection[str])
 
     async def operation(session: AsyncSession) -> dict[str, CallJob]:
         found = await session.execute(statement, dialect.bind_strings("calls", sorted(call_hashes)))
-        return {row[0]: CallJob(row[1], row[2]) for row in found}
+        return {call_hash: CallJob(job_id, execution_id) for call_hash, job_id, execution_id in found}
 
     return await backend.database.read(operation)
 

@@ -285,7 +285,7 @@ class Loader:
         steps = await list_in_turns(
             make_step(make_rank(number, order, time), *columns) for number, *columns, order, time in rows
         )
-        counts = await self._load_tasks(session, {row[1]: row[2] for row in rows})
+        counts = await self._load_tasks(session, {call: task for _, call, task, *_ in rows})
         key = make_key("V", value_hash)
         return (await self._make_entries([key], [steps], counts))[key]
 

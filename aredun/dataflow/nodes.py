@@ -8,6 +8,7 @@ models): `get_identity` tells what it stands for.
 
 from __future__ import annotations
 
+# Methods read cells by number: a walk calls them for each edge, and the properties are calls of their own.
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 

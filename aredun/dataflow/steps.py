@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     Tasks = Mapping[str, TaskRef]
 
-# Steps and nodes are made for every edge of a walk: this way they cost half.
+# Steps and nodes are made for every edge of a walk: without calls of `__new__`, and with cells by number,
+# they cost half.
 _new: Any = tuple.__new__
 
 # What orders steps among their siblings, before their calls and arguments do: the number of the transition,

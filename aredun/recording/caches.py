@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -156,12 +157,11 @@ def _find_evaluations() -> sa.Select[Any]:
     )
 
 
-def _build_statements() -> dict[tuple[bool, bool, bool], sa.SelectBase]:
+def _build_statements() -> dict[tuple[bool, ...], sa.SelectBase]:
     """Build the statement of each combination of caches once: building costs more than running it."""
     parts = (_find_same_execution, _find_calls, _find_evaluations)
-    statements: dict[tuple[bool, bool, bool], sa.SelectBase] = {}
-    for number in range(1, 8):
-        wanted = (bool(number & 1), bool(number & 2), bool(number & 4))
+    statements: dict[tuple[bool, ...], sa.SelectBase] = {}
+    for wanted in [*product((False, True), repeat=3)][1:]:
         chosen = [part() for part, want in zip(parts, wanted, strict=True) if want]
         statements[wanted] = chosen[0] if len(chosen) == 1 else sa.union_all(*chosen)
     return statements
@@ -249,7 +249,7 @@ class Caches:
                 return result, newest.call_hash, CacheResult.CSE
         call_hash = None
         for candidate in found.ultimate:
-            # A call that has no tasks at all is one whose tasks got lost, not one that needs none.
+            # A call without tasks has lost them: every call has at least its own.
             if candidate.tasks and candidate.tasks.issubset(scheduler_task_hashes):
                 call_hash = candidate.call_hash
                 result, is_cached = await self.get_value(candidate.value_hash)
@@ -263,23 +263,21 @@ class Caches:
         return None, None, CacheResult.MISS
 
     async def _find(self, checks: Sequence[Check]) -> Mapping[Check, _Found]:
-        wanted = (
-            any(check.cse for check in checks),
-            any(check.ultimate for check in checks),
-            any(check.single for check in checks),
-        )
+        cse = [check for check in checks if check.cse]
+        ultimate = [check for check in checks if check.ultimate]
+        single = [check for check in checks if check.single]
         parameters: dict[str, list[str]] = {}
-        if wanted[0]:
-            parameters["cse_tasks"] = _distinct(check.task_hash for check in checks if check.cse)
-            parameters["cse_args"] = _distinct(check.args_hash for check in checks if check.cse)
-            parameters["executions"] = _distinct(check.execution_id for check in checks if check.cse)
-        if wanted[1]:
-            parameters["tasks"] = _distinct(check.task_hash for check in checks if check.ultimate)
-            parameters["args"] = _distinct(check.args_hash for check in checks if check.ultimate)
-        if wanted[2]:
-            parameters["evals"] = _distinct(check.eval_hash for check in checks if check.single)
-
-        answers = _Answers(await self._database.fetch(_STATEMENTS[wanted], parameters))
+        if cse:
+            parameters["cse_tasks"] = _distinct(check.task_hash for check in cse)
+            parameters["cse_args"] = _distinct(check.args_hash for check in cse)
+            parameters["executions"] = _distinct(check.execution_id for check in cse)
+        if ultimate:
+            parameters["tasks"] = _distinct(check.task_hash for check in ultimate)
+            parameters["args"] = _distinct(check.args_hash for check in ultimate)
+        if single:
+            parameters["evals"] = _distinct(check.eval_hash for check in single)
+        statement = _STATEMENTS[bool(cse), bool(ultimate), bool(single)]
+        answers = _Answers(await self._database.fetch(statement, parameters))
         contexts: dict[str, set[Any]] = {}
         if answers.call_hashes and any(check.context_hash for check in checks):
             contexts = await self._get_contexts(answers.call_hashes)
@@ -345,8 +343,7 @@ class Caches:
         return await self.get_value(value_hash)
 
     async def _fetch_call_values(self, hashes: Sequence[str]) -> Mapping[str, str]:
-        rows = await self._database.fetch(_GET_CALL_VALUES, {"hashes": list(hashes)})
-        return {row[0]: row[1] for row in rows}
+        return dict(await self._database.fetch(_GET_CALL_VALUES, {"hashes": list(hashes)}))
 
     async def get_subtree_tasks(self, call_hash: str) -> set[str]:
         """Get the hashes of all tasks in a call's subtree, its own included."""

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
 from aredun.errors import AredunError, RedunDatabaseError
 from aredun.formats.tag_syntax import CONTEXT_KEY
 from aredun.models import Argument, CallEdge, CallNode, Execution, Job, Subvalue, Tag, Task, Value
+from aredun.storage.reads import read_rows
 from aredun.tables.behaviour import PreviewValue
 from aredun.tables.column_types import TagEntity, in_array
 from aredun.values import preview_value
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from aredun.storage import Database
     from aredun.storage.value_store import ValueStore
 
 Entity = Execution | Job | CallNode | Task | Value
-Read = TypeVar("Read")
 
 # redun shows larger values by their size only.
 MAX_PREVIEW_SIZE = 1_000_000
@@ -44,12 +45,6 @@ _ENTITY_KEYS: dict[TagEntity, tuple[type[Any], Any]] = {
 }
 
 
-class Reader(Protocol):
-    """What runs an operation that reads: `aredun.storage.Database`."""
-
-    async def read(self, operation: Callable[[AsyncSession], Awaitable[Read]]) -> Read: ...
-
-
 class Entities:
     """
     The operations behind the models' coroutine methods; each has a form for many at once.
@@ -59,13 +54,13 @@ class Entities:
 
     Parameters
     ----------
-    database : Reader
+    database : Database
         Gives each operation a session of its own.
     value_store : ValueStore, optional
         Where the data of large values is.
     """
 
-    def __init__(self, database: Reader, value_store: ValueStore | None = None) -> None:
+    def __init__(self, database: Database, value_store: ValueStore | None = None) -> None:
         self._database = database
         self._value_store = value_store
 
@@ -106,7 +101,7 @@ class Entities:
         """
         hashes = list(dict.fromkeys(value_hashes))
         inline = _INLINE_SIZE if max_size is None else min(max_size, _INLINE_SIZE)
-        rows = await self._database.read(lambda session: _get_value_rows(session, hashes, inline))
+        rows = await self._get_value_rows(hashes, inline)
         shown: dict[str, Any] = {
             row.value_hash: row.as_preview(row.stored_size)
             for row in rows
@@ -180,16 +175,12 @@ class Entities:
 
     async def get_args_displays(self, call_hashes: Collection[str]) -> dict[str, str]:
         """Return the arguments of many calls as texts, by call hash."""
-
-        async def read(session: AsyncSession) -> Sequence[Any]:
-            # Without a position come the keyword arguments; NULLs sort differently on the databases.
-            by_position = sa.func.coalesce(Argument.arg_position, sa.literal(2**31 - 1))
-            query = sa.select(Argument.call_hash, Argument.value_hash)
-            query = query.where(in_array(Argument.call_hash, call_hashes))
-            query = query.order_by(Argument.call_hash, by_position, Argument.arg_key)
-            return (await session.execute(query)).all()
-
-        rows = await self._database.read(read)
+        # Without a position come the keyword arguments; NULLs sort differently on the databases.
+        by_position = sa.func.coalesce(Argument.arg_position, sa.literal(2**31 - 1))
+        query = sa.select(Argument.call_hash, Argument.value_hash)
+        query = query.where(in_array(Argument.call_hash, call_hashes))
+        query = query.order_by(Argument.call_hash, by_position, Argument.arg_key)
+        rows = await read_rows(self._database, query)
         previews = await self.get_previews(value_hash for _, value_hash in rows)
         arguments: dict[str, list[Any]] = {call_hash: [] for call_hash in call_hashes}
         for call_hash, value_hash in rows:
@@ -213,15 +204,11 @@ class Entities:
 
     async def get_contexts(self, call_hashes: Collection[str]) -> dict[str, dict[str, Any]]:
         """Return the contexts of many calls, by call hash; calls without one are not in it."""
-
-        async def read(session: AsyncSession) -> dict[str, str]:
-            query = sa.select(Tag.entity_id, Tag.value).where(
-                in_array(Tag.entity_id, call_hashes), Tag.key == CONTEXT_KEY, Tag.is_current.is_(True)
-            )
-            found = await session.execute(query.order_by(Tag.entity_id, Tag.tag_hash.desc()))
-            return {entity_id: value for entity_id, value in found if isinstance(value, str)}
-
-        hashes = await self._database.read(read)
+        query = sa.select(Tag.entity_id, Tag.value).where(
+            in_array(Tag.entity_id, call_hashes), Tag.key == CONTEXT_KEY, Tag.is_current.is_(True)
+        )
+        found = await read_rows(self._database, query.order_by(Tag.entity_id, Tag.tag_hash.desc()))
+        hashes = {entity_id: value for entity_id, value in found if isinstance(value, str)}
         contexts = await self.get_previews(hashes.values(), max_size=None)
         return {
             call_hash: contexts[value_hash]
@@ -267,14 +254,17 @@ class Entities:
     ) -> dict[str, list[CallNode]]:
         query = sa.select(here, CallNode).join(CallNode, CallNode.call_hash == there)
         query = query.where(in_array(here, call_hashes)).order_by(here, CallEdge.call_order, there)
+        neighbours: dict[str, list[CallNode]] = {call_hash: [] for call_hash in call_hashes}
+        for call_hash, node in await read_rows(self._database, query):
+            neighbours[call_hash].append(node)
+        return neighbours
 
-        async def read(session: AsyncSession) -> dict[str, list[CallNode]]:
-            neighbours: dict[str, list[CallNode]] = {call_hash: [] for call_hash in call_hashes}
-            for call_hash, node in await session.execute(query):
-                neighbours[call_hash].append(node)
-            return neighbours
-
-        return await self._database.read(read)
+    async def _get_value_rows(self, value_hashes: list[str], inline_size: int) -> list[_ValueRow]:
+        size = sa.func.length(Value.value)
+        data = sa.case((size <= inline_size, Value.value), else_=None)
+        query = sa.select(Value.value_hash, Value.type, Value.format, size, data)
+        query = query.where(in_array(Value.value_hash, value_hashes))
+        return [_ValueRow(*row) for row in await read_rows(self._database, query)]
 
     async def _show_group(self, rows: list[_ValueRow]) -> dict[str, Any]:
         """Show values whose data is in the database."""
@@ -282,11 +272,7 @@ class Entities:
         data: dict[str, bytes] = {}
         if missing:
             query = sa.select(Value.value_hash, Value.value).where(in_array(Value.value_hash, missing))
-
-            async def read(session: AsyncSession) -> Sequence[Any]:
-                return (await session.execute(query)).all()
-
-            data = {row.value_hash: row.value for row in await self._database.read(read)}
+            data = {row.value_hash: row.value for row in await read_rows(self._database, query)}
         readable = [(row, data.get(row.value_hash, row.data or b"")) for row in rows]
         if sum(row.stored_size for row in rows) <= _LOOP_SIZE:
             return _show_values(readable)
@@ -321,36 +307,18 @@ class Entities:
         return await asyncio.to_thread(preview_value, row.type, row.format, data)
 
 
-class _ValueRow:
+class _ValueRow(NamedTuple):
     """What is known of a value before its data is read."""
 
-    __slots__ = ("data", "format", "stored_size", "type", "value_hash")
-
-    def __init__(
-        self, value_hash: str, type_name: str, value_format: str, stored_size: int, data: bytes | None
-    ) -> None:
-        self.value_hash = value_hash
-        self.type = type_name
-        self.format = value_format
-        self.stored_size = stored_size
-        self.data = data
+    value_hash: str
+    type: str
+    format: str
+    stored_size: int
+    data: bytes | None
 
     def as_preview(self, size: int) -> PreviewValue:
         value = Value(value_hash=self.value_hash, type=self.type, format=self.format, value=b"")
         return PreviewValue(value, size)
-
-
-async def _get_value_rows(
-    session: AsyncSession, value_hashes: list[str], inline_size: int
-) -> list[_ValueRow]:
-    size = sa.func.length(Value.value)
-    data = sa.case((size <= inline_size, Value.value), else_=None)
-    rows = await session.execute(
-        sa.select(Value.value_hash, Value.type, Value.format, size, data).where(
-            in_array(Value.value_hash, value_hashes)
-        )
-    )
-    return [_ValueRow(*row) for row in rows]
 
 
 def _group_by_size(rows: list[_ValueRow]) -> Iterator[list[_ValueRow]]:
@@ -378,6 +346,6 @@ def _trim_list(text: str) -> str:
 
 async def get_job(session: AsyncSession, job_id: str) -> dict[str, Any] | None:
     """Get what a job belongs to, None if it is not recorded (mirrors redun's `RedunBackendDb.get_job`)."""
-    query = sa.select(Job.id, Job.parent_id, Job.execution_id).where(Job.id == job_id)
+    query = sa.select(Job.id.label("job_id"), Job.parent_id, Job.execution_id).where(Job.id == job_id)
     row = (await session.execute(query)).one_or_none()
-    return None if row is None else {"job_id": row[0], "parent_id": row[1], "execution_id": row[2]}
+    return None if row is None else row._asdict()

@@ -35,7 +35,7 @@ DRAIN_ROWS = 20_000
 # Hashes that a writer remembers as recorded; forgetting them costs a few repeated rows.
 KNOWN_VALUES = 50_000
 
-# The batches that a task, and the tasks that it starts, is inside of; by writer.
+# The innermost batch around a task (and around the tasks that it starts), by writer.
 _batches: ContextVar[Mapping[int, Batch | InnerBatch]] = ContextVar("aredun_batches")
 
 
@@ -146,12 +146,12 @@ class Writer:
         taken: list[_Queued] = []
         rows = 0
         while self._queue and rows < DRAIN_ROWS:
-            if self._queue[0][0].held is not None and taken:
+            write, _, count, _ = self._queue[0]
+            if write.held is not None and taken:
                 break
-            queued = self._queue.popleft()
-            taken.append(queued)
-            rows += queued[2]
-            if queued[0].held is not None:
+            taken.append(self._queue.popleft())
+            rows += count
+            if write.held is not None:
                 break
         return taken
 
@@ -159,9 +159,9 @@ class Writer:
         taken = self._take()
         self._counts.drains += 1
         try:
-            held = taken[0][0].held
-            if held is not None:
-                await self._hold(held, taken[0][1])
+            write, future, _, _ = taken[0]
+            if write.held is not None:
+                await self._hold(write.held, future)
             else:
                 await self._write_group(taken)
         except BaseException as error:
@@ -183,7 +183,7 @@ class Writer:
 
     async def _attempt_group(self, group: Sequence[_Queued]) -> Sequence[Sequence[_Queued]]:
         """Write a group in one transaction; return its halves if one of it is at fault."""
-        writes = [queued[0] for queued in group]
+        writes = [write for write, _, _, _ in group]
         try:
             failed = await retry(
                 lambda: self._write_all(writes), self._config, self._logger, "a write transaction"

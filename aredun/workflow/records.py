@@ -153,7 +153,7 @@ class JobRecorder:
     async def _write(self, job: Job, record: Callable[[], Awaitable[None]]) -> None:
         """Record in one transaction, with the tags of a job; those that are refused cost nothing else."""
         self._ended.add(_get_key(job))
-        tags = [each for each in _get_tags(job) if is_sound(each[2], logger)]
+        tags = [(kind, owner, pair) for kind, owner, pair in _get_tags(job) if is_sound(pair, logger)]
         try:
             async with self._backend.batch():
                 await record()
