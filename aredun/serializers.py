@@ -19,16 +19,11 @@ from aredun.formats.hashing import json_dumps
 from aredun.formats.statuses import get_job_status
 from aredun.models import (
     Argument,
-    ArgumentResult,
     Base,
-    CallEdge,
     CallNode,
     Execution,
-    File,
     Job,
-    Subvalue,
     Tag,
-    TagEdit,
     Task,
     Value,
 )
@@ -73,20 +68,6 @@ __all__ = [
     "serialize_timestamp",
 ]
 
-_MODELS: dict[str, type[Base]] = {
-    "argument": Argument,
-    "argument_result": ArgumentResult,
-    "call_edge": CallEdge,
-    "call_node": CallNode,
-    "execution": Execution,
-    "file": File,
-    "job": Job,
-    "subvalue": Subvalue,
-    "tag": Tag,
-    "tag_edit": TagEdit,
-    "task": Task,
-    "value": Value,
-}
 _TIMES = frozenset({"start_time", "end_time", "timestamp"})
 
 
@@ -255,7 +236,8 @@ def _make_model(table: str, row: Row) -> Base:
         cells["entity_type"] = TagEntity(cells["entity_type"])
         cells["value"] = json.loads(cells["value"])
         cells["is_current"] = True
-    return _MODELS[table](**cells)
+    model: Base = ROW_TABLES[table].model(**cells)
+    return model
 
 
 def _get_row(model: Any, kind: Kind) -> Row:
@@ -418,11 +400,7 @@ class RecordSerializer(Serializer):
     """
 
     _kind_of: ClassVar[dict[type[Base], str]] = {
-        Execution: "Execution",
-        Job: "Job",
-        CallNode: "CallNode",
-        Value: "Value",
-        Tag: "Tag",
+        ROW_TABLES[kind.table].model: kind.name for kind in KINDS.values()
     }
 
     def __init__(self, db_version: DBVersionInfo | None = None) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aredun.errors import InvalidValueError, RedunDatabaseError
@@ -155,14 +155,23 @@ class ValueStore:
             self._opened = _open_location(self.root_path)
         return self._opened
 
+    @contextmanager
+    def _explain(self, verb: str, name: str) -> Iterator[None]:
+        """Make one line of whatever a file system raises (each has errors of its own)."""
+        try:
+            yield
+        except Exception as error:
+            action = f"cannot {verb} {name or 'values'} in the value store {self.root_path}"
+            raise RedunDatabaseError(f"{action}: {' '.join(str(error).split())}") from error
+
     def _size(self, value_hash: str) -> int:
         path = self._relative_path(value_hash)
-        with _StoreErrors(self, "look up", value_hash):
+        with self._explain("look up", value_hash):
             return self._location().size(path)
 
     def _put(self, value_hash: str, data: bytes) -> bool:
         path = self._relative_path(value_hash)
-        with _StoreErrors(self, "store", value_hash):
+        with self._explain("store", value_hash):
             location = self._location()
             if value_hash not in self._corrupt and location.size(path) == len(data):
                 return False
@@ -172,7 +181,7 @@ class ValueStore:
 
     def _get(self, value_hash: str, type_name: str | None) -> tuple[bytes, bool]:
         path = self._relative_path(value_hash)
-        with _StoreErrors(self, "read", value_hash):
+        with self._explain("read", value_hash):
             try:
                 data = self._location().read(path)
             except FileNotFoundError:
@@ -187,7 +196,7 @@ class ValueStore:
         return data, True
 
     def _list(self, folder: str, pattern: re.Pattern[str]) -> list[str]:
-        with _StoreErrors(self, "list", folder):
+        with self._explain("list", folder):
             return [name for name in self._location().list_names(folder) if pattern.fullmatch(name)]
 
 
@@ -306,20 +315,6 @@ class _FsspecLocation:
         with suppress(FileNotFoundError):
             for name in self._filesystem.ls(f"{self._root}/{folder}".rstrip("/"), detail=False):
                 yield name.rstrip("/").rpartition("/")[2]
-
-
-class _StoreErrors:
-    """Turns whatever a file system raises (each has errors of its own) into one line."""
-
-    def __init__(self, store: ValueStore, verb: str, name: str) -> None:
-        self._action = f"cannot {verb} {name or 'values'} in the value store {store.root_path}"
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, Exception):
-            raise RedunDatabaseError(f"{self._action}: {' '.join(str(error).split())}") from error
 
 
 def _open_location(root_path: str) -> _Location:

@@ -22,7 +22,7 @@ from aredun.formats.hashing import json_dumps
 from aredun.storage.rows import ROW_TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from aredun.storage.rows import Row, RowTable
 
@@ -30,7 +30,7 @@ VERSION: Final = 1
 
 Record = dict[str, Any]
 
-# What tags hang on; those that mark deletions hang on nothing.
+# The kinds of owners of tags; a tag that marks a deletion has no owner.
 TAGGED: Final = ("Execution", "Job", "CallNode", "Task", "Value")
 TAG_ENTITIES: Final = {*TAGGED, "Null"}
 
@@ -147,23 +147,11 @@ class _Codec(NamedTuple):
     encode: Callable[[Any], Any] | None = None
     nullable: bool = False
 
-    def get_types(self) -> Container:
-        """Return the types that the field may have in a record."""
+    def get_types(self) -> frozenset[Any] | None:
+        """Return the types that the field may have in a record, None where it may have any."""
         if self.type is object:
-            return _ANY
+            return None
         return frozenset({self.type, type(None)} if self.nullable else {self.type})
-
-
-class _Anything:
-    """The set of all types."""
-
-    def issuperset(self, types: Iterable[type]) -> bool:
-        """Tell that nothing is missing."""
-        return True
-
-
-_ANY = _Anything()
-Container = frozenset[type] | _Anything
 
 
 # A field that is no column of the record's own row: it is read from other rows.
@@ -237,13 +225,13 @@ class Kind:
             raise bad_record(records[0], f"has no field {error}") from None
         columns: list[Any] = list(zip(*rows, strict=True))
         for types, column, row in zip(self._types, columns, repeat(rows[0])):
-            if not types.issuperset(map(type, column)):
+            if types is not None and not types.issuperset(map(type, column)):
                 self._check_types(records[0], row)
                 raise bad_record(records[0], "or another one has a bad field")
         for index, decode in self._decoders:
             column = columns[index]
             try:
-                if None in column and self._types[index] is not _ANY:
+                if None in column and self._types[index] is not None:
                     columns[index] = [None if cell is None else decode(cell) for cell in column]
                 else:
                     columns[index] = list(map(decode, column))
@@ -411,7 +399,7 @@ def _find_references(table: RowTable) -> tuple[tuple[str, str], ...]:
     )
 
 
-# What the rows of a record refer to: the columns with ids, and the kinds of what those name.
+# By table: the columns that hold ids of other records, and the kinds of these records.
 REFERENCES: Final = {
     name: references for name, table in ROW_TABLES.items() if (references := _find_references(table))
 }

@@ -106,7 +106,7 @@ def _split_value(record: Record, value_hash: str) -> Sequence[Any]:
     return parts
 
 
-# A value that is a file or a task has a row of its own for that, too.
+# A file or a task has a second row, in the table of files or of tasks.
 SUBTYPES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "File": ("file", ("path",)),
     "Task": ("task", ("name", "namespace", "source")),

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from aredun.storage.rows import Row
     from aredun.transfer.record_fields import ParsedRecord
 
+    # Tasks of the subtrees of calls, by call hash.
+    Subtrees = Mapping[str, frozenset[str]]
+
 
 class CallFacts:
     """What is known of one call node: its row, its children, and whether those are all that it called.
@@ -143,7 +146,7 @@ async def derive_unknown_subtrees(session: AsyncSession, derived: Derived) -> li
     subtrees = dict(derived.subtrees)
     own = {call.row.call_hash for call in calls}
     outside = {child for call in calls for child in call.children} - own - subtrees.keys()
-    subtrees |= await _get_subtrees(session, outside)
+    subtrees |= await get_subtrees(session, outside)
     rows: list[Row] = []
     for part in iter_parts(calls):
         await take_turn()
@@ -154,7 +157,7 @@ async def derive_unknown_subtrees(session: AsyncSession, derived: Derived) -> li
     return sorted(rows)
 
 
-def _join_subtrees(call: CallFacts, subtrees: Mapping[str, frozenset[str]]) -> frozenset[str]:
+def _join_subtrees(call: CallFacts, subtrees: Subtrees) -> frozenset[str]:
     """Return the tasks of a call and those below it, none if they are not all known."""
     tasks = {call.row.task_hash}
     for child in call.children:
@@ -163,7 +166,8 @@ def _join_subtrees(call: CallFacts, subtrees: Mapping[str, frozenset[str]]) -> f
     return frozenset(tasks) if whole else frozenset()
 
 
-async def _get_subtrees(session: AsyncSession, calls: Iterable[str]) -> dict[str, frozenset[str]]:
+async def get_subtrees(session: AsyncSession, calls: Iterable[str]) -> Subtrees:
+    """Return the recorded tasks of the subtrees of calls."""
     found: dict[str, set[str]] = {}
     for part in iter_parts(sorted(calls), 1000):
         statement = sa.select(CallSubtreeTask.call_hash, CallSubtreeTask.task_hash)

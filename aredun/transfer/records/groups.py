@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from aredun.errors import RedunDatabaseError
@@ -39,7 +40,7 @@ class Group(NamedTuple):
     """
 
     items: Sequence[ParsedRecord]
-    steps: Mapping[str, Row]
+    steps: Mapping[str, Row] = MappingProxyType({})
     draft: Draft | None = None
 
 
@@ -79,12 +80,12 @@ class GroupWriter:
         self._refusals = refusals
         self._on_written = on_written
 
-    async def prepare(self, items: Sequence[ParsedRecord], steps: Mapping[str, Row] | None = None) -> Group:
+    async def prepare(self, group: Group) -> Group:
         """Return a group whose rows are made: nothing but the transaction is left to do."""
-        return Group(items, steps or {}, await self._draft(items))
-
-    async def _draft(self, items: Sequence[ParsedRecord]) -> Draft:
-        return await draft(items, self._destination.value_store, self._destination.min_size)
+        if group.draft is not None:
+            return group
+        _, value_store, min_size = self._destination
+        return group._replace(draft=await draft(group.items, value_store, min_size))
 
     async def write(self, group: Group) -> None:
         """Write a group in one transaction; if it fails, find those at fault and write the others."""
@@ -92,12 +93,12 @@ class GroupWriter:
             await write_or_split(group, self._write, self._split)
 
     async def _write(self, group: Group) -> Sequence[Group]:
-        items, steps, made = group
+        items, steps, _ = group
         if orphans := self._refusals.find_orphans(items):
             self._refusals.refuse_dependent(orphans)
             kept = [item for item in items if item not in orphans]
             return [Group(kept, steps)] if kept else []
-        made = made or await self._draft(items)
+        made: Any = (await self.prepare(group)).draft
         self._on_written(items, await write_draft(self._destination.database, made, steps.values()))
         return []
 
@@ -148,7 +149,7 @@ def _split(group: Group) -> list[Group]:
         parts = [[item for item in items if (item.kind == "Tag") is kind] for kind in (False, True)]
     elif steps:
         # A cached step may refer to a value that is lost; its call goes in without the step.
-        return [Group(items, {})]
+        return [Group(items)]
     return [Group(part, {each.id: steps[each.id] for each in part if each.id in steps}) for part in parts]
 
 

@@ -12,13 +12,13 @@ import sqlalchemy as sa
 from aredun.errors import InvalidRecordError
 from aredun.formats.statuses import get_job_status
 from aredun.loop.pacing import iter_parts, list_in_turns, take_turn
-from aredun.models import CallNode, Execution, Job, Tag, Value
+from aredun.models import CallNode, Job, Value
 from aredun.storage.fetch import PLANNED_ANEW
 from aredun.storage.record_rows import TABLES, find_existing, list_storable, plain
 from aredun.storage.value_store import CorruptValueError
 from aredun.tables.column_types import in_list
 from aredun.transfer.record_checks import Verdict, check_value
-from aredun.transfer.record_fields import CALL_NODE, EXECUTION, JOB, TAG, VALUE, Record, encode_data
+from aredun.transfer.record_fields import CALL_NODE, EXECUTION, JOB, KINDS, TAG, VALUE, Record, encode_data
 from aredun.transfer.record_parsing import build_args, build_subtype
 from aredun.transfer.records.refusals import join_errors
 from aredun.transfer.records.select import SELECTIONS, Part, Selection
@@ -51,15 +51,6 @@ Built = tuple[str, Record]
 BATCH_SIZE: Final = 2000
 # Batches that are read while one is handed out: the database works on one while records are made of another.
 BATCHES_AHEAD: Final = 2
-
-# The primary keys of the records, in the order in which redun looks them up.
-RECORD_KEYS: Final[dict[type[Any], Any]] = {
-    Execution: Execution.id,
-    Job: Job.id,
-    CallNode: CallNode.call_hash,
-    Value: Value.value_hash,
-    Tag: Tag.tag_hash,
-}
 
 
 async def iter_batches(items: Iterable[T] | AsyncIterable[T], size: int) -> AsyncIterator[list[T]]:
@@ -146,7 +137,7 @@ async def get_records(
 
 async def iter_ahead(
     work: Callable[[S], Coroutine[Any, Any, T]], items: AsyncIterator[S], ahead: int = BATCHES_AHEAD
-) -> AsyncIterator[T]:
+) -> AsyncGenerator[T, None]:
     """Yield what `work` makes of each item, in order, while it works on the next ones."""
     tasks: deque[asyncio.Task[T]] = deque()
     try:
@@ -261,7 +252,7 @@ _JOBS: Final = Selection(
         ),
     ),
 )
-# In this order ids are looked up, each until a record has it; what makes records of the rows.
+# The statements by which ids are looked up, in order until one finds them; what makes records of their rows.
 _READS: Final[tuple[tuple[Selection, Callable[..., Iterator[Built]]], ...]] = (
     (SELECTIONS["Value"], _build_values),
     (SELECTIONS["CallNode"], _build_calls),
@@ -291,7 +282,7 @@ FINISHED_JOBS: Final = (
 async def find_present(database: Database, ids: Collection[str]) -> set[str]:
     """Return those of the ids that some record in the database has."""
     missing = set(ids)
-    for key in reversed(RECORD_KEYS.values()):
+    for kind in reversed(KINDS.values()):
         if missing:
-            missing -= await find_existing(database, key.class_.__tablename__, key.key, missing)
+            missing -= await find_existing(database, kind.table, kind.pk, missing)
     return set(ids) - missing

@@ -13,7 +13,7 @@ from aredun.transfer.record_fields import ParsedRecord
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Records that wait go in in this order: what is owned before what owns it.
+# The order of kinds within a pass: a record comes after the records that it refers to.
 _RANKS: Final = {"Tag": 0, "Value": 1, "CallNode": 2, "Job": 3, "Execution": 3}
 
 

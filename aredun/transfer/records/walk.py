@@ -20,10 +20,12 @@ from aredun.models import (
     Task,
     Value,
 )
-from aredun.storage.record_rows import get_existing
+from aredun.storage.record_rows import find_existing
+from aredun.storage.rows import ROW_TABLES
 from aredun.tables.column_types import in_array
+from aredun.transfer.record_fields import KINDS
 from aredun.transfer.records.packed_ids import IdSet
-from aredun.transfer.records.read import BATCH_SIZE, RECORD_KEYS, fetch, iter_batches
+from aredun.transfer.records.read import BATCH_SIZE, fetch, iter_batches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
@@ -251,15 +253,11 @@ async def get_child_record_ids(
 
 async def find_models(database: Database, ids: Sequence[str]) -> dict[str, list[type[Base]]]:
     """Return the models of the records that have the given ids, by id; unknown ids are left out."""
-
-    async def operation(session: AsyncSession) -> dict[str, list[type[Base]]]:
-        models: dict[str, list[type[Base]]] = defaultdict(list)
-        for model, key in RECORD_KEYS.items():
-            for record_id in await get_existing(session, key, ids):
-                models[record_id].append(model)
-        return models
-
-    return await database.read(operation)
+    models: dict[str, list[type[Base]]] = defaultdict(list)
+    for kind in KINDS.values():
+        for record_id in await find_existing(database, kind.table, kind.pk, ids):
+            models[record_id].append(ROW_TABLES[kind.table].model)
+    return models
 
 
 async def iter_record_ids(

@@ -24,13 +24,14 @@ _Parts = tuple[list[ParsedRecord], list[ParsedRecord]]
 class Window:
     """Records that are looked at together, one per id."""
 
-    def __init__(self) -> None:
+    def __init__(self, items: Iterable[ParsedRecord] = ()) -> None:
         self._items: dict[str, _ById] = {kind: {} for kind in KINDS}
         self._tasks: set[str] = set()
         self._count = 0
         self.size = 0
         # Values that come without their bytes.
         self.empty: set[str] = set()
+        self.add(items)
 
     def __len__(self) -> int:
         return self._count

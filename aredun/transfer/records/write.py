@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,8 +13,8 @@ from aredun.storage.record_rows import find_existing
 from aredun.transfer.record_checks import find_alteration
 from aredun.transfer.record_fields import KEYS
 from aredun.transfer.records.check import check_in_turns, find_incomplete, parse_items
-from aredun.transfer.records.groups import Destination, GroupWriter, cut
-from aredun.transfer.records.read import iter_batches
+from aredun.transfer.records.groups import Destination, Group, GroupWriter, cut
+from aredun.transfer.records.read import iter_ahead, iter_batches
 from aredun.transfer.records.refusals import (
     IMPORT,
     Refusals,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from aredun.storage import Database
     from aredun.storage.value_store import ValueStore
     from aredun.transfer.record_fields import ParsedRecord
-    from aredun.transfer.records.groups import Group
     from aredun.transfer.records.refusals import Ids
 
 # Records in one transaction, taken from the caller, looked at together (at first, and while many of them wait
@@ -42,7 +42,7 @@ READ_SIZE: Final = 1000
 FLUSH_SIZE: Final = 5000
 WINDOW_SIZE: Final = 50_000
 WINDOW_BYTES: Final = 1 << 25
-# Windows that wait to be written, prepared, beside the one that is being written.
+# Prepared windows that wait for the one that is being written.
 WINDOWS_AHEAD: Final = 1
 
 # How many call nodes whose hash does not follow from their fields are compared with how many hashes.
@@ -139,11 +139,11 @@ class RecordWriter:
         self._mismatched: list[ParsedRecord] = []
         self._hashes: set[str] = set()
         self._flush_size = FLUSH_SIZE
-        # Windows that are being written, in order: those that need them can be prepared meanwhile.
+        # Windows that are being written, in order; the next one is prepared meanwhile.
         self._writing: deque[_Writing] = deque()
-        # What was written inside a batch, which nobody can read before its end.
+        # Ids that were written inside a batch: no read finds them before its end.
         self._batched: Ids | None = {} if self._database.writer.in_batch else None
-        # Records that need one that the database refused: they may go in if others bring it.
+        # Records that refer to a refused one: they are tried again, as it may have come a second time.
         self._to_retry: list[ParsedRecord] = []
 
     def _count(self, items: Sequence[ParsedRecord], new: Counter[str]) -> None:
@@ -179,7 +179,7 @@ class RecordWriter:
         if len(waiting) * 2 <= self._flush_size:
             self._flush_size = FLUSH_SIZE
         else:
-            # Most wait for what comes later: look again when there is more.
+            # Most records wait for later ones: the next look is at more of them.
             self._flush_size = min(2 * self._flush_size, WINDOW_SIZE)
         if len(waiting) * 2 > WINDOW_SIZE or sum(item.size for item in waiting) * 2 > WINDOW_BYTES:
             await self._put_away(waiting)
@@ -233,9 +233,7 @@ class RecordWriter:
     async def _empty_spool(self, spool: Spool) -> None:
         await spool.start_pass()
         while items := await spool.take(WINDOW_SIZE, WINDOW_BYTES):
-            window = Window()
-            window.add(items)
-            await spool.add(await self._flush(window))
+            await spool.add(await self._flush(Window(items)))
         await spool.add(await self._end_writes())
 
     def _refuse_altered(self) -> list[ParsedRecord]:
@@ -264,12 +262,12 @@ class RecordWriter:
         ready, waiting = await run_in_turns(window.split(missing))
         if empty:
             ready = await self._refuse_empty(ready, empty.intersection(item.id for item in ready))
-        chunks = cut(ready, self._batch_size)
-        prepared = await self._prepare(chunks[:1])
+        groups = self._cut(ready)
+        groups[:1] = await self._prepare(groups[:1])
         coming = await run_in_turns(_collect_provided(ready))
         await self._join(left=WINDOWS_AHEAD)
         before = self._writing[-1].task if self._writing else None
-        task = asyncio.create_task(self._write_all(before, chunks, prepared))
+        task = asyncio.create_task(self._write_all(before, groups))
         self._writing.append(_Writing(task, coming))
         return waiting
 
@@ -278,34 +276,27 @@ class RecordWriter:
         batched = (self._batched or {}).get(kind, ())
         return set().union(batched, *(writing.coming.get(kind, ()) for writing in self._writing))
 
-    async def _prepare(self, chunks: Sequence[Sequence[ParsedRecord]]) -> list[Group]:
-        return [await self._groups.prepare(chunk) for chunk in chunks]
+    def _cut(self, items: Sequence[ParsedRecord]) -> list[Group]:
+        return [Group(part) for part in cut(items, self._batch_size)]
 
-    async def _write_all(
-        self,
-        before: asyncio.Task[None] | None,
-        chunks: Sequence[Sequence[ParsedRecord]],
-        prepared: list[Group],
-    ) -> None:
-        """Write chunks in a transaction each, given the first one's group; the next is prepared meanwhile."""
+    async def _prepare(self, groups: Sequence[Group]) -> list[Group]:
+        return [await self._groups.prepare(group) for group in groups]
+
+    async def _write_all(self, before: asyncio.Task[None] | None, groups: list[Group]) -> None:
+        """Write groups in a transaction each; the next one is prepared meanwhile."""
         if before is not None:
             await before
         if self._refusals.ids:
-            # Records that need one that was refused meanwhile must not go in.
-            ready, more = await _split([item for chunk in chunks for item in chunk], self._refusals.ids)
+            # The windows before have refused records since: what refers to those must not go in.
+            window = Window(item for group in groups for item in group.items)
+            ready, more = await run_in_turns(window.split(self._refusals.ids))
             self._to_retry += more
             for item in more:
                 self._refusals.exclude(item.kind, [item.id])
-            chunks = cut(ready, self._batch_size)
-            prepared = await self._prepare(chunks[:1])
-        for number in range(len(chunks)):
-            following = asyncio.create_task(self._prepare(chunks[number + 1 : number + 2]))
-            try:
-                await self._groups.write(prepared[0])
-                prepared = await following
-            finally:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
+            groups = self._cut(ready)
+        async with aclosing(iter_ahead(self._prepare, iter_batches(groups, 1), 1)) as prepared:
+            async for (group,) in prepared:
+                await self._groups.write(group)
 
     async def _refuse_empty(self, items: list[ParsedRecord], empty: set[str]) -> list[ParsedRecord]:
         """Refuse values without bytes that are neither in the database nor in the value store."""
@@ -318,7 +309,8 @@ class RecordWriter:
         for value_hash, reason in sorted(incomplete.items()):
             self._refusals.tell(describe_incomplete(value_hash, reason))
         kept = [item for item in items if item.id not in incomplete]
-        ready, waiting = await _split(kept, {"Value": {*incomplete}, "Task": {*incomplete}})
+        lost = set(incomplete)
+        ready, waiting = await run_in_turns(Window(kept).split({"Value": lost, "Task": lost}))
         self._refusals.refuse_dependent(waiting)
         return ready
 
@@ -340,14 +332,6 @@ def _collect_provided(items: Sequence[ParsedRecord]) -> Generator[None, None, Id
                 provided.setdefault(kind, set()).add(record_id)
         yield
     return provided
-
-
-async def _split(
-    items: Sequence[ParsedRecord], missing: Ids
-) -> tuple[list[ParsedRecord], list[ParsedRecord]]:
-    window = Window()
-    window.add(items)
-    return await run_in_turns(window.split(missing))
 
 
 def _get_length(record: Any) -> int:

@@ -138,15 +138,12 @@ class ExecutionCopier:
         self._refusals.refuse("Execution", execution_id, self._refusals.describe(error))
         # The tags of these jobs need not wait for them.
         self._refusals.exclude("Job", unpack_all(jobs))
-        unread = set(jobs)
-        async for items in self._reader.read_unchecked("Job", jobs):
-            unread.difference_update(pack_all([item.id for item in items]))
+        batches = self._reader.read_unchecked("Job", jobs)
+        async for items in self._reader.refuse_unread("Job", jobs, batches, NOT_THERE):
             for item in items:
                 texts = [cell for cell in item.row if isinstance(cell, str)]
                 if list_storable(texts) != texts:
                     self._refusals.refuse("Job", item.id, BAD_TEXT)
-        for record_id in unpack_all(sorted(unread, key=str)):
-            self._refusals.refuse("Job", record_id, NOT_THERE)
 
     async def _insert(
         self, session: AsyncSession, kind: str, keys: Sequence[Packed], refused: set[str], *, all_new: bool
@@ -157,8 +154,7 @@ class ExecutionCopier:
         get_execution = attrgetter(of_execution)
         new = 0
         async for items in self._reader.read_unchecked(kind, keys):
-            window = Window()
-            window.add(item for item in [*waiting, *items] if get_execution(item.row) not in refused)
+            window = Window(item for item in [*waiting, *items] if get_execution(item.row) not in refused)
             needed = (await run_in_turns(window.find_missing())).get("Job", set()) if kind == "Job" else set()
             lacking = {"Job": {each for each in needed if pack(each) in pending}}
             ready, waiting = await run_in_turns(window.split(lacking))

@@ -131,5 +131,4 @@ _COUNT_SUBVALUES: Final = (
 
 async def _count_subvalues(database: Database, ids: Sequence[str]) -> dict[str, int]:
     """Return the numbers of subvalues of those of the values that have any."""
-    rows = await database.fetch(_COUNT_SUBVALUES, {"ids": ids})
-    return {row[0]: row[1] for row in rows}
+    return dict(await database.fetch(_COUNT_SUBVALUES, {"ids": ids}))

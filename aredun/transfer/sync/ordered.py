@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from aredun.loop.pacing import run_in_turns, take_turn
+from aredun.transfer.records.groups import Group
 from aredun.transfer.records.packed_ids import pack_all
 from aredun.transfer.records.window import Window, arrange
 from aredun.transfer.sync.pipeline import Writes
@@ -103,8 +104,7 @@ class RecordCopier:
         self, items: list[ParsedRecord], pending: set[Packed]
     ) -> tuple[list[ParsedRecord], list[ParsedRecord]]:
         """Return those of the items that need nothing that was refused or is pending, and the others."""
-        window = Window()
-        window.add(items)
+        window = Window(items)
         lacking: dict[str, set[str]] = {}
         for kind, ids in (await run_in_turns(window.find_missing())).items():
             lacking[kind] = ids & self._refusals.ids.get(kind, set())
@@ -128,7 +128,7 @@ class RecordCopier:
             provided = {need for item in items for need in item.provides()}
             tags = await self._tags.read(owners, provided)
             items, _ = await run_in_turns(arrange([*items, *tags]))
-        await self._groups.write(await self._groups.prepare(items, steps))
+        await self._groups.write(await self._groups.prepare(Group(items, steps)))
 
     async def _get_steps(self, calls: Sequence[ParsedRecord]) -> dict[str, Row]:
         """Return what single steps of calls are cached as, without what was refused."""

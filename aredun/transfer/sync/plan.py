@@ -269,8 +269,8 @@ class Walker:
             plan.tags += pack_all(new)
             for statement in (_TAGS, _REPLACED_TAGS, _NEWER_TAGS):
                 rows = await self._read(statement, new)
-                # A tag that replaced another one goes in with that one's owner, unless it has its own.
-                plan.note_owners(owners, [(row[0], owners[row[1]]) for row in rows if row[1] in owners])
+                # A tag without an owner of its own goes in with the owner of the tag that it replaced.
+                plan.note_owners(owners, [(tag, owners[other]) for tag, other in rows if other in owners])
                 waiting.extend(row[0] for row in rows)
 
     async def _read(self, statement: sa.SelectBase, ids: Sequence[str] | None = None) -> Rows:

@@ -12,7 +12,7 @@ from aredun.transfer.records.read import NOT_STORED, iter_ahead, iter_batches
 from aredun.transfer.records.refusals import NOT_FOUND, describe_missing_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from aredun.transfer.record_fields import ParsedRecord
     from aredun.transfer.records.packed_ids import Packed
@@ -75,13 +75,20 @@ class CheckedReader:
     async def _check_all(
         self, kind: str, keys: Sequence[Packed], batches: AsyncIterator[list[ParsedRecord]]
     ) -> AsyncIterator[list[ParsedRecord]]:
+        # Records refer to these ids, but the source may have no such records, or no database such ids.
+        async for items in self.refuse_unread(kind, keys, batches, NOT_FOUND):
+            yield await self._check(items)
+
+    async def refuse_unread(
+        self, kind: str, keys: Iterable[Packed], batches: AsyncIterator[list[ParsedRecord]], reason: str
+    ) -> AsyncIterator[list[ParsedRecord]]:
+        """Yield batches; refuse what is in none of them."""
         unread = set(keys)
         async for items in batches:
             unread.difference_update(pack_all([item.id for item in items]))
-            yield await self._check(items)
-        # Other records refer to these, but the source does not have them, or cannot be asked for such ids.
+            yield items
         for record_id in unpack_all(sorted(unread, key=str)):
-            self.refusals.refuse(kind, record_id, NOT_FOUND)
+            self.refusals.refuse(kind, record_id, reason)
 
     async def _check(self, items: Sequence[ParsedRecord]) -> list[ParsedRecord]:
         """Return those whose hashes are right, or cannot be computed; refuse the others."""

@@ -28,19 +28,13 @@ class SyncedBackend(Protocol):
     """What a sync needs of a backend."""
 
     @property
-    def database(self) -> Database:
-        """Its database."""
-        ...
+    def database(self) -> Database: ...
 
     @property
-    def value_store(self) -> ValueStore | None:
-        """Its value store."""
-        ...
+    def value_store(self) -> ValueStore | None: ...
 
     @property
-    def config(self) -> Any:
-        """Its settings."""
-        ...
+    def config(self) -> Any: ...
 
 
 async def sync_records(
@@ -138,7 +132,7 @@ async def _copy_groups(
         report.done += len(plan) - len(missing)
         return missing
 
-    # One group is walked while the one before it is compared with the destination, and of those before that
+    # Five groups are under way: one is walked, one is compared with the destination, and of three older ones
     # the values, the calls and the executions are copied.
     if dry_run:
         await run_stages(walk(), Stage(compare), Stage(copier.count))

@@ -68,7 +68,7 @@ class Source:
         self.database = database
         self._value_store = value_store
         self._kept: dict[str, ParsedRecord] = {}
-        # Rows of `evaluation` by the call hashes of the kept calls, None for those that have none.
+        # The row of `evaluation` of each kept call, by call hash; None where there is no such row.
         self._steps: dict[str, Row | None] = {}
         # Why the bytes of a value cannot be read, by hash.
         self.incomplete: dict[str, str] = {}

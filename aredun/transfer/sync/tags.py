@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aredun.loop.pacing import run_in_turns
 from aredun.storage.record_rows import find_existing
 from aredun.transfer.record_fields import KEYS
+from aredun.transfer.records.groups import Group
 from aredun.transfer.records.packed_ids import pack, pack_all, unpack_all
 from aredun.transfer.records.refusals import NO_OWNER
 from aredun.transfer.records.window import Window
@@ -35,7 +36,7 @@ class TagCopier:
         self._refusals = self._reader.refusals
         self._of_owner: dict[Packed, list[Packed]] = {}
         self._pending: set[Packed] = set()
-        # Tags that need a record of a later plan, or one that never comes.
+        # Tags that refer to a record of a later plan, or of none.
         self._late: list[Packed] = []
 
     def begin(self, missing: Missing) -> None:
@@ -68,11 +69,7 @@ class TagCopier:
 
     async def _copy(self, keys: Sequence[Packed], groups: GroupWriter) -> list[Packed]:
         """Copy tags of what is there already; return those that need what is not."""
-        window = Window()
-        # Tags whose owners were refused are refused already.
-        unread = [key for key, each in zip(keys, unpack_all(keys), strict=True) if self._is_open(each)]
-        async for items in self._reader.read("Tag", unread):
-            window.add(items)
+        window = Window(await self._read(keys))
         lacking = await run_in_turns(window.find_missing())
         refused: dict[str, set[str]] = {}
         for kind, ids in lacking.items():
@@ -84,13 +81,16 @@ class TagCopier:
         window.add(ready)
         ready, waiting = await run_in_turns(window.split(lacking))
         async with self._slots:
-            await groups.write(await groups.prepare(ready))
+            await groups.write(await groups.prepare(Group(ready)))
         kept = set(pack_all([item.id for item in waiting]))
         self.discard(key for key in keys if key not in kept)
         return [key for key in keys if key in kept]
 
-    def _is_open(self, tag_hash: str) -> bool:
-        return ("Tag", tag_hash) not in self._refusals
+    async def _read(self, keys: Collection[Packed]) -> list[ParsedRecord]:
+        """Return tags, but for those that were refused, with their owners or by themselves."""
+        pairs = zip(keys, unpack_all(keys), strict=True)
+        unrefused = [key for key, tag_hash in pairs if ("Tag", tag_hash) not in self._refusals]
+        return [item async for items in self._reader.read("Tag", unrefused) for item in items]
 
     def discard(self, keys: Iterable[Packed]) -> None:
         """Take note that tags have gone in, or never will."""
@@ -109,11 +109,7 @@ class TagCopier:
         keys = dict.fromkeys(
             tag for owner in self.find_owners(owners) for tag in self._of_owner[owner] if tag in self._pending
         )
-        open_keys = [key for key, each in zip(keys, unpack_all(keys), strict=True) if self._is_open(each)]
-        items: list[ParsedRecord] = []
-        async for some in self._reader.read("Tag", open_keys):
-            items += some
-        return self._choose(items, provided)
+        return self._choose(await self._read(keys), provided)
 
     def _choose(self, items: list[ParsedRecord], provided: Collection[Need]) -> list[ParsedRecord]:
         """Return those tags that need nothing but what is provided, each other, and what has gone in."""

@@ -25,6 +25,7 @@ from aredun.transfer.records.derive import (
     derive,
     derive_unknown_subtrees,
     drop_errors,
+    get_subtrees,
     hash_evaluation,
 )
 from aredun.transfer.verify.context import BATCH_SIZE
@@ -32,9 +33,8 @@ from aredun.transfer.verify.context import BATCH_SIZE
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncSession
-
     from aredun.storage.rows import Row
+    from aredun.transfer.records.derive import Subtrees
     from aredun.transfer.verify.context import Context
 
 _TIMES: Final = sa.select(plain(CallNode.timestamp), CallNode.call_hash).where(
@@ -42,9 +42,6 @@ _TIMES: Final = sa.select(plain(CallNode.timestamp), CallNode.call_hash).where(
 )
 _CALLS: Final = select_rows("call_node", "call_hash")
 _EDGES: Final = select_rows("call_edge", "parent_id", ("parent_id", "call_order"))
-_SUBTREES: Final = select_rows("call_subtree_task", "call_hash")
-
-_Subtrees = dict[str, set[str]]
 
 
 async def check_calls(context: Context, deleted: Collection[str]) -> None:
@@ -79,28 +76,24 @@ async def check_calls(context: Context, deleted: Collection[str]) -> None:
         wrong = await _rebuild(context, wrong)
 
 
-async def _get_subtrees(context: Context, calls: Sequence[CallFacts]) -> _Subtrees:
+async def _get_subtrees(context: Context, calls: Sequence[CallFacts]) -> Subtrees:
     """Return the recorded tasks of the subtrees of calls and of their children."""
     hashes = {call.row.call_hash for call in calls}.union(*(call.children for call in calls))
-    (rows,) = await context.fetch(sorted(hashes), _SUBTREES)
-    subtrees: _Subtrees = defaultdict(set)
-    for call_hash, task_hash in rows:
-        subtrees[call_hash].add(task_hash)
-    return subtrees
+    return await context.database.read(lambda session: get_subtrees(session, hashes))
 
 
-def _get_known(call: CallFacts, subtrees: _Subtrees) -> set[str]:
+def _get_known(call: CallFacts, subtrees: Subtrees) -> set[str]:
     """Return the tasks that the subtree of a call has for certain."""
     return {call.row.task_hash}.union(*(subtrees.get(child, ()) for child in call.children))
 
 
-def _is_wrong(call: CallFacts, subtrees: _Subtrees) -> bool:
+def _is_wrong(call: CallFacts, subtrees: Subtrees) -> bool:
     """Tell whether the subtree of a call is empty, or lacks tasks."""
     # It may have more tasks than its children: those of calls that are not recorded, or failed early.
-    return not subtrees.get(call.row.call_hash, set()) >= _get_known(call, subtrees)
+    return not subtrees.get(call.row.call_hash, frozenset()) >= _get_known(call, subtrees)
 
 
-def _report_hashes(context: Context, checks: _Checks, subtrees: _Subtrees) -> None:
+def _report_hashes(context: Context, checks: _Checks, subtrees: Subtrees) -> None:
     """Report wrong call hashes, but for calls that made calls which were not recorded."""
     for call in checks.wrong:
         tasks = subtrees.get(call.row.call_hash)
@@ -113,13 +106,8 @@ def _report_hashes(context: Context, checks: _Checks, subtrees: _Subtrees) -> No
 
 async def _check_evaluations(context: Context, calls: Sequence[CallFacts], silent: Collection[str]) -> None:
     """Find the evaluations that certain calls must have left, and give them back."""
-
     derived = await run_in_turns(derive(calls))
-
-    async def operation(session: AsyncSession) -> dict[str, Row]:
-        return await drop_errors(session, derived.evaluations, {})
-
-    rows = await context.database.read(operation)
+    rows = await context.database.read(lambda session: drop_errors(session, derived.evaluations, {}))
     (present,) = await context.fetch(sorted(rows), select_column("evaluation", "eval_hash", "eval_hash"))
     missing = [rows[each] for each in sorted(rows.keys() - {row.eval_hash for row in present})]
     if not missing:
@@ -179,11 +167,8 @@ def _report_subtree(context: Context, call_hash: str, *, is_empty: bool) -> None
 
 async def _derive(context: Context, facts: Sequence[CallFacts]) -> list[Row]:
     derived = await run_in_turns(derive(facts))
-
-    async def operation(session: AsyncSession) -> list[Row]:
-        return derived.subtree_rows + await derive_unknown_subtrees(session, derived)
-
-    rows = await context.database.read(operation)
+    unknown = await context.database.read(lambda session: derive_unknown_subtrees(session, derived))
+    rows = derived.subtree_rows + unknown
     known = await find_existing(context.database, "task", "hash", {row.task_hash for row in rows})
     # A foreign key keeps tasks that are missing out, and a subtree without them would be wrong.
     partial = {row.call_hash for row in rows if row.task_hash not in known}

@@ -8,15 +8,13 @@ import sqlalchemy as sa
 
 from aredun.loop.pacing import iter_parts
 from aredun.storage.fetch import name_rows
+from aredun.storage.reads import read_rows
 from aredun.storage.record_rows import insert_rows
 from aredun.tables.column_types import in_array
-from aredun.transfer.records.read import fetch
 from aredun.transfer.verify.report import Problem, VerifyReport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.storage import Database
     from aredun.storage.rows import Row
@@ -62,14 +60,6 @@ class Context:
         """Add rows that have been looked at."""
         self.report.checked[table] = self.report.checked.get(table, 0) + rows
 
-    async def read(self, statement: sa.Executable) -> Sequence[Any]:
-        """Return the rows of a statement that is asked once."""
-
-        async def operation(session: AsyncSession) -> Sequence[Any]:
-            return await fetch(session, statement)
-
-        return await self.database.read(operation)
-
     async def fetch(self, ids: Sequence[str], *statements: sa.SelectBase) -> list[list[Row]]:
         """Return the rows of statements about some ids."""
         return [
@@ -84,7 +74,7 @@ class Context:
             statement = sa.select(key).order_by(key).limit(BATCH_SIZE)
             if last is not None:
                 statement = statement.where(key > last)
-            rows = await self.read(statement)
+            rows = await read_rows(self.database, statement)
             if not rows:
                 return
             last = rows[-1][0]
@@ -95,11 +85,7 @@ class Context:
 
     async def insert(self, table: str, rows: Sequence[Row]) -> None:
         """Insert rows that are not there yet, sorted by key."""
-
-        async def operation(session: AsyncSession) -> None:
-            await insert_rows(session, {table: rows})
-
-        await self.database.write(operation, own_transaction=True)
+        await self.database.write(lambda session: insert_rows(session, {table: rows}), own_transaction=True)
 
     async def update(
         self, model: type[Any], key: Any, keys: Iterable[str], values: Mapping[str, Any]
@@ -113,7 +99,5 @@ class Context:
             await self._execute(sa.delete(column.table).where(in_array(column, part)))
 
     async def _execute(self, statement: Any) -> None:
-        async def operation(session: AsyncSession) -> None:
-            await session.execute(statement.execution_options(synchronize_session=False))
-
-        await self.database.write(operation)
+        lasting = statement.execution_options(synchronize_session=False)
+        await self.database.write(lambda session: session.execute(lasting))

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from aredun.transfer.verify.context import Context
 
-# Seconds that a repair waits before it removes tags of an execution that is not there: a run that begins
-# records those right before its execution.
+# Seconds that a repair waits before it removes tags of an execution that is not there: a new run records its
+# tags right before its execution.
 BEGINNING: Final = 2.0
 _BATCH: Final = 1000
 
@@ -57,7 +57,7 @@ async def _find_orphans(session: AsyncSession) -> dict[str, tuple[str, str]]:
             .outerjoin(goal, goal.c[key] == tag.entity_id)
             .where(tag.entity_type == kind, goal.c[key].is_(None))
         )
-        orphans |= {row[0]: (kind, row[1]) for row in await fetch(session, statement)}
+        orphans |= {tag_hash: (kind, owner) for tag_hash, owner in await fetch(session, statement)}
     return orphans
 
 
@@ -107,5 +107,5 @@ async def _get_edits(session: AsyncSession, column: Any, tags: Collection[str]) 
     edits: list[tuple[str, str]] = []
     for part in iter_parts(sorted(tags), _BATCH):
         statement = sa.select(TagEdit.parent_id, TagEdit.child_id).where(in_array(column, part))
-        edits += [(row[0], row[1]) for row in await fetch(session, statement)]
+        edits += [(parent, child) for parent, child in await fetch(session, statement)]
     return edits

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
+from aredun.storage.reads import read_rows
 from aredun.storage.record_rows import TABLES, select_column
 from aredun.storage.rows import OWNERS, find_references
 
@@ -58,7 +59,7 @@ async def check_references(context: Context) -> None:
             .outerjoin(goal, goal.c[key] == source.c[column])
             .where(source.c[column].is_not(None), goal.c[key].is_(None))
         )
-        rows = await context.read(statement)
+        rows = await read_rows(context.database, statement)
         repaired = context.repair and (table, column) in _ORPHANS
         for owner, missing in rows:
             detail = f"its {column} {missing} is not among the {target.replace('_', ' ')}s"
