@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from aredun.bridge.loop_thread import LoopThread
     from aredun.storage import Database
 
-# Seconds that the first write of a group waits for others. A crash loses no more than is recorded in that
-# time and in the time that writing the group before takes.
+# Seconds that the first write of a group waits for others. A crash loses the writes of that time, and those
+# that came while the group before was being written.
 LINGER = 0.1
 # Rows and bytes that may wait; whoever adds more waits until they are written.
 MAX_ROWS = 20_000
@@ -56,7 +56,7 @@ class WriteBehind:
         self._queued: list[_Queued] = []
         self._rows = 0
         self._bytes = 0
-        # The ids that queued writes change, and those that the writes under way change.
+        # Ids that queued writes change; ids that the writes under way change.
         self._subjects: set[Hashable] = set()
         self._writing: set[Hashable] | None = None
         self._is_scheduled = False

@@ -25,7 +25,7 @@ DRIVERS = {
 }
 _RIGHT_URI = "give sqlite:///relative/path.db, sqlite:////absolute/path.db or postgresql://host/database"
 _RIGHT_FILE_OPTIONS = "give mode=ro or timeout=SECONDS, and write a question mark in a file's name as %3F"
-# sqlite's own options of a file, and what SQLAlchemy reads for redun that does not change what is read.
+# Options of sqlite's own for a file; then those that SQLAlchemy reads for redun, and nothing here does.
 _FILE_OPTIONS = {
     "mode": {"ro", "rw", "rwc", "memory"},
     "immutable": {"0", "1"},
@@ -34,7 +34,7 @@ _FILE_OPTIONS = {
     "cache": {"shared", "private"},
 }
 _IGNORED_FILE_OPTIONS = {"uri", "check_same_thread", "cached_statements"}
-# What a URI cannot hold as it is; bytes that are no UTF-8 are half characters in Python.
+# Characters that a URI has to quote; Python reads bytes that are no UTF-8 as half characters.
 _QUOTED = re.compile("[%?\x00-\x1f\x7f\udc80-\udcff]")
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 

@@ -118,7 +118,7 @@ USES_OF_VALUE = " UNION ALL ".join(
             "k.timestamp",
             "FROM call_node k WHERE k.task_hash = {w}.value",
         ),
-        # The arguments that are or hold it, and those made of a result that is or holds it.
+        # To arguments: those that are or hold the value, and those made of a result that is or holds it.
         (
             1,
             select_columns("k", "{w}.value", "b"),
@@ -134,7 +134,7 @@ USES_OF_VALUE = " UNION ALL ".join(
             "AND k.call_hash = b.call_hash",
         ),
         (1, select_columns("k", _MADE_ARGUMENT, "b"), "k.timestamp", _MADE_OF_VALUE),
-        # The calls that made something else of such a result.
+        # To results of calls that made something else of such a result.
         (2, select_columns("p", "p.value_hash"), "p.timestamp", _PARENTS_OF_VALUE),
     )
 )

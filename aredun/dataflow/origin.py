@@ -20,8 +20,7 @@ class Candidate(NamedTuple):
 def find_origin(candidates: Sequence[Candidate], parents: Mapping[str, Sequence[str]]) -> Candidate | None:
     """Return the call that a value came from, given the parents of candidates and of their ancestors in the
     order of their calls; None where no candidate ran, or all of them only passed the value on."""
-    # A candidate that is an ancestor of another one only passed the value on. Of the others the one that ran
-    # last wins.
+    # An ancestor of another candidate only passed the value on. The candidate that ran last wins.
     hashes = {candidate.call_hash for candidate in candidates}
     seen: set[str] = set()
     routing = set()

@@ -25,8 +25,7 @@ _DOT_SHAPES = {
     "ArgumentValue": "plaintext",
     "CallNodeValue": "cds",
 }
-# Everything that either language could read as its own: what a label says comes from a database that anybody
-# wrote.
+# Anybody may have written a label: no character of it may be one of either language.
 _MERMAID_ESCAPES = {ord(character): f"#{ord(character)};" for character in '"#<>&`\\|{}[]()'}
 
 

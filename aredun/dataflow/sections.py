@@ -185,7 +185,7 @@ def rewrite_call_node_merges(edges: list[DataflowEdge]) -> list[DataflowEdge]:
             if edge.src in inserted:
                 result.extend(inserted.pop(edge.src))
             result.append(edge)
-    # A walk that was cut short may end before the calls that it reached.
+    # A bounded walk may end before it comes to these calls.
     for new_edges in inserted.values():
         result.extend(new_edges)
     return result

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     # Plain tuples, each of the cells of the columns of a statement.
     Rows = list[Any]
 
-# An execution option of statements over tables that grow while they are asked: PostgreSQL keeps the plan that
-# it made when a table was small, which reads all of it, until the statistics are next renewed.
+# An execution option of statements over growing tables. PostgreSQL would keep a plan for a small table, which
+# reads all of it, until it renews its statistics.
 PLANNED_ANEW = {"aredun_planned_anew": True}
-# Of the connections of an engine that keep plans: behind a pooler that hands each transaction another one,
-# nothing is kept, and nothing may be set.
+# An execution option of engines whose connections keep plans. A pooler that changes connections after each
+# transaction keeps none, and no connection behind it may be set up.
 KEEPS_PLANS = "aredun_keeps_plans"
 _PLANS_ANEW = "aredun_plans_anew"
 

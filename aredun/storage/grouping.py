@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sized
 
-# Turns of the loop that a group waits for more members, at most, and turns without one that end it.
+# Turns of the loop that a group waits for more members at most; turns without a new one that end the wait.
 MOST_TURNS: Final = 50
 QUIET_TURNS: Final = 2
 # After so many groups of one in a row the next one does not wait.

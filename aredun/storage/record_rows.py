@@ -59,7 +59,7 @@ TABLES: dict[str, sa.Table] = dict(Base.metadata.tables)
 # Tables whose rows may be there although the records that they come from are new.
 _SHARED: Final = {"evaluation"}
 
-# Tables in which few of those that are asked for have rows.
+# Tables that have rows for few of the ids that they are asked for.
 _SPARSE: Final = {"subvalue", "tag", "tag_edit"}
 
 
@@ -286,7 +286,7 @@ async def _insert_table(connection: AsyncConnection, table: RowTable, rows: Sequ
     if table is VALUE and any(sum(len(row.value) for row in part) > _KEPT_BYTES for part in parts):
         # A statement that is kept keeps a copy of its last parameters.
         parts = list(iter_parts(rows, 1))
-    # All parts have one of the few sizes that statements are kept for: a row that comes twice goes in once.
+    # Each size is a statement, so parts are filled up to one of few sizes: a repeated row goes in once.
     size = 1 << (len(parts[0]) - 1).bit_length()
     cells = [tuple(chain.from_iterable(islice(chain(part, repeat(part[-1])), size))) for part in parts]
     result = await connection.exec_driver_sql(_statements.get_values(table, size), cells)

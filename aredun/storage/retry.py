@@ -209,7 +209,7 @@ async def retry(
             delay = config.retry_delay(number)
             if is_conflict(error) or is_stale(error) or _retries_briefly.get():
                 delay = min(delay, CONFLICT_DELAY * 2**number)
-            # Jitter, so that those who failed together do not come back together.
+            # Jitter, so that callers that failed together do not try again together.
             delay *= random.uniform(0.5, 1.0)
             if loop.time() - started + delay > config.retry_deadline:
                 raise

@@ -68,7 +68,7 @@ _CHANGES: Final = {
     Evaluation: Changes(("value_hash",), "value_hash"),
     Job: Changes(("end_time", "cached", "call_hash"), "end_time"),
 }
-# Columns that are not in records, and what an imported row gets there; None is the column's default.
+# Columns that records lack, and the SQL of their cells in imported rows; None is the column's default.
 _NOT_IN_RECORDS: Final[dict[type[Any], dict[str, str | None]]] = {
     Execution: {"updated_time": None},
     Tag: {"is_current": "true"},

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-# The frames below these files run a task; those above them are the task's own.
+# Files whose frames call a task: the frames after theirs are the task's own.
 _RUNNER_PREFIXES = tuple(os.path.join(_PACKAGE, name) for name in ("workflow", "cli"))
 MAX_LOCAL = 200
 _DEF_LINE = re.compile(r"(async )? *def ")

@@ -24,9 +24,9 @@ _NOTHING: frozenset[type] = frozenset()
 _FEW = 32
 # As many leaves as a walk goes through in about a millisecond.
 _LONG = 1_000
-# So that a thread that looks at many items lets others run in between.
+# Items that a thread looks at before it lets others run.
 _GLANCE = 1 << 15
-# Deeper values, and those that hold themselves, are left to the walks.
+# Levels that the quick look goes down; the walks see to deeper values, and to cycles.
 _DEEPEST = 8
 
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from aredun.workflow.jobs import Job
 
-# Jobs that look for a cached result, or wait for their place, at once.
+# Jobs that may look for a cached result, or wait for a slot, at a time.
 MAX_ARRIVING: Final = 1000
-# Room that is given away together: what many jobs ask of the caches at a time is one read.
+# Places that are given away together: the questions of many jobs to the caches are then one read.
 LEAST_ROOM: Final = MAX_ARRIVING // 2
 
 

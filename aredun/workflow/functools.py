@@ -39,7 +39,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-# redun hashes these tasks by their source; either engine is to find what the other has recorded.
+# redun hashes these tasks by their source: with its hashes either engine finds calls of the other.
 _NO_PROV_HASH = "2f37567e3473c0a6aa6285e3ddfe1de3d682f03b"
 _NO_PROV_HELPER_HASH = "b5770d718bb65d7c6d9135eca773128c18359d57"
 _WITH_EXPORT_OPTIONS_HASH = "5d2f18e5ff6b0171fc0bfd31110a325b9bdc9b79"

@@ -237,7 +237,7 @@ class Job:
         """Set what is known later."""
         # Once the options are evaluated.
         self.eval_options: dict[str, Any] = {}
-        # The evaluated arguments; what the function gets; what it may change as it was before.
+        # The evaluated arguments; the function's own copy of them; a copy that the function cannot change.
         self.eval_args = self.args = self.recorded_args = _NO_ARGUMENTS
         # Once the arguments are evaluated.
         self.args_hash = self.eval_hash = ""

@@ -98,7 +98,7 @@ class JobRunner:
         try:
             return self._executors.get_places(job.task, job.eval_options) or self._slots
         except UsageError:
-            # It has begun when it fails of that.
+            # The job begins, and fails of the same error then.
             return self._slots
 
     async def run(self, job: Job, evaluator: Evaluator) -> Any:
@@ -141,7 +141,7 @@ class JobRunner:
     async def _record_error(self, job: Job, error: Exception) -> None:
         _mark_failure(error, job.stored_traceback)
         # The first job to fail of an error is the one that raised it; it fails its parents in turn.
-        # A future that is asked for its error once more strips that of its frames, so their texts are kept.
+        # Whoever asks a future for its error again loses the frames of it, so their texts are kept.
         known = find_failure(job, error)
         origin = self._find_origin(job, error) if known is None else known.origin
         frames = known.frames if known is not None else error.__traceback__ if self.keep_frames else None

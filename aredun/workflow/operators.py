@@ -424,7 +424,7 @@ def map_(
         inner, values = values.args
         tasks.append(inner)
     called = a_task if len(tasks) == 1 else compose(*tasks)
-    # Of a list at hand the calls take the items as they are, so that lineage leads to what makes them.
+    # The calls take the items of a list as they are: their lineage then leads to what makes each item.
     items = values if isinstance(values, list | tuple) else None
     evaluated = evaluator.evaluate((called, values if items is None else None), scope)
 

@@ -78,7 +78,7 @@ class ResultCollector:
         try:
             self._then(get(source))
         except (Exception, asyncio.CancelledError) as error:
-            # It keeps the frames that it came through, and these what they worked on.
+            # An error keeps its frames, and a frame keeps its local variables.
             forget_locals(error)
             fail(self._outcome, error)
 

@@ -32,7 +32,7 @@ class Slot:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # Coroutines that the function left running may still await other jobs; they need no slot for that.
+        # A coroutine that the function left running needs no slot to await other jobs.
         self._is_over = True
         self._give_back()
 

@@ -80,7 +80,7 @@ def _make_frame(filename: str, name: str, qualname: str, first_line: int, module
         except Exception as error:
             frames.extend(frame for frame, _ in traceback.walk_tb(error.__traceback__))
 
-    # A frame keeps those that called it: in a thread of its own there is nothing to keep.
+    # A frame keeps its callers: in a thread of its own it has none.
     thread = threading.Thread(target=run, name="aredun-frame", daemon=True)
     thread.start()
     thread.join()
