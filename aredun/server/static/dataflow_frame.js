@@ -7,8 +7,9 @@ import { shortHash } from "./format.js";
 export const DIRECTIONS = { upstream: "Where it comes from", downstream: "What followed", inside: "Inside" };
 
 export function dataflowLink(id, direction, more = {}) {
-  const query = new URLSearchParams({ ...(direction === "upstream" ? {} : { direction }), ...more }).toString();
-  return `#/dataflow/${idPath(id)}${query ? `?${query}` : ""}`;
+  const query = new URLSearchParams(direction === "upstream" ? {} : { direction });
+  for (const [name, value] of Object.entries(more)) for (const item of [value].flat()) query.append(name, item);
+  return `#/dataflow/${idPath(id)}${query.size ? `?${query}` : ""}`;
 }
 
 function makeLegend(direction) {
@@ -44,15 +45,18 @@ export class DataflowFrame {
     this.map = h("canvas", { class: "minimap", hidden: true, "aria-hidden": true });
     this.modes = h("nav", { class: "segments", "aria-label": "View" });
     const button = (text, label, name) => h("button", { class: "button", type: "button", "aria-label": label, title: label, on: { click: () => onTool(name) } }, text);
+    this.more = button("More", "Load more edges", "more");
     this.tidy = button("Tidy", "Lay the graph out again", "tidy");
     this.gather = button("Group", "Put unfolded groups together again", "gather");
-    this.tidy.hidden = this.gather.hidden = true;
-    this.tools = h("div", { class: "graph-tools", role: "toolbar", "aria-label": "Graph" }, this.gather, this.tidy,
+    this.more.hidden = this.tidy.hidden = this.gather.hidden = true;
+    this.tools = h("div", { class: "graph-tools", role: "toolbar", "aria-label": "Graph" }, this.more, this.gather, this.tidy,
       button("+", "Zoom in", "in"), button("−", "Zoom out", "out"), button("Fit", "Show everything", "fit"), button("PNG", "Save as a picture (PNG)", "png"), button("SVG", "Save as a drawing (SVG)", "svg"));
     this.legend = makeLegend(direction);
     this.heading = h("h1", {}, `Dataflow of ${/^[0-9a-f-]{36,40}$/.test(id) ? shortHash(id) : id}`);
     const tab = (name) => h("a", { href: dataflowLink(id, name), "aria-current": direction === name ? "page" : null, hidden: name === "inside" && direction !== name }, DIRECTIONS[name]);
     this.directions = h("nav", { class: "segments", "aria-label": "Direction" }, Object.keys(DIRECTIONS).map(tab));
+    // The id is known in full a little later.
+    this.lead = (whole) => Object.keys(DIRECTIONS).forEach((name, index) => this.directions.children[index].setAttribute("href", dataflowLink(whole, name)));
     replace(main, h("div", { class: "dataflow" },
       h("div", { class: "dataflow-head" }, h("div", { class: "dataflow-title" }, this.heading, this.status), this.directions, this.modes, h("div", { class: "graph-search" }, this.find, this.found)),
       h("div", { class: "split" },
