@@ -3,9 +3,9 @@
 import { findRanks, groupNodes } from "./groups.js";
 
 export const WIDTH = 216;
-export const HEIGHT = 52;
+export const HEIGHT = 56;
 export const COLUMN = 264;
-export const ROW = 72;
+export const ROW = 76;
 const STACK = 8;
 export const MOVE = 350;
 // Of what a line leads through only so many are told.
