@@ -11,7 +11,7 @@ from tests.support.browser import PATIENCE
 if TYPE_CHECKING:
     from playwright.async_api import Page
 
-# The boxes and lines on the screen, what one frame writes and how large, whether each line has its arrowhead, the lines
+# The boxes and lines on the screen, what one frame writes and how large, whether lines have their heads, lines
 # that lead through boxes which are not their ends, and whether the outermost pixels are clean.
 _LOOK = """async () => {
     const { canvas, scene, view: { map }, width: across, height: down } = globalThis.aredunGraph;
@@ -48,6 +48,7 @@ _LOOK = """async () => {
     const ends = scene.links.map(({ to }) => place(to.x, to.y + down / 2));
     const heads = ends.filter(([x, y]) => inSight([x - head - 2, y - head, head + 4, 2 * head]))
         .map(([x, y]) => isInk(x - 0.8 * head, y - 0.25 * head) && isInk(x - 0.8 * head, y + 0.25 * head));
+    const middle = (one, other, part) => [0, 1].map((axis) => one[axis] + (other[axis] - one[axis]) * part);
     // Where a pen is that does what the painter asks for.
     const follow = (link) => {
         const passed = [];
@@ -55,13 +56,16 @@ _LOOK = """async () => {
         const pen = {
             moveTo: (...to) => { at = to; },
             lineTo: (...to) => {
-                for (let part = 0; part <= 1; part += 0.1) passed.push([0, 1].map((axis) => at[axis] + (to[axis] - at[axis]) * part));
+                for (let part = 0; part <= 1; part += 0.1) passed.push(middle(at, to, part));
                 at = to;
             },
             bezierCurveTo: (ax, ay, bx, by, ...to) => {
-                const [a, b, start] = [[ax, ay], [bx, by], at];
-                for (let t = 0; t <= 1; t += 0.05) {
-                    passed.push([0, 1].map((axis) => (1 - t) ** 3 * start[axis] + 3 * (1 - t) ** 2 * t * a[axis] + 3 * (1 - t) * t * t * b[axis] + t ** 3 * to[axis]));
+                for (let part = 0; part <= 1; part += 0.05) {
+                    let places = [at, [ax, ay], [bx, by], to];
+                    while (places.length > 1) {
+                        places = places.slice(1).map((place, index) => middle(places[index], place, part));
+                    }
+                    passed.push(places[0]);
                 }
                 at = to;
             },
@@ -72,11 +76,15 @@ _LOOK = """async () => {
     };
     const crossings = scene.links.flatMap((link) => {
         const passed = follow(link);
-        const isWithin = ({ x, y }) => passed.some(([px, py]) => px > x && px < x + across && py > y && py < y + down);
-        return scene.boxes.filter((box) => box !== link.from && box !== link.to && isWithin(box)).map((box) => [link.key, box.key]);
+        const isWithin = ([px, py], { x, y }) => px > x && px < x + across && py > y && py < y + down;
+        const others = scene.boxes.filter((box) => box !== link.from && box !== link.to);
+        const crossed = others.filter((box) => passed.some((at) => isWithin(at, box)));
+        return crossed.map((box) => [link.key, box.key]);
     });
     const boxes = scene.boxes.map(rect);
-    const isWritten = (title) => written.some(([text]) => text.startsWith(title) || (text.endsWith("\u2026") && text.length > 4 && title.startsWith(text.slice(0, -1))));
+    const sides = ["Left", "Top", "Width", "Height"];
+    const isCut = (text, title) => text.length > 4 && text === `${title.slice(0, text.length - 1)}\u2026`;
+    const isWritten = (title) => written.some(([text]) => text.startsWith(title) || isCut(text, title));
     const shown = scene.boxes.filter((_, index) => inSight(boxes[index]));
     return {
         boxes, heads, crossings, isClean, size: [width, height],
@@ -86,7 +94,7 @@ _LOOK = """async () => {
         texts: written.map(([text]) => text),
         smallest: Math.min(...written.map(([, pixels]) => pixels)),
         root: rect(scene.root),
-        hasMap: !map.canvas.hidden && map.canvas.clientWidth > 0,
+        map: map.canvas.hidden ? null : sides.map((side) => map.canvas[`offset${side}`]),
     };
 }"""
 
@@ -116,22 +124,26 @@ async def look(page: Page) -> dict[str, Any]:
 
 
 def check_first_view(seen: dict[str, Any]) -> None:
-    """Assert that a graph that was just opened can be read: where it begins, what is written, where lines lead."""
+    """Assert that a graph that was just opened can be read: its beginning, what is written, the arrows."""
     _check_order(seen)
     assert _is_in_sight(seen["root"], seen)
     assert seen["smallest"] >= 8.99
     assert seen["unwritten"] == []
     assert seen["heads"]
     assert all(seen["heads"])
-    # What is out of sight is on the map.
-    assert seen["hasMap"] is not all(_is_in_sight(box, seen) for box in seen["boxes"])
+    # What is out of sight is on the map, which does not cover where the graph begins.
+    assert (seen["map"] is None) is all(_is_in_sight(box, seen) for box in seen["boxes"])
+    if seen["map"]:
+        assert _is_in_sight(seen["map"], seen)
+        assert seen["map"][2] >= 100
+        assert _are_apart(seen["map"], seen["root"])
 
 
 def check_drawing(seen: dict[str, Any]) -> None:
     """Assert that boxes stand apart and in sight, lines lead to the right, and nothing is cut."""
     _check_order(seen)
     assert all(_is_in_sight(box, seen) for box in seen["boxes"])
-    assert not seen["hasMap"]
+    assert seen["map"] is None
     # No line and no box reaches the edge of the drawing.
     assert seen["isClean"]
 
@@ -142,11 +154,16 @@ def _is_in_sight(box: list[float], seen: dict[str, Any]) -> bool:
     return left >= 0 and top >= 0 and left + wide <= width and top + high <= height
 
 
+def _are_apart(one: list[float], other: list[float]) -> bool:
+    return any(
+        one[axis] + one[axis + 2] <= other[axis] or other[axis] + other[axis + 2] <= one[axis]
+        for axis in (0, 1)
+    )
+
+
 def _check_order(seen: dict[str, Any]) -> None:
     boxes = seen["boxes"]
-    for index, (left, top, wide, high) in enumerate(boxes):
-        for other_left, other_top, *_ in boxes[:index]:
-            assert abs(left - other_left) >= wide or abs(top - other_top) >= high
+    assert all(_are_apart(box, other) for index, box in enumerate(boxes) for other in boxes[:index])
     assert seen["links"]
     assert all(end > start for start, end in seen["links"])
     # No line leads through a box that it does not belong to.

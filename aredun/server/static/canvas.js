@@ -9,9 +9,9 @@ const MARGIN = 28;
 // Where on a group its number unfolds it.
 const BADGE = 110;
 const FIT_SCALE = 1.25;
-// While it grows nobody knows how large it gets: a scale that can be read, and shows what there is room for.
-const GROWING_SCALE = 0.7;
-const GROWING_WIDTH = 2000;
+// The scale of what is too large to be seen at once and read, and of what still grows: so wide a part, if it can be read.
+const PART_SCALE = 0.7;
+const PART_WIDTH = 2000;
 // How long, in milliseconds, a drawing may be seen and still be put elsewhere.
 const SETTLED = 300;
 const COLOURS = ["paper", "surface", "sunken", "line", "line-strong", "ink", "ink-2", "ink-3", "accent", "accent-soft", "abandoned", "cached", "failed", "failed-soft", "running"];
@@ -164,7 +164,8 @@ export class GraphCanvas {
     const { left, top, right, bottom } = this.reach;
     const margin = Math.min(MARGIN, this.width * 0.03);
     const whole = Math.max(MIN_SCALE, Math.min(FIT_SCALE, (this.width - 2 * margin) / (right - left), (this.height - 2 * margin) / (bottom - top)));
-    const scale = this.isWhole ? whole : Math.max(LEGIBLE, this.isGrowing ? Math.min(GROWING_SCALE, this.width / GROWING_WIDTH) : whole);
+    const isPart = !this.isWhole && (this.isGrowing || whole < LEGIBLE);
+    const scale = isPart ? Math.max(LEGIBLE, Math.min(PART_SCALE, this.width / PART_WIDTH)) : whole;
     const { x, y } = this.scene.root ?? { x: right, y: bottom };
     return { scale, x: place(this.width, left, right, x + WIDTH / 2, scale, margin), y: place(this.height, top, bottom, y + HEIGHT / 2, scale, margin) };
   }

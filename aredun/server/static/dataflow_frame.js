@@ -34,6 +34,7 @@ function makeNothing(id, direction) {
 export class DataflowFrame {
   constructor(main, id, direction, actions) {
     const { onKey, onSearch, onNext, onTool } = actions;
+    this.direction = direction;
     this.surface = h("canvas", { class: "graph", tabindex: 0, role: "application", "aria-label": "Dataflow graph. Arrow keys move, Enter shows details, U unfolds, C folds, F fits.", "aria-describedby": "graph-status", on: { keydown: onKey } });
     this.status = h("p", { class: "graph-status", id: "graph-status", role: "status" }, "Starting…");
     this.find = h("input", { type: "search", placeholder: "Search this graph", "aria-label": "Search this graph", on: { input: onSearch, keydown: (event) => { if (event.key === "Enter") onNext(); } } });
@@ -42,7 +43,8 @@ export class DataflowFrame {
     this.words = h("ol", { class: "words", hidden: true, "aria-label": "The dataflow in words" });
     this.tip = h("p", { class: "graph-tip", role: "tooltip", hidden: true });
     this.nothing = h("div", { class: "graph-nothing", hidden: true }, makeNothing(id, direction));
-    this.map = h("canvas", { class: "minimap", hidden: true, "aria-hidden": true });
+    // Away from where the graph begins.
+    this.map = h("canvas", { class: direction === "downstream" ? "minimap" : "minimap left", hidden: true, "aria-hidden": true });
     this.modes = h("nav", { class: "segments", "aria-label": "View" });
     const button = (text, label, name) => h("button", { class: "button", type: "button", "aria-label": label, title: label, on: { click: () => onTool(name) } }, text);
     this.more = button("More", "Load more edges", "more");
@@ -55,8 +57,6 @@ export class DataflowFrame {
     this.heading = h("h1", {}, `Dataflow of ${/^[0-9a-f-]{36,40}$/.test(id) ? shortHash(id) : id}`);
     const tab = (name) => h("a", { href: dataflowLink(id, name), "aria-current": direction === name ? "page" : null, hidden: name === "inside" && direction !== name }, DIRECTIONS[name]);
     this.directions = h("nav", { class: "segments", "aria-label": "Direction" }, Object.keys(DIRECTIONS).map(tab));
-    // The id is known in full a little later.
-    this.lead = (whole) => Object.keys(DIRECTIONS).forEach((name, index) => this.directions.children[index].setAttribute("href", dataflowLink(whole, name)));
     replace(main, h("div", { class: "dataflow" },
       h("div", { class: "dataflow-head" }, h("div", { class: "dataflow-title" }, this.heading, this.status), this.directions, this.modes, h("div", { class: "graph-search" }, this.find, this.found)),
       h("div", { class: "split" },
@@ -65,6 +65,12 @@ export class DataflowFrame {
           this.foot = h("div", { class: "graph-foot" }, this.legend, this.tools)),
         this.panel)));
     document.title = "Dataflow · aredun";
+  }
+
+  // The id is known in full a little later.
+  lead(id) {
+    Object.keys(DIRECTIONS).forEach((name, index) => this.directions.children[index].setAttribute("href", dataflowLink(id, name)));
+    replace(this.nothing, makeNothing(id, this.direction));
   }
 
   // Only what was called has an inside.

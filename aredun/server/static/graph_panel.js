@@ -64,7 +64,7 @@ export class GraphPanel {
     this.named = [];
     const lists = [list("From", box.inputs.filter((link) => link.from.isShown), "from"), list("To", box.outputs.filter((link) => link.to.isShown), "to")];
     this.labels.want(this.named.map(([, other]) => other));
-    return h("dl", { class: "box-links" }, lists);
+    return lists.some(Boolean) ? h("dl", { class: "box-links" }, lists) : null;
   }
 
   describeLink(link, other) {
