@@ -11,7 +11,7 @@ from tests.support.browser import PATIENCE
 if TYPE_CHECKING:
     from playwright.async_api import Page
 
-# The boxes and lines on the screen, what one frame writes and how large, whether lines have their heads, lines
+# The boxes and lines on the screen, what one frame writes and how large, whether lines have heads, lines
 # that lead through boxes which are not their ends, and whether the outermost pixels are clean.
 _LOOK = """async () => {
     const { canvas, scene, view: { map }, width: across, height: down } = globalThis.aredunGraph;
