@@ -152,11 +152,11 @@ export class Painter {
   title(text, weight, [least, most], room, x, y) {
     const { context } = this;
     context.font = `${weight} ${most}px ${this.sans}`;
-    const size = Math.max(least, Math.min(most, (most * room) / context.measureText(text).width));
-    context.font = `${weight} ${size}px ${this.sans}`;
+    const part = room / context.measureText(text.slice(0, 300)).width;
+    if (part < 1) context.font = `${weight} ${Math.max(least, most * part)}px ${this.sans}`;
     context.fillStyle = this.colours.ink;
     context.textBaseline = "middle";
-    context.fillText(this.cut(text, room), x, y);
+    context.fillText(most * part < least ? this.cut(text, room) : text, x, y);
   }
 
   texts(box, isFailed, isEnd) {
