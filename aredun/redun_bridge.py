@@ -24,7 +24,7 @@ from aredun.bridge.calls import BridgeCalls
 from aredun.bridge.core import BridgeCore, watch_engine
 from aredun.bridge.loop_thread import complete
 from aredun.config import get_sync_uri, quote_config_dir
-from aredun.recording.tags import is_sound, make_tags
+from aredun.recording.tags import is_sound, make_tag_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -352,7 +352,7 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
                 groups = [pairs]
                 if recorder.is_running:
                     groups = [[pair] for pair in pairs if is_sound(pair, self.logger)]
-                made = [make_tags(entity_type, entity_id, group) for group in groups if group]
+                made = [make_tag_write(entity_type, entity_id, group) for group in groups if group]
                 for _, write in made:
                     self._put(write, is_spare=recorder.is_running)
                 return [result for results, _ in made for result in results]

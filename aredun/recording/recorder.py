@@ -14,7 +14,7 @@ from aredun.formats.tag_syntax import CONTEXT_KEY
 from aredun.models import Job
 from aredun.recording import handles
 from aredun.recording.call_rows import UnrecordedCall, find_upstream_calls
-from aredun.recording.tags import make_tags
+from aredun.recording.tags import make_tag_write
 from aredun.storage import ValueRows, Write
 from aredun.storage.rows import (
     ARGUMENT,
@@ -365,7 +365,7 @@ class Recorder:
         write = Write()
         if context_hash is None:
             context_hash, write = await self.make_value(context, None)
-        _, tags = make_tags(TagEntity.CallNode, call_hash, [(CONTEXT_KEY, context_hash)])
+        _, tags = make_tag_write(TagEntity.CallNode, call_hash, [(CONTEXT_KEY, context_hash)])
         write.extend(tags)
         return context_hash, write
 

@@ -36,7 +36,7 @@ async def record_tags(
                     session, entity_type, entity_id, pairs, parent_hashes, update, new
                 )
             )
-        results, write = operations.make_tags(entity_type, entity_id, pairs)
+        results, write = operations.make_tag_write(entity_type, entity_id, pairs)
         if results:
             await database.write_rows(write)
         return results

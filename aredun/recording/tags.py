@@ -52,7 +52,9 @@ class _Entity:
         return [(row["tag_hash"], self.key, row["key"], row["value"]) for row in rows]
 
 
-def make_tags(entity_type: Any, entity_id: str, tags: Iterable[KeyValue]) -> tuple[list[TagResult], Write]:
+def make_tag_write(
+    entity_type: Any, entity_id: str, tags: Iterable[KeyValue]
+) -> tuple[list[TagResult], Write]:
     """Return tags that supersede nothing, as `record_tags` returns them, and the write that records them."""
     entity = _Entity(parse_tag_entity(entity_type), entity_id)
     rows = [entity.tag_row(key, value, []) for key, value in check_pairs(tags)]

@@ -66,10 +66,10 @@ class ResultCollector:
             if is_long(shape):
                 self._owner.spawn(self._fill_in_thread(shape))
             else:
-                self._go_on(fill, shape)
+                self._go_on(fill_in, shape)
 
     async def _fill_in_thread(self, shape: Any) -> None:
-        filled: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(fill, shape))
+        filled: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(fill_in, shape))
         await asyncio.wait([filled])
         if not self._outcome.done():
             self._go_on(asyncio.Future.result, filled)
@@ -99,10 +99,10 @@ def fill_if_known(shape: Any, started: list[asyncio.Future[Any]]) -> Terms:
     """Fill in what is known, if all of it is."""
     if not started or not all(is_successful(future) for future in started):
         return shape, started
-    return fill(shape), []
+    return fill_in(shape), []
 
 
-def fill(shape: Any) -> Any:
+def fill_in(shape: Any) -> Any:
     """Put the results in their places."""
     return map_nested_value(
         lambda term: term.future.result() if isinstance(term, PendingExpression) else term, shape, SCALARS
