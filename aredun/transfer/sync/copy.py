@@ -93,7 +93,7 @@ class PlanCopier:
 
     def _pass_over_cached(self, missing: Missing) -> list[Packed]:
         """Count values that went in as what single steps are cached as; return those still to be copied."""
-        known = self._cached.keys() & set(missing.plan.values)
+        known = self._cached.keys() & set(missing.plan.records["Value"])
         for key in known:
             self._progress.report.count("Value", 1)
             self._progress.report.bytes += self._cached.pop(key)
@@ -133,7 +133,7 @@ class PlanCopier:
         return missing
 
     async def _end(self, plan: SyncPlan) -> None:
-        await self.source.forget(unpack_all([*plan.calls, *plan.jobs]))
+        await self.source.forget(unpack_all([*plan.records["CallNode"], *plan.records["Job"]]))
         self._progress.report.roots_done += plan.roots
         self._progress.step(0)
 

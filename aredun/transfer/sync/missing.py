@@ -67,17 +67,10 @@ class MissingFinder:
 
     async def find_missing(self, plan: SyncPlan) -> Missing:
         """Return what the destination lacks of a plan."""
-        kinds = {
-            "Tag": plan.tags,
-            "Value": plan.values,
-            "CallNode": plan.calls,
-            "Job": plan.jobs,
-            "Execution": plan.executions,
-        }
         async with asyncio.TaskGroup() as group:
             tasks = {
                 kind: group.create_task(self._find_missing(kind, keys, plan.parents))
-                for kind, keys in kinds.items()
+                for kind, keys in plan.records.items()
             }
             cached = group.create_task(self._find_missing("Value", plan.cached, plan.parents))
         return Missing(plan, {kind: task.result() for kind, task in tasks.items()}, cached.result())

@@ -31,6 +31,8 @@ STEP: Final = 2000
 # smaller, so that there is soon something to write.
 GROUP_JOBS: Final = 1000
 FIRST_JOBS: Final = 500
+# In this order records are compared and counted.
+_KINDS: Final = ("Tag", "Value", "CallNode", "Job", "Execution")
 
 
 @dataclass
@@ -39,31 +41,26 @@ class SyncPlan:
 
     Attributes
     ----------
-    executions, jobs, calls, values, tags : list of Packed
-        The ids, jobs by start and calls by time.
+    records : dict
+        The ids by kind, those of jobs by start and of calls by time.
     cached : list of Packed
         Further values, which only the cache of single steps holds.
     parents : set of Packed
-        The values among `values` that have subvalues.
+        The values among the records that have subvalues.
     tags_of : dict
         Those of the tags that go in with another record, by that.
     roots : int
         Number of executions that were asked for.
     """
 
-    executions: list[Packed] = field(default_factory=list)
-    jobs: list[Packed] = field(default_factory=list)
-    calls: list[Packed] = field(default_factory=list)
-    values: list[Packed] = field(default_factory=list)
-    tags: list[Packed] = field(default_factory=list)
+    records: dict[str, list[Packed]] = field(default_factory=lambda: {kind: [] for kind in _KINDS})
     cached: list[Packed] = field(default_factory=list)
     parents: set[Packed] = field(default_factory=set)
     tags_of: dict[Packed, list[Packed]] = field(default_factory=dict)
     roots: int = 0
 
     def __len__(self) -> int:
-        kinds = (self.executions, self.jobs, self.calls, self.values, self.tags)
-        return sum(map(len, kinds))
+        return sum(map(len, self.records.values()))
 
     def note_owners(self, owners: dict[str, str], pairs: Iterable[tuple[str, str]]) -> None:
         """Note which records tags go in with: one that has an owner, by tag in `owners`, keeps it."""
@@ -190,7 +187,7 @@ class Walker:
         waiting = deque(group.executions)
         while waiting:
             new = self._take_new("Execution", waiting)
-            plan.executions += pack_all(new)
+            plan.records["Execution"] += pack_all(new)
             for part in iter_parts(await self._source.read_job_links(new, group.jobs)):
                 await take_turn()
                 # A job has one execution, so no other group meets it again.
@@ -202,7 +199,7 @@ class Walker:
                         calls[call_hash] = None
             waiting.extend(row[0] for row in await self._read(_RELATED, new))
         found.sort(key=itemgetter(0))
-        plan.jobs.extend(key for _, key in found)
+        plan.records["Job"] += [key for _, key in found]
         return list(calls), tasks
 
     async def _walk_calls(self, plan: SyncPlan, calls: Iterable[str]) -> tuple[set[str], set[str]]:
@@ -230,7 +227,7 @@ class Walker:
                 calls_of += [row.child_id for row in rows["call_edge"]]
                 waiting += self._seen["CallNode"].find_new(dict.fromkeys(calls_of))
         found.sort(key=itemgetter(0))
-        plan.calls.extend(key for _, key in found)
+        plan.records["CallNode"] += [key for _, key in found]
         return values, cached
 
     async def _walk_cached(self, plan: SyncPlan, cached: Iterable[str]) -> None:
@@ -238,7 +235,7 @@ class Walker:
         seen = self._seen["Value"]
         own = SyncPlan()
         await self._walk_values(own, seen.find_new(cached), "Evaluation")
-        plan.cached.extend(key for key in own.values if unpack(key) not in seen)
+        plan.cached.extend(key for key in own.records["Value"] if unpack(key) not in seen)
         plan.parents |= own.parents
 
     async def _walk_values(self, plan: SyncPlan, values: Iterable[str], kind: str = "Value") -> None:
@@ -247,7 +244,7 @@ class Walker:
         while waiting:
             await take_turn()
             new = self._take_new(kind, waiting)
-            plan.values += pack_all(new)
+            plan.records["Value"] += pack_all(new)
             for parent, child in await self._read(_SUBVALUES, new):
                 plan.parents.add(pack(parent))
                 if child not in self._seen[kind]:
@@ -257,8 +254,8 @@ class Walker:
         """Walk the tags of all entities of the plan, and those that they replaced or that replaced them."""
         waiting = deque(tags)
         owners: dict[str, str] = {}
-        for keys in (plan.executions, plan.jobs, plan.calls, plan.values):
-            for part in iter_parts(keys, STEP):
+        for kind in ("Execution", "Job", "CallNode", "Value"):
+            for part in iter_parts(plan.records[kind], STEP):
                 rows = await self._read(_TAGS, unpack_all(part))
                 plan.note_owners(owners, rows)
                 waiting.extend(row[0] for row in rows)
@@ -266,7 +263,7 @@ class Walker:
             new = self._take_new("Tag", waiting)
             if not new:
                 continue
-            plan.tags += pack_all(new)
+            plan.records["Tag"] += pack_all(new)
             for statement in (_TAGS, _REPLACED_TAGS, _NEWER_TAGS):
                 rows = await self._read(statement, new)
                 # A tag without an owner of its own goes in with the owner of the tag that it replaced.
