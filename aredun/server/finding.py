@@ -22,6 +22,7 @@ from aredun.search.identify import (
     infer_specialty_id,
     leave_out_task_values,
 )
+from aredun.search.task_history import select_fullname
 from aredun.server.answers import AmbiguousError, NotFoundError
 from aredun.tables.column_types import starts_with
 
@@ -141,11 +142,10 @@ async def find_matches(backend: RedunBackendDb, prefix: str, limit: int) -> list
 
 def find_jobs(execution_id: str, text: str) -> sa.Select[Any]:
     """Return the select of an execution's jobs by a part of a task's name, or the beginning of an id."""
-    text = check_id(text).strip().lower()
-    task = models.Task
-    name = sa.func.lower(task.namespace + "." + task.name).contains(text, autoescape=True)
-    query = sa.select(models.Job).join(task, task.hash == models.Job.task_hash)
-    return query.where(models.Job.execution_id == execution_id, name | starts_with(models.Job.id, text))
+    text = check_id(text).strip()
+    job, task = models.Job, models.Task
+    fits = select_fullname(task).icontains(text, autoescape=True) | starts_with(job.id, text.lower())
+    return sa.select(job).join(task, task.hash == job.task_hash).where(job.execution_id == execution_id, fits)
 
 
 def identify(record: Any) -> tuple[str, Any]:
