@@ -10,7 +10,7 @@ from aredun.formats.tag_syntax import parse_tag_key_value
 if TYPE_CHECKING:
     import argparse
 
-    from aredun.query import CallGraphQuery
+    from aredun.search.query import CallGraphQuery
 
 # Options without a value that choose a record type.
 _TYPE_OPTIONS = {
