@@ -9,9 +9,10 @@ from aredun.cli.common import open_backend
 from aredun.cli.tables import Printer, clean, clean_line, paged, show_id, show_preview, show_time, utcnow
 from aredun.dataflow.naming import get_task_args
 from aredun.errors import UsageError
-from aredun.search.call_texts import load_task
+from aredun.models import Task
 from aredun.search.differences import compare_executions, get_call
 from aredun.search.identify import find_one
+from aredun.search.loading import load_one
 from aredun.search.reasons import explain_call, join_places
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Words:
         hashes = {key for row in rows for key in (row.before, row.after) if key is not None}
         self._previews = await self._backend.get_previews(hashes) if hashes else {}
         for task_hash in {each.after.task_hash for each in both if each.arguments}:
-            self._names[task_hash] = _read_names(await load_task(self._backend, task_hash))
+            self._names[task_hash] = _read_names(await load_one(self._backend, Task, task_hash))
 
     def explain(self, call: RecordedCall, reason: Reason) -> None:
         """Tell why a job ran, against the earlier call that it is most like."""

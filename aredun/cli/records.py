@@ -21,18 +21,10 @@ from aredun.cli.tables import (
 from aredun.dataflow import display_dataflow, make_dataflow_dom, walk_dataflow
 from aredun.formats import statuses
 from aredun.models import CallNode, Execution, File, Job, Task, Value
-from aredun.search.call_texts import (
-    get_ancestors,
-    get_arguments_texts,
-    get_last_sign,
-    load_file,
-    load_first_job,
-    load_job_call,
-    load_task,
-    load_value,
-)
+from aredun.search.call_texts import get_ancestors, get_arguments_texts, get_last_sign
 from aredun.search.identify import find_use
 from aredun.search.job_tree import FoldedJobs, JobRow, TreeLine, count_jobs, get_job_tree
+from aredun.search.loading import load_first_job, load_one
 from aredun.search.scan import mark_abandoned
 
 if TYPE_CHECKING:
@@ -56,7 +48,7 @@ class RecordPrinter(LinePrinter):
         elif isinstance(record, Execution):
             await self._show_execution(record)
         elif isinstance(record, Job):
-            await self._show_job(record, await load_job_call(self._backend, record))
+            await self._show_job(record, await load_one(self._backend, CallNode, record.call_hash))
         elif isinstance(record, CallNode):
             await self._show_call_node(record)
         elif isinstance(record, Task):
@@ -172,7 +164,7 @@ class RecordPrinter(LinePrinter):
         self._call_node_line(node, tags, indent=indent, detail=True)
         arguments = await get_arguments_texts(backend, [node.call_hash], show_preview)
         printer.line(f"Args:   {arguments[node.call_hash]}", indent=inner)
-        value = await load_value(backend, node.value_hash)
+        value = await load_one(backend, Value, node.value_hash)
         preview = (await backend.get_previews([node.value_hash])).get(node.value_hash)
         if value is not None and value.type == statuses.ERROR_TYPE_NAME:
             error = show_preview(getattr(preview, "error", "Unknown"))
@@ -189,7 +181,7 @@ class RecordPrinter(LinePrinter):
                 if not self._full and len(nodes) > MAX_LINES:
                     printer.line(f"... {len(nodes) - MAX_LINES} more", indent=inner + 2)
         printer.line()
-        task = await load_task(self._backend, node.task_hash)
+        task = await load_one(self._backend, Task, node.task_hash)
         if task is not None:
             await self._show_task(task, show_job=False, indent=indent)
         if value is not None:
@@ -206,12 +198,12 @@ class RecordPrinter(LinePrinter):
                 self._printer.line(f"First Job {show_id(first.id)} {started}", indent=indent + 2)
         self._docs(tags, indent)
         self._printer.line()
-        loaded = task if "source" in task.__dict__ else await load_task(self._backend, task.hash)
+        loaded = task if "source" in task.__dict__ else await load_one(self._backend, Task, task.hash)
         if loaded is not None:
             self._printer.line(clean(loaded.source).rstrip("\n"), indent=indent + 2)
 
     async def _show_value(self, value: Value) -> None:
-        file = await load_file(self._backend, value.value_hash)
+        file = await load_one(self._backend, File, value.value_hash)
         if file is not None:
             use = await find_use(self._backend, value.value_hash)
             await self._show_file(file, use)

@@ -1,4 +1,4 @@
-"""What the details of a record take: arguments as text in bulk, the jobs above a job, single rows."""
+"""What the details of a record take: arguments as text in bulk, the jobs above a job."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.orm import aliased, defer, joinedload
+from sqlalchemy.orm import aliased
 
-from aredun.models import Argument, CallNode, Execution, File, Job, Task, Value
+from aredun.models import Argument, Execution, Job, Task
 from aredun.storage.reads import read_rows
 from aredun.tables.column_types import in_array
 from aredun.values.namespace import join_fullname
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from datetime import datetime
 
-    from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.search.repository import Repository
 
 # More arguments of one call are not shown.
 MAX_ARGUMENTS = 50
@@ -35,7 +36,7 @@ class Ancestor(NamedTuple):
 
 
 async def get_arguments_texts(
-    backend: Any, call_hashes: Collection[str], show: Callable[[Any], str], *, brief: bool = False
+    backend: Repository, call_hashes: Collection[str], show: Callable[[Any], str], *, brief: bool = False
 ) -> dict[str, str]:
     """
     Return the arguments of many calls as texts such as `'prog', 10, extra=File(...)`.
@@ -93,7 +94,7 @@ def _place(row: Any) -> tuple[bool, int, str]:
     return row.arg_position is None, row.arg_position or 0, row.arg_key or ""
 
 
-async def get_ancestors(backend: Any, job_id: str) -> list[Ancestor]:
+async def get_ancestors(backend: Repository, job_id: str) -> list[Ancestor]:
     """
     Return the jobs above a job in one statement, its parent first and the root of the execution last.
 
@@ -119,11 +120,10 @@ async def get_ancestors(backend: Any, job_id: str) -> list[Ancestor]:
         rows = await session.execute(statement)
         return [Ancestor(key, join_fullname(namespace, name)) for key, namespace, name in rows]
 
-    found: list[Ancestor] = await backend.database.read(operation)
-    return found
+    return await backend.database.read(operation)
 
 
-async def get_last_sign(backend: Any, execution_id: str) -> datetime | None:
+async def get_last_sign(backend: Repository, execution_id: str) -> datetime | None:
     """Return the latest heartbeat, job start or job end of an execution; None without any."""
     jobs = sa.select(sa.func.max(Job.start_time), sa.func.max(Job.end_time))
     beat = sa.select(Execution.updated_time).where(Execution.id == execution_id)
@@ -132,51 +132,5 @@ async def get_last_sign(backend: Any, execution_id: str) -> datetime | None:
         started, ended = (await session.execute(jobs.where(Job.execution_id == execution_id))).one()
         signs = [sign for sign in (started, ended, await session.scalar(beat)) if sign is not None]
         return max(signs, default=None)
-
-    sign: datetime | None = await backend.database.read(operation)
-    return sign
-
-
-async def load_value(backend: Any, value_hash: str) -> Value | None:
-    """Return a value's row without its data."""
-    statement = sa.select(Value).where(Value.value_hash == value_hash)
-    value: Value | None = await _load_one(backend, statement.options(defer(Value.value, raiseload=True)))
-    return value
-
-
-async def load_task(backend: Any, task_hash: str) -> Task | None:
-    """Return a task with its source."""
-    task: Task | None = await _load_one(backend, sa.select(Task).where(Task.hash == task_hash))
-    return task
-
-
-async def load_file(backend: Any, value_hash: str) -> File | None:
-    """Return the file that a value is; None when it is something else."""
-    file: File | None = await _load_one(backend, sa.select(File).where(File.value_hash == value_hash))
-    return file
-
-
-async def load_job_call(backend: Any, job: Job) -> CallNode | None:
-    """Return the call that a job led to, with its task; None while it has led to none."""
-    if job.call_hash is None:
-        return None
-    statement = sa.select(CallNode).where(CallNode.call_hash == job.call_hash)
-    node: CallNode | None = await _load_one(backend, statement.options(joinedload(CallNode.task)))
-    return node
-
-
-async def load_first_job(backend: Any, task_hash: str) -> Job | None:
-    """Return the job of a task that started first."""
-    # Materialised: by the index on start times the first job of a late task is far down.
-    jobs = sa.select(Job.id, Job.start_time).where(Job.task_hash == task_hash).cte("jobs")
-    jobs = jobs.prefix_with("MATERIALIZED")
-    first = sa.select(jobs.c.id).order_by(jobs.c.start_time, jobs.c.id).limit(1)
-    job: Job | None = await _load_one(backend, sa.select(Job).where(Job.id.in_(first)))
-    return job
-
-
-async def _load_one(backend: Any, statement: Select[Any]) -> Any:
-    async def operation(session: AsyncSession) -> Any:
-        return (await session.scalars(statement)).one_or_none()
 
     return await backend.database.read(operation)

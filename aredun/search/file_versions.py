@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Select
 
+    from aredun.search.repository import Repository
+
 # Paths that are looked at for those with a text in them, before the page is handed over as it is.
 MAX_LOOKED = 100_000
 # Versions of a path; calls that returned one of them; jobs that took one.
@@ -51,7 +53,7 @@ class Maker(NamedTuple):
 
 
 async def list_paths(
-    backend: Any, text: str | None, after: str | None, limit: int
+    backend: Repository, text: str | None, after: str | None, limit: int
 ) -> tuple[list[FilePath], str | None]:
     """
     Return a page of paths in their order, and the path that the next page begins after.
@@ -109,7 +111,7 @@ def _search_paths(text: str, after: str | None, limit: int) -> Select[Any]:
     return sa.select(some.c.path).where(fits).distinct().order_by(some.c.path).limit(limit)
 
 
-async def _find_end(backend: Any, after: str | None) -> str | None:
+async def _find_end(backend: Repository, after: str | None) -> str | None:
     """Return the last path that a search has looked at, if there are more."""
     query = sa.select(File.path).order_by(File.path).offset(MAX_LOOKED - 1).limit(1)
     if after is not None:
@@ -154,7 +156,7 @@ def _parse_origin(text: str | None) -> Origin | None:
     return None if text is None else Origin(text[:_HASH], text[_HASH:])
 
 
-async def list_versions(backend: Any, path: str) -> list[tuple[str, Origin | None]]:
+async def list_versions(backend: Repository, path: str) -> list[tuple[str, Origin | None]]:
     """Return the hashes of a path's versions, at most `MAX_VERSIONS + 1`, with where each came from."""
     some = sa.select(File.value_hash).where(File.path == path).limit(MAX_VERSIONS + 1)
     page = some.cte("page").prefix_with("MATERIALIZED")
@@ -163,7 +165,7 @@ async def list_versions(backend: Any, path: str) -> list[tuple[str, Origin | Non
     return [(value_hash, _parse_origin(made)) for value_hash, made in rows]
 
 
-async def load_makers(backend: Any, call_hashes: Collection[str]) -> dict[str, Maker]:
+async def load_makers(backend: Repository, call_hashes: Collection[str]) -> dict[str, Maker]:
     """Return what is told of the calls that made files, by hash."""
     if not call_hashes:
         return {}
@@ -176,7 +178,7 @@ async def load_makers(backend: Any, call_hashes: Collection[str]) -> dict[str, M
     return {row[0]: Maker(*row[1:]) for row in await read_rows(backend.database, query)}
 
 
-async def count_readers(backend: Any, value_hashes: Sequence[str]) -> dict[str, tuple[int, int]]:
+async def count_readers(backend: Repository, value_hashes: Sequence[str]) -> dict[str, tuple[int, int]]:
     """
     Return of files the size of the recorded value, and how many jobs took it, alone or inside another value.
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.search.conditions import Condition
-    from aredun.search.scan import Repository
+    from aredun.search.repository import Repository
 
 FileUse = tuple[File, Job, str]
 
@@ -417,7 +417,7 @@ async def find_use(backend: Repository, value_hash: str) -> tuple[Job, str] | No
     async def operation(session: AsyncSession) -> Job | None:
         return (await session.scalars(statement)).one_or_none()
 
-    job: Job | None = await backend.database.read(operation)
+    job = await backend.database.read(operation)
     if job is not None:
         return job, "result"
     condition = took_one_of([value_hash])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from aredun.search.scan import Repository
+    from aredun.search.repository import Repository
 
 # An execution of more jobs is read level by level, and only as far as it is shown.
 FETCH_ALL = 5_000
@@ -138,8 +138,7 @@ async def count_jobs(backend: Repository, execution_id: str, cutoff: datetime) -
             counts[join_fullname(namespace, name)][_tell(raw_status, abandoned)] += count
         return dict(sorted(counts.items()))
 
-    found: dict[str, Counter[str]] = await backend.database.read(operation)
-    return found
+    return await backend.database.read(operation)
 
 
 async def get_job_tree(
@@ -194,8 +193,7 @@ async def get_job_tree(
             count += len(level)
         return tree
 
-    tree: JobTree = await backend.database.read(operation)
-    return tree
+    return await backend.database.read(operation)
 
 
 async def _is_abandoned(session: AsyncSession, execution_id: str, cutoff: datetime) -> bool:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from aredun.search.conditions import Condition
-    from aredun.search.scan import Repository
+    from aredun.search.repository import Repository
     from aredun.search.statements import Key
 
     # A bare `CallGraphQuery` is one of all records; Python itself knows of defaults from 3.13 on.

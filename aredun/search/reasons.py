@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aredun.search.differences import ArgumentDifference, CallDifference, RecordedCall
+    from aredun.search.repository import Repository
 
 # Calls below one that ran again that are listed.
 MAX_BELOW = 20
@@ -29,7 +30,7 @@ class Reason(NamedTuple):
     below: list[RecordedCall]
 
 
-async def explain_call(backend: Any, call: RecordedCall) -> Reason:
+async def explain_call(backend: Repository, call: RecordedCall) -> Reason:
     """
     Find what made a call run, against the earlier call of its task that it is most like.
 

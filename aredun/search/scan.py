@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import defer, joinedload, load_only
@@ -29,21 +29,12 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.search.conditions import Condition
+    from aredun.search.repository import Repository
     from aredun.search.statements import Key
     from aredun.search.strategies import Strategy
 
 FIRST_CHUNK, FIRST_IDS, GROWTH = 50, 1_000, 4
 MAX_RECORDS, MAX_IDS = 4_000, 20_000
-
-
-class Repository(Protocol):
-    """What a query needs of a backend."""
-
-    @property
-    def config(self) -> Any: ...
-
-    @property
-    def database(self) -> Any: ...
 
 
 class Batch(NamedTuple):
@@ -170,8 +161,7 @@ class Scan:
                 return await database.fetch(statement, {**parameters, **strategy.parameters}), most
             return (await session.execute(statement, parameters)).all(), most
 
-        found: tuple[Sequence[Any], int] = await database.read(operation)
-        return found
+        return await database.read(operation)
 
     def _get_keys(self, rows: Iterable[Any]) -> list[Key]:
         width = len(self._plan.order.columns)
@@ -213,8 +203,7 @@ class Scan:
         async def operation(session: AsyncSession) -> int:
             return (await session.execute(statement)).scalar_one()
 
-        total: int = await self.backend.database.read(operation)
-        return total
+        return await self.backend.database.read(operation)
 
 
 @cache

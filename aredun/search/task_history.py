@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Select
 
+    from aredun.search.repository import Repository
+
 # Jobs that are counted of a task, and failed jobs of all tasks.
 MAX_JOBS, MAX_FAILED = 10_000, 10_000
 # The last run is looked for among the newest jobs of all tasks, then among a task's own, if it has no more.
@@ -57,7 +59,9 @@ class TaskVersion(NamedTuple):
     last: datetime | None
 
 
-async def list_names(backend: Any, text: str | None, after: TaskKey | None, limit: int) -> list[TaskName]:
+async def list_names(
+    backend: Repository, text: str | None, after: TaskKey | None, limit: int
+) -> list[TaskName]:
     """
     Return tasks by namespace and name.
 
@@ -100,7 +104,7 @@ def _select_own(page: Any, limit: int, *columns: str) -> Select[Any]:
     return own.limit(limit).correlate(page)
 
 
-async def count_failed(backend: Any) -> tuple[dict[TaskKey, int], bool]:
+async def count_failed(backend: Repository) -> tuple[dict[TaskKey, int], bool]:
     """Return how many jobs failed, by task, and whether there are more than were looked at."""
     failed = (
         sa.select(Job.task_hash)
@@ -117,7 +121,7 @@ async def count_failed(backend: Any) -> tuple[dict[TaskKey, int], bool]:
     return {(namespace, name): count for namespace, name, count in rows}, total > MAX_FAILED
 
 
-async def get_last_runs(backend: Any, tasks: Sequence[TaskName]) -> dict[TaskKey, datetime]:
+async def get_last_runs(backend: Repository, tasks: Sequence[TaskName]) -> dict[TaskKey, datetime]:
     """Return the last start of tasks; those are left out that ran long ago and have many jobs."""
     newest = sa.select(Job.task_hash, Job.start_time).order_by(Job.start_time.desc()).limit(MAX_NEWEST)
     some = newest.cte("newest").prefix_with("MATERIALIZED")
@@ -129,7 +133,7 @@ async def get_last_runs(backend: Any, tasks: Sequence[TaskName]) -> dict[TaskKey
     return {**found, **await _get_own_last(backend, others)}
 
 
-async def _get_own_last(backend: Any, tasks: Sequence[TaskName]) -> dict[TaskKey, datetime]:
+async def _get_own_last(backend: Repository, tasks: Sequence[TaskName]) -> dict[TaskKey, datetime]:
     if not tasks:
         return {}
     names = [task.fullname for task in tasks]
@@ -141,7 +145,7 @@ async def _get_own_last(backend: Any, tasks: Sequence[TaskName]) -> dict[TaskKey
     return {(namespace, name): start for namespace, name, start in rows if start is not None}
 
 
-async def list_versions(backend: Any, fullname: str) -> tuple[list[TaskVersion], bool]:
+async def list_versions(backend: Repository, fullname: str) -> tuple[list[TaskVersion], bool]:
     """
     Return the versions of a task, that which ran last first.
 
@@ -174,7 +178,7 @@ def _to_seconds(time: datetime | None) -> float:
     return 0.0 if time is None else time.timestamp()
 
 
-async def _gather(backend: Any, hashes: Collection[str]) -> dict[str, TaskVersion]:
+async def _gather(backend: Repository, hashes: Collection[str]) -> dict[str, TaskVersion]:
     if not hashes:
         return {}
     own = sa.select(Job.task_hash, Job.start_time).where(in_array(Job.task_hash, hashes))

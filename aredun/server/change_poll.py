@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy as sa
 
 from aredun.models import Execution, Job
-from aredun.search.scan import get_load_options
+from aredun.search.loading import load_all
 from aredun.server.records import get_arguments, make_execution, make_job
-from aredun.storage.reads import read_rows, read_scalars
+from aredun.storage.reads import read_rows
 from aredun.storage.watch import get_arrival_order
 from aredun.tables.column_types import in_array, utcnow
 
@@ -122,9 +122,9 @@ class ChangePoll:
         """Return what happened since the last call that did not fail, in the order in which it did."""
         look = await self._find_rows()
         changed = self._find_changed(look)
-        jobs = await self._load(Job, sorted({job_id for job_id, _, _ in changed}))
+        jobs = await load_all(self._backend, Job, {job_id for job_id, _, _ in changed})
         roots = {job.execution_id for job in jobs.values() if job.parent_id is None}
-        executions = await self._load(Execution, sorted(roots))
+        executions = await load_all(self._backend, Execution, roots)
         events: list[tuple[Any, ...]] = []
         latest = None
         for number, (job_id, started, ended) in enumerate(changed):
@@ -217,15 +217,6 @@ class ChangePoll:
                 found.setdefault(row[0], row)
         return list(found.values())
 
-    async def _load(self, model: Any, ids: Sequence[str]) -> dict[str, Any]:
-        loaded: dict[str, Any] = {}
-        for begin in range(0, len(ids), _CHUNK):
-            query = sa.select(model).where(in_array(model.id, ids[begin : begin + _CHUNK]))
-            query = query.options(*get_load_options(model.__name__))
-            for record in await read_scalars(self._backend.database, query):
-                loaded[record.id] = record
-        return loaded
-
     async def _read_beats(self, ids: Sequence[str] | None) -> dict[str, datetime | None]:
         """Return the last heartbeats of executions, of all that are open without ids."""
         query = sa.select(Execution.id, Execution.updated_time)
@@ -240,7 +231,7 @@ class ChangePoll:
         known = [execution_id for execution_id in self._beats if execution_id not in changed]
         beats = await self._read_beats(known) if known else {}
         beating = sorted(key for key, beat in beats.items() if beat != self._beats[key])
-        loaded = await self._load(Execution, beating)
+        loaded = await load_all(self._backend, Execution, beating)
         self._beats.update(beats)
         for execution in changed.values():
             if execution.job is not None and execution.job.end_time is None:

@@ -9,9 +9,10 @@ import sqlalchemy as sa
 from aredun import models
 from aredun.dataflow import CallNodeRef, TaskRef, ValueRef, get_argument_name
 from aredun.dataflow.nodes import ArgumentRef
-from aredun.search import call_texts
+from aredun.search.call_texts import get_ancestors
 from aredun.search.identify import find_use
 from aredun.search.job_tree import JobRow, count_jobs, get_job_tree
+from aredun.search.loading import load_one
 from aredun.server import records, schemas
 from aredun.server.failures import get_failure
 from aredun.server.highlighting import highlight_source
@@ -63,17 +64,17 @@ async def get_tree(
 
 async def get_job_details(backend: RedunBackendDb, job: models.Job) -> schemas.JobDetails:
     """Return a job with its call, its tags and the jobs above it."""
-    node = None if job.call_hash is None else await load_call_node(backend, job.call_hash)
+    node = await load_one(backend, models.CallNode, job.call_hash)
     call = None if node is None else await get_call_details(backend, node)
     if call is not None and call.task_hash == job.task_hash:
         source, spans = call.source, call.source_spans
     else:
-        task = await call_texts.load_task(backend, job.task_hash)
+        task = await load_one(backend, models.Task, job.task_hash)
         source = task.source if task is not None else ""
         spans = await highlight_source(source)
     tags = await records.get_tags(backend, [job.id])
     context = await backend.entities.get_context(job.call_hash) if job.call_hash else {}
-    above = await call_texts.get_ancestors(backend, job.id)
+    above = await get_ancestors(backend, job.id)
     [shown] = await records.make_jobs(backend, [job])
     return schemas.JobDetails(
         **shown.model_dump(),
@@ -96,16 +97,9 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else repr(value)
 
 
-async def load_call_node(backend: RedunBackendDb, call_hash: str) -> models.CallNode | None:
-    """Return the row of a call."""
-    query = sa.select(models.CallNode).where(models.CallNode.call_hash == call_hash)
-    found = await read_scalars(backend.database, query)
-    return found[0] if found else None
-
-
 async def get_call_details(backend: RedunBackendDb, node: models.CallNode) -> schemas.CallNodeDetails:
     """Return a call with its arguments, its result and its neighbours."""
-    task = await call_texts.load_task(backend, node.task_hash)
+    task = await load_one(backend, models.Task, node.task_hash)
     arguments, upstream = await _load_arguments(backend, node.call_hash)
     shown = arguments[:MAX_ARGUMENTS]
     values = await records.load_values(backend, {node.value_hash, *(row.value_hash for row in shown)})

@@ -15,9 +15,9 @@ from aredun.dataflow.naming import get_task_args
 from aredun.errors import UsageError
 from aredun.formats.statuses import get_cutoff
 from aredun.models import Job, Task
-from aredun.search.call_texts import load_task
 from aredun.search.differences import compare_executions, get_call
 from aredun.search.job_tree import count_jobs
+from aredun.search.loading import load_one
 from aredun.search.reasons import explain_call, join_places
 from aredun.server import difference_schemas as schemas
 from aredun.server import records
@@ -115,7 +115,7 @@ async def make_changes(
     previews = await records.get_previews(backend, hashes) if hashes else {}
     names: dict[str, list[str]] = {}
     for task_hash in {each.after.task_hash for each in differences if each.arguments}:
-        names[task_hash] = _read_names(await load_task(backend, task_hash))
+        names[task_hash] = _read_names(await load_one(backend, Task, task_hash))
     return await asyncio.to_thread(lambda: [_make_change(each, previews, names) for each in differences])
 
 

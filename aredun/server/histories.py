@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-import sqlalchemy as sa
 from fastapi import APIRouter, Query, Response
 
 from aredun.errors import UsageError
@@ -12,18 +11,16 @@ from aredun.formats.tag_syntax import is_storable_text
 from aredun.models import Job
 from aredun.query import CallGraphQuery
 from aredun.search import file_versions, task_history
+from aredun.search.loading import load_all
 from aredun.search.pages import pack_cursor, unpack_cursor
-from aredun.search.scan import get_load_options
 from aredun.server import history_schemas as schemas
 from aredun.server import records
 from aredun.server.answers import NotFoundError, respond
 from aredun.server.api import PROBLEMS, Backend, Page, RecordId
 from aredun.server.finding import check_id
-from aredun.storage.reads import read_scalars
-from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from aredun.backend import RedunBackendDb
     from aredun.search.file_versions import Origin
@@ -147,16 +144,9 @@ async def _load_written(
 ) -> dict[str, tuple[file_versions.Maker, Any]]:
     """Return the calls that made files with the jobs that ran them, as the API shows them, by call hash."""
     makers = await file_versions.load_makers(backend, {origin.call_hash for origin in origins})
-    jobs = await _load_jobs(backend, {maker.job_id for maker in makers.values() if maker.job_id})
+    found = await load_all(backend, Job, {maker.job_id for maker in makers.values() if maker.job_id})
+    jobs = {job.id: job for job in await records.make_jobs(backend, list(found.values()))}
     return {call_hash: (maker, jobs.get(maker.job_id or "")) for call_hash, maker in makers.items()}
-
-
-async def _load_jobs(backend: RedunBackendDb, job_ids: Collection[str]) -> dict[str, Any]:
-    if not job_ids:
-        return {}
-    query = sa.select(Job).where(in_array(Job.id, sorted(job_ids))).options(*get_load_options("Job"))
-    made = await records.make_jobs(backend, await read_scalars(backend.database, query))
-    return {job.id: job for job in made}
 
 
 def _tell_written(

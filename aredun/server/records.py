@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from aredun import models
 from aredun.search.call_texts import get_arguments_texts
+from aredun.search.loading import load_all
 from aredun.server import schemas
-from aredun.storage.reads import read_rows, read_scalars
+from aredun.storage.reads import read_scalars
 from aredun.tables.behaviour import PreviewValue
 from aredun.tables.column_types import in_array
 
@@ -147,23 +148,20 @@ def make_tag(tag: models.Tag) -> schemas.Tag:
     )
 
 
-async def make_values(backend: RedunBackendDb, values: Sequence[models.Value]) -> dict[str, schemas.Value]:
+async def make_values(backend: RedunBackendDb, values: Collection[models.Value]) -> dict[str, schemas.Value]:
     """Return values with their previews and, of files, their paths, by hash."""
     hashes = [value.value_hash for value in values]
     if not hashes:
         return {}
     previews = await get_previews(backend, hashes)
-    query = sa.select(models.File.value_hash, models.File.path).where(
-        in_array(models.File.value_hash, hashes)
-    )
-    paths = dict(await read_rows(backend.database, query))
+    files = await load_all(backend, models.File, hashes)
     return {
         value.value_hash: schemas.Value(
             value_hash=value.value_hash,
             value_type=value.type,
             format=value.format,
             preview=previews.get(value.value_hash),
-            path=paths.get(value.value_hash),
+            path=files[value.value_hash].path if value.value_hash in files else None,
         )
         for value in values
     }
@@ -171,12 +169,7 @@ async def make_values(backend: RedunBackendDb, values: Sequence[models.Value]) -
 
 async def load_values(backend: RedunBackendDb, hashes: Collection[str]) -> dict[str, schemas.Value]:
     """Return values by hash, without those that are not recorded."""
-    if not hashes:
-        return {}
-    columns = (models.Value.value_hash, models.Value.type, models.Value.format)
-    query = sa.select(models.Value).options(sa.orm.load_only(*columns, raiseload=True))
-    query = query.where(in_array(models.Value.value_hash, sorted(set(hashes))))
-    return await make_values(backend, await read_scalars(backend.database, query))
+    return await make_values(backend, (await load_all(backend, models.Value, hashes)).values())
 
 
 async def get_previews(backend: RedunBackendDb, hashes: Collection[str]) -> dict[str, str]:
