@@ -13,8 +13,9 @@ from aredun.formats import statuses
 from aredun.formats.spelling import spell_path
 from aredun.formats.tag_syntax import parse_tag_key_value
 from aredun.query import CallGraphQuery
+from aredun.search.failures import find_next_failed
 from aredun.search.pages import make_cursor, unpack_cursor
-from aredun.server import details, failures, records, schemas, substrings
+from aredun.server import details, records, schemas, substrings
 from aredun.server.answers import respond, respond_list
 from aredun.server.finding import (
     check_id,
@@ -196,7 +197,7 @@ async def get_job(backend: Backend, job_id: RecordId) -> Response:
 async def get_next_failed(backend: Backend, job_id: RecordId) -> Response:
     """Get the failures before and after a job in its execution: the jobs that raised an error, by start."""
     job = await find_record(backend, "Job", job_id)
-    return respond(await failures.get_next_failed(backend, job))
+    return respond(schemas.NextFailed(**(await find_next_failed(backend, job))._asdict()))
 
 
 @router.get("/jobs/{job_id}/children", response_model=schemas.JobPage, tags=["jobs"])
