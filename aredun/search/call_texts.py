@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
+from aredun.formats.arguments import argument_order
 from aredun.models import Argument, Execution, Job, Task
 from aredun.storage.reads import read_rows
 from aredun.tables.column_types import in_array
@@ -67,7 +68,9 @@ async def get_arguments_texts(
     by_call: dict[str, list[Any]] = defaultdict(list)
     for row in await read_rows(backend.database, statement):
         by_call[row.call_hash].append(row)
-    chosen = {call: sorted(rows, key=_place)[:MAX_ARGUMENTS] for call, rows in by_call.items()}
+    for rows in by_call.values():
+        rows.sort(key=lambda row: argument_order(row.arg_position, row.arg_key))
+    chosen = {call: rows[:MAX_ARGUMENTS] for call, rows in by_call.items()}
     hashes = {row.value_hash for rows in chosen.values() for row in rows}
     if brief:
         previews = await backend.entities.get_previews(hashes, _MAX_BRIEF_SIZE, use_store=False)
@@ -88,10 +91,6 @@ async def get_arguments_texts(
 
     # Writing out what thousands of values look like is work.
     return await asyncio.to_thread(write_all)
-
-
-def _place(row: Any) -> tuple[bool, int, str]:
-    return row.arg_position is None, row.arg_position or 0, row.arg_key or ""
 
 
 async def get_ancestors(backend: Repository, job_id: str) -> list[Ancestor]:

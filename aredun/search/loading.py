@@ -1,4 +1,4 @@
-"""Records by their whole ids, detached, with what their status and the name of their task take."""
+"""Records by their whole ids, and those next to them; with what a status and the name of a task take."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 
-from aredun.models import Job
+from aredun.formats.arguments import argument_order
+from aredun.models import Argument, ArgumentResult, CallEdge, CallNode, Job
 from aredun.search.scan import get_load_options
-from aredun.storage.reads import read_scalars
+from aredun.storage.reads import read_rows, read_scalars
 from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
@@ -58,3 +59,28 @@ async def load_first_job(backend: Repository, task_hash: str) -> Job | None:
     first = sa.select(jobs.c.id).order_by(jobs.c.start_time, jobs.c.id).limit(1)
     found = await read_scalars(backend.database, sa.select(Job).where(Job.id.in_(first)))
     return found[0] if found else None
+
+
+async def load_arguments(backend: Repository, call_hash: str, limit: int | None = None) -> list[Argument]:
+    """Return the arguments of a call in their order; of more than the limit, some."""
+    query = sa.select(Argument).where(Argument.call_hash == call_hash).limit(limit)
+    found: list[Argument] = await read_scalars(backend.database, query)
+    return sorted(found, key=lambda each: argument_order(each.arg_position, each.arg_key))
+
+
+async def load_origins(backend: Repository, arg_hashes: Iterable[str]) -> dict[str, list[str]]:
+    """Return the calls whose results arguments were made of, by the hash of the argument."""
+    argument, origin = ArgumentResult.arg_hash, ArgumentResult.result_call_hash
+    query = sa.select(argument, origin).where(in_array(argument, arg_hashes)).order_by(argument)
+    found: dict[str, list[str]] = {}
+    for arg_hash, call_hash in await read_rows(backend.database, query.limit(_CHUNK)):
+        found.setdefault(arg_hash, []).append(call_hash)
+    return found
+
+
+async def load_neighbours(backend: Repository, call_hash: str, limit: int, *, down: bool) -> list[CallNode]:
+    """Return the calls that a call made, or those that made it, in the order of the calls."""
+    edge, node = CallEdge, CallNode
+    here, there = (edge.parent_id, edge.child_id) if down else (edge.child_id, edge.parent_id)
+    query = sa.select(node).join(edge, there == node.call_hash).where(here == call_hash)
+    return await read_scalars(backend.database, query.order_by(edge.call_order, there).limit(limit))

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from aredun import models
-from aredun.dataflow import CallNodeRef, TaskRef, ValueRef, get_argument_name
-from aredun.dataflow.nodes import ArgumentRef
+from aredun.formats.arguments import name_argument
 from aredun.search.call_texts import get_ancestors
 from aredun.search.identify import find_use
 from aredun.search.job_tree import JobRow, count_jobs, get_job_tree
-from aredun.search.loading import load_one
+from aredun.search.loading import load_arguments, load_neighbours, load_one, load_origins
 from aredun.server import records, schemas
 from aredun.server.failures import get_failure
 from aredun.server.highlighting import highlight_source
-from aredun.storage.reads import read_scalars
-from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
-
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
 
@@ -100,26 +92,26 @@ def _plain(value: Any) -> Any:
 async def get_call_details(backend: RedunBackendDb, node: models.CallNode) -> schemas.CallNodeDetails:
     """Return a call with its arguments, its result and its neighbours."""
     task = await load_one(backend, models.Task, node.task_hash)
-    arguments, upstream = await _load_arguments(backend, node.call_hash)
+    arguments = await load_arguments(backend, node.call_hash, MAX_ARGUMENTS + 1)
+    upstream = await load_origins(backend, [row.arg_hash for row in arguments])
     shown = arguments[:MAX_ARGUMENTS]
     values = await records.load_values(backend, {node.value_hash, *(row.value_hash for row in shown)})
-    children = await _load_neighbours(backend, node.call_hash, down=True)
-    parents = await _load_neighbours(backend, node.call_hash, down=False)
+    children = await load_neighbours(backend, node.call_hash, MAX_NEIGHBOURS + 1, down=True)
+    parents = await load_neighbours(backend, node.call_hash, MAX_NEIGHBOURS + 1, down=False)
     tags = await records.get_tags(backend, [node.call_hash])
-    names = _get_names(node, task, shown, len(arguments))
     source = task.source if task is not None else ""
     return schemas.CallNodeDetails(
         **records.make_call_node(node).model_dump(),
         arguments=[
             schemas.Argument(
                 arg_hash=row.arg_hash,
-                name=name,
+                name=name_argument(row.arg_position, row.arg_key, source),
                 position=row.arg_position,
                 key=row.arg_key,
                 value=values[row.value_hash],
                 upstream=upstream.get(row.arg_hash, []),
             )
-            for row, name in zip(shown, names, strict=True)
+            for row in shown
             if row.value_hash in values
         ],
         result=values.get(node.value_hash),
@@ -130,47 +122,6 @@ async def get_call_details(backend: RedunBackendDb, node: models.CallNode) -> sc
         parents=[records.make_call_node(parent) for parent in parents[:MAX_NEIGHBOURS]],
         is_cut=max(len(children), len(parents), len(arguments)) > MAX_NEIGHBOURS,
     )
-
-
-def _get_names(
-    node: models.CallNode, task: models.Task | None, arguments: Sequence[models.Argument], count: int
-) -> list[str]:
-    """Return the names of arguments as the task's source tells them."""
-    source = TaskRef(node.task_hash, node.task_name, "", task.source if task is not None else "")
-    call = CallNodeRef(node.call_hash, source, ValueRef(node.value_hash), count)
-    return [
-        get_argument_name(
-            ArgumentRef(row.arg_hash, call, ValueRef(row.value_hash), row.arg_position, row.arg_key)
-        )
-        for row in arguments
-    ]
-
-
-async def _load_arguments(
-    backend: RedunBackendDb, call_hash: str
-) -> tuple[list[models.Argument], dict[str, list[str]]]:
-    argument, result = models.Argument, models.ArgumentResult
-    query = sa.select(argument).where(argument.call_hash == call_hash).limit(MAX_ARGUMENTS + 1)
-
-    async def operation(session: AsyncSession) -> tuple[list[models.Argument], dict[str, list[str]]]:
-        rows = list(await session.scalars(query))
-        rows.sort(key=lambda row: (row.arg_position is None, row.arg_position or 0, row.arg_key or ""))
-        edges = sa.select(result.arg_hash, result.result_call_hash)
-        edges = edges.where(in_array(result.arg_hash, [row.arg_hash for row in rows]))
-        upstream: dict[str, list[str]] = {}
-        for arg_hash, origin in await session.execute(edges.order_by(result.arg_hash).limit(1_000)):
-            upstream.setdefault(arg_hash, []).append(origin)
-        return rows, upstream
-
-    return await backend.database.read(operation)
-
-
-async def _load_neighbours(backend: RedunBackendDb, call_hash: str, *, down: bool) -> list[models.CallNode]:
-    edge, node = models.CallEdge, models.CallNode
-    here, there = (edge.parent_id, edge.child_id) if down else (edge.child_id, edge.parent_id)
-    query = sa.select(node).join(edge, there == node.call_hash).where(here == call_hash)
-    query = query.order_by(edge.call_order, there).limit(MAX_NEIGHBOURS + 1)
-    return await read_scalars(backend.database, query)
 
 
 async def get_value_details(backend: RedunBackendDb, value: models.Value) -> schemas.ValueDetails:
