@@ -86,6 +86,26 @@ def unpack_cursor(cursor: str) -> Any:
     return json.loads(base64.urlsafe_b64decode(cursor))
 
 
+def read_place(cursor: str | None, kind: str, width: int) -> tuple[str, ...] | None:
+    """Return the texts that `pack_cursor` was given after a kind of list; None without a cursor.
+
+    Raises
+    ------
+    UsageError
+        It is no cursor, or one of another kind of list.
+    """
+    if cursor is None:
+        return None
+    try:
+        made_for, *place = unpack_cursor(cursor)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UsageError("invalid cursor: start again without one") from error
+    is_place = all(isinstance(text, str) and is_storable_text(text) for text in place)
+    if made_for != kind or len(place) != width or not is_place:
+        raise UsageError("the cursor is another list's: start again without one")
+    return tuple(place)
+
+
 def parse_cursor(cursor: str, order_by: str | None, record_types: Collection[str]) -> tuple[str, Key]:
     """
     Return the record type and the key that a cursor stands for.

@@ -27,12 +27,12 @@ async def get_execution_details(
     backend: RedunBackendDb, execution: models.Execution, cutoff: datetime
 ) -> schemas.ExecutionDetails:
     """Return an execution with its jobs counted by task and status."""
-    [shown] = await records.make_executions(backend, [execution])
+    [shown] = await records.make_records(backend, [execution])
     counted = await count_jobs(backend, execution.id, cutoff)
     counts = [schemas.TaskCounts(task=task, counts=dict(counts)) for task, counts in counted.items()]
     root = execution.job
     failure = None if root is None else await get_failure(backend, root.id, root.call_hash)
-    return schemas.ExecutionDetails(**shown.model_dump(), counts=counts, failure=failure)
+    return schemas.fill(schemas.ExecutionDetails, shown, counts=counts, failure=failure)
 
 
 async def get_tree(
@@ -67,9 +67,10 @@ async def get_job_details(backend: RedunBackendDb, job: models.Job) -> schemas.J
     tags = await records.get_tags(backend, [job.id])
     context = await backend.entities.get_context(job.call_hash) if job.call_hash else {}
     above = await get_ancestors(backend, job.id)
-    [shown] = await records.make_jobs(backend, [job])
-    return schemas.JobDetails(
-        **shown.model_dump(),
+    [shown] = await records.make_records(backend, [job])
+    return schemas.fill(
+        schemas.JobDetails,
+        shown,
         call=call,
         source=source,
         source_spans=spans,
@@ -100,8 +101,9 @@ async def get_call_details(backend: RedunBackendDb, node: models.CallNode) -> sc
     parents = await load_neighbours(backend, node.call_hash, MAX_NEIGHBOURS + 1, down=False)
     tags = await records.get_tags(backend, [node.call_hash])
     source = task.source if task is not None else ""
-    return schemas.CallNodeDetails(
-        **records.make_call_node(node).model_dump(),
+    return schemas.fill(
+        schemas.CallNodeDetails,
+        records.make_call_node(node),
         arguments=[
             schemas.Argument(
                 arg_hash=row.arg_hash,
@@ -129,25 +131,22 @@ async def get_value_details(backend: RedunBackendDb, value: models.Value) -> sch
     shown = (await records.make_values(backend, [value]))[value.value_hash]
     tags = await records.get_tags(backend, [value.value_hash])
     use = await find_use(backend, value.value_hash)
-    jobs = await records.make_jobs(backend, [] if use is None else [use[0]])
-    return schemas.ValueDetails(
-        **shown.model_dump(),
+    jobs = await records.make_records(backend, [] if use is None else [use[0]])
+    return schemas.fill(
+        schemas.ValueDetails,
+        shown,
         tags=tags.get(value.value_hash, []),
-        used_as=None if use is None else _used_as(use[1]),
+        used_as=None if use is None else use[1],
         job=jobs[0] if jobs else None,
     )
-
-
-def _used_as(kind: str) -> Any:
-    return "result" if kind == "result" else "arg"
 
 
 async def get_task_details(backend: RedunBackendDb, task: models.Task) -> schemas.TaskDetails:
     """Return a task with its source and tags."""
     tags = await records.get_tags(backend, [task.hash])
-    return schemas.TaskDetails(
-        **records.make_task(task).model_dump(),
-        source=task.source,
+    return schemas.fill(
+        schemas.TaskDetails,
+        task,
         source_spans=await highlight_source(task.source),
         tags=tags.get(task.hash, []),
     )

@@ -90,7 +90,7 @@ async def compare(backend: Backend, before_id: RecordId, after_id: RecordId) -> 
                 more_only=sum(max(len(calls) - MAX_LISTED, 0) for calls in only),
             )
         )
-    shown = await records.make_executions(backend, both)
+    shown = await records.make_records(backend, both)
     return respond(schemas.Comparison(before=shown[0], after=shown[1], tasks=compared))
 
 

@@ -92,8 +92,8 @@ class ExecutionsStream:
         query = sa.select(models.Job).where(models.Job.execution_id == execution_id)
         query = query.order_by(models.Job.start_time, models.Job.id).limit(limit + 1)
         jobs = await self._load(models.Job, query)
-        [shown] = await records.make_executions(self._backend, [execution])
-        made = await records.make_jobs(self._backend, jobs[:limit])
+        [shown] = await records.make_records(self._backend, [execution])
+        made = await records.make_records(self._backend, jobs[:limit])
         self._remember(execution, *jobs[:limit])
         return {
             "execution": shown.model_dump(mode="json"),
@@ -105,7 +105,7 @@ class ExecutionsStream:
         query = CallGraphQuery(self._backend, order_by="time").filter_types(["Execution"])
         page = await query.page_after(None, self._settings.snapshot_executions)
         self._remember(*page.records)
-        shown = await records.make_executions(self._backend, page.records)
+        shown = await records.make_records(self._backend, page.records)
         return {
             "executions": [execution.model_dump(mode="json") for execution in shown],
             "next": page.cursor,

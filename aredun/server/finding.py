@@ -22,7 +22,6 @@ from aredun.search.identify import (
     infer_specialty_id,
     leave_out_task_values,
 )
-from aredun.search.task_history import select_fullname
 from aredun.server.answers import AmbiguousError, NotFoundError
 from aredun.tables.column_types import starts_with
 
@@ -138,14 +137,6 @@ async def find_matches(backend: RedunBackendDb, prefix: str, limit: int) -> list
     known = {identify(record) for record in found}
     found += [record for record in await backend.database.read(operation) if identify(record) not in known]
     return leave_out_task_values(found)[:limit]
-
-
-def find_jobs(execution_id: str, text: str) -> sa.Select[Any]:
-    """Return the select of an execution's jobs by a part of a task's name, or the beginning of an id."""
-    text = check_id(text).strip()
-    job, task = models.Job, models.Task
-    fits = select_fullname(task).icontains(text, autoescape=True) | starts_with(job.id, text.lower())
-    return sa.select(job).join(task, task.hash == job.task_hash).where(job.execution_id == execution_id, fits)
 
 
 def identify(record: Any) -> tuple[str, Any]:

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from aredun.errors import UsageError
-from aredun.formats.tag_syntax import is_storable_text
 from aredun.models import Job
 from aredun.query import CallGraphQuery
 from aredun.search import file_versions, task_history
 from aredun.search.loading import load_all
-from aredun.search.pages import pack_cursor, unpack_cursor
+from aredun.search.pages import pack_cursor, read_place
 from aredun.server import history_schemas as schemas
 from aredun.server import records
 from aredun.server.answers import NotFoundError, respond
@@ -38,7 +36,7 @@ Part = Annotated[
 @router.get("/files", response_model=schemas.FilePage, tags=["values"])
 async def list_files(backend: Backend, page: Page, text: Part = None) -> Response:
     """List files by path, each with the job that wrote it last; a page of a part may have fewer than fit."""
-    after = _read_cursor(page.cursor, "File", 1)
+    after = read_place(page.cursor, "File", 1)
     text = None if text is None else check_id(text)
     paths, end = await file_versions.list_paths(backend, text, after[0] if after else None, page.limit)
     written = await _load_written(backend, [path.origin for path in paths if path.origin is not None])
@@ -86,7 +84,7 @@ async def get_file_versions(
 @router.get("/task-names", response_model=schemas.TaskNamePage, tags=["tasks"])
 async def list_task_names(backend: Backend, page: Page, text: Part = None) -> Response:
     """List tasks by namespace and name, each with its versions, jobs, failures and last run."""
-    after = _read_cursor(page.cursor, "TaskName", 2)
+    after = read_place(page.cursor, "TaskName", 2)
     key = None if after is None else (after[0], after[1])
     text = None if text is None else check_id(text)
     found = await task_history.list_names(backend, text, key, page.limit + 1)
@@ -130,7 +128,7 @@ async def get_task_history(
                 for each in versions
             ],
             is_cut=is_cut,
-            jobs=await records.make_jobs(backend, latest.records),
+            jobs=await records.make_records(backend, latest.records),
         )
     )
 
@@ -145,7 +143,7 @@ async def _load_written(
     """Return the calls that made files with the jobs that ran them, as the API shows them, by call hash."""
     makers = await file_versions.load_makers(backend, {origin.call_hash for origin in origins})
     found = await load_all(backend, Job, {maker.job_id for maker in makers.values() if maker.job_id})
-    jobs = {job.id: job for job in await records.make_jobs(backend, list(found.values()))}
+    jobs = {job.id: job for job in await records.make_records(backend, list(found.values()))}
     return {call_hash: (maker, jobs.get(maker.job_id or "")) for call_hash, maker in makers.items()}
 
 
@@ -163,17 +161,3 @@ def _tell_written(
         "call_hash": origin.call_hash,
         "job": job,
     }
-
-
-def _read_cursor(cursor: str | None, kind: str, width: int) -> tuple[str, ...] | None:
-    """Return the place that a cursor stands for; raises UsageError if it is none of this list."""
-    if cursor is None:
-        return None
-    try:
-        made_for, *place = unpack_cursor(cursor)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise UsageError("invalid cursor: start again without one") from error
-    is_place = all(isinstance(text, str) and is_storable_text(text) for text in place)
-    if made_for != kind or len(place) != width or not is_place:
-        raise UsageError("the cursor is another list's: start again without one")
-    return tuple(place)

@@ -1,12 +1,18 @@
-"""What the HTTP API answers with. Anybody may have written the texts in it: they are cut and cleaned."""
+"""What the HTTP API answers with. Anybody may have written the texts in it: they are cut and cleaned.
+
+Answers have the names of the models that they show: `Execution`, `Job`, `CallNode`, `Value`, `Task`, `Tag`,
+`Argument`. These are names of the API.
+"""
 
 from __future__ import annotations
 
 import math
 from datetime import datetime  # noqa: TC003  # pydantic reads it at run time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+SchemaT = TypeVar("SchemaT", bound=BaseModel)
 
 MAX_TEXT = 4_000
 MAX_SOURCE = 500_000
@@ -66,6 +72,12 @@ Spans = Annotated[
 HASH = "5a4d7e0a0c1d4b8b9c7f3f0f7a1d2e3c4b5a6978"
 ID = "2f0e8b1c-7a55-4c1e-9f0b-0d6c1f7f3a10"
 TIME = "2025-01-31T12:00:00.250000+00:00"
+
+
+def fill(schema: type[SchemaT], record: Any, **others: Any) -> SchemaT:
+    """Return an answer with the attributes of a record that have its fields' names, and with the others."""
+    names = schema.model_fields.keys() - others.keys() - {"type"}
+    return schema(**{name: getattr(record, name) for name in names}, **others)
 
 
 def _example(**fields: Any) -> ConfigDict:
