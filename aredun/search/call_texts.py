@@ -10,13 +10,15 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 from aredun.formats.arguments import argument_order
+from aredun.formats.describe import cut_text
 from aredun.models import Argument, Execution, Job, Task
 from aredun.storage.reads import read_rows
+from aredun.tables.behaviour import PreviewValue
 from aredun.tables.column_types import in_array
 from aredun.values.namespace import join_fullname
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
     from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 # More arguments of one call are not shown.
 MAX_ARGUMENTS = 50
+# Characters of the arguments on the row of a job, and of each.
+MAX_BRIEF, _MAX_BRIEF_ARGUMENT = 1_000, 200
 # Of thousands of rows only values up to this size are read.
 _MAX_BRIEF_SIZE = 4 * 1024
 
@@ -91,6 +95,20 @@ async def get_arguments_texts(
 
     # Writing out what thousands of values look like is work.
     return await asyncio.to_thread(write_all)
+
+
+async def get_brief_arguments(backend: Repository, call_hashes: Iterable[str | None]) -> dict[str, str]:
+    """Return the arguments of calls as the short texts on the rows of their jobs; without a call, none."""
+    calls = {call_hash for call_hash in call_hashes if call_hash is not None}
+    found = await get_arguments_texts(backend, calls, _show_argument, brief=True)
+    return {call_hash: cut_text(text, MAX_BRIEF) for call_hash, text in found.items()}
+
+
+def _show_argument(preview: Any) -> str:
+    if isinstance(preview, PreviewValue):
+        # A value that was not read.
+        return f"<{preview.value.type.rpartition('.')[2]} {preview.value.value_hash[:8]}>"
+    return cut_text(repr(preview), _MAX_BRIEF_ARGUMENT)
 
 
 async def get_ancestors(backend: Repository, job_id: str) -> list[Ancestor]:

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from aredun.errors import AredunError, DatabaseMovedError, RedunDatabaseError, UsageError
-from aredun.server.schemas import cut_text
+from aredun.formats.describe import cut_text
 from aredun.storage.retry import is_outage
 
 if TYPE_CHECKING:

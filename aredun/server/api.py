@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from aredun.formats import statuses
+from aredun.formats.describe import cut_text
 from aredun.formats.spelling import spell_path
 from aredun.formats.tag_syntax import parse_tag_key_value
 from aredun.query import CallGraphQuery
+from aredun.search import substrings
 from aredun.search.bases import select_by_part, select_inside, select_started
 from aredun.search.failures import find_next_failed
 from aredun.search.loading import list_current_tags
 from aredun.search.pages import pack_cursor, read_place
-from aredun.server import details, records, schemas, substrings
+from aredun.server import details, records, schemas
 from aredun.server.answers import respond, respond_list
 from aredun.server.finding import (
     check_id,
     find_anything,
     find_ids,
-    find_matches,
     find_record,
 )
 
@@ -378,7 +379,9 @@ async def list_matches(
     backend: Backend, prefix: RecordId, limit: Annotated[int, Query(ge=1, le=50)] = 8
 ) -> Response:
     """List the first records whose id begins with a text, tasks also by their name."""
-    return respond_list(await records.make_records(backend, await find_matches(backend, prefix, limit)))
+    return respond_list(
+        await records.make_records(backend, await substrings.find_matches(backend, check_id(prefix), limit))
+    )
 
 
 @router.get("/search", response_model=schemas.Search, tags=["query"])
@@ -387,7 +390,7 @@ async def search(backend: Backend, text: str, limit: Annotated[int, Query(ge=1, 
     found = await substrings.search(backend, check_id(text), limit)
     made = await records.make_records(backend, found.records)
     hits = [
-        schemas.Hit(record=record, because=reason and schemas.cut_text(reason, 200))
+        schemas.Hit(record=record, because=reason and cut_text(reason, 200))
         for record, reason in zip(made, found.reasons, strict=True)
     ]
     return respond(schemas.Search(hits=hits, bound=found.bound))

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy as sa
 
 from aredun.models import Execution, Job
+from aredun.search.call_texts import get_brief_arguments
 from aredun.search.loading import load_all
-from aredun.server.records import get_arguments, make_execution, make_job
+from aredun.server.records import make_execution, make_job
 from aredun.storage.reads import read_rows
 from aredun.storage.watch import get_arrival_order
 from aredun.tables.column_types import in_array, utcnow
@@ -139,7 +140,9 @@ class ChangePoll:
             if ended and job.end_time is not None:
                 events.append((max(job.end_time, begin), 1, number, job, True))
         events.sort(key=lambda event: event[:3])
-        arguments = await get_arguments(self._backend, [job for *_, job, ended in events if ended])
+        arguments = await get_brief_arguments(
+            self._backend, [job.call_hash for *_, job, ended in events if ended]
+        )
         made = []
         for *_, job, ended in events:
             shown = make_job(job, arguments.get(job.call_hash or "") if ended else None)

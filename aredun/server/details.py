@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aredun import models
 from aredun.formats.arguments import name_argument
-from aredun.search.call_texts import get_ancestors
+from aredun.search.call_texts import get_ancestors, get_brief_arguments
 from aredun.search.identify import find_use
 from aredun.search.job_tree import JobRow, count_jobs, get_job_tree
 from aredun.search.loading import load_arguments, load_neighbours, load_one, load_origins
@@ -41,8 +41,8 @@ async def get_tree(
     """Return the jobs of an execution as the lines of a tree."""
     tree = await get_job_tree(backend, execution_id, cutoff, fold=fold, max_jobs=max_jobs)
     lines = list(tree.walk_lines())
-    jobs = [line.entry for line in lines if isinstance(line.entry, JobRow)]
-    arguments = await records.get_arguments(backend, jobs)
+    calls = [line.entry.call_hash for line in lines if isinstance(line.entry, JobRow)]
+    arguments = await get_brief_arguments(backend, calls)
     shown = []
     for depth, entry in lines:
         if isinstance(entry, JobRow):

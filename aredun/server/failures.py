@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from aredun.formats.describe import cut_text
 from aredun.search.failures import find_error, find_path
 from aredun.server import schemas
 from aredun.server.highlighting import highlight
@@ -61,7 +62,7 @@ def _make_failure(preview: Any, path: list[Ancestor]) -> schemas.Failure:
                 lineno=frame.lineno,
                 name=frame.name,
                 line=frame.line,
-                line_spans=highlight(schemas.cut_text(frame.line)),
+                line_spans=highlight(cut_text(frame.line)),
                 variables=[
                     schemas.Variable(name=name, text=text)
                     for name, text in list(frame.variables.items())[:_MAX_VARIABLES]

@@ -5,37 +5,26 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-from sqlalchemy.orm import load_only
-
 from aredun import models
 from aredun.dataflow.starts import get_start
 from aredun.errors import AmbiguousIdError, UnknownIdError, UsageError
 from aredun.formats.spelling import spell_id
 from aredun.formats.tag_syntax import is_storable_text
-from aredun.query import CallGraphQuery
 from aredun.search.identify import (
     explain_unknown,
     find_one,
     get_key,
     infer_id,
-    infer_specialty_id,
-    leave_out_task_values,
 )
 from aredun.server.answers import AmbiguousError, NotFoundError
-from aredun.tables.column_types import starts_with
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
     from aredun.dataflow.starts import Start
 
 MAX_ID_LENGTH = 2_048
-# Less of a path fits too many files to be worth looking.
-_MIN_PATH = 3
 _WHOLE_ID = re.compile(r"[0-9A-Fa-f]{40}|[0-9A-Fa-f-]{36}")
 
 
@@ -108,40 +97,6 @@ async def find_ids(backend: RedunBackendDb, record_type: str, texts: Sequence[st
         else:
             found.append(get_key(await find_record(backend, record_type, text)))
     return found
-
-
-async def find_matches(backend: RedunBackendDb, prefix: str, limit: int) -> list[Any]:
-    """Return the first records whose id begins with a text, then tasks whose name and files whose path do."""
-    prefix = check_id(prefix).strip()
-    if prefix[0] in "-~":
-        special = await infer_specialty_id(backend, prefix, include_files=False)
-        return [] if special is None else [special]
-    query = CallGraphQuery(backend, order_by="time").like_id(prefix)
-    found = [record async for record in query.limit(limit)]
-    namespace, _, name = prefix.rpartition(".")
-    tasks = sa.select(models.Task).where(starts_with(models.Task.name, name))
-    if namespace:
-        tasks = tasks.where(models.Task.namespace == namespace)
-    tasks = tasks.order_by(models.Task.name, models.Task.hash).limit(limit)
-    paths = sa.select(models.File.value_hash).where(starts_with(models.File.path, prefix))
-    paths = paths.order_by(models.File.path, models.File.value_hash).limit(limit)
-    columns = (models.Value.value_hash, models.Value.type, models.Value.format)
-    files = sa.select(models.Value).where(models.Value.value_hash.in_(paths))
-    files = files.options(load_only(*columns, raiseload=True)).order_by(models.Value.value_hash)
-
-    async def operation(session: AsyncSession) -> list[Any]:
-        by_name = list(await session.scalars(tasks)) if name or namespace else []
-        by_path = list(await session.scalars(files)) if len(prefix) >= _MIN_PATH else []
-        return [*by_name, *by_path]
-
-    known = {identify(record) for record in found}
-    found += [record for record in await backend.database.read(operation) if identify(record) not in known]
-    return leave_out_task_values(found)[:limit]
-
-
-def identify(record: Any) -> tuple[str, Any]:
-    """Return the type and the primary key of a record."""
-    return type(record).__name__, sa.inspect(record).identity
 
 
 async def find_start(backend: RedunBackendDb, record_id: str, *, downstream: bool) -> Start:

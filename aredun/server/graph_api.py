@@ -9,14 +9,14 @@ from fastapi import APIRouter, Query, Request, Response
 
 from aredun import models
 from aredun.dataflow.display import get_latest_jobs
+from aredun.formats.describe import cut_text
 from aredun.formats.statuses import get_job_status
-from aredun.search.call_texts import get_arguments_texts
+from aredun.search.call_texts import get_brief_arguments
 from aredun.server import graph_schemas, records
 from aredun.server.answers import make_problem, respond, respond_list
 from aredun.server.api import PROBLEMS, Backend
 from aredun.server.finding import check_id
 from aredun.server.layout import LayoutUnavailableError
-from aredun.server.schemas import cut_text
 from aredun.storage.reads import read_rows
 from aredun.tables.column_types import in_array
 
@@ -50,7 +50,7 @@ async def list_call_labels(backend: Backend, call_hash: Hashes, arguments: bool 
     calls = sorted({check_id(text) for text in call_hash})
     texts: dict[str, str] = {}
     if arguments:
-        texts = await get_arguments_texts(backend, calls, records.show_argument, brief=True)
+        texts = await get_brief_arguments(backend, calls)
     statuses = await get_statuses(backend, calls)
     labels = []
     for call in calls:

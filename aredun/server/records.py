@@ -7,14 +7,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from aredun import models
+from aredun.formats.describe import cut_text
 from aredun.formats.statuses import CACHED
-from aredun.search.call_texts import get_arguments_texts
+from aredun.search.call_texts import get_brief_arguments
 from aredun.search.loading import load_all, load_tags
 from aredun.server import schemas
-from aredun.tables.behaviour import PreviewValue
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from aredun.backend import RedunBackendDb
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 _MAX_PREVIEW = 4_000
 _MAX_TAGS = 500
-# Of an argument, and of all arguments of a call, on the row of a job.
-_MAX_ARGUMENT, _MAX_ARGUMENTS = 200, 1_000
 
 
 def get_duration(start: datetime | None, end: datetime | None) -> float | None:
@@ -78,21 +76,6 @@ def make_tree_job(row: JobRow, execution_id: str, arguments: str | None) -> sche
     )
 
 
-async def get_arguments(backend: RedunBackendDb, jobs: Iterable[models.Job | JobRow]) -> dict[str, str]:
-    """Return the arguments of the jobs that have led to a call, as short texts by call hash."""
-    calls = {job.call_hash for job in jobs if job.call_hash is not None}
-    found = await get_arguments_texts(backend, calls, show_argument, brief=True)
-    return {call_hash: schemas.cut_text(text, _MAX_ARGUMENTS) for call_hash, text in found.items()}
-
-
-def show_argument(preview: Any) -> str:
-    """Return an argument as the text on the row of a job."""
-    if isinstance(preview, PreviewValue):
-        # A value that was not read.
-        return f"<{preview.value.type.rpartition('.')[2]} {preview.value.value_hash[:8]}>"
-    return schemas.cut_text(repr(preview), _MAX_ARGUMENT)
-
-
 def make_call_node(node: models.CallNode) -> schemas.CallNode:
     """Return a call."""
     return schemas.fill(schemas.CallNode, node, task=node.task_name)
@@ -132,7 +115,7 @@ async def get_previews(backend: RedunBackendDb, hashes: Collection[str]) -> dict
 
 
 def _cut_repr(preview: Any) -> str:
-    return schemas.cut_text(repr(preview), _MAX_PREVIEW)
+    return cut_text(repr(preview), _MAX_PREVIEW)
 
 
 async def get_tags(backend: RedunBackendDb, entity_ids: Collection[str]) -> dict[str, list[schemas.Tag]]:
@@ -153,8 +136,8 @@ async def make_records(backend: RedunBackendDb, records: Sequence[Any]) -> list[
     executions = [record for record in records if isinstance(record, models.Execution)]
     tags = await get_tags(backend, [execution.id for execution in executions])
     values = await make_values(backend, [record for record in records if isinstance(record, models.Value)])
-    jobs = [record for record in records if isinstance(record, models.Job)]
-    arguments = await get_arguments(backend, jobs)
+    calls = [record.call_hash for record in records if isinstance(record, models.Job)]
+    arguments = await get_brief_arguments(backend, calls)
     made: list[Any] = []
     for record in records:
         if isinstance(record, models.Execution):

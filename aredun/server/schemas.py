@@ -12,19 +12,14 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from aredun.formats.describe import cut_text
+
 SchemaT = TypeVar("SchemaT", bound=BaseModel)
 
-MAX_TEXT = 4_000
 MAX_SOURCE = 500_000
 _MAX_JSON_DEPTH = 40
 _MAX_JSON_ITEMS = 200
 _MAX_JSON_INT = 2**53
-
-
-def cut_text(text: str, length: int = MAX_TEXT) -> str:
-    """Return a text that JSON can carry, cut to a length: lone surrogates, which UTF-8 lacks, become `?`."""
-    text = text if len(text) <= length else f"{text[: length - 1]}…"
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _clean(value: Any) -> Any:

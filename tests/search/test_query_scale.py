@@ -12,11 +12,10 @@ from sqlalchemy import event
 
 from aredun.backend import RedunBackendDb
 from aredun.query import CallGraphQuery, find_file, infer_id
-from aredun.search import differences, file_versions, strategies, task_history
+from aredun.search import differences, file_versions, strategies, substrings, task_history
 from aredun.search import filters as query_filters
 from aredun.search.identify import find_use
-from aredun.server import substrings
-from aredun.server.substrings import search
+from aredun.search.substrings import search
 from benchmarks.query import apply_filters, make_filters
 from benchmarks.repository import REFERENCE, Generator, make_big_repository, make_hash, make_uuid
 

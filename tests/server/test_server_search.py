@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from aredun import File, task
 from aredun.models import Task
-from aredun.server import substrings
+from aredun.search import substrings
 from tests.support.browser import DESKTOP, PHONE, view
 from tests.support.server import serve
 
