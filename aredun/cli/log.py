@@ -6,16 +6,14 @@ import json
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from aredun.cli.common import open_backend
 from aredun.cli.records import RecordPrinter
 from aredun.cli.tables import Printer, paged
 from aredun.errors import UsageError
 from aredun.formats import statuses
 from aredun.formats.spelling import ask_whether
-from aredun.models import File, Value
 from aredun.query import CallGraphQuery, parse_callgraph_query
+from aredun.search.file_versions import iter_files
 from aredun.search.identify import (
     explain_unknown,
     find_file,
@@ -26,7 +24,6 @@ from aredun.search.identify import (
     refuse_empty,
 )
 from aredun.search.suggestions import suggest_task_names
-from aredun.storage.reads import read_scalars
 
 if TYPE_CHECKING:
     import argparse
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
 
 # How many records of one prefix are looked at before they are listed, not shown in detail.
 MAX_DETAILED = 3
-FILE_CHUNK = 500
 RECORD_CHUNK = 500
 
 
@@ -210,23 +206,6 @@ async def _print_chunk(backend: RedunBackendDb, ids: list[str], console: Console
     async for record in backend.get_records(ids):
         console.file.write(json.dumps(record, sort_keys=True) + "\n")
     console.file.flush()
-
-
-async def iter_files(backend: RedunBackendDb, query: CallGraphQuery) -> AsyncIterator[File]:
-    """Yield the files among the values of a query, by path and hash; each chunk in a session of its own."""
-    values = dict(query.build().subqueries)["Value"].with_only_columns(Value.value_hash).order_by(None)
-    matching = values.where(Value.value_hash == File.value_hash).correlate(File).exists()
-    statement = sa.select(File).where(matching).order_by(File.path, File.value_hash).limit(FILE_CHUNK)
-    chunk = statement
-    while True:
-        files: list[File] = await read_scalars(backend.database, chunk)
-        for file in files:
-            yield file
-        if len(files) < FILE_CHUNK:
-            return
-        last = files[-1]
-        beyond = sa.or_(File.path > last.path, File.value_hash > last.value_hash)
-        chunk = statement.where(File.path >= last.path, beyond)
 
 
 async def _iterate(items: list[Any]) -> AsyncIterator[Any]:

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-import sqlalchemy as sa
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -119,15 +118,10 @@ async def resolve_ids(backend: RedunBackendDb, ids: Sequence[str]) -> list[str]:
 
 async def get_all_roots(backend: RedunBackendDb) -> list[str]:
     """Return the ids of all executions, newest first, as `redun export` takes them."""
-    from aredun.models import Execution, Job
+    from aredun.query import CallGraphQuery
 
-    statement = (
-        sa.select(Execution.id)
-        .join(Job, Job.id == Execution.job_id)
-        .order_by(Job.start_time.desc(), Execution.id)
-    )
-    async with backend.session() as session:
-        return list(await session.scalars(statement))
+    query = CallGraphQuery(backend, order_by="time").filter_types(["Execution"])
+    return [key async for key in query.select("id", flat=True)]
 
 
 @asynccontextmanager

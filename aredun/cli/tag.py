@@ -6,19 +6,16 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from aredun.cli.common import open_backend
 from aredun.cli.records import RecordPrinter
 from aredun.cli.tables import Printer, clean_line, paged
 from aredun.errors import UsageError
 from aredun.formats import statuses
 from aredun.formats.tag_syntax import ANY_VALUE, format_tag_key_value, parse_tag_key_value
-from aredun.models import Tag
+from aredun.models import TagEntity
 from aredun.query import CallGraphQuery
 from aredun.search.identify import describe, infer_id
-from aredun.storage.reads import read_rows
-from aredun.tables.column_types import JSON, TagEntity
+from aredun.search.tags import count_tag_keys, count_tag_values
 
 if TYPE_CHECKING:
     import argparse
@@ -38,9 +35,9 @@ async def run_list(args: argparse.Namespace, console: Console) -> int:
         if args.tags and not args.values:
             await _show_records(backend, filters, args, console)
         elif args.values:
-            _show_values(await _count_values(backend, filters), args, console)
+            _show_values(await count_tag_values(backend, filters), args, console)
         else:
-            _show_keys(await _count_keys(backend), args, console)
+            _show_keys(await count_tag_keys(backend), args, console)
     return 0
 
 
@@ -56,28 +53,6 @@ async def _show_records(
         return
     with paged(console, not args.no_pager) as output:
         await RecordPrinter(backend, output, age).show_lines(query.all())
-
-
-async def _count_keys(backend: RedunBackendDb) -> Sequence[Any]:
-    keys = sa.select(Tag.key, Tag.entity_type, sa.func.count()).where(Tag.is_current, Tag.key != "")
-    return await read_rows(backend.database, keys.group_by(Tag.key, Tag.entity_type))
-
-
-async def _count_values(backend: RedunBackendDb, filters: list[tuple[str, Any]]) -> Sequence[Any]:
-    tags = sa.select(Tag.key, Tag.value, Tag.entity_type, sa.func.count())
-    tags = tags.where(Tag.is_current, Tag.key != "")
-    if filters:
-        tags = tags.where(
-            sa.or_(
-                *(
-                    Tag.key == key
-                    if value is ANY_VALUE
-                    else sa.and_(Tag.key == key, Tag.value == sa.cast(sa.literal(value, JSON()), JSON()))
-                    for key, value in filters
-                )
-            )
-        )
-    return await read_rows(backend.database, tags.group_by(Tag.key, Tag.value, Tag.entity_type))
 
 
 def _show_keys(rows: Sequence[Any], args: argparse.Namespace, console: Console) -> None:

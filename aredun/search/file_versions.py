@@ -16,10 +16,11 @@ from aredun.storage.reads import read_rows, read_scalars
 from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import AsyncIterator, Collection, Sequence
 
     from sqlalchemy import ColumnElement, Select
 
+    from aredun.search.query import CallGraphQuery
     from aredun.search.repository import Repository
 
 # Paths that are looked at for those with a text in them, before the page is handed over as it is.
@@ -27,6 +28,7 @@ MAX_LOOKED = 100_000
 # Versions of a path; calls that returned one of them; jobs that took one.
 MAX_VERSIONS, MAX_USES = 1_000, 1_000
 _HASH = 40
+FILE_CHUNK = 500
 
 
 class Origin(NamedTuple):
@@ -50,6 +52,23 @@ class Maker(NamedTuple):
     task_name: str
     timestamp: Any
     job_id: str | None
+
+
+async def iter_files(backend: Repository, query: CallGraphQuery) -> AsyncIterator[File]:
+    """Yield the files among the values of a query, by path and hash; each chunk in a session of its own."""
+    values = dict(query.build().subqueries)["Value"].with_only_columns(Value.value_hash).order_by(None)
+    matching = values.where(Value.value_hash == File.value_hash).correlate(File).exists()
+    statement = sa.select(File).where(matching).order_by(File.path, File.value_hash).limit(FILE_CHUNK)
+    chunk = statement
+    while True:
+        files: list[File] = await read_scalars(backend.database, chunk)
+        for file in files:
+            yield file
+        if len(files) < FILE_CHUNK:
+            return
+        last = files[-1]
+        beyond = sa.or_(File.path > last.path, File.value_hash > last.value_hash)
+        chunk = statement.where(File.path >= last.path, beyond)
 
 
 async def list_paths(

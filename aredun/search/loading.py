@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, TypeVar
 import sqlalchemy as sa
 
 from aredun.formats.arguments import argument_order
-from aredun.models import Argument, ArgumentResult, CallEdge, CallNode, Job, Tag
-from aredun.search.scan import get_load_options
+from aredun.formats.statuses import get_cutoff
+from aredun.models import Argument, ArgumentResult, CallEdge, CallNode, Job
+from aredun.search.scan import get_load_options, mark_abandoned
 from aredun.storage.reads import read_rows, read_scalars
-from aredun.tables.column_types import TagEntity, in_array
+from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.search.repository import Repository
 
@@ -51,6 +54,19 @@ async def load_one(backend: Repository, model: type[ModelT], key: str | None) ->
     return None if key is None else (await load_all(backend, model, [key])).get(key)
 
 
+async def list_first_jobs(backend: Repository, execution_id: str, limit: int) -> list[Job]:
+    """Return the jobs of an execution that started first, in that order, ABANDONED ones marked."""
+    query = sa.select(Job).where(Job.execution_id == execution_id).options(*get_load_options("Job"))
+    query = query.order_by(Job.start_time, Job.id).limit(limit)
+
+    async def operation(session: AsyncSession) -> list[Job]:
+        found = list(await session.scalars(query))
+        await mark_abandoned(session, found, get_cutoff(backend.config))
+        return found
+
+    return await backend.database.read(operation)
+
+
 async def load_first_job(backend: Repository, task_hash: str) -> Job | None:
     """Return the job of a task that started first."""
     # Materialised: by the index on start times the first job of a late task is far down.
@@ -84,30 +100,3 @@ async def load_neighbours(backend: Repository, call_hash: str, limit: int, *, do
     here, there = (edge.parent_id, edge.child_id) if down else (edge.child_id, edge.parent_id)
     query = sa.select(node).join(edge, there == node.call_hash).where(here == call_hash)
     return await read_scalars(backend.database, query.order_by(edge.call_order, there).limit(limit))
-
-
-async def load_tags(backend: Repository, entity_ids: Iterable[str], limit: int) -> list[Tag]:
-    """Return current tags of records by their ids, each record's by key."""
-    query = sa.select(Tag).where(in_array(Tag.entity_id, sorted(set(entity_ids))), Tag.is_current.is_(True))
-    query = query.order_by(Tag.entity_id, Tag.key, Tag.tag_hash)
-    return await read_scalars(backend.database, query.limit(limit))
-
-
-async def list_current_tags(
-    backend: Repository,
-    key: str | None,
-    entity_type: str | None,
-    entity_id: str | None,
-    *,
-    after: str | None,
-    limit: int,
-) -> list[Tag]:
-    """Return current tags by their hash, beyond one; those of a key, a type of record or a record."""
-    kind = None if entity_type is None else TagEntity[entity_type]
-    chosen = [
-        column == sought
-        for column, sought in ((Tag.key, key), (Tag.entity_type, kind), (Tag.entity_id, entity_id))
-        if sought is not None
-    ]
-    query = sa.select(Tag).where(Tag.is_current.is_(True), Tag.tag_hash > (after or ""), *chosen)
-    return await read_scalars(backend.database, query.order_by(Tag.tag_hash).limit(limit))

@@ -14,8 +14,8 @@ from aredun.query import CallGraphQuery
 from aredun.search import substrings
 from aredun.search.bases import select_by_part, select_inside, select_started
 from aredun.search.failures import find_next_failed
-from aredun.search.loading import list_current_tags
 from aredun.search.pages import pack_cursor, read_place
+from aredun.search.tags import list_current_tags
 from aredun.server import details, records, schemas
 from aredun.server.answers import respond, respond_list
 from aredun.server.finding import (

@@ -10,7 +10,8 @@ from aredun import models
 from aredun.formats.describe import cut_text
 from aredun.formats.statuses import CACHED
 from aredun.search.call_texts import get_brief_arguments
-from aredun.search.loading import load_all, load_tags
+from aredun.search.loading import load_all
+from aredun.search.tags import load_tags
 from aredun.server import schemas
 
 if TYPE_CHECKING:
