@@ -6,18 +6,16 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import open_backend
-from aredun.cli.tables import Printer, clean, clean_line, paged, show_id, show_preview, show_time, utcnow
-from aredun.dataflow.naming import get_task_args
+from aredun.cli.tables import Printer, clean, clean_line, paged, show_id, show_preview, show_time
 from aredun.errors import UsageError
-from aredun.models import Task
 from aredun.search.differences import compare_executions, get_call
 from aredun.search.identify import find_one
-from aredun.search.loading import load_one
-from aredun.search.reasons import explain_call, join_places
+from aredun.search.reasons import explain_call, join_places, list_values, load_names
+from aredun.tables.column_types import utcnow
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from rich.console import Console
 
@@ -92,14 +90,11 @@ class Words:
         self._previews: dict[str, Any] = {}
         self._names: dict[str, list[str]] = {}
 
-    async def prepare(self, differences: Iterable[CallDifference]) -> None:
+    async def prepare(self, differences: Sequence[CallDifference]) -> None:
         """Fetch the previews and the names of all arguments that differ, before anything is written."""
-        both = list(differences)
-        rows = [row for each in both for row in each.arguments]
-        hashes = {key for row in rows for key in (row.before, row.after) if key is not None}
+        hashes = list_values(differences)
         self._previews = await self._backend.get_previews(hashes) if hashes else {}
-        for task_hash in {each.after.task_hash for each in both if each.arguments}:
-            self._names[task_hash] = _read_names(await load_one(self._backend, Task, task_hash))
+        self._names = await load_names(self._backend, differences)
 
     def explain(self, call: RecordedCall, reason: Reason) -> None:
         """Tell why a job ran, against the earlier call that it is most like."""
@@ -210,10 +205,3 @@ class Words:
             for text in list(difflib.unified_diff(old_lines, new_lines, n=1, lineterm=""))[2:]:
                 if not text.startswith("@@"):
                     line(clean(text), indent=indent + 4)
-
-
-def _read_names(task: Any) -> list[str]:
-    try:
-        return get_task_args(task) if task is not None else []
-    except SyntaxError:
-        return []

@@ -15,12 +15,12 @@ from aredun.cli.tables import (
     show_status,
     show_tags,
     show_time,
-    utcnow,
 )
 from aredun.models import CallNode, Execution, File, Job, Task, Value
 from aredun.search.call_texts import get_arguments_texts
 from aredun.search.identify import get_key
 from aredun.search.job_tree import JobRow
+from aredun.tables.column_types import utcnow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -183,14 +183,14 @@ class LinePrinter:
         ]
         self._printer.line(*parts, show_tags(tags))
 
-    def _file_line(self, file: File, tags: Iterable[Any], indent: int = 0) -> None:
+    def _file_line(self, file: File, tags: Iterable[Any]) -> None:
         parts: list[Part] = [
             ("File ", "bold"),
             show_id(file.value_hash),
             f" {clean_line(file.path)}",
             show_tags(tags),
         ]
-        self._printer.line(*parts, indent=indent)
+        self._printer.line(*parts)
 
     def _docs(self, tags: Iterable[Any], indent: int = 0) -> None:
         for text in get_docs(tags):

@@ -21,9 +21,8 @@ from aredun.cli.common import (
     make_console,
     one_line,
     open_backend,
-    quiet_retries,
+    open_repository,
     refuse_read_only,
-    require_database,
 )
 from aredun.cli.levels import is_quiet
 from aredun.errors import InvalidRecordError, UsageError
@@ -330,21 +329,6 @@ async def find_repository(args: argparse.Namespace, text: str) -> BackendConfig:
     return config
 
 
-@asynccontextmanager
-async def _open_repository(config: BackendConfig, *, create: bool) -> AsyncIterator[RedunBackendDb]:
-    from aredun.backend import RedunBackendDb
-
-    if not create:
-        require_database(config)
-    backend = RedunBackendDb(config=config)
-    with quiet_retries():
-        await backend.load(migrate=None if create else False)
-    try:
-        yield backend
-    finally:
-        await backend.close()
-
-
 async def run_sync(args: argparse.Namespace, console: Console) -> int:
     """Copy records between repositories."""
     from aredun.sync import sync_records
@@ -357,9 +341,10 @@ async def run_sync(args: argparse.Namespace, console: Console) -> int:
         left = report.seconds_left
         meter.update(report.done, report.bytes, done=report.roots_done, total=report.roots, left=left)
 
+    creates = not args.dry_run
     async with (
-        _open_repository(source, create=False) as src,
-        _open_repository(destination, create=not args.dry_run) as dst,
+        open_repository(source, create=False, migrate=False) as src,
+        open_repository(destination, create=creates, migrate=None if creates else False) as dst,
     ):
         ids = await resolve_ids(src, args.ids) if args.ids else None
         with meter.shown():

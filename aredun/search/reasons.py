@@ -6,9 +6,12 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from aredun.formats.arguments import read_parameters
 from aredun.formats.statuses import ERROR_TYPE_NAME
+from aredun.models import Task
 from aredun.search.differences import compare_calls, find_earlier_call, list_calls_below
 from aredun.search.identify import find_one
+from aredun.search.loading import load_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from aredun.search.differences import ArgumentDifference, CallDifference, RecordedCall
     from aredun.search.repository import Repository
 
-# Calls below one that ran again that are listed.
+# How many calls are listed that a call made and that ran again.
 MAX_BELOW = 20
 
 Cause = Literal["first", "changed", "cached", "no_cache", "earlier_failed", "result_gone", "below", "unknown"]
@@ -73,6 +76,18 @@ def _read_arguments(text: str) -> list[Any]:
     except ValueError:
         return []
     return words if isinstance(words, list) else []
+
+
+def list_values(differences: Iterable[CallDifference]) -> set[str]:
+    """Return the hashes of the arguments that differ."""
+    both = ((row.before, row.after) for each in differences for row in each.arguments)
+    return {value_hash for pair in both for value_hash in pair if value_hash is not None}
+
+
+async def load_names(backend: Repository, differences: Iterable[CallDifference]) -> dict[str, list[str]]:
+    """Return the names of the parameters of tasks whose arguments differ, by hash of the later task."""
+    tasks = await load_all(backend, Task, {each.after.task_hash for each in differences if each.arguments})
+    return {task_hash: list(read_parameters(task.source)[0] or ()) for task_hash, task in tasks.items()}
 
 
 def join_places(rows: Iterable[ArgumentDifference], names: list[str]) -> list[tuple[str, ArgumentDifference]]:
