@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from aredun.cli.chunks import in_chunks, iterate, take
 from aredun.cli.common import open_backend
 from aredun.cli.records import RecordPrinter
 from aredun.cli.tables import Printer, paged
@@ -62,7 +62,7 @@ async def run(args: argparse.Namespace, console: Console) -> int:
             if args.id is not None:
                 await _show_id(backend, query, printer, args, output)
             elif args.file and args.format == "text":
-                await printer.show_files(_limit(iter_files(backend, query), args.limit))
+                await printer.show_files(take(iter_files(backend, query), args.limit))
             else:
                 await _show_query(backend, query, printer, args, output)
     return 0
@@ -146,7 +146,7 @@ async def _show_id(
     console: Console,
 ) -> None:
     special = await infer_specialty_id(backend, args.id)
-    records = [] if special is None else [special]
+    records: list[Any] = [] if special is None else [special]
     if special is None:
         matching = query.like_id(args.id)
         records = leave_out_task_values([record async for record in matching.limit(MAX_DETAILED + 1)])
@@ -159,9 +159,9 @@ async def _show_id(
             await _show_query(backend, matching, printer, args, console)
             return
         elif args.detail:
-            records = [record async for record in _limit(matching.all(), args.limit)]
+            records = [record async for record in take(matching.all(), args.limit)]
     if args.format == "json":
-        await print_records(backend, _iterate([_get_key(record) for record in records]), console)
+        await print_records(backend, iterate([_get_key(record) for record in records]), console)
         return
     for record in records:
         await printer.show_record(record)
@@ -179,9 +179,9 @@ async def _show_query(
     console: Console,
 ) -> None:
     if args.format == "json":
-        await print_records(backend, _limit(query.select("id", flat=True), args.limit), console)
+        await print_records(backend, take(query.select("id", flat=True), args.limit), console)
         return
-    records = query.all() if args.limit is None else query.limit(args.limit)
+    records = limit_records(query, args.limit)
     if args.detail:
         async for record in records:
             await printer.show_record(record)
@@ -189,35 +189,14 @@ async def _show_query(
     await printer.show_lines(records)
 
 
+def limit_records(query: CallGraphQuery, limit: int | None) -> AsyncIterator[Any]:
+    """Return the first records of a query, all of them without a limit."""
+    return query.all() if limit is None else query.limit(limit)
+
+
 async def print_records(backend: RedunBackendDb, ids: AsyncIterator[str], console: Console) -> None:
     """Write records as redun's JSON, one on a line, in the order of the ids; memory stays flat."""
-    chunk: list[str] = []
-    async for record_id in ids:
-        chunk.append(record_id)
-        if len(chunk) == RECORD_CHUNK:
-            await _print_chunk(backend, chunk, console)
-            chunk = []
-    await _print_chunk(backend, chunk, console)
-
-
-async def _print_chunk(backend: RedunBackendDb, ids: list[str], console: Console) -> None:
-    if not ids:
-        return
-    async for record in backend.get_records(ids):
-        console.file.write(json.dumps(record, sort_keys=True) + "\n")
-    console.file.flush()
-
-
-async def _iterate(items: list[Any]) -> AsyncIterator[Any]:
-    for item in items:
-        yield item
-
-
-async def _limit(items: AsyncIterator[Any], limit: int | None) -> AsyncIterator[Any]:
-    if limit == 0:
-        return
-    numbers = count(1)
-    async for item in items:
-        yield item
-        if next(numbers) == limit:
-            return
+    async for chunk in in_chunks(ids, RECORD_CHUNK, RECORD_CHUNK):
+        async for record in backend.get_records(chunk):
+            console.file.write(json.dumps(record, sort_keys=True) + "\n")
+        console.file.flush()

@@ -6,7 +6,8 @@ from collections import Counter
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from aredun.cli.record_lines import FIRST_LINES, MAX_LINES, LinePrinter, make_job_row
+from aredun.cli.chunks import MAX_LINES, in_chunks, iterate
+from aredun.cli.record_lines import LinePrinter, make_job_row
 from aredun.cli.tables import (
     STATUS_STYLES,
     clean,
@@ -96,14 +97,8 @@ class RecordPrinter(LinePrinter):
     async def _show_tree(self, execution_id: str) -> None:
         limits: dict[str, Any] = {"fold": None, "max_jobs": None} if self._full else {}
         tree = await get_job_tree(self._backend, execution_id, self._cutoff, **limits)
-        lines: list[TreeLine] = []
-        size = FIRST_LINES
-        for line in tree.walk_lines():
-            lines.append(line)
-            if len(lines) == size:
-                await self._show_tree_lines(lines)
-                lines, size = [], min(size * 4, MAX_LINES)
-        await self._show_tree_lines(lines)
+        async for lines in in_chunks(iterate(tree.walk_lines())):
+            await self._show_tree_lines(lines)
         if tree.is_cut:
             self._printer.line("... more jobs below: --full shows all")
         self._printer.flush()
@@ -210,8 +205,7 @@ class RecordPrinter(LinePrinter):
         else:
             tags = (await self._get_tags([value.value_hash]))[value.value_hash]
             kind = (clean_line(value.type), "dim")
-            head: list[Part] = [("Value ", "bold"), show_id(value.value_hash), " ", kind, show_tags(tags)]
-            self._printer.line(*head)
+            self._line("Value", value.value_hash, False, " ", kind, show_tags(tags))
             self._printer.line(clean(repr(await value.value_parsed())))
         self._printer.line()
         preview = (await self._backend.get_previews([value.value_hash])).get(value.value_hash)

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from aredun.cli.chunks import in_chunks
 from aredun.cli.common import (
     apply_read_only,
     get_ini,
@@ -180,21 +181,16 @@ async def run_export(args: argparse.Namespace, console: Console) -> int:
 
 async def _write_lines(records: AsyncIterator[dict[str, Any]], out: IO[bytes], meter: _Meter) -> None:
     count = size = 0
-    lines: list[dict[str, Any]] = []
 
     def write(lines: list[dict[str, Any]]) -> int:
         data = "".join(json.dumps(line) + "\n" for line in lines).encode("ascii")
         out.write(data)
         return len(data)
 
-    async for record in records:
-        lines.append(record)
-        if len(lines) >= _WRITE_LINES:
-            size += await asyncio.to_thread(write, lines)
-            count += len(lines)
-            lines = []
-            meter.update(count, size)
-    await asyncio.to_thread(write, lines)
+    async for lines in in_chunks(records, _WRITE_LINES, _WRITE_LINES):
+        size += await asyncio.to_thread(write, lines)
+        count += len(lines)
+        meter.update(count, size)
     await asyncio.to_thread(out.flush)
 
 

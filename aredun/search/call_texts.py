@@ -133,11 +133,8 @@ async def get_ancestors(backend: Repository, job_id: str) -> list[Ancestor]:
         .order_by(tree.c.height)
     )
 
-    async def operation(session: AsyncSession) -> list[Ancestor]:
-        rows = await session.execute(statement)
-        return [Ancestor(key, join_fullname(namespace, name)) for key, namespace, name in rows]
-
-    return await backend.database.read(operation)
+    rows = await read_rows(backend.database, statement)
+    return [Ancestor(key, join_fullname(namespace, name)) for key, namespace, name in rows]
 
 
 async def get_last_sign(backend: Repository, execution_id: str) -> datetime | None:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Select
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.search.conditions import Condition
     from aredun.search.repository import Repository
@@ -380,11 +379,8 @@ async def _find_last_argument(backend: Repository, path: str, *, inside: bool) -
         return None
     job: Job = jobs[0]
     given = uses(identity).with_only_columns(File).where(Argument.call_hash == job.call_hash)
-
-    async def operation(session: AsyncSession) -> File:
-        return (await session.scalars(given.order_by(File.value_hash).limit(1))).one()
-
-    return (await backend.database.read(operation), job, "arg")
+    [file] = await read_scalars(backend.database, given.order_by(File.value_hash).limit(1))
+    return file, job, "arg"
 
 
 async def find_use(backend: Repository, value_hash: str) -> tuple[Job, str] | None:
@@ -414,11 +410,7 @@ async def find_use(backend: Repository, value_hash: str) -> tuple[Job, str] | No
     first = sa.select(made.c.id).order_by(made.c.end_time.asc().nulls_last(), made.c.id).limit(1)
     statement = sa.select(Job).where(Job.id.in_(first)).options(*get_load_options("Job"))
 
-    async def operation(session: AsyncSession) -> Job | None:
-        return (await session.scalars(statement)).one_or_none()
-
-    job = await backend.database.read(operation)
-    if job is not None:
+    for job in await read_scalars(backend.database, statement):
         return job, "result"
     condition = took_one_of([value_hash])
     async for taker in _make_scan(backend, "Job", [condition], by_time=True).iter_rows(1):

@@ -19,6 +19,7 @@ from aredun.search.records import get_reader
 from aredun.search.statements import Plan, load_records
 from aredun.search.statuses import is_alive
 from aredun.search.strategies import KeptSeek, Listing, Seek, choose_listing, choose_strategy
+from aredun.storage.reads import read_scalars
 from aredun.tables.column_types import in_parameter
 
 if TYPE_CHECKING:
@@ -200,10 +201,8 @@ class Scan:
         ]
         statement = sa.select(sa.func.count()).select_from(MODEL_CLASSES[self.record_type]).where(*where)
 
-        async def operation(session: AsyncSession) -> int:
-            return (await session.execute(statement)).scalar_one()
-
-        return await self.backend.database.read(operation)
+        [total] = await read_scalars(self.backend.database, statement)
+        return int(total)
 
 
 @cache
