@@ -55,8 +55,8 @@ class TaskVersion(NamedTuple):
 
     hash: str
     jobs: int
-    first: datetime | None
-    last: datetime | None
+    first_run: datetime | None
+    last_run: datetime | None
 
 
 async def list_names(
@@ -170,7 +170,7 @@ async def list_versions(backend: Repository, fullname: str) -> tuple[list[TaskVe
     hashes = await read_scalars(backend.database, query)
     gathered = await _gather(backend, hashes[:MAX_VERSIONS])
     versions = [gathered.get(key, TaskVersion(key, 0, None, None)) for key in hashes[:MAX_VERSIONS]]
-    versions.sort(key=lambda version: (version.last is None, -_to_seconds(version.last), version.hash))
+    versions.sort(key=lambda each: (each.last_run is None, -_to_seconds(each.last_run), each.hash))
     return versions, len(hashes) > MAX_VERSIONS or sum(each.jobs for each in versions) > MAX_GATHERED
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from aredun.errors import AredunError, DatabaseMovedError, RedunDatabaseError, UsageError
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastapi import FastAPI
-    from pydantic import BaseModel
 
 logger = logging.getLogger("aredun.server")
 
@@ -54,14 +54,12 @@ def dump(value: Any) -> bytes:
         return json.dumps(value, default=str).encode()
 
 
-def respond(model: BaseModel) -> Response:
-    """Return a model as an answer."""
-    return Response(dump(model.model_dump(mode="json")), media_type="application/json")
-
-
-def respond_list(models: Sequence[BaseModel]) -> Response:
-    """Return models as an answer."""
-    return Response(dump([model.model_dump(mode="json") for model in models]), media_type="application/json")
+def respond(answer: BaseModel | Sequence[BaseModel]) -> Response:
+    """Return a model, or a list of models, as an answer."""
+    models = [answer] if isinstance(answer, BaseModel) else answer
+    contents = [model.model_dump(mode="json") for model in models]
+    content = contents[0] if isinstance(answer, BaseModel) else contents
+    return Response(dump(content), media_type="application/json")
 
 
 def make_problem(status: int, message: str, error: str | None = None) -> Response:

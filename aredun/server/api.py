@@ -17,7 +17,7 @@ from aredun.search.failures import find_next_failed
 from aredun.search.pages import pack_cursor, read_place
 from aredun.search.tags import list_current_tags
 from aredun.server import details, records, schemas
-from aredun.server.answers import respond, respond_list
+from aredun.server.answers import respond
 from aredun.server.finding import (
     check_id,
     find_anything,
@@ -251,7 +251,7 @@ async def list_previews(
 ) -> Response:
     """Get what many values look like; those that are not recorded are left out."""
     found = await records.get_previews(backend, _checked(value_hash))
-    return respond_list([schemas.Preview(value_hash=key, preview=text[:200]) for key, text in found.items()])
+    return respond([schemas.Preview(value_hash=key, preview=text[:200]) for key, text in found.items()])
 
 
 @router.get("/tasks", response_model=schemas.TaskPage, tags=["tasks"])
@@ -357,7 +357,7 @@ async def count_records(backend: Backend, chosen: Filter) -> Response:
     """Count the records of a query by type."""
     query = await chosen.make_query(backend)
     counts = [schemas.Count(type=name, count=number) async for name, number in query.count()]
-    return respond_list(counts)
+    return respond(counts)
 
 
 @router.get("/find/{record_id:path}", response_model=schemas.Match, tags=["query"])
@@ -379,7 +379,7 @@ async def list_matches(
     backend: Backend, prefix: RecordId, limit: Annotated[int, Query(ge=1, le=50)] = 8
 ) -> Response:
     """List the first records whose id begins with a text, tasks also by their name."""
-    return respond_list(
+    return respond(
         await records.make_records(backend, await substrings.find_matches(backend, check_id(prefix), limit))
     )
 

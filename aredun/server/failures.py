@@ -52,16 +52,13 @@ def _make_failure(preview: Any, path: list[Ancestor]) -> schemas.Failure:
     left_out = max(len(frames) - 2 * _MAX_FRAMES, 0)
     if left_out:
         frames = [*frames[:_MAX_FRAMES], *frames[-_MAX_FRAMES:]]
-    return schemas.Failure(
-        error_type=shown.error_type,
-        message=shown.message,
+    return schemas.fill(
+        schemas.Failure,
+        shown,
         frames=[
-            schemas.Frame(
-                job_id=frame.job_id,
-                filename=frame.filename,
-                lineno=frame.lineno,
-                name=frame.name,
-                line=frame.line,
+            schemas.fill(
+                schemas.Frame,
+                frame,
                 line_spans=highlight(cut_text(frame.line)),
                 variables=[
                     schemas.Variable(name=name, text=text)

@@ -11,7 +11,7 @@ from aredun.formats.describe import cut_text
 from aredun.search.call_texts import get_brief_arguments
 from aredun.search.statuses import get_job_statuses
 from aredun.server import records
-from aredun.server.answers import make_problem, respond, respond_list
+from aredun.server.answers import make_problem, respond
 from aredun.server.api import PROBLEMS, Backend
 from aredun.server.finding import check_id
 from aredun.server.graph_schemas import CallLabel, GraphLayout, GraphShape, ValueLabel
@@ -51,14 +51,14 @@ async def list_call_labels(backend: Backend, call_hash: Hashes, arguments: bool 
             text = cut_text(texts.get(call, ""), _MAX_PREVIEW) if arguments else None
             status = statuses.get(job_id)
             labels.append(CallLabel(call_hash=call, arguments=text, status=status, job_id=job_id))
-    return respond_list(labels)
+    return respond(labels)
 
 
 @router.get("/value-labels", response_model=list[ValueLabel])
 async def list_value_labels(backend: Backend, value_hash: Hashes) -> Response:
     """Get what many values are known by; those that are not recorded are left out."""
     found = await records.load_values(backend, [check_id(text) for text in value_hash])
-    return respond_list(
+    return respond(
         [
             fill(ValueLabel, value, preview=value.preview and cut_text(value.preview, _MAX_PREVIEW))
             for value in found.values()

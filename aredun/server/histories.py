@@ -16,6 +16,7 @@ from aredun.server import records
 from aredun.server.answers import NotFoundError, respond
 from aredun.server.api import PROBLEMS, Backend, Page, RecordId
 from aredun.server.finding import check_id
+from aredun.server.schemas import fill
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,11 +93,9 @@ async def list_task_names(backend: Backend, page: Page, text: Part = None) -> Re
     failed, is_more = await task_history.count_failed(backend)
     last = await task_history.get_last_runs(backend, tasks)
     items = [
-        schemas.TaskName(
-            fullname=task.fullname,
-            name=task.name,
-            namespace=task.namespace,
-            versions=task.versions,
+        fill(
+            schemas.TaskName,
+            task,
             jobs=_count(task.jobs, task_history.MAX_JOBS),
             failed=schemas.Number(count=failed.get(task.key, 0), is_more=is_more),
             last_run=last.get(task.key),
@@ -123,10 +122,7 @@ async def get_task_history(
     return respond(
         schemas.TaskHistory(
             fullname=fullname,
-            versions=[
-                schemas.TaskVersion(hash=each.hash, jobs=each.jobs, first_run=each.first, last_run=each.last)
-                for each in versions
-            ],
+            versions=[fill(schemas.TaskVersion, version) for version in versions],
             is_cut=is_cut,
             jobs=await records.make_records(backend, latest.records),
         )
