@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aredun.backend import RedunBackendDb
     from aredun.config import BackendConfig, RedunIni
 
-# What argparse says of a command or a value that is none of those there are.
+# argparse's message for an unknown command or value.
 _INVALID_CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)")
 # Tables that are piped to a file or another program are not cut to the width of a terminal.
 PIPED_WIDTH = 1000

@@ -138,11 +138,8 @@ async def _open_output(name: str) -> AsyncIterator[IO[bytes]]:
 
 @asynccontextmanager
 async def _open_input(name: str) -> AsyncIterator[Callable[[], Awaitable[list[bytes]]]]:
-    """Open a file or standard input; yield what reads the next lines, none at the end.
-
-    They are read in a thread of the command's own: those of the event loop are waited for at its end, and
-    whoever sends the lines may never send any more.
-    """
+    """Open a file or standard input; yield what reads the next lines, none at the end."""
+    # Python waits for the threads of the event loop at its end. This one may wait for lines that never come.
     threads = ThreadPoolExecutor(1, "aredun-lines")
     loop = asyncio.get_running_loop()
     file: IO[bytes] | None = None

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from aredun.search.query import CallGraphQuery
     from aredun.search.repository import Repository
 
-# Paths that are looked at for those with a text in them, before the page is handed over as it is.
+# A search for a part of a path looks at so many paths for a page.
 MAX_LOOKED = 100_000
-# Versions of a path; calls that returned one of them; jobs that took one.
+# How many versions of a path are counted, and how many calls that made one and jobs that took one.
 MAX_VERSIONS, MAX_USES = 1_000, 1_000
 _HASH = 40
 FILE_CHUNK = 500
 
 
-class Origin(NamedTuple):
+class FileOrigin(NamedTuple):
     """The version of a file that was made last, and the call that returned it first."""
 
     value_hash: str
@@ -43,7 +43,7 @@ class FilePath(NamedTuple):
 
     path: str
     versions: int
-    origin: Origin | None
+    origin: FileOrigin | None
 
 
 class Maker(NamedTuple):
@@ -144,12 +144,10 @@ def _count(rows: Select[Any]) -> Any:
 
 
 def _select_origin(page: Any, is_of: Any) -> Any:
-    """Return the scalar subquery of an `Origin` as one text, for the files that a condition chooses.
+    """Return the scalar subquery of a `FileOrigin` as one text, for the files that a condition chooses."""
 
-    What made a version is the call that returned it first, alone or inside another value: those above it
-    hand on what it returned.
-    """
-
+    # The call that returned a version first made it, alone or inside another value. Calls above that one hand
+    # on what it returned.
     def select_uses(place: int) -> Select[Any]:
         file, call, part = aliased(File), aliased(CallNode), aliased(Subvalue)
         columns = (file.value_hash, call.call_hash, call.timestamp, sa.literal(place).label("place"))
@@ -171,11 +169,11 @@ def _select_origin(page: Any, is_of: Any) -> Any:
     return latest.scalar_subquery()
 
 
-def _parse_origin(text: str | None) -> Origin | None:
-    return None if text is None else Origin(text[:_HASH], text[_HASH:])
+def _parse_origin(text: str | None) -> FileOrigin | None:
+    return None if text is None else FileOrigin(text[:_HASH], text[_HASH:])
 
 
-async def list_versions(backend: Repository, path: str) -> list[tuple[str, Origin | None]]:
+async def list_file_versions(backend: Repository, path: str) -> list[tuple[str, FileOrigin | None]]:
     """Return the hashes of a path's versions, at most `MAX_VERSIONS + 1`, with where each came from."""
     some = sa.select(File.value_hash).where(File.path == path).limit(MAX_VERSIONS + 1)
     page = some.cte("page").prefix_with("MATERIALIZED")

@@ -230,7 +230,7 @@ def _make_call_condition(model: Any, is_sought: Callable[[Any], ColumnElement[bo
         ]
 
     def sources() -> list[Select[Any]]:
-        # One call may have had any number of jobs (each cached run adds one), so it is jobs that are counted.
+        # Jobs are counted, not calls: each cached run of a call adds a job.
         return [
             branch.join(job, job.call_hash == branch.selected_columns[0]).with_only_columns(
                 job.id, maintain_column_froms=True

@@ -267,8 +267,8 @@ def _exists(*paths: str) -> bool:
 
 async def _get_recent_execution(backend: Repository, index: int) -> Execution | None:
     scan = _make_scan(backend, "Execution", [], by_time=True)
-    batch = await scan.read(None, 1, index - 1)
-    return batch.rows[0] if batch.rows else None
+    portion = await scan.read(None, 1, index - 1)
+    return portion.rows[0] if portion.rows else None
 
 
 def _make_scan(

@@ -28,7 +28,7 @@ FETCH_ALL = 5_000
 DEFAULT_FOLD = 10
 DEFAULT_MAX_JOBS = 1_000
 
-# Jobs of these statuses are what people look for, so they are folded last.
+# People look for jobs of these statuses, so these are folded last.
 _PROMINENT = (statuses.FAILED, statuses.RUNNING, statuses.ABANDONED)
 
 
@@ -275,7 +275,7 @@ def _fold_rows(rows: list[JobRow], fold: int) -> tuple[list[JobRow], list[Folded
     hidden: set[str] = set()
     folded: list[FoldedJobs] = []
     for group in by_task.values():
-        # One job alone is not worth a line that says that there is one more.
+        # A line that tells of one more job takes as much room as the job.
         if len(group) > fold + 1:
             ordered = sorted(group, key=lambda row: row.status not in _PROMINENT)
             hidden.update(row.id for row in ordered[fold:])

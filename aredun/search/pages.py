@@ -56,15 +56,15 @@ async def read_page(scans: Iterable[Scan], order_by: str | None, after: Key | No
     for scan in scans:
         while True:
             # One record more than is asked for tells whether there is another page.
-            batch = await scan.read(after, size + 1 - len(records))
-            if len(records) + len(batch.rows) > size:
+            portion = await scan.read(after, size + 1 - len(records))
+            if len(records) + len(portion.rows) > size:
                 if len(records) < size:
-                    cursor = make_cursor(scan.record_type, order_by, batch.keys[size - 1 - len(records)])
-                return Page([*records, *batch.rows][:size], cursor)
-            records += batch.rows
-            if batch.keys:
-                cursor = make_cursor(scan.record_type, order_by, batch.keys[-1])
-            after = batch.resume
+                    cursor = make_cursor(scan.record_type, order_by, portion.keys[size - 1 - len(records)])
+                return Page([*records, *portion.rows][:size], cursor)
+            records += portion.rows
+            if portion.keys:
+                cursor = make_cursor(scan.record_type, order_by, portion.keys[-1])
+            after = portion.resume
             if after is None:
                 break
     return Page(records, None)
@@ -131,7 +131,7 @@ def _parse_time(text: str) -> datetime:
     time = datetime.fromisoformat(text)
     if time.tzinfo is None:
         raise ValueError(f"{text} has no time zone")
-    # Refused here if it is beyond the calendar in UTC, which is what databases are asked in.
+    # Databases are asked in UTC, where the time may lie beyond the calendar.
     return time.astimezone(UTC)
 
 

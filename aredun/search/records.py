@@ -60,7 +60,7 @@ class ModelMaker:
         if values[self._key] is None:
             return None
         record = self._mapper.class_(**dict(zip(self._names, values, strict=True)))
-        # As if it had been loaded: what is not here raises, in place of reading as None.
+        # It counts as loaded: attributes that were not read raise an error, they are not None.
         make_transient_to_detached(record)
         for name, value in related.items():
             set_committed_value(record, name, value)

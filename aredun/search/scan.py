@@ -16,7 +16,7 @@ from aredun.formats import statuses
 from aredun.models import CallNode, Execution, Job, Task, Value
 from aredun.search.filters import MODEL_CLASSES, PRIMARY_KEYS
 from aredun.search.records import get_reader
-from aredun.search.statements import Plan, load_records
+from aredun.search.statements import ScanPlan, load_records
 from aredun.search.statuses import is_alive
 from aredun.search.strategies import KeptSeek, Listing, Seek, choose_listing, choose_strategy
 from aredun.storage.reads import read_scalars
@@ -38,7 +38,7 @@ FIRST_CHUNK, FIRST_IDS, GROWTH = 50, 1_000, 4
 MAX_RECORDS, MAX_IDS = 4_000, 20_000
 
 
-class Batch(NamedTuple):
+class Portion(NamedTuple):
     """What one step of a scan found.
 
     Attributes
@@ -93,27 +93,27 @@ class Scan:
 
     def __post_init__(self) -> None:
         has_cutoff = self.cutoff is not None
-        self._plan = Plan(self.record_type, self.by_time, self.ids_only, self.load_values, has_cutoff)
+        self._plan = ScanPlan(self.record_type, self.by_time, self.ids_only, self.load_values, has_cutoff)
 
     async def iter_rows(self, limit: int | None = None, after: Key | None = None) -> AsyncIterator[Any]:
         """Yield records (or ids) after a key, in order, at most `limit`; in between no session is open."""
         chunk, most = (FIRST_IDS, MAX_IDS) if self.ids_only else (FIRST_CHUNK, MAX_RECORDS)
         resume, left = after, limit
         while left is None or left > 0:
-            batch = await self.read(resume, chunk if left is None else min(chunk, left), wanted=left)
-            for row in batch.rows:
+            portion = await self.read(resume, chunk if left is None else min(chunk, left), wanted=left)
+            for row in portion.rows:
                 yield row
-            if batch.resume is None:
+            if portion.resume is None:
                 return
-            resume = batch.resume
-            left = None if left is None else left - len(batch.rows)
+            resume = portion.resume
+            left = None if left is None else left - len(portion.rows)
             chunk = min(chunk * GROWTH, most)
 
-    async def read(self, after: Key | None, limit: int, skip: int = 0, *, wanted: int | None = 0) -> Batch:
+    async def read(self, after: Key | None, limit: int, skip: int = 0, *, wanted: int | None = 0) -> Portion:
         """
         Read up to `limit` rows that come after a key; there may be more although fewer are returned.
 
-        `wanted` tells how many are to be read from there on, one batch after the other; None for all.
+        `wanted` tells how many are to be read from there on, one portion after the other; None for all.
         """
         keys = self._gathered
         if not keys:
@@ -122,12 +122,12 @@ class Scan:
             keys = self._get_keys(rows)
             self._is_whole = len(keys) < size
             if isinstance(self._strategy, Listing) and not self.ids_only:
-                return Batch(self._make(rows), keys, None if self._is_whole else keys[-1])
-        # Keys beyond the limit are kept: to gather them again for every batch would be slow.
+                return Portion(self._make(rows), keys, None if self._is_whole else keys[-1])
+        # Keys beyond the limit are kept: to gather them again for every portion would be slow.
         chosen, self._gathered = keys[:limit], keys[limit:]
         goes_on = chosen and (self._gathered or not self._is_whole)
-        batch = Batch([key[-1] for key in chosen], chosen, chosen[-1] if goes_on else None)
-        return batch if self.ids_only or not chosen else await self._load(batch)
+        portion = Portion([key[-1] for key in chosen], chosen, chosen[-1] if goes_on else None)
+        return portion if self.ids_only or not chosen else await self._load(portion)
 
     async def read_key(self, position: int) -> Key | None:
         """Return the key of the match at a position, counted from zero; None when there are not that many."""
@@ -168,14 +168,14 @@ class Scan:
         width = len(self._plan.order.columns)
         return [tuple(row[-width:]) for row in rows]
 
-    async def _load(self, batch: Batch) -> Batch:
-        """Return the batch with records for its ids; what has been deleted meanwhile is left out."""
-        parameters = {"keys": batch.rows, "cutoff": self.cutoff}
-        rows = await self._fetch(load_records(self._plan), parameters, len(batch.rows))
+    async def _load(self, portion: Portion) -> Portion:
+        """Return the portion with records for its ids; what has been deleted meanwhile is left out."""
+        parameters = {"keys": portion.rows, "cutoff": self.cutoff}
+        rows = await self._fetch(load_records(self._plan), parameters, len(portion.rows))
         name = PRIMARY_KEYS[self.record_type].key
         records = {getattr(record, name): record for record in self._make(rows)}
-        keys = [key for key in batch.keys if key[-1] in records]
-        return Batch([records[key[-1]] for key in keys], keys, batch.resume)
+        keys = [key for key in portion.keys if key[-1] in records]
+        return Portion([records[key[-1]] for key in keys], keys, portion.resume)
 
     def _make(self, rows: Sequence[Any]) -> list[Any]:
         reader = get_reader(self.record_type, self.load_values)

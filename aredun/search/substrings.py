@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
     from aredun.search.repository import Repository
 
-# No index of redun's tables serves a part of a text, so these bound the rows that a search looks at.
+# A search looks at no more rows: no index of redun's tables serves a part of a text.
 MAX_TASKS = 10_000
 MAX_FILES = 100_000
 MAX_TAGS = 20_000
 MAX_CALLS = 500
 # Less of a path fits too many files to be worth looking.
 _MIN_PATH = 3
-# The database finds tags by less than what is shown of them, so some that it finds do not fit.
+# The database compares less of a tag than is shown, so some tags that it finds do not fit.
 _MAX_LIKELY_TAGS = 500
 # LIKE patterns of what JSON writes for a letter, and for one beyond the first 65,536.
 _ESCAPED = (r"\\u____", r"\\u____\\u____")
 
-# The type and the id of a record, and what of it fits if that is not its name or path.
+# The type and the id of a record, and the tag or the arguments that fit; None for its name or path.
 Hit = tuple[tuple[str, str], str | None]
 
 

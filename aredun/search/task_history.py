@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from aredun.search.repository import Repository
 
-# Jobs that are counted of a task, and failed jobs of all tasks.
+# A task's jobs are counted up to the first number, the failed jobs of all tasks up to the second.
 MAX_JOBS, MAX_FAILED = 10_000, 3_000
 # The last run is looked for among the newest jobs of all tasks, then among a task's own, if it has no more.
 MAX_NEWEST, MAX_OWN = 10_000, 2_000
-# Jobs that the versions of one task are told by, and versions.
+# A task's versions are told by so many jobs, and no more versions than the second number.
 MAX_GATHERED, MAX_VERSIONS = 150_000, 500
 
 TaskKey = tuple[str, str]
@@ -145,7 +145,7 @@ async def _get_own_last(backend: Repository, tasks: Sequence[TaskName]) -> dict[
     return {(namespace, name): start for namespace, name, start in rows if start is not None}
 
 
-async def list_versions(backend: Repository, fullname: str) -> tuple[list[TaskVersion], bool]:
+async def list_task_versions(backend: Repository, fullname: str) -> tuple[list[TaskVersion], bool]:
     """
     Return the versions of a task, that which ran last first.
 

@@ -250,7 +250,7 @@ async def list_previews(
     value_hash: Annotated[list[str], Query(min_length=1, max_length=100, description="Whole hashes.")],
 ) -> Response:
     """Get what many values look like; those that are not recorded are left out."""
-    found = await records.get_previews(backend, _checked(value_hash))
+    found = await records.get_preview_texts(backend, _checked(value_hash))
     return respond([schemas.Preview(value_hash=key, preview=text[:200]) for key, text in found.items()])
 
 

@@ -64,7 +64,7 @@ async def get_job_details(backend: RedunBackendDb, job: models.Job) -> schemas.J
         task = await load_one(backend, models.Task, job.task_hash)
         source = task.source if task is not None else ""
         spans = await highlight_source(source)
-    tags = await records.get_tags(backend, [job.id])
+    tags = await records.make_tags(backend, [job.id])
     context = await backend.entities.get_context(job.call_hash) if job.call_hash else {}
     above = await get_ancestors(backend, job.id)
     [shown] = await records.make_records(backend, [job])
@@ -99,7 +99,7 @@ async def get_call_details(backend: RedunBackendDb, node: models.CallNode) -> sc
     values = await records.load_values(backend, {node.value_hash, *(row.value_hash for row in shown)})
     children = await load_neighbours(backend, node.call_hash, MAX_NEIGHBOURS + 1, down=True)
     parents = await load_neighbours(backend, node.call_hash, MAX_NEIGHBOURS + 1, down=False)
-    tags = await records.get_tags(backend, [node.call_hash])
+    tags = await records.make_tags(backend, [node.call_hash])
     source = task.source if task is not None else ""
     return schemas.fill(
         schemas.CallNodeDetails,
@@ -129,7 +129,7 @@ async def get_call_details(backend: RedunBackendDb, node: models.CallNode) -> sc
 async def get_value_details(backend: RedunBackendDb, value: models.Value) -> schemas.ValueDetails:
     """Return a value with its tags and the job that it is best told by."""
     shown = (await records.make_values(backend, [value]))[value.value_hash]
-    tags = await records.get_tags(backend, [value.value_hash])
+    tags = await records.make_tags(backend, [value.value_hash])
     use = await find_use(backend, value.value_hash)
     jobs = await records.make_records(backend, [] if use is None else [use[0]])
     return schemas.fill(
@@ -143,7 +143,7 @@ async def get_value_details(backend: RedunBackendDb, value: models.Value) -> sch
 
 async def get_task_details(backend: RedunBackendDb, task: models.Task) -> schemas.TaskDetails:
     """Return a task with its source and tags."""
-    tags = await records.get_tags(backend, [task.hash])
+    tags = await records.make_tags(backend, [task.hash])
     return schemas.fill(
         schemas.TaskDetails,
         task,

@@ -112,7 +112,7 @@ async def make_changes(
     """Return differences with names, previews and diffs, in a handful of statements and one thread."""
     rows = [row for each in differences for row in each.arguments]
     hashes = {key for row in rows for key in (row.before, row.after) if key is not None}
-    previews = await records.get_previews(backend, hashes) if hashes else {}
+    previews = await records.get_preview_texts(backend, hashes) if hashes else {}
     names: dict[str, list[str]] = {}
     for task_hash in {each.after.task_hash for each in differences if each.arguments}:
         names[task_hash] = _read_names(await load_one(backend, Task, task_hash))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aredun.backend import RedunBackendDb
-    from aredun.search.file_versions import Origin
+    from aredun.search.file_versions import FileOrigin
 
 MAX_VERSIONS = 200
 MAX_JOBS = 200
@@ -58,7 +58,7 @@ async def get_file_versions(
     path: Annotated[str, Query(min_length=1, max_length=2_048, description="As it was recorded.")],
 ) -> Response:
     """Get the versions of a file: who wrote each and when, and how many jobs took it."""
-    found = dict(await file_versions.list_versions(backend, check_id(path)))
+    found = dict(await file_versions.list_file_versions(backend, check_id(path)))
     if not found:
         raise NotFoundError(f"no file is recorded under the path {path!r}")
     written = await _load_written(backend, [origin for origin in found.values() if origin is not None])
@@ -113,7 +113,7 @@ async def get_task_history(
     jobs: Annotated[int, Query(ge=1, le=500, description="How many of its latest jobs.")] = MAX_JOBS,
 ) -> Response:
     """Get a task by its full name: its versions with their first and last use, and its latest jobs."""
-    versions, is_cut = await task_history.list_versions(backend, check_id(fullname))
+    versions, is_cut = await task_history.list_task_versions(backend, check_id(fullname))
     if not versions:
         raise NotFoundError(f"no task has the full name {fullname!r}")
     query = CallGraphQuery(backend, order_by="time", filter_types=["Job"])
@@ -134,7 +134,7 @@ def _count(number: int, bound: int) -> schemas.Number:
 
 
 async def _load_written(
-    backend: RedunBackendDb, origins: Sequence[Origin]
+    backend: RedunBackendDb, origins: Sequence[FileOrigin]
 ) -> dict[str, tuple[file_versions.Maker, Any]]:
     """Return the calls that made files with the jobs that ran them, as the API shows them, by call hash."""
     makers = await file_versions.load_makers(backend, {origin.call_hash for origin in origins})
@@ -144,7 +144,7 @@ async def _load_written(
 
 
 def _tell_written(
-    origin: Origin | None, written: dict[str, tuple[file_versions.Maker, Any]]
+    origin: FileOrigin | None, written: dict[str, tuple[file_versions.Maker, Any]]
 ) -> dict[str, Any]:
     """Return the fields of `schemas.Written`."""
     if origin is None or origin.call_hash not in written:

@@ -87,7 +87,7 @@ async def make_values(backend: RedunBackendDb, values: Collection[models.Value])
     hashes = [value.value_hash for value in values]
     if not hashes:
         return {}
-    previews = await get_previews(backend, hashes)
+    previews = await get_preview_texts(backend, hashes)
     files = await load_all(backend, models.File, hashes)
     return {
         value.value_hash: schemas.fill(
@@ -106,7 +106,7 @@ async def load_values(backend: RedunBackendDb, hashes: Collection[str]) -> dict[
     return await make_values(backend, (await load_all(backend, models.Value, hashes)).values())
 
 
-async def get_previews(backend: RedunBackendDb, hashes: Collection[str]) -> dict[str, str]:
+async def get_preview_texts(backend: RedunBackendDb, hashes: Collection[str]) -> dict[str, str]:
     """Return what values look like, as texts of bounded length."""
     previews = await backend.get_previews(hashes)
     # A preview may be a list of a million items: writing it out is work.
@@ -119,7 +119,7 @@ def _cut_repr(preview: Any) -> str:
     return cut_text(repr(preview), _MAX_PREVIEW)
 
 
-async def get_tags(backend: RedunBackendDb, entity_ids: Collection[str]) -> dict[str, list[schemas.Tag]]:
+async def make_tags(backend: RedunBackendDb, entity_ids: Collection[str]) -> dict[str, list[schemas.Tag]]:
     """Return the current tags of records, by id, sorted by key."""
     found: dict[str, list[schemas.Tag]] = {}
     for tag in await load_tags(backend, entity_ids, _MAX_TAGS) if entity_ids else ():
@@ -135,7 +135,7 @@ def make_tag(tag: models.Tag) -> schemas.Tag:
 async def make_records(backend: RedunBackendDb, records: Sequence[Any]) -> list[Any]:
     """Return records of any types in their order."""
     executions = [record for record in records if isinstance(record, models.Execution)]
-    tags = await get_tags(backend, [execution.id for execution in executions])
+    tags = await make_tags(backend, [execution.id for execution in executions])
     values = await make_values(backend, [record for record in records if isinstance(record, models.Value)])
     calls = [record.call_hash for record in records if isinstance(record, models.Job)]
     arguments = await get_brief_arguments(backend, calls)

@@ -89,7 +89,7 @@ def make_questions(generator: Generator) -> dict[str, Callable[[RedunBackendDb],
     questions["find_file: given to all"] = lambda backend: find_file(backend, REFERENCE)
     questions["paths of files"] = lambda backend: file_versions.list_paths(backend, None, None, 20)
     questions["parts of paths"] = lambda backend: file_versions.list_paths(backend, "PART", None, 20)
-    questions["versions of a file"] = lambda backend: file_versions.list_versions(backend, FILE)
+    questions["versions of a file"] = lambda backend: file_versions.list_file_versions(backend, FILE)
     questions["makers of files"] = lambda backend: file_versions.load_makers(
         backend, [make_hash("call", 3, 21)]
     )
@@ -98,7 +98,9 @@ def make_questions(generator: Generator) -> dict[str, Callable[[RedunBackendDb],
     )
     questions["failed jobs by task"] = task_history.count_failed
     questions["last runs of tasks"] = lambda backend: task_history.get_last_runs(backend, [])
-    questions["versions of a task"] = lambda backend: task_history.list_versions(backend, "pipeline.align")
+    questions["versions of a task"] = lambda backend: task_history.list_task_versions(
+        backend, "pipeline.align"
+    )
     questions["infer_id"] = lambda backend: infer_id(backend, result[:9], required=True)
     questions["the newest"] = lambda backend: infer_id(backend, "-")
     return questions
