@@ -12,7 +12,13 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from aredun.errors import AredunError, DatabaseMovedError, RedunDatabaseError, UsageError
+from aredun.errors import (
+    AmbiguousIdError,
+    AredunError,
+    DatabaseMovedError,
+    RedunDatabaseError,
+    UnknownIdError,
+)
 from aredun.formats.describe import cut_text
 from aredun.storage.retry import is_outage
 
@@ -36,14 +42,6 @@ SLOW = "the answer takes longer than this server allows: try again, or ask for l
 MOVED = "the file of the database was replaced, removed or rewritten: the server has to be started again"
 # In seconds; a server that restarts takes longer, but clients need not all come at its end.
 _RETRY_AFTER = "2"
-
-
-class NotFoundError(UsageError):
-    """There is no such record."""
-
-
-class AmbiguousError(UsageError):
-    """An id fits several records."""
 
 
 def dump(value: Any) -> bytes:
@@ -79,9 +77,9 @@ def get_problem(error: Exception) -> tuple[int, str, str]:
 
     What the database or the machine says stays in the log: it may hold paths, queries and addresses.
     """
-    if isinstance(error, NotFoundError):
+    if isinstance(error, UnknownIdError):
         return 404, "not_found", str(error)
-    if isinstance(error, AmbiguousError):
+    if isinstance(error, AmbiguousIdError):
         return 409, "ambiguous", str(error)
     if is_unreachable(error):
         return 503, "unavailable", UNAVAILABLE

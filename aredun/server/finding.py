@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aredun import models
 from aredun.dataflow.starts import get_start
-from aredun.errors import AmbiguousIdError, UnknownIdError, UsageError
+from aredun.errors import UnknownIdError, UsageError
 from aredun.formats.spelling import spell_id
 from aredun.formats.tag_syntax import is_storable_text
 from aredun.search.identify import (
@@ -16,7 +16,6 @@ from aredun.search.identify import (
     get_key,
     infer_id,
 )
-from aredun.server.answers import AmbiguousError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,15 +54,10 @@ async def find_record(backend: RedunBackendDb, record_type: str, record_id: str)
 
     Raises
     ------
-    NotFoundError, AmbiguousError
+    UnknownIdError, AmbiguousIdError
         No record fits, or several do.
     """
-    try:
-        return await find_one(backend, record_type, check_id(record_id))
-    except UnknownIdError as error:
-        raise NotFoundError(str(error)) from error
-    except AmbiguousIdError as error:
-        raise AmbiguousError(str(error)) from error
+    return await find_one(backend, record_type, check_id(record_id))
 
 
 async def find_anything(backend: RedunBackendDb, record_id: str) -> Any:
@@ -71,12 +65,12 @@ async def find_anything(backend: RedunBackendDb, record_id: str) -> Any:
 
     Raises
     ------
-    NotFoundError
+    UnknownIdError
         It fits nothing.
     """
     record = await infer_id(backend, check_id(record_id))
     if record is None:
-        raise NotFoundError(str(await explain_unknown(backend, record_id)))
+        raise await explain_unknown(backend, record_id)
     return record
 
 
@@ -87,7 +81,7 @@ async def find_ids(backend: RedunBackendDb, record_type: str, texts: Sequence[st
 
     Raises
     ------
-    NotFoundError, AmbiguousError
+    UnknownIdError, AmbiguousIdError
         No record fits the beginning of an id, or several do.
     """
     found: list[str] = []
@@ -106,7 +100,7 @@ async def find_start(backend: RedunBackendDb, record_id: str, *, downstream: boo
 
     Raises
     ------
-    NotFoundError
+    UnknownIdError
         The id fits nothing, or a job that has led to no call yet.
     """
     record = await find_anything(backend, record_id)
@@ -115,4 +109,4 @@ async def find_start(backend: RedunBackendDb, record_id: str, *, downstream: boo
         # "Downstream" begins at the call itself, which is what is wanted in both directions.
         return await get_start(backend, record, downstream=downstream or is_call)
     except UsageError as error:
-        raise NotFoundError(str(error)) from error
+        raise UnknownIdError(str(error)) from error

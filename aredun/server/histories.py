@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
+from aredun.errors import UnknownIdError
 from aredun.models import Job
 from aredun.query import CallGraphQuery
 from aredun.search import file_versions, task_history
@@ -13,7 +14,7 @@ from aredun.search.loading import load_all
 from aredun.search.pages import pack_cursor, read_place
 from aredun.server import history_schemas as schemas
 from aredun.server import records
-from aredun.server.answers import NotFoundError, respond
+from aredun.server.answers import respond
 from aredun.server.api import PROBLEMS, Backend, Page, RecordId
 from aredun.server.finding import check_id
 from aredun.server.schemas import fill
@@ -60,7 +61,7 @@ async def get_file_versions(
     """Get the versions of a file: who wrote each and when, and how many jobs took it."""
     found = dict(await file_versions.list_file_versions(backend, check_id(path)))
     if not found:
-        raise NotFoundError(f"no file is recorded under the path {path!r}")
+        raise UnknownIdError(f"no file is recorded under the path {path!r}")
     written = await _load_written(backend, [origin for origin in found.values() if origin is not None])
 
     def get_time(value_hash: str) -> tuple[bool, float, str]:
@@ -115,7 +116,7 @@ async def get_task_history(
     """Get a task by its full name: its versions with their first and last use, and its latest jobs."""
     versions, is_cut = await task_history.list_task_versions(backend, check_id(fullname))
     if not versions:
-        raise NotFoundError(f"no task has the full name {fullname!r}")
+        raise UnknownIdError(f"no task has the full name {fullname!r}")
     query = CallGraphQuery(backend, order_by="time", filter_types=["Job"])
     query = query.filter_task_hashes([version.hash for version in versions])
     latest: Any = await query.page_after(None, jobs)
