@@ -10,7 +10,7 @@ from aredun.cli.log import get_abandoned_after, limit_records, make_query, show_
 from aredun.cli.records import RecordPrinter
 from aredun.cli.tables import paged
 from aredun.models import CallNode, Execution, Job, Task
-from aredun.search.identify import describe, refuse_empty
+from aredun.search.identify import get_key, refuse_empty
 
 if TYPE_CHECKING:
     import argparse
@@ -74,8 +74,7 @@ def describe_record(record: Any) -> dict[str, Any]:
     record : Execution | Job | CallNode | Task | Value
         A record that a query yielded.
     """
-    name, record_id = describe(record).split(" ", 1)
-    head: dict[str, Any] = {"type": name, "id": record_id}
+    head: dict[str, Any] = {"type": type(record).__name__, "id": get_key(record)}
     if isinstance(record, Execution):
         job = record.job
         times = _show_times(job.start_time, job.end_time) if job else {}
