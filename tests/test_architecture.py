@@ -43,6 +43,10 @@ PURE_FILES = {
 }
 DRIVERS = {"sqlalchemy", "aiosqlite", "asyncpg", "alembic", "sqlite3"}
 
+# What talks to people asks the rooms below: it makes no statement of its own, and reads no rows.
+EDGES = {"cli", "server"}
+ROW_READERS = {"aredun.storage.reads", "aredun.storage.recorded"}
+
 # Arrows that only a type checker follows may go up: the caller hands itself over.
 UPWARD_TYPES = {
     ("dataflow", "backend"): "walkers are functions that take a backend, as redun's are",
@@ -173,6 +177,15 @@ def test_pure_rooms_do_not_know_the_database() -> None:
     """They decide; they never talk to a database driver."""
     pure = [module for module in MODULES if room_of(module) in PURE or module in PURE_FILES]
     assert [module for module in pure if packages_of(module) & DRIVERS] == []
+
+
+def test_the_edges_make_no_statements() -> None:
+    """The command and the server import no SQLAlchemy, and nothing that takes a statement."""
+    edges = [module for module in MODULES if room_of(module) in EDGES]
+    assert len(edges) > 50
+    assert [
+        module for module in edges if packages_of(module) & DRIVERS or own_imports(module) & ROW_READERS
+    ] == []
 
 
 def test_only_the_bridge_imports_redun() -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         FileDifference,
         RecordedCall,
         TaskDifference,
-        TaskVersion,
+        TaskSource,
     )
     from aredun.search.reasons import Reason
 
@@ -188,7 +188,7 @@ class Words:
             hashes = f"{show_id(file.before)} -> {show_id(file.after)}"
             self._printer.line(f"- file {whose}{clean_line(file.path)} has changed: {hashes}", indent=indent)
 
-    def _list_task(self, before: TaskVersion, after: TaskVersion, *, indent: int, with_source: bool) -> None:
+    def _list_task(self, before: TaskSource, after: TaskSource, *, indent: int, with_source: bool) -> None:
         line = self._printer.line
         if before.version != after.version:
             old, new = (clean_line(version or "none") for version in (before.version, after.version))

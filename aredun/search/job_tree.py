@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from aredun.formats import statuses
 from aredun.models import CallNode, Execution, Job, Task, Value
 from aredun.search.statuses import is_alive
+from aredun.storage.reads import read_rows
 from aredun.tables.column_types import in_array
 from aredun.values.namespace import join_fullname
 
@@ -139,6 +140,18 @@ async def count_jobs(backend: Repository, execution_id: str, cutoff: datetime) -
         return dict(sorted(counts.items()))
 
     return await backend.database.read(operation)
+
+
+async def sum_seconds(backend: Repository, execution_id: str, limit: int) -> dict[str, float]:
+    """Return how long the jobs of each task took together that have ended and were not cached."""
+    statement = sa.select(Task.namespace, Task.name, Job.start_time, Job.end_time)
+    statement = statement.join(Task, Task.hash == Job.task_hash).where(
+        Job.execution_id == execution_id, Job.cached.is_(False), Job.end_time.is_not(None)
+    )
+    seconds: dict[str, float] = defaultdict(float)
+    for namespace, name, start, end in await read_rows(backend.database, statement.limit(limit)):
+        seconds[join_fullname(namespace, name)] += (end - start).total_seconds()
+    return seconds
 
 
 async def get_job_tree(
