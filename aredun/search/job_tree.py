@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy as sa
 
 from aredun.formats import statuses
-from aredun.models import CallNode, Execution, Job, Task, Value
-from aredun.search.statuses import is_alive
+from aredun.models import Execution, Job, Task, Value
+from aredun.search.statuses import is_alive, join_result
 from aredun.storage.reads import read_rows
 from aredun.tables.column_types import in_array
 from aredun.values.namespace import join_fullname
@@ -228,11 +228,7 @@ def _tell(status: str, abandoned: bool) -> str:
 
 
 def _join_status(statement: Select[Any]) -> Select[Any]:
-    return (
-        statement.join(Task, Task.hash == Job.task_hash)
-        .outerjoin(CallNode, CallNode.call_hash == Job.call_hash)
-        .outerjoin(Value, Value.value_hash == CallNode.value_hash)
-    )
+    return join_result(statement.join(Task, Task.hash == Job.task_hash))
 
 
 def _columns() -> list[Any]:

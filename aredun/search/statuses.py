@@ -122,14 +122,16 @@ def is_alive(execution_id: Any, cutoff: datetime) -> ColumnElement[bool]:
     )
 
 
+def join_result(statement: Select[Any]) -> Select[Any]:
+    """Return a select of jobs joined with their calls and results, where there are some."""
+    statement = statement.outerjoin(CallNode, CallNode.call_hash == Job.call_hash)
+    return statement.outerjoin(Value, Value.value_hash == CallNode.value_hash)
+
+
 async def get_job_statuses(backend: Repository, job_ids: Collection[str]) -> dict[str | None, str]:
     """Return the statuses of jobs by id; open ones are RUNNING, abandoned or not."""
     if not job_ids:
         return {}
-    query = (
-        sa.select(Job.id, Job.end_time, Job.cached, Value.type)
-        .outerjoin(CallNode, CallNode.call_hash == Job.call_hash)
-        .outerjoin(Value, Value.value_hash == CallNode.value_hash)
-        .where(in_array(Job.id, sorted(job_ids)))
-    )
+    query = join_result(sa.select(Job.id, Job.end_time, Job.cached, Value.type))
+    query = query.where(in_array(Job.id, sorted(job_ids)))
     return {key: statuses.get_job_status(*row) for key, *row in await read_rows(backend.database, query)}

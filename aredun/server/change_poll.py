@@ -66,6 +66,15 @@ class _Look(NamedTuple):
     is_wide: bool
 
 
+class _Moment(NamedTuple):
+    """When a job began or ended, and its number in the order of arrival."""
+
+    time: datetime
+    ended: bool
+    number: int
+    job: Job
+
+
 class ChangePoll:
     """
     Compares what is there with what was seen before.
@@ -104,7 +113,7 @@ class ChangePoll:
         jobs = await load_all(self._backend, Job, {job_id for job_id, _, _ in changed})
         roots = {job.execution_id for job in jobs.values() if job.parent_id is None}
         executions = await load_all(self._backend, Execution, roots)
-        events: list[tuple[Any, ...]] = []
+        moments: list[_Moment] = []
         latest = None
         for number, (job_id, started, ended) in enumerate(changed):
             job = jobs.get(job_id)
@@ -114,15 +123,14 @@ class ChangePoll:
             if started:
                 # Arrivals come in their order, whatever the clocks of the writers say.
                 latest = begin = begin if latest is None else max(begin, latest)
-                events.append((begin, 0, number, job, False))
+                moments.append(_Moment(begin, False, number, job))
             if ended and job.end_time is not None:
-                events.append((max(job.end_time, begin), 1, number, job, True))
-        events.sort(key=lambda event: event[:3])
-        arguments = await get_brief_arguments(
-            self._backend, [job.call_hash for *_, job, ended in events if ended]
-        )
+                moments.append(_Moment(max(job.end_time, begin), True, number, job))
+        moments.sort(key=lambda moment: (moment.time, moment.ended, moment.number))
+        calls = [moment.job.call_hash for moment in moments if moment.ended]
+        arguments = await get_brief_arguments(self._backend, calls)
         made = []
-        for *_, job, ended in events:
+        for _, ended, _, job in moments:
             shown = make_job(job, arguments.get(job.call_hash or "") if ended else None)
             made += _make_events(job, shown, executions, ended)
         made += await self._find_heartbeats(executions)
