@@ -122,10 +122,11 @@ def is_alive(execution_id: Any, cutoff: datetime) -> ColumnElement[bool]:
     )
 
 
-def join_result(statement: Select[Any]) -> Select[Any]:
+def join_result(statement: Any) -> Select[Any]:
     """Return a select of jobs joined with their calls and results, where there are some."""
     statement = statement.outerjoin(CallNode, CallNode.call_hash == Job.call_hash)
-    return statement.outerjoin(Value, Value.value_hash == CallNode.value_hash)
+    joined: Select[Any] = statement.outerjoin(Value, Value.value_hash == CallNode.value_hash)
+    return joined
 
 
 async def get_job_statuses(backend: Repository, job_ids: Collection[str]) -> dict[str | None, str]:
