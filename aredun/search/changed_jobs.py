@@ -76,13 +76,13 @@ async def find_changed_jobs(
         found: dict[str, ChangedJob] = {}
         for query in queries:
             for row in await session.execute(query):
-                found.setdefault(row[0], ChangedJob._make(row))
+                found.setdefault(row.id, ChangedJob._make(row))
         still_open = [job_id for job_id in known_open if job_id not in found]
         for begin in range(0, len(still_open), CHUNK):
             chosen = in_array(Job.id, still_open[begin : begin + CHUNK])
             ended = jobs.where(chosen, Job.end_time.is_not(None)).order_by(Job.end_time)
             for row in await session.execute(ended):
-                found.setdefault(row[0], ChangedJob._make(row))
+                found.setdefault(row.id, ChangedJob._make(row))
         return list(found.values())
 
     return await backend.database.read(operation)

@@ -192,7 +192,7 @@ async def load_makers(backend: Repository, call_hashes: Collection[str]) -> dict
     columns: tuple[Any, ...] = (CallNode.call_hash, CallNode.task_name, CallNode.timestamp)
     query = sa.select(*columns, ran.scalar_subquery())
     query = query.where(in_array(CallNode.call_hash, sorted(call_hashes)))
-    return {row[0]: Maker(*row[1:]) for row in await read_rows(backend.database, query)}
+    return {call_hash: Maker(*told) for call_hash, *told in await read_rows(backend.database, query)}
 
 
 async def count_readers(backend: Repository, value_hashes: Sequence[str]) -> dict[str, tuple[int, int]]:

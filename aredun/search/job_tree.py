@@ -237,8 +237,8 @@ def _columns() -> list[Any]:
 
 
 def _make_row(row: Sequence[Any], abandoned: bool) -> JobRow:
-    namespace, name, status = row[6:]
-    return JobRow._make([*row[:6], join_fullname(namespace, name), _tell(status, abandoned)])
+    *own, namespace, name, status = row
+    return JobRow(*own, join_fullname(namespace, name), _tell(status, abandoned))
 
 
 async def _count_up_to(session: AsyncSession, execution_id: str, limit: int) -> int:

@@ -128,7 +128,7 @@ async def get_last_runs(backend: Repository, tasks: Sequence[TaskName]) -> dict[
     last = sa.func.max(some.c.start_time)
     query = sa.select(Task.namespace, Task.name, last).join(some, some.c.task_hash == Task.hash)
     query = query.group_by(Task.namespace, Task.name)
-    found = {(row[0], row[1]): row[2] for row in await read_rows(backend.database, query)}
+    found = {(namespace, name): time for namespace, name, time in await read_rows(backend.database, query)}
     others = [task for task in tasks if task.key not in found and 0 < task.jobs <= MAX_OWN]
     return {**found, **await _get_own_last(backend, others)}
 
@@ -186,4 +186,4 @@ async def _gather(backend: Repository, hashes: Collection[str]) -> dict[str, Tas
     start = some.c.start_time
     query = sa.select(some.c.task_hash, sa.func.count(), sa.func.min(start), sa.func.max(start))
     rows = await read_rows(backend.database, query.group_by(some.c.task_hash))
-    return {row[0]: TaskVersion(*row) for row in rows}
+    return {row.task_hash: TaskVersion(*row) for row in rows}
