@@ -238,7 +238,7 @@ def _columns() -> list[Any]:
 
 def _make_row(row: Sequence[Any], abandoned: bool) -> JobRow:
     *own, namespace, name, status = row
-    return JobRow(*own, join_fullname(namespace, name), _tell(status, abandoned))
+    return JobRow._make([*own, join_fullname(namespace, name), _tell(status, abandoned)])
 
 
 async def _count_up_to(session: AsyncSession, execution_id: str, limit: int) -> int:
