@@ -116,14 +116,6 @@ async def resolve_ids(backend: RedunBackendDb, ids: Sequence[str]) -> list[str]:
     return resolved
 
 
-async def get_all_roots(backend: RedunBackendDb) -> list[str]:
-    """Return the ids of all executions, newest first, as `redun export` takes them."""
-    from aredun.query import CallGraphQuery
-
-    query = CallGraphQuery(backend, order_by="time").filter_types(["Execution"])
-    return [key async for key in query.select("id", flat=True)]
-
-
 @asynccontextmanager
 async def _open_output(name: str) -> AsyncIterator[IO[bytes]]:
     if name == "-":
@@ -156,8 +148,10 @@ async def _open_input(name: str) -> AsyncIterator[Callable[[], Awaitable[list[by
 
 async def run_export(args: argparse.Namespace, console: Console) -> int:
     """Write records as JSON lines."""
+    from aredun.search.loading import list_execution_ids
+
     async with open_backend(args) as backend:
-        roots = await resolve_ids(backend, args.ids) if args.ids else await get_all_roots(backend)
+        roots = await (resolve_ids(backend, args.ids) if args.ids else list_execution_ids(backend))
         errors = _Errors("left out")
         records = backend.get_records(backend.iter_record_ids(roots), on_incomplete=errors.add)
         meter = _Meter("export", args)

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from aredun.formats.arguments import argument_order
 from aredun.formats.statuses import get_cutoff
-from aredun.models import Argument, ArgumentResult, CallEdge, CallNode, Job
+from aredun.models import Argument, ArgumentResult, CallEdge, CallNode, Execution, Job
 from aredun.search.scan import get_load_options, mark_abandoned
 from aredun.storage.reads import read_rows, read_scalars
 from aredun.tables.column_types import in_array
@@ -52,6 +52,12 @@ async def load_all(backend: Repository, model: type[ModelT], keys: Iterable[str]
 async def load_one(backend: Repository, model: type[ModelT], key: str | None) -> ModelT | None:
     """Return what `load_all` does for one key; None where there is no record, or no key."""
     return None if key is None else (await load_all(backend, model, [key])).get(key)
+
+
+async def list_execution_ids(backend: Repository) -> list[str]:
+    """Return the ids of all executions, newest first, in one statement however many there are."""
+    statement = sa.select(Execution.id).join(Job, Job.id == Execution.job_id)
+    return await read_scalars(backend.database, statement.order_by(Job.start_time.desc(), Execution.id))
 
 
 async def list_first_jobs(backend: Repository, execution_id: str, limit: int) -> list[Job]:
