@@ -76,7 +76,7 @@ class LinePrinter:
 
     async def _show_chunk(self, records: Sequence[Any]) -> None:
         tags = await self._get_tags([get_key(record) for record in records])
-        calls = {record.call_hash for record in records if isinstance(record, Job) and record.call_hash}
+        calls = [record.call_hash for record in records if isinstance(record, Job)]
         arguments = await get_arguments_texts(self._backend, calls, show_preview)
         values = [record.value_hash for record in records if isinstance(record, Value)]
         previews = await self._backend.get_previews(values) if values else {}

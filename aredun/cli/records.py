@@ -106,7 +106,7 @@ class RecordPrinter(LinePrinter):
     async def _show_tree_lines(self, lines: Sequence[TreeLine]) -> None:
         jobs = [line.entry for line in lines if isinstance(line.entry, JobRow)]
         tags = await self._get_tags([job.id for job in jobs])
-        calls = {job.call_hash for job in jobs if job.call_hash}
+        calls = [job.call_hash for job in jobs]
         arguments = await get_arguments_texts(self._backend, calls, show_preview)
         for depth, entry in lines:
             indent = min(2 * depth, MAX_TREE_INDENT)
@@ -121,8 +121,7 @@ class RecordPrinter(LinePrinter):
 
     async def _show_job(self, job: Job, node: CallNode | None) -> None:
         tags = (await self._get_tags([job.id]))[job.id]
-        calls = [job.call_hash] if job.call_hash else []
-        arguments = await get_arguments_texts(self._backend, calls, show_preview)
+        arguments = await get_arguments_texts(self._backend, [job.call_hash], show_preview)
         self._job_line(make_job_row(job), arguments, tags, detail=True)
         await self._show_job_path(job)
         if job.end_time is not None:
@@ -227,9 +226,7 @@ class RecordPrinter(LinePrinter):
             await mark_abandoned(session, [job], self._cutoff)
         self._printer.line(f"{'Produced' if kind == 'result' else 'Consumed'} by Job {show_id(job.id)}")
         self._printer.line()
-        arguments = await get_arguments_texts(
-            self._backend, [job.call_hash] if job.call_hash else [], show_preview
-        )
+        arguments = await get_arguments_texts(self._backend, [job.call_hash], show_preview)
         self._job_line(make_job_row(job), arguments, (await self._get_tags([job.id]))[job.id], indent=2)
 
     async def _show_dataflow(self, value: Value, name: str, preview: Any, indent: int) -> None:

@@ -18,7 +18,7 @@ from aredun.tables.column_types import in_array
 from aredun.values.namespace import join_fullname
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -41,7 +41,7 @@ class Ancestor(NamedTuple):
 
 
 async def get_arguments_texts(
-    backend: Repository, call_hashes: Collection[str], show: Callable[[Any], str], *, brief: bool = False
+    backend: Repository, call_hashes: Iterable[str | None], show: Callable[[Any], str], *, brief: bool = False
 ) -> dict[str, str]:
     """
     Return the arguments of many calls as texts such as `'prog', 10, extra=File(...)`.
@@ -50,8 +50,8 @@ async def get_arguments_texts(
     ----------
     backend : RedunBackendDb
         The repository to look in.
-    call_hashes : Collection[str]
-        Whole hashes of call nodes.
+    call_hashes : Iterable[str | None]
+        Whole hashes of call nodes; those of jobs without a call are left out.
     show : Callable[[Any], str]
         Turns the preview of a value into text; called in a thread.
     brief : bool
@@ -64,11 +64,12 @@ async def get_arguments_texts(
         By call hash, positional arguments before those by keyword; calls without arguments have the empty
         text.
     """
-    if not call_hashes:
+    calls = sorted({call_hash for call_hash in call_hashes if call_hash is not None})
+    if not calls:
         return {}
     statement = sa.select(
         Argument.call_hash, Argument.arg_position, Argument.arg_key, Argument.value_hash
-    ).where(in_array(Argument.call_hash, sorted(call_hashes)))
+    ).where(in_array(Argument.call_hash, calls))
     by_call: dict[str, list[Any]] = defaultdict(list)
     for row in await read_rows(backend.database, statement):
         by_call[row.call_hash].append(row)
@@ -91,7 +92,7 @@ async def get_arguments_texts(
 
     def write_all() -> dict[str, str]:
         shown = {value_hash: show(preview) for value_hash, preview in previews.items()}
-        return {call_hash: write(call_hash, shown) for call_hash in call_hashes}
+        return {call_hash: write(call_hash, shown) for call_hash in calls}
 
     # Writing out what thousands of values look like is work.
     return await asyncio.to_thread(write_all)
@@ -99,8 +100,7 @@ async def get_arguments_texts(
 
 async def get_brief_arguments(backend: Repository, call_hashes: Iterable[str | None]) -> dict[str, str]:
     """Return the arguments of calls as the short texts on the rows of their jobs; without a call, none."""
-    calls = {call_hash for call_hash in call_hashes if call_hash is not None}
-    found = await get_arguments_texts(backend, calls, _show_argument, brief=True)
+    found = await get_arguments_texts(backend, call_hashes, _show_argument, brief=True)
     return {call_hash: cut_text(text, MAX_BRIEF) for call_hash, text in found.items()}
 
 
