@@ -1,7 +1,6 @@
 """What the HTTP API answers with. Anybody may have written the texts in it: they are cut and cleaned.
 
-Answers have the names of the models that they show: `Execution`, `Job`, `CallNode`, `Value`, `Task`, `Tag`,
-`Argument`. These are names of the API.
+Clients know these names, the tables' names (`aredun.models`) among them.
 """
 
 from __future__ import annotations
