@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from aredun.cli.chunks import in_chunks
@@ -17,6 +16,7 @@ from aredun.cli.tables import (
     show_tags,
     show_time,
 )
+from aredun.formats.arguments import read_command
 from aredun.models import CallNode, Execution, File, Job, Task, Value
 from aredun.search.call_texts import get_arguments_texts
 from aredun.search.identify import get_key
@@ -102,7 +102,8 @@ class LinePrinter:
         job = execution.job
         started = show_time(job.start_time if job else None, self._now)
         duration = f" {show_duration(job.duration)}" if job and job.end_time and not detail else ""
-        arguments = clean_line(" ".join(_get_arguments(execution)))
+        words = read_command(execution.args)
+        arguments = clean_line(execution.args if words is None else " ".join(words[1:]))
         status = show_status(execution.status)
         told = f" {started}{duration}:  {arguments}"
         self._line("Exec", execution.id, detail, " ", *status, told, show_tags(tags))
@@ -161,11 +162,3 @@ def make_job_row(job: Job) -> JobRow:
     name = job.task.fullname
     times = (job.start_time, job.end_time)
     return JobRow(job.id, job.parent_id, job.task_hash, job.call_hash, *times, name, job.status)
-
-
-def _get_arguments(execution: Execution) -> list[str]:
-    try:
-        arguments = json.loads(execution.args)
-        return [str(argument) for argument in arguments[1:]]
-    except (ValueError, TypeError, KeyError):
-        return [execution.args]

@@ -1,8 +1,9 @@
-"""Arguments of calls: their order, and the names that the source of a task has for them."""
+"""Arguments: the order and the names of those of a call, and the words of a command."""
 
 from __future__ import annotations
 
 import ast
+import json
 from functools import lru_cache
 from textwrap import dedent
 
@@ -30,3 +31,12 @@ def name_argument(position: int | None, key: str | None, source: str) -> str:
     names = read_parameters(source)[0] or ()
     # A variadic task has more arguments than names.
     return key or (names[place] if place < len(names) else f"arg{place}")
+
+
+def read_command(args: str) -> list[str] | None:
+    """Return the words of an execution's command, which redun stores as a JSON list; None of other texts."""
+    try:
+        words = json.loads(args)
+    except (ValueError, RecursionError):
+        return None
+    return list(map(str, words)) if isinstance(words, list) else None

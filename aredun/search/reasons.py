@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from aredun.formats.arguments import read_parameters
+from aredun.formats.arguments import read_command, read_parameters
 from aredun.formats.statuses import ERROR_TYPE_NAME
 from aredun.models import Task
 from aredun.search.differences import compare_calls, find_earlier_call, list_calls_below
@@ -59,7 +58,7 @@ async def explain_call(backend: Repository, call: RecordedCall) -> Reason:
     if call.cached:
         return Reason(difference, "cached", [])
     execution = await find_one(backend, "Execution", call.execution_id)
-    if "--no-cache" in _read_arguments(execution.args):
+    if "--no-cache" in (read_command(execution.args) or ()):
         return Reason(difference, "no_cache", [])
     if earlier.result_type == ERROR_TYPE_NAME:
         return Reason(difference, "earlier_failed", [])
@@ -68,14 +67,6 @@ async def explain_call(backend: Repository, call: RecordedCall) -> Reason:
     is_other = earlier.call_hash != call.call_hash
     below = await list_calls_below(backend, call.job_id, MAX_BELOW) if is_other else []
     return Reason(difference, "below" if below else "unknown", below)
-
-
-def _read_arguments(text: str) -> list[Any]:
-    try:
-        words = json.loads(text)
-    except ValueError:
-        return []
-    return words if isinstance(words, list) else []
 
 
 def list_values(differences: Iterable[CallDifference]) -> set[str]:

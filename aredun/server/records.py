@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Any
 
 from aredun import models
+from aredun.formats.arguments import read_command
 from aredun.formats.describe import cut_text
 from aredun.formats.statuses import CACHED
 from aredun.search.call_texts import get_brief_arguments
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aredun.search.job_tree import JobRow
 
 _MAX_PREVIEW = 4_000
+_MAX_COMMAND = 100_000
 _MAX_TAGS = 500
 
 
@@ -32,13 +33,8 @@ def get_duration(start: datetime | None, end: datetime | None) -> float | None:
 
 def show_args(args: str) -> str:
     """Return an execution's arguments, which redun stores as a JSON list, as a command line."""
-    if len(args) > 100_000:
-        return args
-    try:
-        words = json.loads(args)
-    except (ValueError, RecursionError):
-        return args
-    return " ".join(map(str, words)) if isinstance(words, list) else args
+    words = read_command(args) if len(args) <= _MAX_COMMAND else None
+    return args if words is None else " ".join(words)
 
 
 def make_execution(execution: models.Execution, tags: Sequence[schemas.Tag] = ()) -> schemas.Execution:
