@@ -60,9 +60,9 @@ def trim(text: str, max_length: int = MAX_PREVIEW) -> str:
     return text if len(text) <= max_length else text[: max_length - 3] + "..."
 
 
-def show_preview(value: Any, max_length: int = MAX_PREVIEW) -> str:
+def show_preview(value: Any) -> str:
     """Return a value's preview as text on one line."""
-    return clean_line(trim(repr(value), max_length))
+    return clean_line(trim(repr(value)))
 
 
 def show_id(record_id: str, detail: bool = False) -> str:
