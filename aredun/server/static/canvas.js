@@ -9,6 +9,9 @@ const MARGIN = 28;
 // Where on a group its number unfolds it.
 const BADGE = 84;
 const FIT_SCALE = 1.25;
+// A run is first shown no larger, from the left on: it grows to the right.
+const BEGIN_SCALE = 0.75;
+const GLIDE = 450;
 const COLOURS = ["paper", "surface", "sunken", "line", "line-strong", "ink", "ink-2", "ink-3", "accent", "accent-soft", "abandoned", "cached", "failed", "failed-soft", "running"];
 
 export class GraphCanvas {
@@ -71,9 +74,10 @@ export class GraphCanvas {
     this.frame ??= requestAnimationFrame((now) => {
       this.frame = null;
       const isMoving = this.scene.move(now);
+      const isGliding = this.glideOn(now);
       if (this.isFollowing && isMoving) this.follow();
       this.draw();
-      if (isMoving || this.flashes.size) this.schedule();
+      if (isMoving || isGliding || this.flashes.size) this.schedule();
       else if (this.wasMoving && this.isFollowing) this.fit();
       this.wasMoving = isMoving;
     });
@@ -161,6 +165,35 @@ export class GraphCanvas {
     this.follow();
     if (this.hasGrown && this.view.scale < LEGIBLE && before.scale >= this.view.scale) this.view = before;
     this.hasGrown = true;
+  }
+
+  // While a run goes on: what is new and out of sight comes in sight, so slowly that eyes can follow.
+  glide() {
+    if (!this.width || !this.isFollowing) return;
+    const { left, top, right, bottom } = this.scene.bounds;
+    const isFirst = this.stats.first === null;
+    const margin = Math.min(MARGIN, this.width * 0.03);
+    const whole = Math.min((this.width - 2 * margin) / (right - left), (this.height - 2 * margin) / (bottom - top));
+    const scale = Math.max(LEGIBLE, Math.min(isFirst ? BEGIN_SCALE : this.view.scale, whole));
+    // What is too large for its legible size is shown at its newest end.
+    const keep = (at, size, low, high) => Math.min(size - margin - high * scale, Math.max(margin - low * scale, at));
+    const to = { scale, x: keep(isFirst ? -Infinity : this.view.x, this.width, left, right), y: keep(isFirst ? (this.height - (top + bottom) * scale) / 2 : this.view.y, this.height, top, bottom) };
+    const isNear = isFirst || matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.gliding = { from: { ...this.view }, to, began: performance.now() - (isNear ? GLIDE : 0) };
+    if (isNear) this.glideOn(performance.now());
+    this.schedule();
+  }
+
+  // Tells whether the view is still on its way.
+  glideOn(now) {
+    if (!this.gliding) return false;
+    const { from, to, began } = this.gliding;
+    const part = Math.min(1, Math.max(0, (now - began) / GLIDE));
+    if (part === 1 || !this.isFollowing) this.gliding = null;
+    if (!this.isFollowing) return false;
+    const eased = 1 - (1 - part) ** 3;
+    for (const name of ["scale", "x", "y"]) this.view[name] = from[name] + (to[name] - from[name]) * eased;
+    return part < 1;
   }
 
   centre(box) {

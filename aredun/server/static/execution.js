@@ -223,8 +223,9 @@ class ExecutionView {
         h("div", { class: "title-line" }, h("h1", {}, run.task ?? "Execution"), statusBadge(run.status), h("span", { class: "facts", title: fullTime(run.start_time) }, facts)),
         h("p", { class: "sub mono", title: run.args }, run.args),
         tagList(run.tags)),
-      run.status === "DONE" || run.status === "FAILED"
-        ? h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${run.id}` }, "Dataflow of the result"), h("a", { class: "button", href: `#/dataflow/${run.id}?direction=inside` }, "Graph of the run")) : null);
+      h("p", { class: "flows" },
+        run.status === "DONE" || run.status === "FAILED" ? h("a", { class: "button", href: `#/dataflow/${run.id}` }, "Dataflow of the result") : null,
+        h("a", { class: "button", href: `#/dataflow/${run.id}?direction=inside` }, "Graph of the run")));
   }
 
   drawProgress() {
