@@ -47,7 +47,8 @@ class DataflowView {
     this.map = new Minimap(this.frame.map, this.canvas);
     this.live = new Live(this);
     // For the tests, and for whoever wonders how much is drawn.
-    globalThis.aredunGraph = { width: WIDTH, height: HEIGHT, scene: this.scene, canvas: this.canvas, view: this };
+    const view = this;
+    globalThis.aredunGraph = { get flow() { return view.flow; }, width: WIDTH, height: HEIGHT, scene: this.scene, canvas: this.canvas, view };
     this.open();
     this.update(target);
   }
