@@ -13,7 +13,7 @@ from aredun.search import call_texts
 from aredun.search.identify import find_use
 from aredun.search.job_tree import JobRow, count_jobs, get_job_tree
 from aredun.server import records, schemas
-from aredun.server.failures import get_failure
+from aredun.server.failures import add_arguments, get_failure
 from aredun.server.highlighting import highlight_source
 from aredun.storage.reads import read_scalars
 from aredun.tables.column_types import in_array
@@ -75,6 +75,9 @@ async def get_job_details(backend: RedunBackendDb, job: models.Job) -> schemas.J
     context = await backend.entities.get_context(job.call_hash) if job.call_hash else {}
     above = await call_texts.get_ancestors(backend, job.id)
     [shown] = await records.make_jobs(backend, [job])
+    failure = await get_failure(backend, job.id, job.call_hash)
+    if failure is not None and call is not None:
+        add_arguments(failure, call)
     return schemas.JobDetails(
         **shown.model_dump(),
         call=call,
@@ -84,7 +87,7 @@ async def get_job_details(backend: RedunBackendDb, job: models.Job) -> schemas.J
         context=_plain(context),
         tags=tags.get(job.id, []),
         ancestors=[schemas.Ancestor(id=job_id, task=name) for job_id, name in above],
-        failure=await get_failure(backend, job.id, job.call_hash),
+        failure=failure,
     )
 
 

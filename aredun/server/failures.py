@@ -86,6 +86,27 @@ def _make_failure(preview: Any, path: list[schemas.Ancestor]) -> schemas.Failure
     )
 
 
+def add_arguments(failure: schemas.Failure, call: schemas.CallNodeDetails) -> None:
+    """
+    Show with the line of the task's function what it was called with: an error is recorded without that.
+
+    Parameters
+    ----------
+    failure : schemas.Failure
+        What the call failed with.
+    call : schemas.CallNodeDetails
+        The call. Where another one below raised the error, its own arguments tell nothing of the lines.
+    """
+    name = call.task.rpartition(".")[2]
+    frame = next((frame for frame in failure.frames if frame.name == name), None)
+    if frame is None or frame.variables or len(failure.path) > 1:
+        return
+    frame.variables = [
+        schemas.Variable(name=argument.name, text=argument.value.preview or "not readable")
+        for argument in call.arguments[:_MAX_VARIABLES]
+    ]
+
+
 async def _find_path(backend: RedunBackendDb, job_id: str, value_hash: str) -> list[schemas.Ancestor]:
     """Return the jobs from a failed one down to that which raised its error: of several, to the first."""
     child, call = aliased(Job), aliased(CallNode)

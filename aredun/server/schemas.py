@@ -286,7 +286,7 @@ class Ancestor(BaseModel):
 
 
 class Variable(BaseModel):
-    """An argument of a task in a traceback, as the text that it was recorded as."""
+    """An argument of a task in a traceback, as a short text."""
 
     model_config = _example(name="sample", text="'NA12878'")
 

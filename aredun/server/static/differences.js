@@ -17,14 +17,16 @@ const CAUSES = {
   unknown: "Nothing recorded tells the calls apart: the task may not be cached, a file in its result may have been gone, or the earlier call had not ended yet.",
 };
 const ELEMENTS = { same: "span", removed: "del", added: "ins" };
+const SIGNS = { same: " ", removed: "−", added: "+" };
 
+// The text before and after, one below the other; what they do not share is marked in each.
 function pieces(list) {
-  return h("p", { class: "diff mono" }, list.map((piece) => h(ELEMENTS[piece.kind], {}, piece.text)));
+  const line = (kind) => h("span", { class: `diff-line ${kind}` }, `${SIGNS[kind]} `, list.filter((piece) => piece.kind === "same" || piece.kind === kind).map((piece) => h(ELEMENTS[piece.kind], {}, piece.text)), "\n");
+  return h("p", { class: "diff mono" }, line("removed"), line("added"));
 }
 
 function sourceDiff(list) {
-  const signs = { same: " ", removed: "−", added: "+" };
-  return h("pre", { class: "diff", tabindex: 0, "aria-label": "What changed in the source" }, list.map((piece) => h(ELEMENTS[piece.kind], {}, `${signs[piece.kind]} ${piece.text}\n`)));
+  return h("pre", { class: "diff", tabindex: 0, "aria-label": "What changed in the source" }, list.map((piece) => h(ELEMENTS[piece.kind], { class: `diff-line ${piece.kind}` }, `${SIGNS[piece.kind]} ${piece.text}\n`)));
 }
 
 function fileChanges(files, whose = "File") {
