@@ -133,7 +133,7 @@ async def test_what_has_not_ended(backend: RedunBackendDb, scheduler: Scheduler)
     run = asyncio.create_task(scheduler.run(both("a")))
     while await count_jobs(backend) < 2:  # noqa: ASYNC110  # nothing tells
         await asyncio.sleep(0.01)
-    execution = await infer_id(backend, "-", required=True)
+    execution: Any = await infer_id(backend, "-", required=True)
     assert [edge async for edge in walk_inside(backend, execution)] == []
     gates["a"].set()
     while await count_jobs(backend, Job.call_hash.is_not(None)) < 1:  # noqa: ASYNC110  # nothing tells

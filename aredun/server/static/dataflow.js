@@ -170,7 +170,7 @@ class DataflowView {
     const boxes = this.scene.boxes.length < this.scene.nodes ? `, ${count(this.scene.boxes.length, "box", "boxes")}` : "";
     const { problem, isTooLarge } = this.layout;
     const { isOpen } = this.flow;
-    const state = isOpen ? `, ${count(this.live.running, "job")} running` : this.isDone ? "" : ", still growing";
+    const state = isOpen ? `, ${this.live.state}` : this.isDone ? "" : ", still growing";
     status.textContent = `${this.isDone && this.end.is_cut ? "The first " : ""}${edges}, ${nodes}${boxes}${state}${problem && `; ${problem}`}`;
     status.dataset.done = String(this.isDone);
     // The other directions need a result.

@@ -2,6 +2,7 @@
 // jobs have boxes of their own until their calls are part of it.
 
 import { Changes } from "./api.js";
+import { count } from "./format.js";
 import { JobModel } from "./jobs.js";
 
 // How long, in milliseconds, calls that end are gathered before the walk is made again.
@@ -78,11 +79,14 @@ export class Live {
 
   // What had ended and has no box now is shown by the calls that it made.
   endWalk() {
-    for (const id of this.ended) this.shown.delete(id);
+    for (const id of this.ended) if (this.jobs.jobs.get(id)?.call_hash) this.shown.delete(id);
   }
 
-  get running() {
-    return [...this.jobs.jobs.values()].filter((job) => !job.end_time && this.isWithin(job) && this.isLeaf(job)).length;
+  // What is to be said of the jobs that have not ended.
+  get state() {
+    const open = [...this.jobs.jobs.values()].filter((job) => !job.end_time && this.isWithin(job) && this.isLeaf(job));
+    const running = open.filter((job) => job.status === "RUNNING").length;
+    return running || !open.length ? `${count(running, "job")} running` : `${count(open.length, "job")} abandoned`;
   }
 
   isLeaf(job) {
