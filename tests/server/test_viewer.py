@@ -13,7 +13,7 @@ from tests.server.test_server_changes import TASK, start
 from tests.support.browser import PATIENCE, PHONE, Watched, open_page, view
 from tests.support.call_graphs import make_repository
 from tests.support.dataflow import make_chains, make_hash
-from tests.support.graph_pages import check_drawing, check_first_view, look, settle
+from tests.support.graph_pages import check_drawing, check_first_view, look, resize, settle
 from tests.support.hostile import make_hostile_repository
 from tests.support.recording import FakeJob
 from tests.support.server import serve
@@ -152,8 +152,7 @@ async def test_ten_thousand_edges_stay_smooth(
         await expect(page.locator(".graph-status")).to_have_attribute("data-done", "true", timeout=60_000)
         await settle(page)
         for size in (PHONE, WIDE):
-            await page.set_viewport_size({**size})
-            await settle(page)
+            await resize(page, size)
             check_first_view(await look(page))
             await watched.shoot(f"dataflow-10000-edges-{size['width']}")
         frames = await page.evaluate(

@@ -16,7 +16,7 @@ from playwright.async_api import expect
 from aredun import task
 from tests.support.browser import PHONE, Watched, open_page
 from tests.support.dataflow import make_samples
-from tests.support.graph_pages import check_drawing, check_first_view, look, open_graph, settle
+from tests.support.graph_pages import check_drawing, check_first_view, look, open_graph, resize, settle
 from tests.support.server import serve
 
 if TYPE_CHECKING:
@@ -97,11 +97,10 @@ async def test_many_alike_are_one_box(browser: Browser, backend: RedunBackendDb,
         # It was drawn long before all edges were there.
         assert await page.evaluate("aredunGraph.canvas.stats.first < aredunGraph.view.lastEdge")
         await watched.shoot("dataflow-hub")
-        await page.set_viewport_size({**PHONE})
-        await settle(page)
+        await resize(page, PHONE)
         check_first_view(await look(page))
         await watched.shoot("dataflow-hub-390")
-        await page.set_viewport_size({**WIDE})
+        await resize(page, WIDE)
         await _check_unfolding(watched)
         # An address leads to one among many.
         await page.keyboard.press("Escape")

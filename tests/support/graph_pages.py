@@ -117,6 +117,13 @@ async def settle(page: Page) -> None:
     )
 
 
+async def resize(page: Page, size: dict[str, int]) -> None:
+    """Give the page another size and wait for its drawing."""
+    size_: Any = size
+    await page.set_viewport_size(size_)
+    await settle(page)
+
+
 async def look(page: Page) -> dict[str, Any]:
     """Return what is to be seen."""
     seen: dict[str, Any] = await page.evaluate(_LOOK)

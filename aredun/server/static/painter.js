@@ -4,8 +4,10 @@ import { HEIGHT, WIDTH } from "./scene.js";
 
 const RADIUS = 8;
 const ARROW = 7;
-// From this scale on titles and what stands below them can be read: the smaller the scale, the larger they are written.
+// The smaller the scale, the larger a text is written. From this scale on all can be read well; from the next on there is
+// room for two lines, and below the last for none.
 export const LEGIBLE = 0.5;
+const NEAR = 0.36;
 export const FAR = 0.14;
 
 const STRIPES = { FAILED: "failed", CACHED: "cached", RUNNING: "running", ABANDONED: "abandoned" };
@@ -114,7 +116,7 @@ export class Painter {
     if (box.kind === "call") this.stripe(box, colours[STRIPES[status]] ?? colours.accent);
     const end = isDownstream ? box.outputs : box.inputs;
     const isEnd = this.isComplete && !end.length && !box.hidden && !isRoot;
-    if (this.scale >= LEGIBLE) this.texts(box, isFailed, isEnd);
+    if (this.scale >= NEAR) this.texts(box, isFailed, isEnd);
     else this.headline(box, isEnd);
     if (isEnd) this.ring(isDownstream ? box.x + WIDTH - 14 : box.x + 14, box.y + HEIGHT / 2);
     if (box.hidden) this.hidden(box);
@@ -151,11 +153,11 @@ export class Painter {
   title(text, weight, [least, most], room, x, y) {
     const { context } = this;
     context.font = `${weight} ${most}px ${this.sans}`;
-    const size = Math.max(least, Math.min(most, (most * room) / context.measureText(text).width));
-    context.font = `${weight} ${size}px ${this.sans}`;
+    const part = room / context.measureText(text.slice(0, 300)).width;
+    if (part < 1) context.font = `${weight} ${Math.max(least, most * part)}px ${this.sans}`;
     context.fillStyle = this.colours.ink;
     context.textBaseline = "middle";
-    context.fillText(this.cut(text, room), x, y);
+    context.fillText(most * part < least ? this.cut(text, room) : text, x, y);
   }
 
   texts(box, isFailed, isEnd) {
@@ -163,13 +165,14 @@ export class Painter {
     const left = box.x + (box.kind === "value" ? 20 : 15) + (isEnd && !this.isDownstream ? 8 : 0);
     const right = box.x + WIDTH - (box.kind === "value" ? 18 : 11) - (isEnd && this.isDownstream ? 8 : 0);
     const subtitle = this.labels.subtitle(box);
-    const sizes = [this.size(13, 10), this.size(13, 11)];
-    const below = this.size(11, 9);
+    const [large, small] = this.scale < LEGIBLE ? [9.5, 8] : [11, 9];
+    const sizes = [this.size(13, large - 1), this.size(13, large)];
+    const below = this.size(11, small);
     const isAlone = !subtitle && !box.isGroup;
     const gap = (HEIGHT - sizes[1] - below) / 3;
     const line = box.y + HEIGHT - gap - below / 2;
     this.title(this.labels.title(box), box.kind === "call" ? 620 : 550, sizes, right - left, left, box.y + (isAlone ? HEIGHT / 2 : gap + sizes[1] / 2));
-    const room = right - left - (box.isGroup ? this.badge(box, right, line) + 5 : 0);
+    const room = right - left - (box.isGroup ? this.badge(box, right, line, this.size(12, small)) + 5 : 0);
     if (!subtitle) return;
     const isArguments = box.kind === "call" && !box.isGroup;
     context.font = `${below}px ${isArguments ? this.mono : this.sans}`;
@@ -189,10 +192,9 @@ export class Painter {
   }
 
   // How many there are, on what unfolds them; returns its width.
-  badge(box, right, line) {
+  badge(box, right, line, size) {
     const { context, colours } = this;
     const text = `×${box.members.length.toLocaleString("en")} +`;
-    const size = this.size(12, 9);
     context.font = `650 ${size}px ${this.sans}`;
     const width = context.measureText(text).width + 10;
     context.beginPath();

@@ -5,7 +5,7 @@ import { findRanks, groupNodes } from "./groups.js";
 export const WIDTH = 216;
 export const HEIGHT = 56;
 export const COLUMN = 264;
-export const ROW = 76;
+export const ROW = 72;
 const STACK = 8;
 export const MOVE = 350;
 // Of what a line leads through only so many are told.
