@@ -100,20 +100,22 @@ class Words:
         """Tell why a job ran, against the earlier call that it is most like."""
         line, now, difference = self._printer.line, utcnow(), reason.difference
         line(("Job ", "bold"), show_id(call.job_id), " ", (clean_line(call.task_name), "bold"))
+        if reason.cause == "first":
+            line("It ran for the first time: no execution before has called its task.", indent=2)
         if difference is None:
-            line("It is the first recorded call of its task.", indent=2)
             self._printer.flush()
             return
         before = difference.before
         if call.cached:
             line("It did not run: its result was taken from the cache.", indent=2)
+        where = "this execution" if reason.cause == "first" else f"Exec {show_id(before.execution_id)}"
         line(
-            f"Compared with Job {show_id(before.job_id)} of Exec {show_id(before.execution_id)}, ",
+            f"Compared with Job {show_id(before.job_id)} of {where}, ",
             f"{show_time(before.start_time, now)}:",
             indent=2,
         )
-        self._list_differences(difference, indent=4)
-        if reason.cause != "changed":
+        self._list_differences(difference, indent=4, verb="differs" if reason.cause == "first" else "changed")
+        if reason.cause not in ("changed", "first"):
             line("- the same arguments, source and version", indent=4)
             self._explain_same(reason)
         self._printer.flush()
@@ -157,15 +159,17 @@ class Words:
                     line(f"... {len(calls) - MAX_LISTED} more {title}", indent=4)
         self._printer.flush()
 
-    def _list_differences(self, difference: CallDifference, *, indent: int, with_source: bool = True) -> None:
+    def _list_differences(
+        self, difference: CallDifference, *, indent: int, with_source: bool = True, verb: str = "changed"
+    ) -> None:
         names = self._names.get(difference.after.task_hash, [])
         for name, row in join_places(difference.arguments, names):
-            self._list_argument(clean_line(name), row, indent)
+            self._list_argument(clean_line(name), row, indent, verb)
         self._list_files(difference.result_files, "of the result ", indent)
         if difference.task is not None:
             self._list_task(*difference.task, indent=indent, with_source=with_source)
 
-    def _list_argument(self, name: str, row: ArgumentDifference, indent: int) -> None:
+    def _list_argument(self, name: str, row: ArgumentDifference, indent: int, verb: str) -> None:
         line = self._printer.line
         old, new = (show_preview(self._previews.get(key)) if key else None for key in (row.before, row.after))
         if old is None:
@@ -177,7 +181,7 @@ class Words:
                 f"- argument {name} is given by position in one call, by keyword in the other", indent=indent
             )
         else:
-            line(f"- argument {name} changed: {old} -> {new}", indent=indent)
+            line(f"- argument {name} {verb}: {old} -> {new}", indent=indent)
         self._list_files(row.files, "", indent + 2)
         if row.origin is not None:
             task_name, job_id = clean_line(row.origin.task_name), show_id(row.origin.job_id)

@@ -25,7 +25,19 @@ Cause = Literal["first", "changed", "cached", "no_cache", "earlier_failed", "res
 
 
 class Reason(NamedTuple):
-    """Why a job ran: the difference (None for a first call), the cause, and calls below that ran again."""
+    """
+    Why a job ran.
+
+    Attributes
+    ----------
+    difference : CallDifference | None
+        From the earlier call; of a first call from the one of the same execution that it is most like, if
+        there is one.
+    cause : Cause
+        What made it run.
+    below : list[RecordedCall]
+        Calls below that ran again.
+    """
 
     difference: CallDifference | None
     cause: Cause
@@ -46,14 +58,18 @@ async def explain_call(backend: Repository, call: RecordedCall) -> Reason:
     Returns
     -------
     Reason
-        The cause is `cached` for a call that did not run, `changed` where arguments, source or version
-        differ; `below` names calls that it made and that ran again.
+        The cause is `cached` for a call that did not run, `first` where no other execution has called the
+        task before, `changed` where arguments, source or version differ; `below` names calls that it made and
+        that ran again.
     """
     earlier = await find_earlier_call(backend, call)
     if earlier is None:
         return Reason(None, "first", [])
     [difference] = await compare_calls(backend, [(earlier, call)])
     if difference.arguments or difference.task is not None:
+        # What differs from a call beside it made nothing run again: both ran for the first time.
+        if earlier.execution_id == call.execution_id:
+            return Reason(difference, "cached" if call.cached else "first", [])
         return Reason(difference, "changed", [])
     if call.cached:
         return Reason(difference, "cached", [])

@@ -11,7 +11,7 @@ from aredun.search.identify import find_use
 from aredun.search.job_tree import JobRow, count_jobs, get_job_tree
 from aredun.search.loading import load_arguments, load_neighbours, load_one, load_origins
 from aredun.server import records, schemas
-from aredun.server.failures import get_failure
+from aredun.server.failures import add_arguments, get_failure
 from aredun.server.highlighting import highlight_source
 
 if TYPE_CHECKING:
@@ -68,6 +68,9 @@ async def get_job_details(backend: RedunBackendDb, job: models.Job) -> schemas.J
     context = await backend.entities.get_context(job.call_hash) if job.call_hash else {}
     above = await get_ancestors(backend, job.id)
     [shown] = await records.make_records(backend, [job])
+    failure = await get_failure(backend, job.id, job.call_hash)
+    if failure is not None and call is not None:
+        add_arguments(failure, call)
     return schemas.fill(
         schemas.JobDetails,
         shown,
@@ -78,7 +81,7 @@ async def get_job_details(backend: RedunBackendDb, job: models.Job) -> schemas.J
         context=_plain(context),
         tags=tags.get(job.id, []),
         ancestors=[schemas.Ancestor(id=job_id, task=name) for job_id, name in above],
-        failure=await get_failure(backend, job.id, job.call_hash),
+        failure=failure,
     )
 
 

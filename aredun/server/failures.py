@@ -71,3 +71,24 @@ def _make_failure(preview: Any, path: list[Ancestor]) -> schemas.Failure:
         logs=shown.logs[-_MAX_LOGS:],
         path=[schemas.Ancestor(id=job.id, task=job.task_name) for job in path],
     )
+
+
+def add_arguments(failure: schemas.Failure, call: schemas.CallNodeDetails) -> None:
+    """
+    Show with the line of the task's function what it was called with: an error is recorded without that.
+
+    Parameters
+    ----------
+    failure : schemas.Failure
+        What the call failed with.
+    call : schemas.CallNodeDetails
+        The call. Where another one below raised the error, its own arguments tell nothing of the lines.
+    """
+    name = call.task.rpartition(".")[2]
+    frame = next((frame for frame in failure.frames if frame.name == name), None)
+    if frame is None or frame.variables or len(failure.path) > 1:
+        return
+    frame.variables = [
+        schemas.Variable(name=argument.name, text=argument.value.preview or "not readable")
+        for argument in call.arguments[:_MAX_VARIABLES]
+    ]

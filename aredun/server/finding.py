@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from aredun import models
-from aredun.dataflow.starts import get_start
+from aredun.dataflow.starts import find_call, get_start
 from aredun.errors import UnknownIdError, UsageError
 from aredun.formats.spelling import spell_id
 from aredun.formats.tag_syntax import is_storable_text
@@ -104,9 +104,35 @@ async def find_start(backend: RedunBackendDb, record_id: str, *, downstream: boo
         The id fits nothing, or a job that has led to no call yet.
     """
     record = await find_anything(backend, record_id)
+    return await get_start_of(backend, record, downstream=downstream)
+
+
+async def get_start_of(backend: RedunBackendDb, record: Any, *, downstream: bool) -> Start:
+    """Return where the dataflow of a record begins.
+
+    Raises
+    ------
+    UnknownIdError
+        It has none, or has led to no call yet.
+    """
     is_call = isinstance(record, models.CallNode)
     try:
         # "Downstream" begins at the call itself, which is what is wanted in both directions.
         return await get_start(backend, record, downstream=downstream or is_call)
     except UsageError as error:
         raise UnknownIdError(str(error)) from error
+
+
+async def find_inside(backend: RedunBackendDb, record_id: str) -> Any:
+    """Return the call whose inside an id stands for; a job or an execution that has led to none yet itself.
+
+    Raises
+    ------
+    UnknownIdError
+        The id fits nothing, or nothing that has an inside.
+    """
+    record = await find_anything(backend, record_id)
+    is_run = isinstance(record, models.Job | models.Execution)
+    if is_run and await find_call(backend, record) is None:
+        return record
+    return (await get_start_of(backend, record, downstream=True)).node

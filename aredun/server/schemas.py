@@ -295,7 +295,7 @@ class Ancestor(BaseModel):
 
 
 class Variable(BaseModel):
-    """An argument of a task in a traceback, as the text that it was recorded as."""
+    """An argument of a task in a traceback, as a short text."""
 
     model_config = example(name="sample", text="'NA12878'")
 
