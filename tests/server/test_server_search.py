@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.async_api import expect
+from sqlalchemy import update
 
 from aredun import File, task
-from aredun.server import substrings
+from aredun.models import Task
+from aredun.search import substrings
 from tests.support.browser import DESKTOP, PHONE, view
 from tests.support.server import serve
 
@@ -112,6 +114,33 @@ async def test_the_bound_is_told(
         found = await served.get("/api/search", params={"text": "g_002"})
         assert found["bound"] == "Parts of texts: searched the arguments of the newest 1 jobs"
         assert [name for kind, name, _ in tell(found) if kind == "Job"] == ["genome.call_variants"]
+
+
+async def test_jobs_are_filtered_by_parts_of_names(backend: RedunBackendDb, scheduler: Scheduler) -> None:
+    """By what a person reads: without a namespace there is no dot, and letters beyond ASCII are found."""
+
+    @task(name="align", namespace="")
+    def align() -> list[Any]:
+        return [sort()]
+
+    @task(name="sort", namespace="genome")
+    def sort() -> int:
+        return 1
+
+    await scheduler.run(align())
+    async with backend.session() as session:
+        # Tasks of other programs may be called so.
+        await session.execute(update(Task).where(Task.name == "sort").values(name="Übersicht"))
+        await session.commit()
+    async with serve(backend) as served:
+
+        async def list_jobs(text: str) -> list[str]:
+            page = await served.get("/api/executions/-/jobs", params={"text": text})
+            return [job["task"] for job in page["items"]]
+
+        assert await list_jobs("AL") == ["align"]
+        assert await list_jobs(".al") == []
+        assert await list_jobs("ME.Übersicht") == ["genome.Übersicht"]
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)

@@ -43,7 +43,9 @@ class ExecutionView {
       onKey: (event, row) => this.handleKey(event, row),
     });
     this.timeline = new Timeline(this.rows.element, () => this.schedule());
-    this.notice = h("p", { class: "cut", hidden: true });
+    this.told = h("span", {});
+    this.more = h("button", { class: "button", type: "button", on: { click: () => this.loadMore() } });
+    this.notice = h("p", { class: "cut", hidden: true }, this.told, this.more);
     this.empty = h("div", { class: "no-jobs", hidden: true });
     this.body = h("div", { class: "split" }, h("section", { class: "jobs" }, this.filter.element, this.timeline.element, this.rows.element, this.empty, this.table, this.notice), this.panel);
     replace(main, h("div", { class: "execution" }, h("div", { class: "execution-head" }, this.head, this.banner, h("div", { class: "head-foot" }, this.progress, this.tabs)), this.body));
@@ -171,8 +173,37 @@ class ExecutionView {
     this.rows.setItems(rows);
     this.drawEmpty(isTable ? this.total() : rows.length);
     this.showSelected();
-    this.notice.hidden = !this.isCut;
-    this.notice.textContent = `Only the first ${count(this.model.jobs.size, "job")} are shown here; the rest is in the API.`;
+    this.drawCut();
+  }
+
+  // How much of a very large execution is here, and how to see the rest.
+  drawCut() {
+    const shown = this.model.jobs.size;
+    const total = this.total();
+    this.notice.hidden = !this.isCut || shown >= total;
+    this.told.textContent = `${shown.toLocaleString("en")} of ${count(total, "job")} are here. The filter and the counts above look among all of them.`;
+    this.more.textContent = this.isLoading ? "Loading…" : `Load ${Math.min(MAX_FOUND, total - shown).toLocaleString("en")} more`;
+    this.more.disabled = Boolean(this.isLoading);
+  }
+
+  // The newest first; what is here is taken once more.
+  async loadMore() {
+    this.isLoading = true;
+    this.schedule();
+    try {
+      const enough = this.model.jobs.size + MAX_FOUND;
+      do {
+        const page = await get(`executions/${encodeURIComponent(this.id)}/jobs`, { limit: 500, cursor: this.rest });
+        page.items.forEach((job) => this.model.put(job));
+        this.rest = page.cursor;
+        this.schedule();
+      } while (this.rest && this.model.jobs.size < enough);
+      if (!this.rest) this.isCut = false;
+    } finally {
+      this.isLoading = false;
+      if (!this.isCut) this.counts = null;
+      this.schedule();
+    }
   }
 
   // What to do where there are no jobs to show, or only that at the root.
@@ -223,8 +254,9 @@ class ExecutionView {
         h("div", { class: "title-line" }, h("h1", {}, run.task ?? "Execution"), statusBadge(run.status), h("span", { class: "facts", title: fullTime(run.start_time) }, facts)),
         h("p", { class: "sub mono", title: run.args }, run.args),
         tagList(run.tags)),
-      run.status === "DONE" || run.status === "FAILED"
-        ? h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${run.id}` }, "Dataflow of the result"), h("a", { class: "button", href: `#/dataflow/${run.id}?direction=inside` }, "Graph of the run")) : null);
+      h("p", { class: "flows" },
+        run.status === "DONE" || run.status === "FAILED" ? h("a", { class: "button", href: `#/dataflow/${run.id}` }, "Dataflow of the result") : null,
+        h("a", { class: "button", href: `#/dataflow/${run.id}?direction=inside` }, "Graph of the run")));
   }
 
   drawProgress() {

@@ -33,7 +33,7 @@ export class GraphPanel {
       return;
     }
     replace(this.element, close, h("p", { class: "sub" }, "Loading…"));
-    const content = await loadDetails(box.kind, box.node.hash).then((record) => this.describe(record, box), errorBox);
+    const content = await loadDetails(...(box.node.job ? ["job", box.node.job] : [box.kind, box.node.hash])).then((record) => this.describe(record, box), errorBox);
     if (this.shown === box) replace(this.element, close, content);
   }
 

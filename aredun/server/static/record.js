@@ -78,6 +78,7 @@ function jobDetails(job, link) {
     failureParts(job, link),
     job.call_hash ? whyPart(job, link) : null,
     job.call ? h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${job.call.call_hash}` }, "Dataflow")) : null,
+    job.status === "RUNNING" ? h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${job.id}?direction=inside` }, "Watch its graph grow")) : null,
     job.call ? callParts(job.call) : h("p", { class: "sub" }, job.status === "RUNNING" ? "It has not ended yet: arguments and result are recorded then." : "It led to no call."),
     below(job, link),
     section("Tags", tagList([...job.tags, ...(job.call?.tags ?? [])])),
