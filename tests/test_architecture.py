@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -182,6 +183,19 @@ def test_models_have_their_names_to_themselves() -> None:
         if isinstance(node, ast.ClassDef) and node.name in names
     }
     assert silent == set()
+
+
+def test_classes_have_names_of_their_own() -> None:
+    """One word means one thing; the server's schemas tell of the others, and some names are redun's."""
+    fixed = {mapper.class_.__name__ for mapper in Base.registry.mappers} | {"RedunBackendDb", "Scheduler"}
+    named = [
+        node.name
+        for module, path in MODULES.items()
+        if "schemas" not in module
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and node.name not in fixed
+    ]
+    assert {name for name, count in Counter(named).items() if count > 1} == set()
 
 
 def packages_of(module: str) -> set[str]:

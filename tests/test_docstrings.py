@@ -210,6 +210,19 @@ def test_errors_that_docstrings_name_are_there() -> None:
     assert [path for path, each in named if str(each.annotation) not in errors] == []
 
 
+def test_private_helpers_are_told_in_one_line() -> None:
+    long = [
+        f"{source.relative_to(CHECKOUT)}: {node.name}"
+        for source in sorted((CHECKOUT / "aredun").rglob("*.py"))
+        for node in ast.walk(ast.parse(source.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        and node.name.startswith("_")
+        and not node.name.endswith("__")
+        and "\n" in (ast.get_docstring(node) or "")
+    ]
+    assert long == []
+
+
 def test_what_the_package_says_that_it_mirrors_is_in_redun() -> None:
     sources = sorted((CHECKOUT / "aredun").rglob("*.py"))
     said = {name for source in sources for name in MIRRORS.findall(source.read_text())}
