@@ -14,7 +14,7 @@ from playwright.async_api import expect
 
 from aredun import RedunBackendDb
 from tests.pictures.png import write_png
-from tests.support.browser import open_page
+from tests.support.browser import check_page, open_page
 from tests.support.dependencies import CHECKOUT
 from tests.support.graph_pages import check_drawing, look, open_graph
 from tests.support.server import serve
@@ -34,13 +34,6 @@ HEIGHT = 800
 # What fills no more than that.
 HEIGHTS = {"dataflow": 480, "downstream": 480, "compare": 700}
 SCHEMES = ("light", "dark")
-# What a person reads must not be cut; these may be: they are as long as users make them, and have titles.
-_FIND_CUT = """() => {
-    const rule = "h1, h2, h3, button, .button, .status, th, td, .facts, .segments a, dt, option";
-    return [...document.querySelectorAll(rule)]
-        .filter((item) => item.clientWidth && item.scrollWidth > item.clientWidth + 1)
-        .map((item) => item.outerHTML);
-}"""
 _READ_PIXELS = """async (picture) => {
     const bitmap = await createImageBitmap(new Blob([Uint8Array.fromBase64(picture)]));
     const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
@@ -213,8 +206,7 @@ async def take_pictures(
 async def _take(watched: Watched, path: Path, height: int) -> Path:
     page = watched.page
     assert watched.problems == []
-    assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-    assert await page.evaluate(_FIND_CUT) == []
+    await check_page(page)
     await page.mouse.move(0, height - 1)
     taken = await page.screenshot(animations="disabled")
     pixels = await page.evaluate(_READ_PIXELS, base64.b64encode(taken).decode())

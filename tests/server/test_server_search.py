@@ -136,11 +136,10 @@ async def test_search_box_finds_parts(
         await expect(page.locator("#found .bound")).to_contain_text(
             "searched the arguments of the newest 1 jobs"
         )
-        await watched.shoot("search-1280")
+        await watched.shoot("search-1440")
         await page.set_viewport_size({"width": PHONE["width"], "height": PHONE["height"]})
         await expect(page.locator("#found .bound")).to_be_in_viewport()
         await watched.shoot("search-390")
-        assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
         await box.press("Enter")
         await expect(page).to_have_url(re.compile("#/execution/"))
         await box.fill("no such thing")
