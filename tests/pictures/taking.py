@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from tests.support.browser import check_page, open_page
 from tests.support.dependencies import CHECKOUT
 from tests.support.graph_pages import check_drawing, look, open_graph
 from tests.support.server import serve
+from tests.support.warm import warm
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -51,23 +53,21 @@ def make_demo(folder: Path, lines: int | None) -> str:
     return f"sqlite:///{folder}/run/.redun/redun.db"
 
 
-def make_cohort(folder: Path, samples: int, patience: float) -> str:
+def make_cohort(folder: Path, pace: float) -> str:
     """Run the larger example, which fails, and again with the fault mended; returns its repository."""
     folder.mkdir()
     (folder / "genome.fasta").write_text(">chr1\nACGT\n")
     source = COHORT.read_text()
-    mended = re.sub(r"        await asyncio.sleep.*\n        raise .*", "        return 0.0", source)
-    command = [sys.executable, "-m", "aredun", "run", "workflow.py", "main"]
-    options = ["--genome", "genome.fasta", "--samples", str(samples)]
+    mended = re.sub(r"        await last_call.*\n        raise .*", "        return 0.0", source)
+    command = ["run", "workflow.py", "main", "--genome", "genome.fasta"]
     for text, code in ((source, 1), (mended, 0)):
-        waiting = text.replace("PATIENCE = 8.0", f"PATIENCE = {patience}")
-        (folder / "workflow.py").write_text(waiting)
-        ran = subprocess.run([*command, *options], cwd=folder, capture_output=True, text=True, check=False)
+        (folder / "workflow.py").write_text(text.replace("PACE = 1.0", f"PACE = {pace}"))
+        ran = warm("aredun").run(*command, cwd=folder, environment=dict(os.environ), timeout=120)
         assert ran.returncode == code, ran.stderr
     return f"sqlite:///{folder}/.redun/redun.db"
 
 
-async def make_repositories(folder: Path, lines: int | None, samples: int, patience: float) -> dict[str, str]:
+async def make_repositories(folder: Path, lines: int | None, pace: float) -> dict[str, str]:
     """
     Run the demo and the larger example at once.
 
@@ -77,10 +77,8 @@ async def make_repositories(folder: Path, lines: int | None, samples: int, patie
         Where they run.
     lines : int | None
         How many lines of each sample the demo reads; None: all.
-    samples : int
-        How many the larger example has.
-    patience : float
-        After how many seconds that fails; all that does not fail should be done by then.
+    pace : float
+        How long the work of the larger example takes: 1 is as long as is pleasant to look at.
 
     Returns
     -------
@@ -89,7 +87,7 @@ async def make_repositories(folder: Path, lines: int | None, samples: int, patie
     """
     demo, cohort = await asyncio.gather(
         asyncio.to_thread(make_demo, folder / "variants", lines),
-        asyncio.to_thread(make_cohort, folder / "cohort", samples, patience),
+        asyncio.to_thread(make_cohort, folder / "cohort", pace),
     )
     return {"demo": demo, "cohort": cohort}
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import functools
+import json
+import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +18,6 @@ from tests.support.histories import make_histories
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from pathlib import Path
 
     from playwright.async_api import Browser
 
@@ -35,6 +39,26 @@ async def browser(browser_address: str) -> AsyncIterator[Browser]:
         browser = await playwright.chromium.connect_over_cdp(browser_address)
         yield browser
         await browser.close()
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The URIs of the demo's repository and of a cohort of 1,810 jobs, which are only read."""
+    from tests.pictures.taking import make_repositories
+
+    base = tmp_path_factory.getbasetemp()
+    # All processes of a run of tests read those that the first of them makes.
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "large"
+    folder.mkdir(exist_ok=True)
+    with (folder / "made.json").open("a+") as made:
+        fcntl.flock(made, fcntl.LOCK_EX)
+        made.seek(0)
+        text = made.read()
+        if not text:
+            text = json.dumps(asyncio.run(make_repositories(folder, lines=40, pace=0.0)))
+            made.write(text)
+    addresses: dict[str, str] = json.loads(text)
+    return addresses
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from tests.support.failing import parse, run_failing
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.async_api import Browser, Locator, Page
+    from playwright.async_api import Browser, Locator
 
     from aredun.backend import RedunBackendDb
     from aredun.scheduler import Scheduler
