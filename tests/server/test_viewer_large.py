@@ -10,7 +10,7 @@ from playwright.async_api import expect
 
 from aredun import RedunBackendDb
 from tests.pictures.taking import show_comparison, show_search, show_why
-from tests.support.browser import DESKTOP, PHONE, view
+from tests.support.browser import DESKTOP, PHONE, check_page, view
 from tests.support.graph_pages import check_drawing, look, open_graph, settle
 
 if TYPE_CHECKING:
@@ -41,6 +41,20 @@ async def check_failures(watched: Watched, width: int) -> None:
     await expect(panel.get_by_role("link", name="Next failed")).to_have_count(0)
     await watched.shoot(f"cohort-fault-{width}")
     await page.get_by_role("link", name="Close the details").click()
+
+
+async def check_low_window(watched: Watched, size: dict[str, int]) -> None:
+    """Between the bars of a phone's browser the head fills the window: the rows are scrolled to."""
+    page = watched.page
+    await page.set_viewport_size({"width": size["width"], "height": 600})
+    await check_page(page)
+    row = page.locator(".job-row").nth(5)
+    await row.scroll_into_view_if_needed()
+    await expect(row).to_be_in_viewport(ratio=1)
+    place = await page.locator(".rows").bounding_box()
+    assert place is not None
+    assert place["height"] > 150
+    await page.set_viewport_size({"width": size["width"], "height": size["height"]})
 
 
 async def check_rows(watched: Watched, width: int) -> None:
@@ -81,6 +95,7 @@ async def test_a_cohort(browser: Browser, large: dict[str, str], size: dict[str,
     ):
         page = watched.page
         await check_failures(watched, width)
+        await check_low_window(watched, size)
         await check_rows(watched, width)
         await page.get_by_role("link", name="Timeline").click()
         await expect(page.locator(".bar-span[data-status=FAILED]").first).to_be_visible()

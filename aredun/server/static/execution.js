@@ -220,6 +220,8 @@ class ExecutionView {
     if (index < 0) return;
     this.isRevealed = true;
     this.rows.showRow(index, true);
+    // On a phone the rows may begin below the window.
+    this.rows.element.scrollIntoView({ block: "nearest" });
   }
 
   drawHead() {

@@ -30,17 +30,15 @@ export function recordId(record) {
   return record.id ?? record.call_hash ?? record.hash ?? record.value_hash;
 }
 
-// How much of a text is shown before the part that was sought, where the whole is longer than a phone is wide.
-const BEFORE = 12;
-const SHORT = 28;
 const NARROW = matchMedia("(max-width: 720px)");
 
 // A text with the part marked that fits; what is cut off before that is told by three dots.
 function markPart(text, sought) {
   const found = new RegExp(sought.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "iu").exec(text);
   if (!found) return text;
-  const begin = text.length > SHORT && found.index > BEFORE ? found.index - BEFORE : 0;
   const end = found.index + found[0].length;
+  // So many letters are in sight at least.
+  const begin = Math.min(found.index, Math.max(0, end - (NARROW.matches ? 20 : 28)));
   // Half of a letter is none.
   const before = text.slice(begin, found.index).replace(/^[\uDC00-\uDFFF]/, "");
   return [begin ? "…" : null, before, h("mark", {}, text.slice(found.index, end)), text.slice(end)];
