@@ -1,4 +1,4 @@
-"""The demo and a cohort of 1,810 jobs in a real browser, wide and narrow: what a person does with a large run."""
+"""The demo and a cohort of 1,810 jobs in a real browser, wide and narrow, as a person goes through them."""
 
 from __future__ import annotations
 
@@ -48,9 +48,10 @@ async def check_low_window(watched: Watched, size: dict[str, int]) -> None:
     page = watched.page
     await page.set_viewport_size({"width": size["width"], "height": 600})
     await check_page(page)
-    row = page.locator(".job-row").nth(5)
-    await row.scroll_into_view_if_needed()
-    await expect(row).to_be_in_viewport(ratio=1)
+    await page.get_by_role("treeitem").first.focus()
+    await page.keyboard.press("End")
+    await expect(page.locator(".row:focus")).to_contain_text("33 more cohort.process")
+    await expect(page.locator(".row:focus")).to_be_in_viewport(ratio=1)
     place = await page.locator(".rows").bounding_box()
     assert place is not None
     assert place["height"] > 150
