@@ -38,7 +38,7 @@ function markPart(text, sought) {
   if (!found) return text;
   const end = found.index + found[0].length;
   // So many letters are in sight at least.
-  const begin = Math.min(found.index, Math.max(0, end - (NARROW.matches ? 20 : 28)));
+  const begin = Math.min(found.index, Math.max(0, end - (NARROW.matches ? 17 : 26)));
   // Half of a letter is none.
   const before = text.slice(begin, found.index).replace(/^[\uDC00-\uDFFF]/, "");
   return [begin ? "…" : null, before, h("mark", {}, text.slice(found.index, end)), text.slice(end)];
