@@ -11,7 +11,7 @@ from playwright.async_api import expect
 from aredun import RedunBackendDb
 from tests.pictures.taking import show_comparison, show_search, show_why
 from tests.support.browser import DESKTOP, PHONE, check_page, view
-from tests.support.graph_pages import check_drawing, look, open_graph, settle
+from tests.support.graph_pages import check_drawing, check_first_view, look, open_graph, settle
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
@@ -107,9 +107,11 @@ async def test_a_cohort(browser: Browser, large: dict[str, str], size: dict[str,
         await watched.shoot(f"cohort-search-{width}")
         await open_graph(page, watched.url, "genome.fasta", "?direction=downstream")
         seen = await look(page)
-        check_drawing(seen)
+        check_first_view(seen)
         assert any("align" in text for text in seen["texts"])
         await watched.shoot(f"cohort-genome-{width}")
+        await page.get_by_role("button", name="Show everything").click()
+        check_drawing(await look(page))
 
 
 @each_size
@@ -126,14 +128,14 @@ async def test_the_demo(browser: Browser, large: dict[str, str], size: dict[str,
         await open_graph(page, watched.url, "sample4.bam")
         await expect(page.get_by_role("heading", level=1)).to_have_text("Dataflow of sample4.bam")
         seen = await look(page)
-        check_drawing(seen)
+        check_first_view(seen)
         assert {"sample4.fastq", "genome.fasta", "sample4.bam"} <= {*seen["titles"]}
         await watched.shoot(f"demo-upstream-{width}")
         await page.get_by_role("link", name="What followed", exact=True).click()
         await expect(page.locator(".graph-status")).to_have_attribute("data-done", "true")
         await settle(page)
         seen = await look(page)
-        check_drawing(seen)
+        check_first_view(seen)
         assert {"sample4.bam", "sample4.vcf"} <= {*seen["titles"]}
         await watched.shoot(f"demo-downstream-{width}")
         await show_why(watched)
