@@ -71,6 +71,8 @@ async def test_timeline_is_zoomed(
         whole = await read_ticks(page)
         step = whole[1] - whole[0]
         assert f"{step:.6g}".strip("0.")[0] in "125"
+        # What comes above moves the rest down.
+        await expect(page.get_by_role("region", name="Why it failed")).to_be_visible()
         line = await page.locator(".axis-line").bounding_box()
         assert line is not None
         middle, height = line["x"] + line["width"] / 2, line["y"] + line["height"] / 2
@@ -123,6 +125,8 @@ async def test_fingers_zoom_and_move(browser: Browser, backend: RedunBackendDb, 
     async with view(browser, backend, "execution/-/timeline", PHONE) as watched:
         page = watched.page
         await expect(page.get_by_role("treeitem").first).to_contain_text("main(3)")
+        # What comes above moves the rest down.
+        await expect(page.get_by_role("region", name="Why it failed")).to_be_visible()
         line = await page.locator(".axis-line").bounding_box()
         row = await page.get_by_role("treeitem").nth(3).bounding_box()
         assert line is not None
