@@ -182,9 +182,8 @@ class ExecutionView {
     this.rows.setItems(rows);
     this.drawEmpty(isTable ? this.total() : rows.length);
     this.showSelected();
-    // The numbers in the table are of all.
-    this.notice.hidden = !this.isCut || isTable;
-    this.notice.textContent = `Only ${this.model.jobs.size.toLocaleString("en")} of ${count(this.total(), "job")} are shown here. A status, a task or a text above finds the others, too.`;
+    this.notice.hidden = !this.isCut;
+    this.notice.textContent = `Only the first ${count(this.model.jobs.size, "job")} are shown here; the rest is in the API.`;
   }
 
   // What to do where there are no jobs to show, or only that at the root.
