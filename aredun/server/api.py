@@ -384,13 +384,20 @@ async def list_matches(
     )
 
 
+def _cut_reason(reason: str, text: str) -> str:
+    """Return as much of a text as is shown, with the part that was sought in it."""
+    place = reason.casefold().find(text.strip().casefold())
+    # A few letters before that part tell what it belongs to.
+    return cut_text(reason if place < 100 else f"…{reason[place - 40 :]}", 200)
+
+
 @router.get("/search", response_model=schemas.Search, tags=["query"])
 async def search(backend: Backend, text: str, limit: Annotated[int, Query(ge=1, le=50)] = 8) -> Response:
     """Search for a part of a task's name, a path, a tag (`user=ada`) or an argument, after prefixes."""
     found = await substrings.search(backend, check_id(text), limit)
     made = await records.make_records(backend, found.records)
     hits = [
-        schemas.Hit(record=record, because=reason and cut_text(reason, 200))
+        schemas.Hit(record=record, because=reason and _cut_reason(reason, text))
         for record, reason in zip(made, found.reasons, strict=True)
     ]
     return respond(schemas.Search(hits=hits, bound=found.bound))

@@ -13,27 +13,19 @@ import pytest
 from playwright.async_api import expect
 
 from aredun import CallGraphQuery, File, task
-from tests.support.browser import PHONE, view
+from tests.support.browser import DESKTOP, PHONE, check_page, view
 from tests.support.databases import redun_uri
 from tests.support.failing import parse, run_failing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.async_api import Browser, Locator, Page
+    from playwright.async_api import Browser, Locator
 
     from aredun.backend import RedunBackendDb
     from aredun.scheduler import Scheduler
 
-WIDE = {"width": 1440, "height": 900}
-
 pytestmark = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
-
-
-async def get_overflow(page: Page) -> int:
-    """Return by how many pixels a page is wider than its window."""
-    overflow: int = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    return overflow
 
 
 async def check_highlighting(panel: Locator) -> None:
@@ -64,7 +56,7 @@ async def check_highlighting(panel: Locator) -> None:
             assert re.search(lines, copied)
 
 
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1440", "390"])
 async def test_from_the_banner_to_the_line_at_fault(
     browser: Browser, backend: RedunBackendDb, scheduler: Scheduler, size: dict[str, int]
 ) -> None:
@@ -104,17 +96,17 @@ async def test_from_the_banner_to_the_line_at_fault(
         await panel.get_by_role("link", name="Previous failed").click()
         await expect(panel).to_contain_text("Failure 1 of 3")
         assert page.url == first
-        assert await get_overflow(page) <= 0
+        await check_page(page)
         await watched.shoot(f"failed-job-{size['width']}")
         job_id = page.url.rpartition("/")[2]
         await watched.go(f"job/{job_id}")
         await expect(page.get_by_role("region", name="Failure", exact=True)).to_contain_text("ValueError")
         await page.get_by_role("link", name="Next failed").click()
         await expect(page.locator(".next-failed")).to_contain_text("Failure 2 of 3")
-        assert await get_overflow(page) <= 0
+        await check_page(page)
 
 
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1440", "390"])
 async def test_jobs_are_filtered_and_counted(
     browser: Browser, backend: RedunBackendDb, scheduler: Scheduler, size: dict[str, int]
 ) -> None:
@@ -153,10 +145,10 @@ async def test_jobs_are_filtered_and_counted(
         await page.get_by_role("link", name="3 done of lab.parse").click()
         await expect(result).to_have_text("3 of 46 jobs")
         await expect(page.get_by_label("Task", exact=True)).to_have_value("lab.parse")
-        assert await get_overflow(page) <= 0
+        await check_page(page)
 
 
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1440", "390"])
 async def test_rows_show_their_arguments(
     browser: Browser, backend: RedunBackendDb, scheduler: Scheduler, size: dict[str, int]
 ) -> None:
@@ -179,7 +171,7 @@ async def test_rows_show_their_arguments(
             ".map((rule) => document.querySelector(rule).getBoundingClientRect().right)"
         )
         assert 0 < room < row
-        assert await get_overflow(page) <= 0
+        await check_page(page)
 
 
 async def test_a_link_shows_its_job_though_the_banner_comes_later(
@@ -280,7 +272,7 @@ async def test_a_failure_of_redun_shows_what_it_was_called_with(
         check=True,
     )
     assert b"no 7" in answer.stderr
-    async with view(browser, backend, "execution/-", WIDE) as watched:
+    async with view(browser, backend, "execution/-", DESKTOP) as watched:
         await watched.page.get_by_role("link", name="Show the job at fault").click()
         frames = watched.page.locator(".frames > li")
         await expect(frames).to_have_count(2)

@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import expect
 
 from aredun import task
-from tests.support.browser import PHONE, open_page, view
+from tests.support.browser import DESKTOP, PHONE, open_page, view
 from tests.support.graph_pages import settle
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 redun_namespace = "live"
 
-WIDE = {"width": 1440, "height": 900}
 # What each job waits for.
 gates: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
@@ -159,7 +158,7 @@ async def test_a_run_is_watched_in_its_graph(
     gates["s1.fastq"].set()
     await scheduler.run(trim("s1.fastq"))
     run = asyncio.create_task(scheduler.run(main(["s1.fastq", "s2.fastq", "s3.fastq"])))
-    async with view(browser, backend, "execution/-", WIDE) as watched:
+    async with view(browser, backend, "execution/-", DESKTOP) as watched:
         page = watched.page
         phone = await open_page(browser, PHONE, "dark", watched.url)
         await page.get_by_role("link", name="Graph of the run").click()
@@ -222,7 +221,7 @@ async def test_very_many_that_run_are_one_box(
     gates.clear()
     names = [f"{number:02}.fastq" for number in range(70)]
     run = asyncio.create_task(scheduler.run(many(names)))
-    async with view(browser, backend, "", WIDE) as watched:
+    async with view(browser, backend, "", DESKTOP) as watched:
         await watched.go("dataflow/-?direction=inside")
         graph = Graph(watched.page)
         await graph.see(("trim", "70 running", "running"))

@@ -30,7 +30,6 @@ class ExecutionView {
     this.counts = null;
     this.fetched = "";
     this.filter = new JobFilter((values, isStep) => this.chooseFilter(values, isStep));
-    this.read(target);
     this.head = h("div", { class: "head" });
     this.progress = h("div", { class: "progress" });
     this.tabs = h("div", { class: "tabs" });
@@ -42,7 +41,9 @@ class ExecutionView {
       makeRow: (row, index) => this.makeRow(row, index),
       onKey: (event, row) => this.handleKey(event, row),
     });
-    this.timeline = new Timeline(this.rows.element, () => this.schedule());
+    this.timeline = new Timeline(this.rows.element, () => { this.schedule(); this.keepWindow(); });
+    this.timeline.read(target.query);
+    this.read(target);
     this.told = h("span", {});
     this.more = h("button", { class: "button", type: "button", on: { click: () => this.loadMore() } });
     this.notice = h("p", { class: "cut", hidden: true }, this.told, this.more);
@@ -59,7 +60,18 @@ class ExecutionView {
   settleAddress() {
     if (this.id === this.execution.id) return;
     this.id = this.execution.id;
-    history.replaceState(null, "", this.link(this.tab, this.selected));
+    history.replaceState(null, "", this.address());
+  }
+
+  // With the stretch of time that is in sight.
+  address() {
+    return `${this.path(this.tab, this.selected)}${filterQuery({ ...this.filter.values, ...(this.tab === "timeline" ? this.timeline.values : {}) })}`;
+  }
+
+  // A browser takes only so many new addresses a second.
+  keepWindow() {
+    clearTimeout(this.keeping);
+    this.keeping = setTimeout(() => history.replaceState(null, "", this.address()), 200);
   }
 
   read(target) {
@@ -70,10 +82,9 @@ class ExecutionView {
   }
 
   chooseFilter(values, isStep) {
-    const address = `${this.path(this.tab, this.selected)}${filterQuery(values)}`;
-    if (isStep) { location.hash = address; return; }
-    history.replaceState(null, "", address);
+    if (isStep) { location.hash = `${this.path(this.tab, this.selected)}${filterQuery(values)}`; return; }
     this.filter.read(new URLSearchParams(filterQuery(values)));
+    history.replaceState(null, "", this.address());
     this.applyFilter();
   }
 
@@ -240,6 +251,8 @@ class ExecutionView {
     if (index < 0) return;
     this.isRevealed = true;
     this.rows.showRow(index, true);
+    // On a phone the rows may begin below the window.
+    this.rows.element.scrollIntoView({ block: "nearest" });
   }
 
   drawHead() {
@@ -351,6 +364,9 @@ class ExecutionView {
   update(target) {
     const before = this.selected;
     this.read(target);
+    // A link that asks for no stretch of time leaves that in sight.
+    if (target.query.has("from")) this.timeline.read(target.query);
+    else if (this.timeline.window) this.keepWindow();
     const isOther = this.selected !== before;
     if (isOther) this.isRevealed = false;
     this.applyFilter();
@@ -363,6 +379,7 @@ class ExecutionView {
     this.rows.close();
     clearInterval(this.timer);
     clearTimeout(this.fetching);
+    clearTimeout(this.keeping);
     clearTimeout(this.explained);
     cancelAnimationFrame(this.frame);
   }
