@@ -13,6 +13,9 @@ export class Labels {
     this.calls = new Map();
     this.values = new Map();
     this.asked = new Set();
+    // Goes up with every status that comes.
+    this.version = 0;
+    this.counted = new WeakMap();
     this.waiting = { calls: new Set(), values: new Set(), statuses: new Set() };
   }
 
@@ -54,6 +57,7 @@ export class Labels {
     for (const label of called) this.calls.set(label.call_hash, label);
     for (const label of valued) this.values.set(label.value_hash, label);
     this.timer = null;
+    this.version += 1;
     if (this.isClosed) return;
     this.want([]);
     this.onChange();
@@ -69,6 +73,7 @@ export class Labels {
   setStatus(call, status) {
     const label = this.calls.get(call);
     if (label) label.status = status;
+    this.version += 1;
   }
 
   isFailed(node) {
@@ -76,7 +81,20 @@ export class Labels {
   }
 
   count(box, status) {
-    return box.kind === "call" ? box.members.filter((node) => this.calls.get(node.hash)?.status === status).length : 0;
+    return box.kind === "call" ? this.counts(box)[status] ?? 0 : 0;
+  }
+
+  // Every frame asks: members are only looked at again when there are others, or other statuses.
+  counts({ members }) {
+    const known = this.counted.get(members);
+    if (known?.version === this.version) return known.counts;
+    const counts = {};
+    for (const node of members) {
+      const status = this.calls.get(node.hash)?.status;
+      if (status) counts[status] = (counts[status] ?? 0) + 1;
+    }
+    this.counted.set(members, { version: this.version, counts });
+    return counts;
   }
 
   status(box) {
