@@ -1,7 +1,7 @@
 // What is known of a box that was chosen: its record, or the members of a group.
 
 import { dataflowLink } from "./dataflow_frame.js";
-import { errorBox, h, replace } from "./dom.js";
+import { errorBox, h, refill, replace } from "./dom.js";
 import { count, shortTask } from "./format.js";
 import { loadDetails, makeDetails } from "./record.js";
 
@@ -18,7 +18,7 @@ export class GraphPanel {
     if (!box) return;
     const close = h("button", { class: "button quiet close", type: "button", on: { click: this.onClose } }, "Close");
     if (box.isGroup) {
-      replace(this.element, close, this.describeGroup(box));
+      refill(this.element, close, this.describeGroup(box));
       return;
     }
     replace(this.element, close, h("p", { class: "sub" }, "Loading…"));
