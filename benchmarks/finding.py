@@ -24,7 +24,7 @@ import psycopg2
 
 from aredun.backend import RedunBackendDb
 from aredun.cli.collector import collect_rarely
-from benchmarks.repository import Generator, make_big_repository, make_hash, make_uuid
+from benchmarks.repository import REFERENCE, Generator, make_big_repository, make_hash, make_uuid
 from benchmarks.support import measure_lag, median, print_table, temporary_databases
 from tests.support.server import serve
 
@@ -197,6 +197,11 @@ def make_pages(executions: int, generator: Generator) -> Iterable[tuple[str, str
     for kind in ("Execution", "Job", "Task"):
         yield f"tags of {kind}", "/api/tags", {"entity_type": kind}
     yield "tags of an execution", "/api/tags", {"entity_id": big}
+    yield "files", "/api/files", {}
+    yield "files, a part of a path", "/api/files", {"text": "part_00000021"}
+    yield "versions of the reference", "/api/file-versions", {"path": REFERENCE}
+    yield "tasks", "/api/task-names", {}
+    yield "a task over time", "/api/task-names/pipeline.align", {}
     yield "find the newest", "/api/find/-", {}
     yield "matches", "/api/matches/align", {}
 

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 Key = tuple[Any, ...]
 
+# No index has executions by time. Their root jobs are looked for among so many of the newest jobs, before
+# all executions are sorted: with 100,000 of them that takes 0.6 to 0.9 s on sqlite.
+RECENT_JOBS = 10_000
+
 
 class Order(NamedTuple):
     """The order of a model's records: its columns, the primary key last, all in one direction."""
@@ -120,8 +124,36 @@ def load_records(plan: Plan) -> Select[Any]:
 
 def select_walked(plan: Plan, where: Iterable[ColumnElement[bool]], goes_on: bool) -> Select[Any]:
     """Return the keys of rows where the order's index has them, for the parameters of `Order.place`."""
-    keys = sa.select(*_name_columns(plan.order)).where(*where)
+    terms = list(where)
+    keys = sa.select(*_name_columns(plan.order)).where(*terms)
+    if plan.record_type == "Execution" and plan.by_time:
+        return _select_recent(plan.order, keys, terms, goes_on)
     return plan.order.cut(keys, plan.order.columns, goes_on)
+
+
+def _select_recent(
+    order: Order, keys: Select[Any], where: Iterable[ColumnElement[bool]], goes_on: bool
+) -> Select[Any]:
+    """Return the keys of executions from among the newest jobs, from all if those do not have enough."""
+    root = alias(Job, "recent_job")
+    newest = sa.select(root.id, root.execution_id, root.start_time)
+    if goes_on:
+        newest = newest.where(root.start_time <= sa.bindparam("k0"))
+    jobs = (
+        newest.order_by(root.start_time.desc()).limit(RECENT_JOBS).cte("newest").prefix_with("MATERIALIZED")
+    )
+    # Of the jobs that started with the last of these, others may be left out.
+    whole = jobs.c.start_time > sa.select(sa.func.min(jobs.c.start_time)).scalar_subquery()
+    columns = (jobs.c.start_time, Execution.id)
+    own = sa.select(columns[0].label("k0"), columns[1].label("pk")).select_from(jobs)
+    own = own.join(Execution, sa.and_(Execution.id == jobs.c.execution_id, Execution.job_id == jobs.c.id))
+    recent = order.cut(own.where(whole, *where), columns, goes_on).cte("recent").prefix_with("MATERIALIZED")
+    size = sa.bindparam("size", type_=sa.Integer())
+    count = sa.select(sa.func.count()).select_from(recent).scalar_subquery()
+    # A limit of zero ends a select before it reads anything.
+    rest = order.cut(keys, order.columns, goes_on).limit(sa.case((count < size, size), else_=0)).subquery()
+    found = sa.union_all(sa.select(recent).where(count >= size), sa.select(rest)).subquery("found")
+    return sa.select(found).order_by(*order.sort(found.c))
 
 
 def select_sought(plan: Plan, where: Iterable[ColumnElement[bool]], goes_on: bool, most: Any) -> Select[Any]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
 
 # Jobs that are counted of a task, and failed jobs of all tasks.
-MAX_JOBS, MAX_FAILED = 10_000, 10_000
+MAX_JOBS, MAX_FAILED = 10_000, 3_000
 # The last run is looked for among the newest jobs of all tasks, then among a task's own, if it has no more.
 MAX_NEWEST, MAX_OWN = 10_000, 2_000
 # Jobs that the versions of one task are told by, and versions.

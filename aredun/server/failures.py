@@ -13,6 +13,7 @@ from aredun.models import CallNode, Job, Task, Value
 from aredun.server import schemas
 from aredun.server.highlighting import highlight
 from aredun.storage.reads import read_rows
+from aredun.values.error import make_cancellation
 from aredun.values.namespace import join_fullname
 from aredun.values.previews import read_failure
 
@@ -115,8 +116,8 @@ async def _find_path(backend: RedunBackendDb, job_id: str, value_hash: str) -> l
 async def get_next_failed(backend: RedunBackendDb, job: Job) -> schemas.NextFailed:
     """Return which failures stand before and after a job in its execution, by start, in one statement.
 
-    Failures are the jobs that raised an error; those that only failed with it, because they had called
-    the others, do not count.
+    Failures are the jobs that raised an error. Those that only failed with it, because they had called the
+    others, do not count, nor do those that were cancelled when another one failed.
     """
     call, child, child_call = aliased(CallNode), aliased(Job), aliased(CallNode)
     has_it_from_below = (
@@ -130,6 +131,7 @@ async def get_next_failed(backend: RedunBackendDb, job: Job) -> schemas.NextFail
         .join(call, call.call_hash == Job.call_hash)
         .join(Value, Value.value_hash == call.value_hash)
         .where(Job.execution_id == job.execution_id, Value.type == ERROR_TYPE_NAME, ~has_it_from_below)
+        .where(call.value_hash != backend.type_registry.get_hash(make_cancellation()))
         .cte("failed")
         .prefix_with("MATERIALIZED")
     )

@@ -69,6 +69,9 @@ class _PostgresWatch:
     async def wait(self, timeout: float) -> bool:
         if self._driver is None or self._driver.is_closed():
             await self._listen()
+            if self._driver is not None:
+                # What was committed before, nobody has heard.
+                return True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._announced.wait()

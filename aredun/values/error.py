@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import traceback
+from concurrent.futures import CancelledError
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -234,6 +235,17 @@ class ErrorValue(Value):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.error = state["error"]
         self.traceback = state["traceback"]
+
+
+def make_cancellation() -> ErrorValue:
+    """Return the result of a call that was cancelled from outside: of all of them the same one."""
+    error = CancelledError("the job was cancelled")
+    return ErrorValue(error, Traceback(error, []))
+
+
+def is_cancellation(result: Any) -> bool:
+    """Tell whether a call came to no end: its waiter gave up, which is no answer for another one."""
+    return isinstance(result, ErrorValue) and isinstance(result.error, CancelledError)
 
 
 def _without_code(frame: traceback.FrameSummary) -> traceback.FrameSummary:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import CancelledError as JobCancelled
 from typing import TYPE_CHECKING, Any
 
 from aredun.errors import InvalidValueError
 from aredun.values import ErrorValue, is_file, is_handle
+from aredun.values.error import is_cancellation
 from aredun.values.expressions import ApplyExpression
 from aredun.values.nested import is_long, iter_nested_value
 from aredun.values.task_value import TaskValue
@@ -105,7 +105,7 @@ async def find_cached(backend: RedunBackendDb, job: Job, is_first: bool) -> Any:
     except InvalidValueError:
         # The class of the value is gone, so nobody can read the result.
         return None
-    if kind is CacheResult.MISS or _is_cancellation(result):
+    if kind is CacheResult.MISS or is_cancellation(result):
         return None
     if kind is not CacheResult.CSE and (
         isinstance(result, ErrorValue) or not await is_usable(backend, result)
@@ -114,11 +114,6 @@ async def find_cached(backend: RedunBackendDb, job: Job, is_first: bool) -> Any:
     job.was_cached = True
     job.call_hash = call_hash
     return result
-
-
-def _is_cancellation(result: Any) -> bool:
-    """Tell whether a call came to no end: its waiter gave up, which is no answer for another one."""
-    return isinstance(result, ErrorValue) and isinstance(result.error, JobCancelled)
 
 
 async def is_usable(backend: RedunBackendDb, result: Any) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from concurrent.futures import CancelledError as JobCancelled
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from aredun.errors import UsageError
 from aredun.formats.describe import describe_error, shorten
 from aredun.loop.ending import finish
 from aredun.values import ErrorValue, Traceback, is_handle
+from aredun.values.error import make_cancellation
 from aredun.values.nested import SCALARS, holds, iter_nested_value, map_nested_value
 from aredun.workflow.caching import CALL_WITHOUT_RESULT, find_cached, is_shared
 from aredun.workflow.executors.base import FunctionCall
@@ -159,8 +159,8 @@ class JobRunner:
         return Traceback.from_error(error)
 
     async def _record_cancellation(self, job: Job) -> None:
-        error = JobCancelled("the job was cancelled")
-        await self._recorder.record_failure(job, error, Traceback(error, []))
+        cancelled = make_cancellation()
+        await self._recorder.record_failure(job, cancelled.error, cancelled.traceback)
 
     async def _prepare(self, job: Job) -> None:
         job.args = await self._preprocess(job)

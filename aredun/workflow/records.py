@@ -107,7 +107,7 @@ class JobRecorder:
         get_hash: Callable[[Any], str] = self._backend.type_registry.get_hash
         return get_hash(value) if is_light(value) else await asyncio.to_thread(get_hash, value)
 
-    async def record_failure(self, job: Job, error: Exception, raised: Traceback) -> None:
+    async def record_failure(self, job: Job, error: Exception, raised: Traceback | None) -> None:
         """Record the call of a job that failed, with the error as its result, and the job's end."""
         job.add_subtree()
         if not job.is_recording() or not job.args_hash:
@@ -191,14 +191,14 @@ def _get_tags(job: Job) -> Iterator[tuple[TagEntity, str, Any]]:
         yield TagEntity.Task, job.task.hash, pair
 
 
-def make_error_value(error: Exception, raised: Traceback) -> ErrorValue:
+def make_error_value(error: Exception, raised: Traceback | None) -> ErrorValue:
     """Wrap an error for recording; one that pickle cannot take is replaced by its text, as redun does.
 
     Parameters
     ----------
     error : Exception
         What a job raised.
-    raised : Traceback
+    raised : Traceback | None
         Where.
     """
     error_value = ErrorValue(error, raised)

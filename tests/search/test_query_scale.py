@@ -8,15 +8,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy import event
 
 from aredun.backend import RedunBackendDb
+from aredun.models import Execution, Job
 from aredun.query import CallGraphQuery, find_file, infer_id
 from aredun.search import differences, file_versions, strategies, task_history
 from aredun.search import filters as query_filters
 from aredun.search.identify import find_use
+from aredun.search.statements import RECENT_JOBS
 from aredun.server import substrings
 from aredun.server.substrings import search
+from aredun.storage.reads import read_scalars
 from benchmarks.query import apply_filters, make_filters
 from benchmarks.repository import REFERENCE, Generator, make_big_repository, make_hash, make_uuid
 
@@ -193,6 +197,30 @@ async def test_late_pages_cost_what_early_ones_cost(reader: RedunBackendDb) -> N
             break
     assert seen == sum(1 for _ in range(JOBS)) - (JOBS - LARGEST) % (EXECUTIONS - 1)
     assert most <= 3
+
+
+@pytest.mark.parametrize("statuses", [[], ["DONE"], ["FAILED", "RUNNING"]], ids=str)
+async def test_executions_by_time_come_in_one_order_from_the_newest_jobs_and_from_all(
+    reader: RedunBackendDb, statuses: list[str]
+) -> None:
+    """The newest jobs have the roots of some executions only: pages go on beyond these."""
+    query = CallGraphQuery(reader).filter_types({"Execution"}).order_by("time")
+    query = query.filter_execution_statuses(statuses) if statuses else query
+    cursor, seen = None, []
+    while True:
+        page = await query.page_after(cursor, 3)
+        seen += [record.id for record in page.records]
+        cursor = page.cursor
+        if cursor is None:
+            break
+    roots = sa.select(Execution.id).join(Job, Job.id == Execution.job_id)
+    in_order = list(await read_scalars(reader.database, roots.order_by(Job.start_time.desc())))
+    newest = sa.select(Job.execution_id).order_by(Job.start_time.desc()).limit(RECENT_JOBS).subquery()
+    recent = set(await read_scalars(reader.database, sa.select(newest.c.execution_id)))
+    assert 3 < len(recent) < len(in_order) == EXECUTIONS
+    known = {record.id async for record in query.all()}
+    assert seen == [key for key in in_order if key in known]
+    assert seen
 
 
 async def test_memory_stays_flat(reader: RedunBackendDb) -> None:

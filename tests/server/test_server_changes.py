@@ -14,6 +14,7 @@ import pytest
 from aredun import task
 from aredun.backend import RedunBackendDb
 from aredun.server.change_poll import Event
+from aredun.storage.watch import open_watch
 from tests.support.databases import redun_uri
 from tests.support.recording import FakeJob
 from tests.support.server import receive, receive_until, serve
@@ -100,6 +101,15 @@ async def test_changes_come_once_and_in_order(served: Served, writer: RedunBacke
             await receive(websocket, 0.8)
 
 
+async def test_a_watch_looks_at_once(backend: RedunBackendDb) -> None:
+    """What was committed before it heard anything is not left for a later one; then it waits."""
+    async with open_watch(backend.database) as watch:
+        async with asyncio.timeout(20):
+            assert await watch.wait(3600)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(watch.wait(3600), 0.3)
+
+
 async def test_changes_of_aredun_do_not_wait_for_a_poll(
     backend: RedunBackendDb, writer: RedunBackendDb
 ) -> None:
@@ -107,7 +117,6 @@ async def test_changes_of_aredun_do_not_wait_for_a_poll(
     async with serve(backend, server_poll_interval=60.0) as served:
         async with served.connect("/ws/executions") as websocket:
             await receive(websocket)
-            # The first look has begun to listen.
             await start(writer, FakeJob(TASK))
             await receive_until(websocket, "job:started", timeout=20)
             root = FakeJob(TASK)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aredun import task
 from aredun.errors import UsageError
 from aredun.values.previews import preview_value, read_failure
 from tests.support import failing
@@ -80,6 +82,39 @@ async def test_next_failed_goes_from_cause_to_cause(served: Served) -> None:
     [root] = await list_failed(served, task="main")
     found = await served.get(f"/api/jobs/{root['id']}/next-failed")
     assert found == {"total": 3, "number": None, "next_id": causes[0], "previous_id": None}
+
+
+async def test_jobs_that_were_cancelled_with_another_one_are_no_causes(
+    backend: RedunBackendDb, scheduler: Scheduler
+) -> None:
+    """They are recorded as failed, but whoever looks for what went wrong is not led to them."""
+    waiting = 7
+    begun = asyncio.Semaphore(0)
+
+    @task(namespace="lab")
+    async def wait_for_good(number: int) -> None:
+        begun.release()
+        await asyncio.sleep(3600)
+
+    @task(namespace="lab")
+    async def fail_beside_others() -> None:
+        for _ in range(waiting):
+            await begun.acquire()
+        raise ValueError("one of eight")
+
+    calls = [wait_for_good(number) for number in range(waiting)]
+    with pytest.raises(ValueError, match="one of eight"):
+        await scheduler.run([fail_beside_others(), calls])
+    async with serve(backend) as served:
+        failed = await list_failed(served)
+        assert len(failed) == waiting + 2
+        by_name = {job["task"]: job["id"] for job in failed}
+        cause = by_name["lab.fail_beside_others"]
+        found = await served.get(f"/api/jobs/{cause}/next-failed")
+        assert found == {"total": 1, "number": 1, "next_id": None, "previous_id": None}
+        found = await served.get(f"/api/jobs/{by_name['lab.wait_for_good']}/next-failed")
+        assert (found["total"], found["number"]) == (1, None)
+        assert cause in (found["next_id"], found["previous_id"])
 
 
 async def test_jobs_are_found_by_status_task_and_text(served: Served) -> None:

@@ -13,6 +13,7 @@ from tests.server.test_server_changes import TASK, start
 from tests.support.browser import PATIENCE, PHONE, Watched, open_page, view
 from tests.support.call_graphs import make_repository
 from tests.support.dataflow import make_chains, make_hash
+from tests.support.graph_pages import check_drawing, check_first_view, look, resize, settle
 from tests.support.hostile import make_hostile_repository
 from tests.support.recording import FakeJob
 from tests.support.server import serve
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from playwright.async_api import Browser
+
+WIDE = {"width": 1440, "height": 900}
 
 pytestmark = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 
@@ -147,6 +150,11 @@ async def test_ten_thousand_edges_stay_smooth(
         page = watched.page
         await expect(page.locator(".graph-status")).to_contain_text("10,102 edges", timeout=60_000)
         await expect(page.locator(".graph-status")).to_have_attribute("data-done", "true", timeout=60_000)
+        await settle(page)
+        for size in (PHONE, WIDE):
+            await resize(page, size)
+            check_first_view(await look(page))
+            await watched.shoot(f"dataflow-10000-edges-{size['width']}")
         frames = await page.evaluate(
             """async () => {
                 const { canvas, scene, flow } = globalThis.aredunGraph;
@@ -172,8 +180,8 @@ async def test_ten_thousand_edges_stay_smooth(
         assert frames["median"] < 32
         assert frames["taken"] < 240
         await page.get_by_role("button", name="Show everything").click()
-        await page.wait_for_timeout(100)
-        await watched.shoot("dataflow-10000-edges")
+        await settle(page)
+        check_drawing(await look(page))
         given = make_hash("value 'input 3'")
         await watched.go(f"dataflow/{given}?as=words")
         await expect(page.locator(".words")).to_contain_text("is an origin: nothing is recorded before it")

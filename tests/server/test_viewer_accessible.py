@@ -138,8 +138,7 @@ async def test_a_graph_is_told(browser: Browser, backend: RedunBackendDb, redun_
         await expect(panel.get_by_role("heading", level=2)).to_have_text("16 \u00d7 align")
         await page.keyboard.press("Enter")
         await expect(panel.get_by_role("button", name="Unfold")).to_be_focused()
-        await page.keyboard.press("Tab")
-        await expect(panel.locator(".group-members button").first).to_be_focused()
+        await press_until(page, "Tab", ".group-members")
         # What comes meanwhile takes nobody away from where they are.
         await page.evaluate("aredunGraph.view.panel.refresh()")
         await expect(panel.locator(".group-members button").first).to_be_focused()

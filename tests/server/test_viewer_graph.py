@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import pickle
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -13,11 +16,11 @@ from playwright.async_api import expect
 from aredun import task
 from tests.support.browser import PHONE, Watched, open_page
 from tests.support.dataflow import make_samples
-from tests.support.graph_pages import check_drawing, look, open_graph, settle
+from tests.support.graph_pages import check_drawing, check_first_view, look, open_graph, resize, settle
 from tests.support.server import serve
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, Page
+    from playwright.async_api import Browser, Page, Route, WebSocketRoute
 
     from aredun.backend import RedunBackendDb
     from aredun.scheduler import Scheduler
@@ -34,7 +37,7 @@ pytestmark = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 async def test_the_data_go_from_left_to_right(
     browser: Browser, backend: RedunBackendDb, redun_backend: Any, size: dict[str, int]
 ) -> None:
-    """Both ways; calls tell their arguments; all is in sight, nothing overlaps, nothing is cut."""
+    """Both ways; calls tell their arguments; what is in sight can be read, nothing overlaps or is cut."""
     graph, genome, merged = make_samples(4, failed=1)
     graph.insert(redun_backend)
     async with serve(backend) as served:
@@ -42,26 +45,34 @@ async def test_the_data_go_from_left_to_right(
         page = watched.page
         await open_graph(page, served.url, merged)
         seen = await look(page)
-        check_drawing(seen)
-        # What was given, three steps for each of three samples, their results, and the merge.
-        assert sorted(seen["titles"]).count("trim") == 3
-        assert len(seen["titles"]) == 1 + 3 * 7 + 2
-        left = {title: box[0] for title, box in zip(seen["titles"], seen["boxes"], strict=True)}
-        assert left["'s0001.fastq'"] < left["trim"] < left["align"] < left["call"] < left["merge"]
-        assert left["merge"] < left["'merged.vcf'"]
-        assert set(seen["titles"]) <= set(seen["texts"])
-        if size is WIDE:
-            assert {"'s0000.fq', 'genome.fasta'", "'s0001.fq', 'genome.fasta'"} <= set(seen["texts"])
+        check_first_view(seen)
         await watched.shoot(f"dataflow-upstream-{size['width']}")
+        if size is WIDE:
+            check_drawing(seen)
+            # What was given, three steps for each of three samples, their results, and the merge.
+            assert sorted(seen["titles"]).count("trim") == 3
+            assert len(seen["titles"]) == 1 + 3 * 7 + 2
+            left = {title: box[0] for title, box in zip(seen["titles"], seen["boxes"], strict=True)}
+            assert left["'s0001.fastq'"] < left["trim"] < left["align"] < left["call"] < left["merge"]
+            assert left["merge"] < left["'merged.vcf'"]
+            assert set(seen["titles"]) <= set(seen["texts"])
+            arguments = [text for text in seen["texts"] if text.startswith("'s0001.fq', 'gen")]
+            assert len(arguments) == 1
+        await page.get_by_role("button", name="Show everything").click()
+        check_drawing(await look(page))
         await page.get_by_role("button", name="In words").click()
         await expect(page.locator(".words")).to_contain_text("first was made of:")
         await expect(page.locator(".words")).not_to_contain_text("derives from")
         await open_graph(page, served.url, genome, DOWN)
         seen = await look(page)
+        check_first_view(seen)
+        await watched.shoot(f"dataflow-downstream-{size['width']}")
+        await page.get_by_role("button", name="Show everything").click()
+        await settle(page)
+        seen = await look(page)
         check_drawing(seen)
         left = {title: box[0] for title, box in zip(seen["titles"], seen["boxes"], strict=True)}
         assert left["'genome.fasta'"] < left["align"] < left["call"] < left["'merged.vcf'"]
-        await watched.shoot(f"dataflow-downstream-{size['width']}")
         legend = await page.locator(".legend").bounding_box()
         assert legend is not None
         assert legend["x"] >= 0
@@ -80,11 +91,16 @@ async def test_many_alike_are_one_box(browser: Browser, backend: RedunBackendDb,
         await open_graph(page, served.url, genome, DOWN)
         await expect(page.locator(".graph-status")).to_contain_text("4,003 nodes, 7 boxes")
         seen = await look(page)
+        check_first_view(seen)
         check_drawing(seen)
         assert {"\u00d71,000 +", "2 failed"} <= set(seen["texts"])
         # It was drawn long before all edges were there.
         assert await page.evaluate("aredunGraph.canvas.stats.first < aredunGraph.view.lastEdge")
         await watched.shoot("dataflow-hub")
+        await resize(page, PHONE)
+        check_first_view(await look(page))
+        await watched.shoot("dataflow-hub-390")
+        await resize(page, WIDE)
         await _check_unfolding(watched)
         # An address leads to one among many.
         await page.keyboard.press("Escape")
@@ -156,7 +172,7 @@ async def _check_saving(page: Page, seen: dict[str, Any]) -> None:
     assert saved.suggested_filename.endswith(".svg")
     drawing = ElementTree.fromstring(Path(await saved.path()).read_bytes())
     written = {element.text for element in drawing.iter("{http://www.w3.org/2000/svg}text")}
-    assert set(seen["texts"]) <= written
+    assert {text for text in seen["texts"] if not text.endswith("\u2026")} <= written
     assert "'<b>&genome'" in written
     async with page.expect_download() as saving:
         await page.get_by_role("button", name="Save as a picture (PNG)").click()
@@ -180,7 +196,7 @@ async def _check_map(watched: Watched) -> None:
             const place = canvas.canvas.getBoundingClientRect();
             const { scale, x, y } = canvas.view;
             return [place.x + ((link.from.x + width + link.to.x) / 2) * scale + x,
-                    place.y + ((link.from.y + link.to.y) / 2 + 23) * scale + y];
+                    place.y + ((link.from.y + link.to.y) / 2 + 28) * scale + y];
         }"""
     )
     await page.mouse.move(*link)
@@ -188,7 +204,7 @@ async def _check_map(watched: Watched) -> None:
     await page.get_by_role("button", name="Zoom in").click(click_count=6)
     await expect(minimap).to_be_visible()
     before = await page.evaluate("({ ...aredunGraph.canvas.view })")
-    await minimap.click(position={"x": 20, "y": 60})
+    await minimap.click(position={"x": 20, "y": 20})
     after = await page.evaluate("({ ...aredunGraph.canvas.view })")
     assert after["scale"] == before["scale"]
     assert after["x"] > before["x"]
@@ -234,7 +250,11 @@ async def test_calls_join_while_a_run_goes_on(
         check_drawing(seen)
         assert seen["titles"].count("report") == 3
         await open_graph(page, served.url, "-", DOWN)
+        # The latest execution may be another tomorrow: the address names this one.
+        latest = (await served.get("/api/executions"))["items"][0]["id"]
+        await expect(page).to_have_url(f"{served.url}/#/dataflow/{latest}{DOWN}")
         await page.get_by_role("link", name="Inside").click()
+        await expect(page).to_have_url(f"{served.url}/#/dataflow/{latest}?direction=inside")
         await expect(page.get_by_role("heading", level=1)).to_have_text("Inside reports")
         await settle(page)
         seen = await look(page)
@@ -242,7 +262,179 @@ async def test_calls_join_while_a_run_goes_on(
         assert seen["titles"].count("report") == 3
         assert seen["titles"].count("reports") == 0
         await watched.shoot("dataflow-inside")
+        await _check_lines_in_the_panel(page, served.url)
         assert watched.problems == []
+
+
+async def _check_lines_in_the_panel(page: Page, url: str) -> None:
+    """What a pointer is told of a line is there for keys and fingers, too, and leads on."""
+    call = await page.evaluate(
+        "aredunGraph.scene.boxes.find(({ task }) => task === 'graphs.report').node.hash"
+    )
+    await open_graph(page, url, call)
+    await page.locator("canvas.graph").focus()
+    await page.keyboard.press("Home")
+    lines = page.locator(".box-links")
+    await expect(lines).to_contain_text("path of report, by way of reports")
+    await lines.get_by_role("button", name="'a.txt'").click()
+    await expect(page).to_have_url(re.compile("node="))
+    await expect(lines).to_contain_text("path of report, by way of reports")
+    await page.get_by_role("button", name="Close").click()
+    await expect(page.locator(".panel")).to_be_hidden()
+
+
+async def test_an_address_tells_what_is_seen(
+    browser: Browser, backend: RedunBackendDb, redun_backend: Any
+) -> None:
+    """The beginning of an id becomes the whole; groups that were unfolded are so after a reload."""
+    graph, genome, _ = make_samples(30, failed=1)
+    graph.insert(redun_backend)
+    async with serve(backend) as served:
+        watched = await open_page(browser, WIDE)
+        page = watched.page
+        await open_graph(page, served.url, genome[:9], DOWN)
+        await expect(page).to_have_url(f"{served.url}/#/dataflow/{genome}{DOWN}")
+        await expect(page.get_by_role("link", name="Where it comes from")).to_have_attribute(
+            "href", f"#/dataflow/{genome}"
+        )
+        await page.evaluate(
+            "aredunGraph.view.unfold(aredunGraph.scene.boxes.find((box) => box.task === 'lab.call'))"
+        )
+        await settle(page)
+        before = await page.evaluate(_MEMBERS)
+        assert sorted(before) == [1] * 24 + [6]
+        await page.reload()
+        await expect(page.locator(".graph-status")).to_contain_text("31 boxes")
+        await settle(page)
+        assert await page.evaluate(_MEMBERS) == before
+        # What failed stands alone, as it did.
+        assert await page.evaluate(
+            "(({ scene, canvas: { labels } }) =>"
+            " scene.boxes.some((box) => !box.isGroup && labels.isFailed(box.node)))(aredunGraph)"
+        )
+        check_first_view(await look(page))
+        assert watched.problems == []
+
+
+_MEMBERS = (
+    "aredunGraph.scene.boxes.filter(({ task }) => task === 'lab.call').map((box) => box.members.length)"
+)
+
+
+async def test_what_is_not_laid_out_says_so(
+    browser: Browser, backend: RedunBackendDb, redun_backend: Any
+) -> None:
+    """A drawing that is too large, is cut, or has no layout tells so, and what can be done."""
+    graph, _, merged = make_samples(4)
+    graph.insert(redun_backend)
+    async with serve(backend) as served:
+        watched = await open_page(browser, WIDE)
+        page = watched.page
+        await _limit(page, "dataflow", "MAX_EDGES = 50000", "MAX_EDGES = 30")
+        reason = {"code": "unavailable", "message": "too many graphs wait for their layout: try again soon"}
+        await page.route("**/api/layout", lambda route: route.fulfill(status=503, json=reason))
+        await page.goto(f"{served.url}/#/dataflow/{merged}")
+        status = page.locator(".graph-status")
+        await expect(status).to_contain_text("The first 30 edges")
+        await expect(status).to_contain_text("not laid out: too many graphs wait for their layout: try again")
+        await page.get_by_role("button", name="Load more edges").click()
+        await expect(status).to_contain_text("58 edges, 31 nodes; not laid out")
+        await expect(page.get_by_role("button", name="Load more edges")).to_be_hidden()
+        await page.unroute("**/api/layout")
+        await page.get_by_role("button", name="Lay the graph out again").click()
+        await expect(status).to_have_text("58 edges, 31 nodes")
+        await settle(page)
+        check_first_view(await look(page))
+        await _limit(page, "graph_layout", "MAX_BOXES = 2000", "MAX_BOXES = 20")
+        await page.reload()
+        await expect(status).to_contain_text("not laid out: more than 20 boxes. Fold boxes with C")
+        await expect(page.get_by_role("button", name="Lay the graph out again")).to_be_hidden()
+        # As it grew, lines lead behind boxes; laid out they never do.
+        assert (await look(page))["crossings"]
+        await watched.shoot("dataflow-not-laid-out")
+        await page.locator("canvas.graph").focus()
+        await page.keyboard.press("Home")
+        await page.keyboard.press("c")
+        await expect(status).not_to_contain_text("not laid out")
+        assert [problem for problem in watched.problems if "503" not in problem] == []
+
+
+async def _limit(page: Page, module: str, written: str, instead: str) -> None:
+    """Have a module of the viewer bounds that a small graph meets."""
+
+    async def answer(route: Route) -> None:
+        source = await (await route.fetch()).text()
+        assert written in source
+        await route.fulfill(body=source.replace(written, instead), content_type="text/javascript")
+
+    await page.route(f"**/static/{module}.js", answer)
+
+
+async def test_nothing_jumps_while_edges_stream(
+    browser: Browser, backend: RedunBackendDb, redun_backend: Any
+) -> None:
+    """On the screen: what has been drawn stays where it is as long as edges come, however slowly."""
+    graph, _, merged = make_samples(30)
+    graph.insert(redun_backend)
+    async with serve(backend) as served:
+        watched = await open_page(browser, WIDE)
+        page = watched.page
+        await page.route_web_socket(re.compile("/ws/dataflow/"), _slow_down)
+        await page.add_init_script(_WATCH_JUMPS)
+        await open_graph(page, served.url, merged)
+        seen = await page.evaluate("globalThis.watched")
+        assert seen["steps"] > 2
+        assert seen["boxes"] > 8
+        assert seen["jumps"] == []
+        assert seen["unseen"] == 0
+        check_first_view(await look(page))
+        assert watched.problems == []
+
+
+def _slow_down(socket: WebSocketRoute) -> None:
+    """Hand on some hundred edges a second."""
+    server = socket.connect_to_server()
+    pieces: asyncio.Queue[list[Any]] = asyncio.Queue()
+
+    async def send() -> None:
+        while True:
+            piece = await pieces.get()
+            socket.send(json.dumps(piece))
+            if piece[-1]["type"] == "end":
+                await socket.close()
+                return
+            await asyncio.sleep(0.004 * len(piece))
+
+    def take(message: str | bytes) -> None:
+        pieces.put_nowait(json.loads(message))
+
+    server.on_message(take)
+    server.on_close(lambda code, reason: None)
+    sending = asyncio.create_task(send())
+    socket.on_close(lambda code, reason: sending.cancel() and None)
+
+
+_WATCH_JUMPS = """
+    globalThis.watched = { steps: 0, edges: 0, boxes: 0, unseen: 0, jumps: [] };
+    const before = new Map();
+    const look = () => {
+        requestAnimationFrame(look);
+        const { canvas, flow, scene, view } = globalThis.aredunGraph ?? {};
+        if (!view || view.isDone || canvas.stats.first === null) return;
+        const { watched } = globalThis;
+        if (flow.edges > watched.edges) watched.steps += 1;
+        Object.assign(watched, { edges: flow.edges, boxes: scene.boxes.length });
+        for (const box of scene.boxes) {
+            const [x, y] = ["x", "y"].map((axis) => box[axis] * canvas.view.scale + canvas.view[axis]);
+            const [lastX, lastY] = before.get(box.key) ?? [x, y];
+            if (Math.hypot(x - lastX, y - lastY) > 0.5) watched.jumps.push([box.key, lastX, lastY, x, y]);
+            before.set(box.key, [x, y]);
+            const isSeen = x > 0 && x < canvas.width && y > 0 && y < canvas.height;
+            if (box === scene.root && !isSeen) watched.unseen += 1;
+        }
+    };
+    look();
+"""
 
 
 async def test_what_stands_stays_while_edges_arrive(

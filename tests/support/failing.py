@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Barrier
 from typing import Any
 
 from aredun import Scheduler, task
@@ -10,11 +11,15 @@ redun_namespace = "lab"
 
 SAMPLES = 3
 
+# Once one of them fails, what has not begun never does: they fail when all have.
+_all_begun = Barrier(SAMPLES, timeout=60)
+
 
 @task()
 def parse(sample: str, lane: int) -> int:
     """Fail for one of the lanes."""
     if lane == 4:
+        _all_begun.wait()
         raise ValueError(f"sample {sample!r} has no <lane> {lane}")
     return lane
 

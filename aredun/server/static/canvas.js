@@ -2,14 +2,19 @@
 
 import { LineLayer } from "./line_layer.js";
 import { distance, FAR, LEGIBLE, Painter } from "./painter.js";
-import { HEIGHT, WIDTH } from "./scene.js";
+import { HEIGHT, MOVE, WIDTH } from "./scene.js";
 
 const MIN_SCALE = 0.0005;
 const MAX_SCALE = 2.5;
 const MARGIN = 28;
 // Where on a group its number unfolds it.
-const BADGE = 84;
+const BADGE = 110;
 const FIT_SCALE = 1.25;
+// The scale of what is too large to be seen at once and read, and of what still grows: so wide a part, if it can be read.
+const PART_SCALE = 0.7;
+const PART_WIDTH = 2000;
+// How long, in milliseconds, a drawing may be seen and still be put elsewhere.
+const SETTLED = 300;
 const COLOURS = ["paper", "surface", "sunken", "line", "line-strong", "ink", "ink-2", "ink-3", "accent", "accent-soft", "abandoned", "cached", "failed", "failed-soft", "running"];
 
 export class GraphCanvas {
@@ -17,8 +22,10 @@ export class GraphCanvas {
     Object.assign(this, { canvas, scene, labels, onPick, onPoint, onDraw });
     this.context = canvas.getContext("2d", { alpha: false });
     this.view = { x: 0, y: 0, scale: 1 };
-    // Until somebody moves it, the view follows what is drawn.
+    // Until somebody moves it, the view keeps the start in sight, or the whole where that is asked for.
     this.isFollowing = true;
+    this.isWhole = false;
+    this.isGrowing = true;
     this.isComplete = false;
     this.selected = null;
     this.matches = null;
@@ -66,6 +73,7 @@ export class GraphCanvas {
     this.canvas.width = Math.round(width * this.ratio);
     this.canvas.height = Math.round(height * this.ratio);
     if (this.isFollowing) this.follow();
+    else if (this.selected) this.show(this.selected);
     this.schedule();
   }
 
@@ -73,11 +81,9 @@ export class GraphCanvas {
     this.frame ??= requestAnimationFrame((now) => {
       this.frame = null;
       const isMoving = this.scene.move(now);
-      if (this.isFollowing && isMoving) this.follow();
+      const isGliding = this.glide(now);
       this.draw();
-      if (isMoving || this.flashes.size) this.schedule();
-      else if (this.wasMoving && this.isFollowing) this.fit();
-      this.wasMoving = isMoving;
+      if (isMoving || isGliding || this.flashes.size) this.schedule();
     });
   }
 
@@ -126,6 +132,7 @@ export class GraphCanvas {
 
   pan(x, y) {
     this.isFollowing = false;
+    this.gliding = null;
     this.view.x += x;
     this.view.y += y;
     this.schedule();
@@ -135,6 +142,7 @@ export class GraphCanvas {
     const { view } = this;
     const scale = Math.max(MIN_SCALE, Math.min(MAX_SCALE, view.scale * factor));
     this.isFollowing = false;
+    this.gliding = null;
     view.x = x - ((x - view.x) * scale) / view.scale;
     view.y = y - ((y - view.y) * scale) / view.scale;
     view.scale = scale;
@@ -143,39 +151,79 @@ export class GraphCanvas {
 
   // All of the graph, lines included, as large as it may be.
   fit() {
-    this.isFollowing = true;
+    this.isFollowing = this.isWhole = true;
     this.follow();
     this.schedule();
   }
 
   follow() {
-    if (!this.width) return;
-    const { left, top, right, bottom } = this.scene.bounds;
-    const margin = Math.min(MARGIN, this.width * 0.03);
-    const scale = Math.max(MIN_SCALE, Math.min(FIT_SCALE, (this.width - 2 * margin) / (right - left), (this.height - 2 * margin) / (bottom - top)));
-    this.view = { scale, x: (this.width - (left + right) * scale) / 2, y: (this.height - (top + bottom) * scale) / 2 };
+    this.gliding = null;
+    if (this.width) this.view = this.aim();
   }
 
-  // While it grows: the whole as long as it can be read, then as it is, so that nothing jumps.
+  // The whole, where it can be read or is asked for; else what is around the start.
+  aim() {
+    const { left, top, right, bottom } = this.reach;
+    const margin = Math.min(MARGIN, this.width * 0.03);
+    const whole = Math.max(MIN_SCALE, Math.min(FIT_SCALE, (this.width - 2 * margin) / (right - left), (this.height - 2 * margin) / (bottom - top)));
+    const isPart = !this.isWhole && (this.isGrowing || whole < LEGIBLE);
+    const scale = isPart ? Math.max(LEGIBLE, Math.min(PART_SCALE, this.width / PART_WIDTH)) : whole;
+    const { x, y } = this.scene.root ?? { x: right, y: bottom };
+    return { scale, x: place(this.width, left, right, x + WIDTH / 2, scale, margin), y: place(this.height, top, bottom, y + HEIGHT / 2, scale, margin) };
+  }
+
+  // How far the drawing may reach: while it grows, from its start on without an end.
+  get reach() {
+    const { bounds, root, isDownstream } = this.scene;
+    if (!this.isGrowing || this.isWhole || !root) return bounds;
+    const { left, right } = bounds;
+    return { left: isDownstream ? left : -Infinity, right: isDownstream ? Infinity : right, top: -Infinity, bottom: Infinity };
+  }
+
+  // What is added leaves the view as it is: only at the very beginning it may be put elsewhere.
   grow() {
-    if (!this.isFollowing) return;
-    const before = this.view;
-    this.follow();
-    if (this.hasGrown && this.view.scale < LEGIBLE && before.scale >= this.view.scale) this.view = before;
-    this.hasGrown = true;
+    if (this.isFollowing && !this.isSettled) this.follow();
+  }
+
+  // With the boxes that go to their places the view goes to where all of them can be seen and read, if it is not there.
+  goAlong(isSteady) {
+    if (!this.isFollowing || !this.width) return;
+    const { bounds: { left, top, right, bottom } } = this.scene;
+    const isAll = ({ x, y, scale }) => left * scale + x >= 0 && top * scale + y >= 0 && right * scale + x <= this.width && bottom * scale + y <= this.height;
+    const to = this.aim();
+    const isOwed = isAll(to) && !isAll(this.view);
+    if (!this.isSettled || (isOwed && !isSteady)) this.follow();
+    else if (isOwed) this.gliding = { from: { ...this.view }, to, began: this.scene.began };
+  }
+
+  glide(now) {
+    if (!this.gliding) return false;
+    const { from, to, began } = this.gliding;
+    const part = Math.min(1, Math.max(0, (now - began) / MOVE));
+    const eased = 1 - (1 - part) ** 3;
+    for (const name of ["scale", "x", "y"]) this.view[name] = from[name] + (to[name] - from[name]) * eased;
+    if (part === 1) this.gliding = null;
+    return part < 1;
+  }
+
+  // What has been seen for a while stays where it is.
+  get isSettled() {
+    return this.stats.first !== null && performance.now() - this.stats.first > SETTLED;
   }
 
   centre(box) {
     const { view } = this;
-    if (view.scale < 0.5) view.scale = 0.9;
+    if (view.scale < LEGIBLE) view.scale = 0.9;
     this.isFollowing = false;
     view.x = this.width / 2 - (box.x + WIDTH / 2) * view.scale;
     view.y = this.height / 2 - (box.y + HEIGHT / 2) * view.scale;
     this.schedule();
   }
 
+  // Brings a box in sight; the view stays as it is where the box is in sight already.
   show(box) {
     const { view } = this;
+    this.isFollowing = false;
     const left = box.x * view.scale + view.x;
     const top = box.y * view.scale + view.y;
     const isSeen = left > 8 && top > 8 && left + WIDTH * view.scale < this.width - 8 && top + HEIGHT * view.scale < this.height - 8;
@@ -212,7 +260,7 @@ export class GraphCanvas {
     if (!isClick) return;
     const [x, y] = this.toScene(event.offsetX, event.offsetY);
     const box = this.scene.at(x, y);
-    this.onPick(box, Boolean(box?.isGroup) && x > box.x + WIDTH - BADGE && y < box.y + HEIGHT * 0.6);
+    this.onPick(box, Boolean(box?.isGroup) && this.view.scale >= LEGIBLE && x > box.x + WIDTH - BADGE && y > box.y + HEIGHT / 2);
   }
 
   toScene(x, y) {
@@ -222,7 +270,7 @@ export class GraphCanvas {
   // What the pointer is at: a box, else the line that is near.
   point(event) {
     const before = this.hover;
-    this.hover = event && this.view.scale >= LEGIBLE * 0.7 ? this.find(event) : null;
+    this.hover = event && this.view.scale >= LEGIBLE / 2 ? this.find(event) : null;
     if (before?.link !== this.hover?.link || before?.box !== this.hover?.box) {
       this.onPoint(this.hover);
       this.schedule();
@@ -251,4 +299,10 @@ export class GraphCanvas {
     cancelAnimationFrame(this.frame);
     this.layer.close();
   }
+}
+
+// Where an axis begins on the screen: what fits stands in the middle, else the start and as much beside it as there is room for.
+function place(size, low, high, start, scale, margin) {
+  if ((high - low) * scale <= size - 2 * margin) return (size - (low + high) * scale) / 2;
+  return Math.max(size - margin - high * scale, Math.min(margin - low * scale, size / 2 - start * scale));
 }

@@ -1,13 +1,15 @@
 // The dataflow of a record: a graph that grows while it streams, and the same in words.
 
-import { Changes, closeSocket, idPath, openSocket, post } from "./api.js";
+import { Changes, closeSocket, idPath, openSocket } from "./api.js";
 import { GraphCanvas } from "./canvas.js";
 import { DataflowFrame, dataflowLink, DIRECTIONS } from "./dataflow_frame.js";
 import { errorBox, refill } from "./dom.js";
 import { save } from "./export.js";
 import { Flow } from "./flow.js";
 import { count, shortTask } from "./format.js";
-import { GraphPanel } from "./graph_panel.js";
+import { findWholeId } from "./graph_address.js";
+import { GraphLayout } from "./graph_layout.js";
+import { GraphPanel, tellLink } from "./graph_panel.js";
 import { GraphSearch } from "./graph_search.js";
 import { Labels } from "./labels.js";
 import { Minimap } from "./minimap.js";
@@ -19,10 +21,7 @@ const MAX_EDGES = 50000;
 const PAUSE = 150;
 // How long, in milliseconds, calls that end are gathered before the walk is made again.
 const AGAIN = 1000;
-// What the server lays out; larger drawings stay as they grew.
-const MAX_BOXES = 2000;
-const MAX_LINKS = 4000;
-// How long, in milliseconds, a graph that is complete at once waits for its layout before it is shown.
+// How long after its first edge, in milliseconds, a graph that is complete at once waits for its layout before it is shown.
 const PATIENCE = 400;
 
 class DataflowView {
@@ -33,6 +32,7 @@ class DataflowView {
     this.flow = new Flow(isDownstream);
     this.scene = new Scene(isDownstream, (node) => this.labels.isFailed(node));
     this.sections = [];
+    this.maxEdges = MAX_EDGES;
     this.frame = new DataflowFrame(main, this.id, this.direction, {
       onKey: (event) => this.handleKey(event), onSearch: () => this.search.run(), onNext: () => this.search.next(), onTool: (name) => this.use(name), onClose: () => this.closePanel(),
     });
@@ -41,10 +41,11 @@ class DataflowView {
       onPick: (box, isBadge) => this.pick(box, isBadge), onPoint: (hit) => this.point(hit), onDraw: () => this.map.draw(),
     });
     this.panel = new GraphPanel(this.frame.panel, this.labels, {
-      onClose: () => this.closePanel(), onUnfold: (box) => this.unfold(box), onNode: (node) => this.go(this.revealed(node)),
+      onClose: () => this.closePanel(), onUnfold: (box) => this.unfold(box), onNode: (node) => this.go(this.revealed(node)), onBox: (box) => this.go(box),
     });
     this.search = new GraphSearch(this.frame, this.canvas, { onGo: (box) => this.go(box), reveal: (node) => this.revealed(node) });
     this.map = new Minimap(this.frame.map, this.canvas);
+    this.layout = new GraphLayout(this.scene, this.canvas);
     // For the tests, and for whoever wonders how much is drawn.
     globalThis.aredunGraph = { width: WIDTH, height: HEIGHT, flow: this.flow, scene: this.scene, canvas: this.canvas, view: this };
     this.open();
@@ -52,7 +53,7 @@ class DataflowView {
   }
 
   open(after = 0) {
-    const parameters = new URLSearchParams({ batch: BATCH, direction: this.direction, max_edges: MAX_EDGES, after });
+    const parameters = new URLSearchParams({ batch: BATCH, direction: this.direction, max_edges: this.maxEdges, after });
     this.socket = openSocket(`ws/dataflow/${idPath(this.id)}?${parameters}`);
     this.isDone = false;
     this.socket.onmessage = (event) => {
@@ -80,6 +81,7 @@ class DataflowView {
       this.end = message;
       this.lastEdge = performance.now();
       this.grow(0);
+      this.settleAddress();
       this.changes ??= new Changes("ws/executions", (change) => this.hear(change));
     } else if (message.type === "error") {
       this.isDone = true;
@@ -117,17 +119,19 @@ class DataflowView {
   async refresh() {
     const began = performance.now();
     const isComplete = this.isDone || Boolean(this.isAgain);
+    if (this.isDone) await this.unfoldAgain();
+    if (this.isClosed) return;
     this.scene.show(this.flow.fold(isComplete));
+    this.canvas.isGrowing = !this.isDone;
     this.canvas.isComplete = this.isDone && !this.end?.is_cut;
     this.cost = performance.now() - began;
     this.showStatus();
     if (this.isDone) {
       this.showWords();
-      const isFirst = this.canvas.stats.first === null;
       // What came while somebody was looking stands beside the rest, which stays where it is.
       this.frame.tidy.hidden = !this.isAgain || this.scene.isTidy;
-      const arranging = this.isAgain ? null : this.arrange({ isMoving: !isFirst });
-      if (isFirst) await Promise.race([arranging, new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
+      const arranging = this.isAgain ? null : this.arrange();
+      if (!this.canvas.isSettled) await Promise.race([arranging, new Promise((resolve) => setTimeout(resolve, PATIENCE - began + (this.firstEdge ?? began)))]);
       if (this.isClosed) return;
       this.search.run();
     }
@@ -136,20 +140,20 @@ class DataflowView {
     if (this.isDone && this.wanted) this.select(this.wanted);
   }
 
-  // Has the server lay out what is drawn; the boxes go there.
-  async arrange({ isMoving = true, anchor = this.canvas.selected } = {}) {
-    const asked = this.scene.describe();
-    const { nodes, edges } = asked.shape;
-    if (!nodes || nodes > MAX_BOXES || edges.length > MAX_LINKS) return;
-    const number = this.asked = (this.asked ?? 0) + 1;
-    const layout = await post("layout", asked.shape).catch(() => null);
-    // What grew meanwhile, or was folded, is laid out by a request of its own.
-    if (!layout || this.isClosed || number !== this.asked || asked.boxes.some((box, index) => box !== this.scene.boxes[index])) return;
-    const isSteady = isMoving && !matchMedia("(prefers-reduced-motion: reduce)").matches;
-    this.scene.apply(asked, layout, anchor, isSteady);
-    this.frame.tidy.hidden = true;
-    if (!isSteady && this.canvas.isFollowing) this.canvas.follow();
-    this.canvas.schedule();
+  async arrange(anchor) {
+    if (!(await this.layout.arrange(anchor)) || this.isClosed) return;
+    this.frame.tidy.hidden = !this.layout.problem;
+    this.showStatus();
+  }
+
+  // Groups that the address has unfolded: which members come first is known once their labels are there.
+  async unfoldAgain() {
+    const keys = this.unfolded;
+    if (!keys.length) return;
+    this.scene.show(this.flow.fold(true));
+    await this.labels.loadAll(keys.map((key) => this.scene.all.get(key)).filter(Boolean));
+    for (const key of keys) this.scene.opened.add(key);
+    this.unfolded = [];
   }
 
   showStatus() {
@@ -157,10 +161,13 @@ class DataflowView {
     const edges = count(this.flow.edges, "edge");
     const nodes = count(this.scene.nodes, "node");
     const boxes = this.scene.boxes.length < this.scene.nodes ? `, ${count(this.scene.boxes.length, "box", "boxes")}` : "";
-    status.textContent = !this.isDone ? `${edges}, ${nodes}, still growing` : `${this.end?.is_cut ? "The first " : ""}${edges}, ${nodes}${boxes}`;
+    const { problem, isTooLarge } = this.layout;
+    status.textContent = !this.isDone ? `${edges}, ${nodes}, still growing` : `${this.end?.is_cut ? "The first " : ""}${edges}, ${nodes}${boxes}${problem && `; ${problem}`}`;
     status.dataset.done = String(this.isDone);
     this.frame.nothing.hidden = !this.isDone || !this.isAlone();
     this.frame.gather.hidden = !this.scene.opened.size;
+    this.frame.more.hidden = !this.isDone || !this.end?.is_cut || this.flow.edges < this.maxEdges;
+    if (problem) this.frame.tidy.hidden = isTooLarge;
     const { root } = this.scene;
     if (root && !this.isNamed) this.labels.want([root]);
   }
@@ -196,7 +203,7 @@ class DataflowView {
   }
 
   point(hit) {
-    const told = hit?.link ? this.tellLink(hit.link) : hit?.box ? this.tellBox(hit.box) : "";
+    const told = hit?.link ? tellLink(hit.link) : hit?.box ? this.tellBox(hit.box) : "";
     this.frame.showTip(hit, told);
     this.frame.surface.classList.toggle("pointing", Boolean(hit?.box));
   }
@@ -205,17 +212,22 @@ class DataflowView {
     return box.isGroup ? `${box.members.length.toLocaleString("en")} × ${box.task ?? this.labels.title(box)}` : this.labels.full(box.node);
   }
 
-  tellLink({ names, through, count: number, from, to }) {
-    const name = [...names].filter(Boolean).join(", ");
-    const passed = [...through].map(shortTask).join(", ");
-    const what = to.kind === "call" ? `${name || "value"} of ${shortTask(to.task)}` : `result of ${shortTask(from.task)}`;
-    return `${number > 1 ? `${number.toLocaleString("en")} × ` : ""}${what}${passed ? `, by way of ${passed}` : ""}`;
+  go(box) {
+    this.keepAddress(box?.key);
+    this.select(box?.key ?? null);
   }
 
-  go(box) {
-    const more = { ...(this.mode === "words" ? { as: "words" } : {}), ...(box ? { node: box.key } : {}) };
+  keepAddress(node) {
+    const more = { ...(this.mode === "words" ? { as: "words" } : {}), open: [...new Set([...this.scene.opened, ...this.unfolded])], ...(node ? { node } : {}) };
     history.replaceState(null, "", dataflowLink(this.id, this.direction, more));
-    this.select(box?.key ?? null);
+  }
+
+  async settleAddress() {
+    const whole = await findWholeId(this.id);
+    if (!whole || this.isClosed) return;
+    this.id = whole;
+    this.frame.lead(whole);
+    this.keepAddress(this.wanted ?? this.canvas.selected?.key);
   }
 
   select(key) {
@@ -259,7 +271,7 @@ class DataflowView {
     this.showStatus();
     this.showWords();
     this.canvas.schedule();
-    return this.arrange({ anchor });
+    return this.arrange(anchor);
   }
 
   unfold(box) {
@@ -283,11 +295,19 @@ class DataflowView {
   use(name) {
     const { canvas, scene } = this;
     const actions = {
-      in: () => canvas.zoom(1.3), out: () => canvas.zoom(1 / 1.3), fit: () => canvas.fit(), tidy: () => this.arrange(),
+      in: () => canvas.zoom(1.3), out: () => canvas.zoom(1 / 1.3), fit: () => canvas.fit(), tidy: () => this.arrange(), more: () => this.loadMore(),
       png: () => save(canvas, "png", document.title), svg: () => save(canvas, "svg", document.title),
       gather: () => { scene.opened.clear(); scene.build(); this.go(null); this.rearrange(scene.root); },
     };
     actions[name]?.();
+  }
+
+  // The walk begins again on the server, and goes on where it was cut.
+  loadMore() {
+    this.maxEdges += MAX_EDGES;
+    this.sections = [];
+    this.open(this.flow.edges);
+    this.showStatus();
   }
 
   handleKey(event) {
@@ -326,6 +346,8 @@ class DataflowView {
   update(target) {
     this.mode = target.query.get("as") === "words" ? "words" : "graph";
     this.showMode();
+    this.unfolded = target.query.getAll("open").filter((key) => !this.scene.opened.has(key));
+    if (this.unfolded.length && this.isDone) this.grow(0);
     this.select(target.query.get("node"));
   }
 
@@ -337,6 +359,7 @@ class DataflowView {
     closeSocket(this.socket);
     this.changes?.close();
     this.labels.close();
+    this.layout.close();
     this.canvas.close();
   }
 }

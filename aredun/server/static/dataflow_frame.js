@@ -7,8 +7,9 @@ import { shortHash } from "./format.js";
 export const DIRECTIONS = { upstream: "Where it comes from", downstream: "What followed", inside: "Inside" };
 
 export function dataflowLink(id, direction, more = {}) {
-  const query = new URLSearchParams({ ...(direction === "upstream" ? {} : { direction }), ...more }).toString();
-  return `#/dataflow/${idPath(id)}${query ? `?${query}` : ""}`;
+  const query = new URLSearchParams(direction === "upstream" ? {} : { direction });
+  for (const [name, value] of Object.entries(more)) for (const item of [value].flat()) query.append(name, item);
+  return `#/dataflow/${idPath(id)}${query.size ? `?${query}` : ""}`;
 }
 
 function makeLegend(direction) {
@@ -33,6 +34,7 @@ function makeNothing(id, direction) {
 export class DataflowFrame {
   constructor(main, id, direction, actions) {
     const { onKey, onSearch, onNext, onTool, onClose } = actions;
+    this.direction = direction;
     this.surface = h("canvas", { class: "graph", tabindex: 0, role: "application", "aria-label": "Dataflow graph. Arrow keys move, Enter shows details, U unfolds, C folds, F fits.", "aria-describedby": "graph-status", on: { keydown: onKey } });
     this.status = h("p", { class: "graph-status", id: "graph-status", role: "status" }, "Starting…");
     this.find = h("input", { type: "search", placeholder: "Search this graph", "aria-label": "Search this graph", on: { input: onSearch, keydown: (event) => { if (event.key === "Enter") onNext(); } } });
@@ -42,13 +44,15 @@ export class DataflowFrame {
     this.said = h("p", { class: "sr", "aria-live": "polite" });
     this.tip = h("p", { class: "graph-tip", role: "tooltip", hidden: true });
     this.nothing = h("div", { class: "graph-nothing", hidden: true }, makeNothing(id, direction));
-    this.map = h("canvas", { class: "minimap", hidden: true, "aria-hidden": true });
+    // Away from where the graph begins.
+    this.map = h("canvas", { class: direction === "downstream" ? "minimap" : "minimap left", hidden: true, "aria-hidden": true });
     this.modes = h("nav", { class: "segments", "aria-label": "View" });
     const button = (text, label, name) => h("button", { class: "button", type: "button", "aria-label": label, title: label, on: { click: () => onTool(name) } }, text);
+    this.more = button("More", "Load more edges", "more");
     this.tidy = button("Tidy", "Lay the graph out again", "tidy");
     this.gather = button("Group", "Put unfolded groups together again", "gather");
-    this.tidy.hidden = this.gather.hidden = true;
-    this.tools = h("div", { class: "graph-tools", role: "toolbar", "aria-label": "Graph" }, this.gather, this.tidy,
+    this.more.hidden = this.tidy.hidden = this.gather.hidden = true;
+    this.tools = h("div", { class: "graph-tools", role: "toolbar", "aria-label": "Graph" }, this.more, this.gather, this.tidy,
       button("+", "Zoom in", "in"), button("−", "Zoom out", "out"), button("Fit", "Show everything", "fit"), button("PNG", "Save as a picture (PNG)", "png"), button("SVG", "Save as a drawing (SVG)", "svg"));
     this.legend = makeLegend(direction);
     this.heading = h("h1", {}, `Dataflow of ${/^[0-9a-f-]{36,40}$/.test(id) ? shortHash(id) : id}`);
@@ -62,6 +66,12 @@ export class DataflowFrame {
           this.foot = h("div", { class: "graph-foot" }, this.legend, this.tools)),
         this.panel)));
     document.title = "Dataflow · aredun";
+  }
+
+  // The id is known in full a little later.
+  lead(id) {
+    Object.keys(DIRECTIONS).forEach((name, index) => this.directions.children[index].setAttribute("href", dataflowLink(id, name)));
+    replace(this.nothing, makeNothing(id, this.direction));
   }
 
   // Only what was called has an inside.

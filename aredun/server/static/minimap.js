@@ -2,7 +2,8 @@
 
 import { HEIGHT, WIDTH } from "./scene.js";
 
-const FROM_BOXES = 24;
+const EDGE = 6;
+const LOWEST = 36;
 
 export class Minimap {
   constructor(canvas, graph) {
@@ -16,17 +17,23 @@ export class Minimap {
   get isWanted() {
     const { scene, sight } = this.graph;
     const { left, top, right, bottom } = scene.bounds;
-    return scene.boxes.length >= FROM_BOXES && (left < sight.left || top < sight.top || right > sight.right || bottom > sight.bottom);
+    return scene.boxes.length > 0 && (left < sight.left || top < sight.top || right > sight.right || bottom > sight.bottom);
   }
 
   draw() {
     this.canvas.hidden = !this.isWanted;
-    const { width, height } = this.canvas.getBoundingClientRect();
+    const { clientWidth: width } = this.canvas;
     if (this.canvas.hidden || !width) return;
     const { scene, sight, colours, ratio } = this.graph;
     const { left, top, right, bottom } = scene.bounds;
-    if (this.canvas.width !== Math.round(width * ratio)) Object.assign(this.canvas, { width: Math.round(width * ratio), height: Math.round(height * ratio) });
-    this.scale = Math.min((width - 12) / (right - left), (height - 12) / (bottom - top));
+    // As high as what it shows, within limits.
+    const height = Math.round(Math.max(LOWEST, Math.min(width * 0.64, ((width - 2 * EDGE) * (bottom - top)) / (right - left) + 2 * EDGE)));
+    if (this.height !== height || this.width !== width || this.ratio !== ratio) {
+      Object.assign(this, { width, height, ratio });
+      this.canvas.style.setProperty("height", `${height}px`);
+      Object.assign(this.canvas, { width: Math.round(width * ratio), height: Math.round(height * ratio) });
+    }
+    this.scale = Math.min((width - 2 * EDGE) / (right - left), (height - 2 * EDGE) / (bottom - top));
     this.x = (width - (left + right) * this.scale) / 2;
     this.y = (height - (top + bottom) * this.scale) / 2;
     const context = this.canvas.getContext("2d");

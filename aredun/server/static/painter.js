@@ -4,12 +4,16 @@ import { HEIGHT, WIDTH } from "./scene.js";
 
 const RADIUS = 8;
 const ARROW = 7;
-// Below this scale nothing can be read.
-export const LEGIBLE = 0.34;
+// The smaller the scale, the larger a text is written. From this scale on all can be read well; from the next on there is
+// room for two lines, and below the last for none.
+export const LEGIBLE = 0.5;
+const NEAR = 0.36;
 export const FAR = 0.14;
 
 // Of more boxes at once nobody reads the titles, and all of them take longer than a frame.
 const MANY = 500;
+// Of the chosen lines so many have their names beside them.
+const NAMED = 100;
 // A path of more lines takes longer than several.
 const AT_ONCE = 50;
 
@@ -26,7 +30,7 @@ export class Painter {
     const chosen = this.links(scene, sight);
     this.isFar = this.scale < FAR || (this.scale < LEGIBLE && shown.length > MANY);
     for (const box of shown) this.box(box, box === scene.root);
-    if (this.scale >= LEGIBLE) for (const link of chosen) this.name(link);
+    if (this.scale >= LEGIBLE) for (const link of chosen.slice(0, NAMED)) this.name(link);
     return shown;
   }
 
@@ -80,12 +84,13 @@ export class Painter {
 
   arrows(links) {
     const { context } = this;
+    const head = this.size(ARROW + 2, 5.5);
     context.beginPath();
     for (const { to } of links) {
       const y = to.y + HEIGHT / 2;
       context.moveTo(to.x, y);
-      context.lineTo(to.x - ARROW - 2, y - ARROW * 0.6);
-      context.lineTo(to.x - ARROW - 2, y + ARROW * 0.6);
+      context.lineTo(to.x - head, y - head * 0.5);
+      context.lineTo(to.x - head, y + head * 0.5);
       context.closePath();
     }
     context.fill();
@@ -96,14 +101,15 @@ export class Painter {
     const text = [...link.names].filter(Boolean).slice(0, 3).join(", ");
     if (!text) return;
     const { context, colours } = this;
-    context.font = `600 11px ${this.sans}`;
+    const size = this.size(11, 9);
+    context.font = `600 ${size}px ${this.sans}`;
     const width = Math.min(context.measureText(text).width, 180);
     const [across, y] = middle(link);
     // The head of the arrow stays in sight.
     const x = Math.min(across, link.to.x - ARROW - 8 - width / 2);
     context.fillStyle = colours.sunken;
     context.beginPath();
-    context.roundRect(x - width / 2 - 4, y - 8, width + 8, 16, 4);
+    context.roundRect(x - width / 2 - 4, y - size / 2 - 2.5, width + 8, size + 5, 4);
     context.fill();
     context.fillStyle = colours.accent;
     context.textAlign = "center";
@@ -133,7 +139,7 @@ export class Painter {
     if (box.kind === "call") this.stripe(box, isFailed ? colours.failed : status === "CACHED" ? colours.cached : status === "RUNNING" ? colours.running : colours.accent);
     const end = isDownstream ? box.outputs : box.inputs;
     const isEnd = this.isComplete && !end.length && !box.hidden && !isRoot;
-    if (this.scale >= LEGIBLE) this.texts(box, isFailed, isEnd);
+    if (this.scale >= NEAR) this.texts(box, isFailed, isEnd);
     else this.headline(box, isEnd);
     if (isEnd) this.ring(isDownstream ? box.x + WIDTH - 14 : box.x + 14, box.y + HEIGHT / 2);
     if (box.hidden) this.hidden(box);
@@ -161,53 +167,66 @@ export class Painter {
     context.fill();
   }
 
+  // Of a text its height in the units of the scene: as it is, or as many pixels on the screen as it takes to be read.
+  size(height, pixels) {
+    return Math.max(height, pixels / this.scale);
+  }
+
+  // Writes a title as large as its room allows, between two sizes; what is too long even so is cut.
+  title(text, weight, [least, most], room, x, y) {
+    const { context } = this;
+    context.font = `${weight} ${most}px ${this.sans}`;
+    const part = room / context.measureText(text.slice(0, 300)).width;
+    if (part < 1) context.font = `${weight} ${Math.max(least, most * part)}px ${this.sans}`;
+    context.fillStyle = this.colours.ink;
+    context.textBaseline = "middle";
+    context.fillText(most * part < least ? this.cut(text, room) : text, x, y);
+  }
+
   texts(box, isFailed, isEnd) {
     const { context, colours } = this;
     const left = box.x + (box.kind === "value" ? 20 : 15) + (isEnd && !this.isDownstream ? 8 : 0);
-    let right = box.x + WIDTH - (box.kind === "value" ? 18 : 11) - (isEnd && this.isDownstream ? 8 : 0);
-    context.textBaseline = "middle";
-    if (box.isGroup) right -= this.badge(box, right) + 8;
+    const right = box.x + WIDTH - (box.kind === "value" ? 18 : 11) - (isEnd && this.isDownstream ? 8 : 0);
     const subtitle = this.labels.subtitle(box);
-    context.font = `${box.kind === "call" ? 620 : 550} 13px ${this.sans}`;
-    context.fillStyle = colours.ink;
-    context.fillText(this.cut(this.labels.title(box), right - left), left, box.y + (subtitle ? 16 : HEIGHT / 2));
+    const [large, small] = this.scale < LEGIBLE ? [9.5, 8] : [11, 9];
+    const sizes = [this.size(13, large - 1), this.size(13, large)];
+    const below = this.size(11, small);
+    const isAlone = !subtitle && !box.isGroup;
+    const gap = (HEIGHT - sizes[1] - below) / 3;
+    const line = box.y + HEIGHT - gap - below / 2;
+    this.title(this.labels.title(box), box.kind === "call" ? 620 : 550, sizes, right - left, left, box.y + (isAlone ? HEIGHT / 2 : gap + sizes[1] / 2));
+    const room = right - left - (box.isGroup ? this.badge(box, right, line, this.size(12, small)) + 5 : 0);
     if (!subtitle) return;
     const isArguments = box.kind === "call" && !box.isGroup;
-    context.font = `11px ${isArguments ? this.mono : this.sans}`;
+    context.font = `${below}px ${isArguments ? this.mono : this.sans}`;
     context.fillStyle = isFailed && box.isGroup ? colours.failed : colours["ink-2"];
-    context.fillText(this.cut(subtitle, box.x + WIDTH - (box.kind === "value" ? 20 : 11) - left), left, box.y + 33);
+    context.fillText(this.cut(subtitle, room), left, line);
   }
 
   // From afar: only what it is, as large as it may be.
   headline(box, isEnd) {
-    const { context, colours } = this;
     const text = `${this.labels.title(box)}${box.isGroup ? ` ×${box.members.length}` : ""}`;
     // A ring has its room at the end that the walk goes to.
     const room = WIDTH - (isEnd ? 58 : 32);
     const shift = isEnd ? (this.isDownstream ? -11 : 13) : 3;
-    context.font = `600 30px ${this.sans}`;
-    const size = Math.max(18, Math.min(30, (30 * room) / context.measureText(text).width));
-    context.font = `600 ${size}px ${this.sans}`;
-    context.fillStyle = colours.ink;
-    context.textAlign = "center";
-    context.textBaseline = "middle";
-    context.fillText(this.cut(text, room), box.x + WIDTH / 2 + shift, box.y + HEIGHT / 2 + 1);
-    context.textAlign = "left";
+    this.context.textAlign = "center";
+    this.title(text, 600, [18, Math.min(30, this.size(18, 12))], room, box.x + WIDTH / 2 + shift, box.y + HEIGHT / 2 + 1);
+    this.context.textAlign = "left";
   }
 
   // How many there are, on what unfolds them; returns its width.
-  badge(box, right) {
+  badge(box, right, line, size) {
     const { context, colours } = this;
     const text = `×${box.members.length.toLocaleString("en")} +`;
-    context.font = `650 12px ${this.sans}`;
-    const width = context.measureText(text).width + 12;
+    context.font = `650 ${size}px ${this.sans}`;
+    const width = context.measureText(text).width + 10;
     context.beginPath();
-    context.roundRect(right - width, box.y + 6, width, 19, 9.5);
+    context.roundRect(right - width, line - size / 2 - 3, width, size + 6, size / 2 + 3);
     context.fillStyle = colours["accent-soft"];
     context.fill();
     context.fillStyle = colours.accent;
     context.textAlign = "center";
-    context.fillText(text, right - width / 2, box.y + 16);
+    context.fillText(text, right - width / 2, line);
     context.textAlign = "left";
     return width;
   }
@@ -224,15 +243,19 @@ export class Painter {
 
   hidden(box) {
     const { context, colours } = this;
-    const x = this.isDownstream ? box.x + WIDTH + 10 : box.x - 54;
+    const size = this.size(11, 9);
+    const text = `+${box.hidden}`;
+    context.font = `600 ${size}px ${this.sans}`;
+    const width = Math.max(36, context.measureText(text).width + 12);
+    const x = this.isDownstream ? box.x + WIDTH + 6 : box.x - width - 6;
     context.beginPath();
-    context.roundRect(x, box.y + 12, 44, 22, 11);
+    context.roundRect(x, box.y + HEIGHT / 2 - 12, width, 24, 12);
     context.fillStyle = colours.accent;
     context.fill();
-    context.font = `600 11px ${this.sans}`;
     context.fillStyle = colours.surface;
     context.textAlign = "center";
-    context.fillText(`+${box.hidden}`, x + 22, box.y + 23.5);
+    context.textBaseline = "middle";
+    context.fillText(text, x + width / 2, box.y + HEIGHT / 2);
     context.textAlign = "left";
   }
 
@@ -252,7 +275,7 @@ export class Painter {
 }
 
 // The points of a line: where it leaves, where it passes between boxes of other columns, where it ends.
-function points({ from, to, route }) {
+export function points({ from, to, route }) {
   const places = [[from.x + WIDTH, from.y + HEIGHT / 2]];
   for (const [x, y] of route) places.push([x, y], [x + WIDTH, y]);
   places.push([to.x - (to.x > from.x ? ARROW : 0), to.y + HEIGHT / 2]);

@@ -3,11 +3,11 @@
 import { findRanks, groupNodes } from "./groups.js";
 
 export const WIDTH = 216;
-export const HEIGHT = 46;
-export const COLUMN = 280;
-export const ROW = 66;
+export const HEIGHT = 56;
+export const COLUMN = 264;
+export const ROW = 72;
 const STACK = 8;
-const MOVE = 350;
+export const MOVE = 350;
 // Of what a line leads through only so many are told.
 const TOLD = 12;
 
@@ -176,20 +176,24 @@ export class Scene {
     const [layer, row] = layout.places[index];
     const column = boxes[index].column - layer;
     const shift = boxes[index].row - row;
-    this.moves = boxes.map((box, number) => ({ box, x: box.x, y: box.y, column: layout.places[number][0] + column, row: layout.places[number][1] + shift }));
+    const moves = boxes.map((box, number) => ({ box, x: box.x, y: box.y, column: layout.places[number][0] + column, row: layout.places[number][1] + shift }));
     this.routes = new Map(layout.routes.map(([number, places]) => [links[number].key, places.map(([at, line]) => [(at + column) * COLUMN, (line + shift) * ROW + HEIGHT / 2])]));
-    for (const link of this.links) link.route = [];
     this.isTidy = true;
     this.began = performance.now();
-    if (!isMoving) this.move(this.began + MOVE);
+    // The bounds are at once those of where the boxes go to.
+    this.move(this.began + MOVE, moves);
+    if (!isMoving) return;
+    for (const link of this.links) link.route = [];
+    this.moves = moves;
+    this.move(this.began);
   }
 
   // Moves boxes on their way; tells whether they are still moving.
-  move(now) {
-    if (!this.moves) return false;
+  move(now, moves = this.moves) {
+    if (!moves) return false;
     const part = Math.min(1, Math.max(0, (now - this.began) / MOVE));
     const eased = 1 - (1 - part) ** 3;
-    for (const { box, x, y, column, row } of this.moves) {
+    for (const { box, x, y, column, row } of moves) {
       box.stand(column, row);
       box.x = x + (box.x - x) * eased;
       box.y = y + (box.y - y) * eased;
