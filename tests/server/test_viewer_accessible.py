@@ -142,6 +142,9 @@ async def test_a_graph_is_told(browser: Browser, backend: RedunBackendDb, redun_
         # What comes meanwhile takes nobody away from where they are.
         await page.evaluate("aredunGraph.view.panel.refresh()")
         await expect(panel.locator(".group-members button").first).to_be_focused()
+        await page.keyboard.press("Enter")
+        await expect(panel.locator(".crumbs")).to_have_text("call")
+        await expect(panel).to_be_focused()
         await page.keyboard.press("Escape")
         await expect(panel).to_be_hidden()
         await expect(canvas).to_be_focused()

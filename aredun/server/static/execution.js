@@ -36,7 +36,7 @@ class ExecutionView {
     this.tabs = h("div", { class: "tabs" });
     this.banner = h("div", { class: "banner-place" });
     this.table = h("div", { class: "counts-place", hidden: true });
-    this.panel = h("aside", { class: "panel", "aria-label": "Details", hidden: true, on: { keydown: (event) => { if (event.key === "Escape") this.closePanel(); } } });
+    this.panel = h("aside", { class: "panel", "aria-label": "Details", tabindex: -1, hidden: true, on: { keydown: (event) => { if (event.key === "Escape") this.closePanel(); } } });
     this.rows = new RowList({
       height: ROW, label: "Jobs", role: "tree",
       makeRow: (row, index) => this.makeRow(row, index),
@@ -307,10 +307,13 @@ class ExecutionView {
     this.panel.hidden = !id;
     if (!id) return;
     const close = h("a", { class: "button quiet close", href: this.link(this.tab, null), "aria-label": "Close the details", on: { click: () => this.closePanel() } }, "Close");
+    const isStaying = this.panel.contains(document.activeElement);
     replace(this.panel, close, h("p", { class: "sub" }, "Loading…"));
+    // Whoever goes from one job to another within the panel stays in it.
+    if (isStaying) this.panel.focus();
     try {
       const job = await get(`jobs/${encodeURIComponent(id)}`);
-      if (this.selected === id) replace(this.panel, close, makeDetails(job, (jobId) => this.link(this.tab, jobId)));
+      if (this.selected === id) refill(this.panel, close, makeDetails(job, (jobId) => this.link(this.tab, jobId)));
     } catch (error) {
       if (this.selected === id) replace(this.panel, close, errorBox(error));
     }
