@@ -53,6 +53,8 @@ UNFOLD = """() => {
     }
     return view.rearrange(scene.root);
 }"""
+# From the whole to its middle.
+ZOOM = "(scale) => aredunGraph.canvas.zoom(scale / aredunGraph.canvas.view.scale)"
 READ = """() => ({
     first: watch.painted - aredunGraph.view.firstEdge,
     stream: aredunGraph.view.lastEdge - aredunGraph.view.firstEdge,
@@ -163,12 +165,9 @@ async def measure_graph(browser: Browser, url: str, start: str, seconds: float) 
             await rest(page)
             rows.append(["boxes, unfolded", f"{await page.evaluate('aredunGraph.scene.boxes.length'):,}"])
         for place, scale in (("near", 0.8), ("farther", 0.3), ("all in sight", None)):
-            if scale is None:
-                await page.get_by_role("button", name="Show everything").click()
-            else:
-                await page.evaluate(
-                    "(scale) => aredunGraph.canvas.zoom(scale / aredunGraph.canvas.view.scale)", scale
-                )
+            await page.get_by_role("button", name="Show everything").click()
+            if scale is not None:
+                await page.evaluate(ZOOM, scale)
             await rest(page)
             rows.append([f"frames a second, {state}, {place}", await drag(page, seconds)])
     await context.close()
