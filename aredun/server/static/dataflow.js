@@ -192,7 +192,7 @@ class DataflowView {
     }
     if (this.frame.find.value) this.search.run();
     this.say();
-    this.showWords();
+    if (!this.labels.timer) this.showWords();
     this.panel.refresh();
     this.canvas.schedule();
   }
@@ -339,7 +339,6 @@ class DataflowView {
     const { words } = this.frame;
     if (this.mode !== "words" || words.classList.contains("problem")) return;
     if (this.direction === "upstream") { refill(words, makeWords(this.sections, this.isDone)); return; }
-    this.labels.want(this.scene.boxes);
     refill(words, makeBoxes(this.scene.boxes, this.labels, (box) => { this.go(box); this.frame.panel.focus(); }, this.isDone));
   }
 

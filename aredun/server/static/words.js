@@ -90,6 +90,7 @@ export function tellBox(box, labels) {
 // A drawing as a list, in the direction of the data.
 export function makeBoxes(boxes, labels, onChoose, isDone) {
   const ordered = [...boxes].sort((one, other) => one.column - other.column || one.row - other.row);
+  labels.want(ordered.slice(0, SHOWN));
   const item = (box) => h("li", {},
     h("p", {}, h("button", { class: "button quiet mono", type: "button", data: { key: box.key }, on: { click: () => onChoose(box) } }, nameBox(box, labels)), h("span", { class: "told-status" }, tellStatus(box, labels))),
     tellNeighbours(box, labels).map((text) => h("p", { class: "by-way" }, text)));
