@@ -87,7 +87,7 @@ class Client:
             if answer.status_code != 200:
                 raise SystemExit(f"{url}: {answer.status_code} {answer.text}")
         statements = (counts.statements - before) // self.repeat
-        return Timing(answer.json(), median(times) * 1000, min(times) * 1000, statements, max(lags))
+        return Timing(answer.json(), median(times) * 1000, min(times) * 1000, statements, max(lags, default=0))
 
 
 def make_needles(executions: int) -> dict[str, str]:
@@ -152,8 +152,8 @@ def look_everywhere(url: str, dialect: str, text: str) -> float:
         return time.perf_counter() - began
 
 
-def make_pages(executions: int, generator: Generator) -> Iterable[tuple[str, str, dict[str, Any]]]:
-    """Yield what the viewer's pages ask for: a name, a path and parameters."""
+def make_run_pages(executions: int) -> Iterable[tuple[str, str, dict[str, Any]]]:
+    """Yield what the pages of executions, jobs and calls ask for: a name, a path and parameters."""
     big, small = make_uuid("execution", 0), make_uuid("execution", executions - 3)
     job = make_uuid("job", executions - 3, 21)
     yield "executions", "/api/executions", {}
@@ -183,6 +183,10 @@ def make_pages(executions: int, generator: Generator) -> Iterable[tuple[str, str
         yield f"a job: {name}", f"/api/jobs/{job}/{name}", {}
     yield "calls", "/api/call-nodes", {}
     yield "a call", f"/api/call-nodes/{make_hash('call', executions - 3, 21)}", {}
+
+
+def make_record_pages(executions: int, generator: Generator) -> Iterable[tuple[str, str, dict[str, Any]]]:
+    """Yield what the pages of values, files, tasks and tags ask for."""
     yield "values", "/api/values", {}
     for value_type in ("redun.File", "redun.ErrorValue", "absent.Type"):
         yield f"values, {value_type}", "/api/values", {"value_type": value_type}
@@ -196,7 +200,7 @@ def make_pages(executions: int, generator: Generator) -> Iterable[tuple[str, str
         yield f"tags, {key}", "/api/tags", {"key": key}
     for kind in ("Execution", "Job", "Task"):
         yield f"tags of {kind}", "/api/tags", {"entity_type": kind}
-    yield "tags of an execution", "/api/tags", {"entity_id": big}
+    yield "tags of an execution", "/api/tags", {"entity_id": make_uuid("execution", 0)}
     yield "files", "/api/files", {}
     yield "files, a part of a path", "/api/files", {"text": "part_00000021"}
     yield "versions of the reference", "/api/file-versions", {"path": REFERENCE}
@@ -232,7 +236,8 @@ async def measure(url: str, dialect: str, generator: Generator, executions: int,
         client = Client(served, backend, repeat)
         needles = make_needles(executions)
         found = await measure_search(client, needles, lambda text: look_everywhere(url, dialect, text))
-        return found, await measure_pages(client, make_pages(executions, generator))
+        pages = [*make_run_pages(executions), *make_record_pages(executions, generator)]
+        return found, await measure_pages(client, pages)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -144,7 +144,7 @@ def _select_recent(
     )
     # Of the jobs that started with the last of these, others may be left out.
     whole = jobs.c.start_time > sa.select(sa.func.min(jobs.c.start_time)).scalar_subquery()
-    columns = (jobs.c.start_time, Execution.id)
+    columns: list[Any] = [jobs.c.start_time, Execution.id]
     own = sa.select(columns[0].label("k0"), columns[1].label("pk")).select_from(jobs)
     own = own.join(Execution, sa.and_(Execution.id == jobs.c.execution_id, Execution.job_id == jobs.c.id))
     recent = order.cut(own.where(whole, *where), columns, goes_on).cte("recent").prefix_with("MATERIALIZED")
