@@ -87,7 +87,9 @@ class Client:
             if answer.status_code != 200:
                 raise SystemExit(f"{url}: {answer.status_code} {answer.text}")
         statements = (counts.statements - before) // self.repeat
-        return Timing(answer.json(), median(times) * 1000, min(times) * 1000, statements, max(lags, default=0))
+        return Timing(
+            answer.json(), median(times) * 1000, min(times) * 1000, statements, max(lags, default=0)
+        )
 
 
 def make_needles(executions: int) -> dict[str, str]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# New objects that make the collector look at the youngest ones, and how many such looks make one at the next
-# older. Python's own (700, 10, 10) suit small programs: where two hundred walks are in memory, up to a
+# The collector looks at the youngest objects after so many new ones, and at older ones after so many such
+# looks. Python's own numbers (700, 10, 10) suit small programs: with two hundred walks in memory, up to a
 # third of the time goes to looking for garbage that is not there.
 _THRESHOLDS: Final = (10_000, 20, 50)
 

@@ -20,11 +20,12 @@ from aredun.formats.spelling import ask_whether, find_near
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Container, Iterator
+    from contextlib import AbstractAsyncContextManager
 
     from aredun.backend import RedunBackendDb
     from aredun.config import BackendConfig, RedunIni
 
-# What argparse says of a command or a value that is none of those there are.
+# argparse's message for an unknown command or value.
 _INVALID_CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)")
 # Tables that are piped to a file or another program are not cut to the width of a terminal.
 PIPED_WIDTH = 1000
@@ -185,8 +186,9 @@ def quiet_retries() -> Iterator[None]:
         logger.setLevel(level)
 
 
-@asynccontextmanager
-async def open_backend(args: argparse.Namespace, *, create: bool = False) -> AsyncIterator[RedunBackendDb]:
+def open_backend(
+    args: argparse.Namespace, *, create: bool = False
+) -> AbstractAsyncContextManager[RedunBackendDb]:
     """Open the repository that the arguments choose; closed at the end.
 
     Parameters
@@ -197,10 +199,10 @@ async def open_backend(args: argparse.Namespace, *, create: bool = False) -> Asy
         Make the database if it is missing and migrate a local one, as `redun run` does. Without it nothing
         is ever created or migrated: a missing file is an error.
 
-    Yields
-    ------
-    RedunBackendDb
-        The loaded backend.
+    Returns
+    -------
+    AbstractAsyncContextManager[RedunBackendDb]
+        Gives the loaded backend.
 
     Raises
     ------
@@ -209,18 +211,34 @@ async def open_backend(args: argparse.Namespace, *, create: bool = False) -> Asy
     RedunDatabaseError
         The database cannot be reached, is not redun's, or has another schema version.
     """
-    from aredun.backend import RedunBackendDb
-
     if create:
         refuse_read_only(args)
     config = get_backend_config(args, create=create)
+    # Someone else's server is migrated only if the configuration says so.
+    is_ours = config.url is not None and config.url.is_file
+    return open_repository(config, create=create, migrate=(is_ours or None) if create else False)
+
+
+@asynccontextmanager
+async def open_repository(
+    config: BackendConfig, *, create: bool, migrate: bool | None
+) -> AsyncIterator[RedunBackendDb]:
+    """Open the repository of some settings, migrated as `RedunBackendDb.load` has it; closed at the end."""
     if not create:
         require_database(config)
+    async with connect(config) as backend:
+        with quiet_retries():
+            await backend.load(migrate=migrate)
+        yield backend
+
+
+@asynccontextmanager
+async def connect(config: BackendConfig) -> AsyncIterator[RedunBackendDb]:
+    """Give a backend of whatever schema version, which is not loaded; closed at the end."""
+    from aredun.backend import RedunBackendDb
+
     backend = RedunBackendDb(config=config)
-    # Someone else's server is migrated only if the configuration says so.
-    migrate = (True if config.url is not None and config.url.is_file else None) if create else False
-    with quiet_retries():
-        await backend.load(migrate=migrate)
+    backend.create_engine()
     try:
         yield backend
     finally:

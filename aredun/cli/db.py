@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from aredun.cli.common import (
+    connect,
     get_backend_config,
     open_backend,
     quiet_retries,
@@ -109,14 +110,8 @@ async def _migrate(args: argparse.Namespace, console: Console, *, upgrade: bool)
 @asynccontextmanager
 async def _open_any_version(args: argparse.Namespace) -> AsyncIterator[RedunBackendDb]:
     """Connect without demanding the schema version that aredun works with."""
-    from aredun.backend import RedunBackendDb
-
     config = get_backend_config(args)
     require_database(config)
-    backend = RedunBackendDb(config=config)
-    backend.create_engine()
-    try:
-        with quiet_retries():
+    with quiet_retries():
+        async with connect(config) as backend:
             yield backend
-    finally:
-        await backend.close()

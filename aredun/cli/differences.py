@@ -6,17 +6,16 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import open_backend
-from aredun.cli.tables import Printer, clean, clean_line, paged, show_id, show_preview, show_time, utcnow
-from aredun.dataflow.naming import get_task_args
+from aredun.cli.tables import Printer, clean, clean_line, paged, show_id, show_preview, show_time
 from aredun.errors import UsageError
-from aredun.search.call_texts import load_task
 from aredun.search.differences import compare_executions, get_call
 from aredun.search.identify import find_one
-from aredun.search.reasons import explain_call, join_places
+from aredun.search.reasons import explain_call, join_places, list_values, load_names
+from aredun.tables.column_types import utcnow
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from rich.console import Console
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
         FileDifference,
         RecordedCall,
         TaskDifference,
-        TaskVersion,
+        TaskSource,
     )
     from aredun.search.reasons import Reason
 
@@ -91,33 +90,32 @@ class Words:
         self._previews: dict[str, Any] = {}
         self._names: dict[str, list[str]] = {}
 
-    async def prepare(self, differences: Iterable[CallDifference]) -> None:
+    async def prepare(self, differences: Sequence[CallDifference]) -> None:
         """Fetch the previews and the names of all arguments that differ, before anything is written."""
-        both = list(differences)
-        rows = [row for each in both for row in each.arguments]
-        hashes = {key for row in rows for key in (row.before, row.after) if key is not None}
+        hashes = list_values(differences)
         self._previews = await self._backend.get_previews(hashes) if hashes else {}
-        for task_hash in {each.after.task_hash for each in both if each.arguments}:
-            self._names[task_hash] = _read_names(await load_task(self._backend, task_hash))
+        self._names = await load_names(self._backend, differences)
 
     def explain(self, call: RecordedCall, reason: Reason) -> None:
         """Tell why a job ran, against the earlier call that it is most like."""
         line, now, difference = self._printer.line, utcnow(), reason.difference
         line(("Job ", "bold"), show_id(call.job_id), " ", (clean_line(call.task_name), "bold"))
+        if reason.cause == "first":
+            line("It ran for the first time: no execution before has called its task.", indent=2)
         if difference is None:
-            line("It is the first recorded call of its task.", indent=2)
             self._printer.flush()
             return
         before = difference.before
         if call.cached:
             line("It did not run: its result was taken from the cache.", indent=2)
+        where = "this execution" if reason.cause == "first" else f"Exec {show_id(before.execution_id)}"
         line(
-            f"Compared with Job {show_id(before.job_id)} of Exec {show_id(before.execution_id)}, ",
+            f"Compared with Job {show_id(before.job_id)} of {where}, ",
             f"{show_time(before.start_time, now)}:",
             indent=2,
         )
-        self._list_differences(difference, indent=4)
-        if reason.cause != "changed":
+        self._list_differences(difference, indent=4, verb="differs" if reason.cause == "first" else "changed")
+        if reason.cause not in ("changed", "first"):
             line("- the same arguments, source and version", indent=4)
             self._explain_same(reason)
         self._printer.flush()
@@ -161,15 +159,17 @@ class Words:
                     line(f"... {len(calls) - MAX_LISTED} more {title}", indent=4)
         self._printer.flush()
 
-    def _list_differences(self, difference: CallDifference, *, indent: int, with_source: bool = True) -> None:
+    def _list_differences(
+        self, difference: CallDifference, *, indent: int, with_source: bool = True, verb: str = "changed"
+    ) -> None:
         names = self._names.get(difference.after.task_hash, [])
         for name, row in join_places(difference.arguments, names):
-            self._list_argument(clean_line(name), row, indent)
+            self._list_argument(clean_line(name), row, indent, verb)
         self._list_files(difference.result_files, "of the result ", indent)
         if difference.task is not None:
             self._list_task(*difference.task, indent=indent, with_source=with_source)
 
-    def _list_argument(self, name: str, row: ArgumentDifference, indent: int) -> None:
+    def _list_argument(self, name: str, row: ArgumentDifference, indent: int, verb: str) -> None:
         line = self._printer.line
         old, new = (show_preview(self._previews.get(key)) if key else None for key in (row.before, row.after))
         if old is None:
@@ -181,7 +181,7 @@ class Words:
                 f"- argument {name} is given by position in one call, by keyword in the other", indent=indent
             )
         else:
-            line(f"- argument {name} changed: {old} -> {new}", indent=indent)
+            line(f"- argument {name} {verb}: {old} -> {new}", indent=indent)
         self._list_files(row.files, "", indent + 2)
         if row.origin is not None:
             task_name, job_id = clean_line(row.origin.task_name), show_id(row.origin.job_id)
@@ -192,7 +192,7 @@ class Words:
             hashes = f"{show_id(file.before)} -> {show_id(file.after)}"
             self._printer.line(f"- file {whose}{clean_line(file.path)} has changed: {hashes}", indent=indent)
 
-    def _list_task(self, before: TaskVersion, after: TaskVersion, *, indent: int, with_source: bool) -> None:
+    def _list_task(self, before: TaskSource, after: TaskSource, *, indent: int, with_source: bool) -> None:
         line = self._printer.line
         if before.version != after.version:
             old, new = (clean_line(version or "none") for version in (before.version, after.version))
@@ -209,10 +209,3 @@ class Words:
             for text in list(difflib.unified_diff(old_lines, new_lines, n=1, lineterm=""))[2:]:
                 if not text.startswith("@@"):
                     line(clean(text), indent=indent + 4)
-
-
-def _read_names(task: Any) -> list[str]:
-    try:
-        return get_task_args(task) if task is not None else []
-    except SyntaxError:
-        return []

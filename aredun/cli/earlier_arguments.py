@@ -80,40 +80,28 @@ async def read_earlier_arguments(args: argparse.Namespace) -> EarlierArguments:
 
 
 async def _read_job(backend: RedunBackendDb, id: str) -> EarlierArguments:
-    import sqlalchemy as sa
-
-    from aredun.models import Argument, Execution, Job, Task
+    from aredun.models import Execution, Job
     from aredun.query import infer_id
+    from aredun.search.loading import load_arguments
 
     record = await infer_id(backend, id, False, required=True)
-    job_id = (
-        record.job_id if isinstance(record, Execution) else record.id if isinstance(record, Job) else None
-    )
-    if job_id is None:
+    job = record.job if isinstance(record, Execution) else record
+    if not isinstance(job, Job):
         raise UsageError(f"{id} is no job and no execution: give the id of one after --rerun")
-    found = sa.select(Job.call_hash, Task).join(Task, Task.hash == Job.task_hash).where(Job.id == job_id)
-    async with backend.session() as session:
-        row = (await session.execute(found)).one_or_none()
-        if row is None or row[0] is None:
-            raise UsageError(
-                f"job {job_id} did not end, so its arguments are not recorded: it cannot run again"
-            )
-        order = (Argument.arg_position, Argument.arg_key)
-        arguments = await session.scalars(
-            sa.select(Argument).where(Argument.call_hash == row[0]).order_by(*order)
-        )
-        places = [(each.arg_position, each.arg_key, each.value_hash) for each in arguments]
+    if job.call_hash is None:
+        raise UsageError(f"job {job.id} did not end, so its arguments are not recorded: it cannot run again")
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
-    for position, key, value_hash in places:
-        value, is_there = await backend.get_value(value_hash)
+    for argument in await load_arguments(backend, job.call_hash):
+        value, is_there = await backend.get_value(argument.value_hash)
         if not is_there:
-            raise UsageError(f"argument {key or position} of job {job_id} cannot be read any more")
-        if key is None:
+            name = argument.arg_key or argument.arg_position
+            raise UsageError(f"argument {name} of job {job.id} cannot be read any more")
+        if argument.arg_key is None:
             args.append(value)
         else:
-            kwargs[key] = value
-    return EarlierArguments(row[1].fullname, tuple(args), kwargs)
+            kwargs[argument.arg_key] = value
+    return EarlierArguments(job.task.fullname, tuple(args), kwargs)
 
 
 def _read_file(name: str) -> tuple[tuple[Any, ...], dict[str, Any]]:

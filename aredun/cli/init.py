@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from aredun.cli.common import quiet_retries, refuse_read_only
+from aredun.cli.common import connect, quiet_retries, refuse_read_only
 from aredun.config import load_config, write_default_config
 from aredun.config.backend import DEFAULT_CONFIG_DIR
 from aredun.config.ini import absolute_db_uri
@@ -52,11 +52,7 @@ def _choose_folder(args: argparse.Namespace) -> str | None:
 
 async def _make_repository(config: BackendConfig) -> str:
     """Make or upgrade the database and return what was done; a server's that has records is left alone."""
-    from aredun.backend import RedunBackendDb
-
-    backend = RedunBackendDb(config=config)
-    backend.create_engine()
-    try:
+    async with connect(config) as backend:
         with quiet_retries():
             before = await backend.get_db_version()
             is_empty = before == null_db_version
@@ -68,5 +64,3 @@ async def _make_repository(config: BackendConfig) -> str:
         if before != after:
             return f"upgraded the repository {backend.db_uri} from version {before} to {after}"
         return f"found the repository {backend.db_uri}, version {after}"
-    finally:
-        await backend.close()

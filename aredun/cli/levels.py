@@ -52,7 +52,7 @@ def set_level(args: argparse.Namespace) -> None:
     """Tell as much from now on as the arguments say."""
     level = _LEVELS[getattr(args, "log_level", DEFAULT)]
     logging.getLogger("aredun").setLevel(level)
-    # Python writes what nobody else takes, so a workflow that has set up logging has each message once.
+    # Python's last handler writes what no other takes: a workflow with its own logging has each message once.
     if logging.lastResort is not None:
         logging.lastResort.setLevel(level)
     if level == logging.DEBUG:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
+from aredun.cli.chunks import in_chunks, iterate, take
 from aredun.cli.common import open_backend
 from aredun.cli.records import RecordPrinter
 from aredun.cli.tables import Printer, paged
 from aredun.errors import UsageError
 from aredun.formats import statuses
 from aredun.formats.spelling import ask_whether
-from aredun.models import File, Value
 from aredun.query import CallGraphQuery, parse_callgraph_query
+from aredun.search.file_versions import iter_files
 from aredun.search.identify import (
     explain_unknown,
     find_file,
@@ -26,7 +24,6 @@ from aredun.search.identify import (
     refuse_empty,
 )
 from aredun.search.suggestions import suggest_task_names
-from aredun.storage.reads import read_scalars
 
 if TYPE_CHECKING:
     import argparse
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
 
 # How many records of one prefix are looked at before they are listed, not shown in detail.
 MAX_DETAILED = 3
-FILE_CHUNK = 500
 RECORD_CHUNK = 500
 
 
@@ -66,7 +62,7 @@ async def run(args: argparse.Namespace, console: Console) -> int:
             if args.id is not None:
                 await _show_id(backend, query, printer, args, output)
             elif args.file and args.format == "text":
-                await printer.show_files(_limit(iter_files(backend, query), args.limit))
+                await printer.show_files(take(iter_files(backend, query), args.limit))
             else:
                 await _show_query(backend, query, printer, args, output)
     return 0
@@ -150,7 +146,7 @@ async def _show_id(
     console: Console,
 ) -> None:
     special = await infer_specialty_id(backend, args.id)
-    records = [] if special is None else [special]
+    records: list[Any] = [] if special is None else [special]
     if special is None:
         matching = query.like_id(args.id)
         records = leave_out_task_values([record async for record in matching.limit(MAX_DETAILED + 1)])
@@ -163,9 +159,9 @@ async def _show_id(
             await _show_query(backend, matching, printer, args, console)
             return
         elif args.detail:
-            records = [record async for record in _limit(matching.all(), args.limit)]
+            records = [record async for record in take(matching.all(), args.limit)]
     if args.format == "json":
-        await print_records(backend, _iterate([_get_key(record) for record in records]), console)
+        await print_records(backend, iterate([_get_key(record) for record in records]), console)
         return
     for record in records:
         await printer.show_record(record)
@@ -183,9 +179,9 @@ async def _show_query(
     console: Console,
 ) -> None:
     if args.format == "json":
-        await print_records(backend, _limit(query.select("id", flat=True), args.limit), console)
+        await print_records(backend, take(query.select("id", flat=True), args.limit), console)
         return
-    records = query.all() if args.limit is None else query.limit(args.limit)
+    records = limit_records(query, args.limit)
     if args.detail:
         async for record in records:
             await printer.show_record(record)
@@ -193,52 +189,14 @@ async def _show_query(
     await printer.show_lines(records)
 
 
+def limit_records(query: CallGraphQuery, limit: int | None) -> AsyncIterator[Any]:
+    """Return the first records of a query, all of them without a limit."""
+    return query.all() if limit is None else query.limit(limit)
+
+
 async def print_records(backend: RedunBackendDb, ids: AsyncIterator[str], console: Console) -> None:
     """Write records as redun's JSON, one on a line, in the order of the ids; memory stays flat."""
-    chunk: list[str] = []
-    async for record_id in ids:
-        chunk.append(record_id)
-        if len(chunk) == RECORD_CHUNK:
-            await _print_chunk(backend, chunk, console)
-            chunk = []
-    await _print_chunk(backend, chunk, console)
-
-
-async def _print_chunk(backend: RedunBackendDb, ids: list[str], console: Console) -> None:
-    if not ids:
-        return
-    async for record in backend.get_records(ids):
-        console.file.write(json.dumps(record, sort_keys=True) + "\n")
-    console.file.flush()
-
-
-async def iter_files(backend: RedunBackendDb, query: CallGraphQuery) -> AsyncIterator[File]:
-    """Yield the files among the values of a query, by path and hash; each chunk in a session of its own."""
-    values = dict(query.build().subqueries)["Value"].with_only_columns(Value.value_hash).order_by(None)
-    matching = values.where(Value.value_hash == File.value_hash).correlate(File).exists()
-    statement = sa.select(File).where(matching).order_by(File.path, File.value_hash).limit(FILE_CHUNK)
-    chunk = statement
-    while True:
-        files: list[File] = await read_scalars(backend.database, chunk)
-        for file in files:
-            yield file
-        if len(files) < FILE_CHUNK:
-            return
-        last = files[-1]
-        beyond = sa.or_(File.path > last.path, File.value_hash > last.value_hash)
-        chunk = statement.where(File.path >= last.path, beyond)
-
-
-async def _iterate(items: list[Any]) -> AsyncIterator[Any]:
-    for item in items:
-        yield item
-
-
-async def _limit(items: AsyncIterator[Any], limit: int | None) -> AsyncIterator[Any]:
-    if limit == 0:
-        return
-    numbers = count(1)
-    async for item in items:
-        yield item
-        if next(numbers) == limit:
-            return
+    async for chunk in in_chunks(ids, RECORD_CHUNK, RECORD_CHUNK):
+        async for record in backend.get_records(chunk):
+            console.file.write(json.dumps(record, sort_keys=True) + "\n")
+        console.file.flush()

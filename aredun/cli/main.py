@@ -81,7 +81,7 @@ def _open_missing_streams() -> None:
 
 def _execute(arguments: list[str], collector: Callable[[], AbstractContextManager[None]]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A name or value may hold what the terminal's encoding has not: that must not end the command.
+        # A terminal's encoding may lack characters of a name or a value: that must not end the command.
         sys.stdout.reconfigure(errors="backslashreplace")
     if arguments[:1] in (["-V"], ["--version"]):
         sys.stdout.write(f"aredun {get_own_version()}\n")
@@ -107,14 +107,12 @@ def _execute(arguments: list[str], collector: Callable[[], AbstractContextManage
 
 
 async def _attend(work: Coroutine[Any, Any, int]) -> int | KeyboardInterrupt | Terminated:
-    """Run a command until it ends or a signal ends it; return its exit code or what ended it.
-
-    Raised, that would go through the loop, which may be ending already.
-    """
+    """Run a command until it ends or a signal ends it; return its exit code or what ended it."""
     try:
         with cancel_on(signal.SIGINT):
             return await work
     except (KeyboardInterrupt, Terminated) as stop:
+        # Raised, it would go through the loop, which may be ending already.
         return stop
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from aredun.cli.log import get_abandoned_after, make_query, show_counts
+from aredun.cli.chunks import take
+from aredun.cli.log import get_abandoned_after, limit_records, make_query, show_counts
 from aredun.cli.records import RecordPrinter
 from aredun.cli.tables import paged
 from aredun.models import CallNode, Execution, Job, Task
-from aredun.search.identify import describe, refuse_empty
+from aredun.search.identify import get_key, refuse_empty
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator
     from datetime import datetime
 
     from rich.console import Console
@@ -40,17 +40,13 @@ async def run(args: argparse.Namespace, console: Console) -> int:
         elif args.select:
             await _write_columns(query, args, console)
         elif args.format == "json":
-            async for record in _take(query, args):
+            async for record in limit_records(query, args.limit):
                 console.file.write(json.dumps(describe_record(record)) + "\n")
         else:
             with paged(console, not args.no_pager) as output:
                 printer = RecordPrinter(backend, output, get_abandoned_after(args, backend))
-                await printer.show_lines(_take(query, args))
+                await printer.show_lines(limit_records(query, args.limit))
     return 0
-
-
-def _take(query: CallGraphQuery, args: argparse.Namespace) -> AsyncIterator[Any]:
-    return query.all() if args.limit is None else query.limit(args.limit)
 
 
 async def _write_page(query: CallGraphQuery, args: argparse.Namespace, console: Console) -> None:
@@ -62,18 +58,11 @@ async def _write_page(query: CallGraphQuery, args: argparse.Namespace, console: 
 
 async def _write_columns(query: CallGraphQuery, args: argparse.Namespace, console: Console) -> None:
     columns = args.select.split(",")
-    left = args.limit
-    if left == 0:
-        return
-    async for row in query.select(*columns):
+    async for row in take(query.select(*columns), args.limit):
         if args.format == "json":
             console.file.write(json.dumps(dict(zip(columns, row, strict=True))) + "\n")
         else:
             console.file.write("\t".join(row) + "\n")
-        if left is not None:
-            left -= 1
-            if left == 0:
-                return
 
 
 def describe_record(record: Any) -> dict[str, Any]:
@@ -85,8 +74,7 @@ def describe_record(record: Any) -> dict[str, Any]:
     record : Execution | Job | CallNode | Task | Value
         A record that a query yielded.
     """
-    name, record_id = describe(record).split(" ", 1)
-    head: dict[str, Any] = {"type": name, "id": record_id}
+    head: dict[str, Any] = {"type": type(record).__name__, "id": get_key(record)}
     if isinstance(record, Execution):
         job = record.job
         times = _show_times(job.start_time, job.end_time) if job else {}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from aredun.cli.chunks import in_chunks
 from aredun.cli.tables import (
     Printer,
     clean_line,
@@ -15,12 +15,13 @@ from aredun.cli.tables import (
     show_status,
     show_tags,
     show_time,
-    utcnow,
 )
+from aredun.formats.arguments import read_command
 from aredun.models import CallNode, Execution, File, Job, Task, Value
 from aredun.search.call_texts import get_arguments_texts
 from aredun.search.identify import get_key
 from aredun.search.job_tree import JobRow
+from aredun.tables.column_types import utcnow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
     from aredun.backend import RedunBackendDb
     from aredun.cli.tables import Part
-
-FIRST_LINES, MAX_LINES = 20, 500
 
 
 class LinePrinter:
@@ -59,43 +58,25 @@ class LinePrinter:
         self._cutoff = self._now - abandoned_after
         self._full = full
 
-    async def show_lines(self, records: AsyncIterator[Any]) -> int:
-        """Show records on a line each, in the order given, and return how many there were."""
-        total, size = 0, FIRST_LINES
-        chunk: list[Any] = []
-        async for record in records:
-            chunk.append(record)
-            if len(chunk) == size:
-                total += await self._show_chunk(chunk)
-                chunk, size = [], min(size * 4, MAX_LINES)
-        return total + await self._show_chunk(chunk)
+    async def show_lines(self, records: AsyncIterator[Any]) -> None:
+        """Show records on a line each, in the order given."""
+        async for chunk in in_chunks(records):
+            await self._show_chunk(chunk)
 
-    async def show_files(self, files: AsyncIterator[File]) -> int:
-        """Show files on a line each, every path once, and return how many there were."""
-        total, size, previous = 0, FIRST_LINES, None
-        chunk: list[File] = []
-        async for file in files:
-            if file.path == previous:
-                continue
-            previous = file.path
-            chunk.append(file)
-            if len(chunk) == size:
-                await self._show_file_chunk(chunk)
-                total, chunk, size = total + len(chunk), [], min(size * 4, MAX_LINES)
-        await self._show_file_chunk(chunk)
-        return total + len(chunk)
+    async def show_files(self, files: AsyncIterator[File]) -> None:
+        """Show files on a line each, every path once, as long as they come by path."""
+        previous = None
+        async for chunk in in_chunks(files):
+            tags = await self._get_tags([file.value_hash for file in chunk])
+            for file in chunk:
+                if file.path != previous:
+                    self._file_line(file, tags[file.value_hash])
+                previous = file.path
+            self._printer.flush()
 
-    async def _show_file_chunk(self, files: Sequence[File]) -> None:
-        tags = await self._get_tags([file.value_hash for file in files])
-        for file in files:
-            self._file_line(file, tags[file.value_hash])
-        self._printer.flush()
-
-    async def _show_chunk(self, records: Sequence[Any]) -> int:
-        if not records:
-            return 0
+    async def _show_chunk(self, records: Sequence[Any]) -> None:
         tags = await self._get_tags([get_key(record) for record in records])
-        calls = {record.call_hash for record in records if isinstance(record, Job) and record.call_hash}
+        calls = [record.call_hash for record in records if isinstance(record, Job)]
         arguments = await get_arguments_texts(self._backend, calls, show_preview)
         values = [record.value_hash for record in records if isinstance(record, Value)]
         previews = await self._backend.get_previews(values) if values else {}
@@ -112,7 +93,6 @@ class LinePrinter:
             else:
                 self._value_line(record, previews.get(record.value_hash), own_tags)
         self._printer.flush()
-        return len(records)
 
     async def _get_tags(self, ids: Sequence[str]) -> dict[str, list[tuple[str, Any]]]:
         found = await self._backend.get_tags(ids) if ids else {}
@@ -121,15 +101,12 @@ class LinePrinter:
     def _execution_line(self, execution: Execution, tags: Iterable[Any], detail: bool = False) -> None:
         job = execution.job
         started = show_time(job.start_time if job else None, self._now)
-        line: list[Part] = [
-            ("Exec ", "bold"),
-            show_id(execution.id, detail),
-            " ",
-            *show_status(execution.status),
-        ]
         duration = f" {show_duration(job.duration)}" if job and job.end_time and not detail else ""
-        arguments = clean_line(" ".join(_get_arguments(execution)))
-        self._printer.line(*line, f" {started}{duration}:  {arguments}", show_tags(tags))
+        words = read_command(execution.args)
+        arguments = clean_line(execution.args if words is None else " ".join(words[1:]))
+        status = show_status(execution.status)
+        told = f" {started}{duration}:  {arguments}"
+        self._line("Exec", execution.id, detail, " ", *status, told, show_tags(tags))
 
     def _job_line(
         self,
@@ -142,9 +119,10 @@ class LinePrinter:
     ) -> None:
         call = arguments.get(job.call_hash, "") if job.call_hash else ""
         duration = f" {show_duration(job.end_time - job.start_time)}" if job.end_time and not detail else ""
-        self._printer.line(
-            ("Job ", "bold"),
-            show_id(job.id, detail),
+        self._line(
+            "Job",
+            job.id,
+            detail,
             " ",
             *show_status(job.status),
             f" {show_time(job.start_time, self._now)}{duration}:  ",
@@ -156,41 +134,23 @@ class LinePrinter:
 
     def _task_line(self, task: Task, tags: Iterable[Any], *, indent: int = 0, detail: bool = False) -> None:
         name = (clean_line(task.fullname), "bold")
-        parts: list[Part] = [("Task ", "bold"), show_id(task.hash, detail), " ", name, show_tags(tags)]
-        self._printer.line(*parts, indent=indent)
+        self._line("Task", task.hash, detail, " ", name, show_tags(tags), indent=indent)
 
     def _call_node_line(
         self, node: CallNode, tags: Iterable[Any], *, indent: int = 0, detail: bool = False
     ) -> None:
         name = (clean_line(node.task.fullname if "task" in node.__dict__ else node.task_name), "bold")
-        parts: list[Part] = [
-            ("CallNode ", "bold"),
-            show_id(node.call_hash, detail),
-            " ",
-            name,
-            show_tags(tags),
-        ]
-        self._printer.line(*parts, indent=indent)
+        self._line("CallNode", node.call_hash, detail, " ", name, show_tags(tags), indent=indent)
 
     def _value_line(self, value: Value, preview: Any, tags: Iterable[Any]) -> None:
         kind = (clean_line(value.type), "dim")
-        parts: list[Part] = [
-            ("Value ", "bold"),
-            show_id(value.value_hash),
-            " ",
-            kind,
-            f" {show_preview(preview)}",
-        ]
-        self._printer.line(*parts, show_tags(tags))
+        self._line("Value", value.value_hash, False, " ", kind, f" {show_preview(preview)}", show_tags(tags))
 
-    def _file_line(self, file: File, tags: Iterable[Any], indent: int = 0) -> None:
-        parts: list[Part] = [
-            ("File ", "bold"),
-            show_id(file.value_hash),
-            f" {clean_line(file.path)}",
-            show_tags(tags),
-        ]
-        self._printer.line(*parts, indent=indent)
+    def _file_line(self, file: File, tags: Iterable[Any]) -> None:
+        self._line("File", file.value_hash, False, f" {clean_line(file.path)}", show_tags(tags))
+
+    def _line(self, kind: str, record_id: str, detail: bool, *parts: Part, indent: int = 0) -> None:
+        self._printer.line((f"{kind} ", "bold"), show_id(record_id, detail), *parts, indent=indent)
 
     def _docs(self, tags: Iterable[Any], indent: int = 0) -> None:
         for text in get_docs(tags):
@@ -202,11 +162,3 @@ def make_job_row(job: Job) -> JobRow:
     name = job.task.fullname
     times = (job.start_time, job.end_time)
     return JobRow(job.id, job.parent_id, job.task_hash, job.call_hash, *times, name, job.status)
-
-
-def _get_arguments(execution: Execution) -> list[str]:
-    try:
-        arguments = json.loads(execution.args)
-        return [str(argument) for argument in arguments[1:]]
-    except (ValueError, TypeError, KeyError):
-        return [execution.args]

@@ -6,7 +6,8 @@ from collections import Counter
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from aredun.cli.record_lines import FIRST_LINES, MAX_LINES, LinePrinter, make_job_row
+from aredun.cli.chunks import MAX_LINES, in_chunks, iterate
+from aredun.cli.record_lines import LinePrinter, make_job_row
 from aredun.cli.tables import (
     STATUS_STYLES,
     clean,
@@ -21,18 +22,10 @@ from aredun.cli.tables import (
 from aredun.dataflow import display_dataflow, make_dataflow_dom, walk_dataflow
 from aredun.formats import statuses
 from aredun.models import CallNode, Execution, File, Job, Task, Value
-from aredun.search.call_texts import (
-    get_ancestors,
-    get_arguments_texts,
-    get_last_sign,
-    load_file,
-    load_first_job,
-    load_job_call,
-    load_task,
-    load_value,
-)
+from aredun.search.call_texts import get_ancestors, get_arguments_texts, get_last_sign
 from aredun.search.identify import find_use
 from aredun.search.job_tree import FoldedJobs, JobRow, TreeLine, count_jobs, get_job_tree
+from aredun.search.loading import load_first_job, load_one
 from aredun.search.scan import mark_abandoned
 
 if TYPE_CHECKING:
@@ -56,7 +49,7 @@ class RecordPrinter(LinePrinter):
         elif isinstance(record, Execution):
             await self._show_execution(record)
         elif isinstance(record, Job):
-            await self._show_job(record, await load_job_call(self._backend, record))
+            await self._show_job(record, await load_one(self._backend, CallNode, record.call_hash))
         elif isinstance(record, CallNode):
             await self._show_call_node(record)
         elif isinstance(record, Task):
@@ -104,14 +97,8 @@ class RecordPrinter(LinePrinter):
     async def _show_tree(self, execution_id: str) -> None:
         limits: dict[str, Any] = {"fold": None, "max_jobs": None} if self._full else {}
         tree = await get_job_tree(self._backend, execution_id, self._cutoff, **limits)
-        lines: list[TreeLine] = []
-        size = FIRST_LINES
-        for line in tree.walk_lines():
-            lines.append(line)
-            if len(lines) == size:
-                await self._show_tree_lines(lines)
-                lines, size = [], min(size * 4, MAX_LINES)
-        await self._show_tree_lines(lines)
+        async for lines in in_chunks(iterate(tree.walk_lines())):
+            await self._show_tree_lines(lines)
         if tree.is_cut:
             self._printer.line("... more jobs below: --full shows all")
         self._printer.flush()
@@ -119,7 +106,7 @@ class RecordPrinter(LinePrinter):
     async def _show_tree_lines(self, lines: Sequence[TreeLine]) -> None:
         jobs = [line.entry for line in lines if isinstance(line.entry, JobRow)]
         tags = await self._get_tags([job.id for job in jobs])
-        calls = {job.call_hash for job in jobs if job.call_hash}
+        calls = [job.call_hash for job in jobs]
         arguments = await get_arguments_texts(self._backend, calls, show_preview)
         for depth, entry in lines:
             indent = min(2 * depth, MAX_TREE_INDENT)
@@ -134,8 +121,7 @@ class RecordPrinter(LinePrinter):
 
     async def _show_job(self, job: Job, node: CallNode | None) -> None:
         tags = (await self._get_tags([job.id]))[job.id]
-        calls = [job.call_hash] if job.call_hash else []
-        arguments = await get_arguments_texts(self._backend, calls, show_preview)
+        arguments = await get_arguments_texts(self._backend, [job.call_hash], show_preview)
         self._job_line(make_job_row(job), arguments, tags, detail=True)
         await self._show_job_path(job)
         if job.end_time is not None:
@@ -172,7 +158,7 @@ class RecordPrinter(LinePrinter):
         self._call_node_line(node, tags, indent=indent, detail=True)
         arguments = await get_arguments_texts(backend, [node.call_hash], show_preview)
         printer.line(f"Args:   {arguments[node.call_hash]}", indent=inner)
-        value = await load_value(backend, node.value_hash)
+        value = await load_one(backend, Value, node.value_hash)
         preview = (await backend.get_previews([node.value_hash])).get(node.value_hash)
         if value is not None and value.type == statuses.ERROR_TYPE_NAME:
             error = show_preview(getattr(preview, "error", "Unknown"))
@@ -189,7 +175,7 @@ class RecordPrinter(LinePrinter):
                 if not self._full and len(nodes) > MAX_LINES:
                     printer.line(f"... {len(nodes) - MAX_LINES} more", indent=inner + 2)
         printer.line()
-        task = await load_task(self._backend, node.task_hash)
+        task = await load_one(self._backend, Task, node.task_hash)
         if task is not None:
             await self._show_task(task, show_job=False, indent=indent)
         if value is not None:
@@ -206,20 +192,19 @@ class RecordPrinter(LinePrinter):
                 self._printer.line(f"First Job {show_id(first.id)} {started}", indent=indent + 2)
         self._docs(tags, indent)
         self._printer.line()
-        loaded = task if "source" in task.__dict__ else await load_task(self._backend, task.hash)
+        loaded = task if "source" in task.__dict__ else await load_one(self._backend, Task, task.hash)
         if loaded is not None:
             self._printer.line(clean(loaded.source).rstrip("\n"), indent=indent + 2)
 
     async def _show_value(self, value: Value) -> None:
-        file = await load_file(self._backend, value.value_hash)
+        file = await load_one(self._backend, File, value.value_hash)
         if file is not None:
             use = await find_use(self._backend, value.value_hash)
             await self._show_file(file, use)
         else:
             tags = (await self._get_tags([value.value_hash]))[value.value_hash]
             kind = (clean_line(value.type), "dim")
-            head: list[Part] = [("Value ", "bold"), show_id(value.value_hash), " ", kind, show_tags(tags)]
-            self._printer.line(*head)
+            self._line("Value", value.value_hash, False, " ", kind, show_tags(tags))
             self._printer.line(clean(repr(await value.value_parsed())))
         self._printer.line()
         preview = (await self._backend.get_previews([value.value_hash])).get(value.value_hash)
@@ -241,9 +226,7 @@ class RecordPrinter(LinePrinter):
             await mark_abandoned(session, [job], self._cutoff)
         self._printer.line(f"{'Produced' if kind == 'result' else 'Consumed'} by Job {show_id(job.id)}")
         self._printer.line()
-        arguments = await get_arguments_texts(
-            self._backend, [job.call_hash] if job.call_hash else [], show_preview
-        )
+        arguments = await get_arguments_texts(self._backend, [job.call_hash], show_preview)
         self._job_line(make_job_row(job), arguments, (await self._get_tags([job.id]))[job.id], indent=2)
 
     async def _show_dataflow(self, value: Value, name: str, preview: Any, indent: int) -> None:

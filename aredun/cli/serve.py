@@ -158,13 +158,13 @@ def _make_server(uvicorn: Any, app: FastAPI) -> Any:
             abort.cancel()
 
         def _drop_broken(self) -> None:
-            # Of websockets whose handshake made no sense uvicorn waits for more, and fails to end them.
+            # uvicorn waits for more of websockets whose handshake made no sense, and fails to end them.
             for connection in list(self.server_state.connections):
                 if getattr(getattr(connection, "conn", None), "handshake_exc", None) is not None:
                     connection.transport.abort()
 
         def _abort(self) -> None:
-            # Clients that read nothing would never take what is before the close code.
+            # A client that reads nothing would never come to the close code.
             for connection in list(self.server_state.connections):
                 connection.transport.abort()
 

@@ -20,7 +20,7 @@ class Terminated(BaseException):
     """SIGTERM has ended the command."""
 
 
-# Seconds after which a loop that has not answered to a signal is held by a function that it runs.
+# A loop that has not answered a signal after so many seconds is busy with a function.
 _PATIENCE = 1.0
 
 

@@ -12,19 +12,18 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-import sqlalchemy as sa
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from aredun.cli.chunks import in_chunks
 from aredun.cli.common import (
     apply_read_only,
     get_ini,
     make_console,
     one_line,
     open_backend,
-    quiet_retries,
+    open_repository,
     refuse_read_only,
-    require_database,
 )
 from aredun.cli.levels import is_quiet
 from aredun.errors import InvalidRecordError, UsageError
@@ -117,19 +116,6 @@ async def resolve_ids(backend: RedunBackendDb, ids: Sequence[str]) -> list[str]:
     return resolved
 
 
-async def get_all_roots(backend: RedunBackendDb) -> list[str]:
-    """Return the ids of all executions, newest first, as `redun export` takes them."""
-    from aredun.models import Execution, Job
-
-    statement = (
-        sa.select(Execution.id)
-        .join(Job, Job.id == Execution.job_id)
-        .order_by(Job.start_time.desc(), Execution.id)
-    )
-    async with backend.session() as session:
-        return list(await session.scalars(statement))
-
-
 @asynccontextmanager
 async def _open_output(name: str) -> AsyncIterator[IO[bytes]]:
     if name == "-":
@@ -144,11 +130,8 @@ async def _open_output(name: str) -> AsyncIterator[IO[bytes]]:
 
 @asynccontextmanager
 async def _open_input(name: str) -> AsyncIterator[Callable[[], Awaitable[list[bytes]]]]:
-    """Open a file or standard input; yield what reads the next lines, none at the end.
-
-    They are read in a thread of the command's own: those of the event loop are waited for at its end, and
-    whoever sends the lines may never send any more.
-    """
+    """Open a file or standard input; yield what reads the next lines, none at the end."""
+    # Python waits for the threads of the event loop at its end. This one may wait for lines that never come.
     threads = ThreadPoolExecutor(1, "aredun-lines")
     loop = asyncio.get_running_loop()
     file: IO[bytes] | None = None
@@ -165,8 +148,10 @@ async def _open_input(name: str) -> AsyncIterator[Callable[[], Awaitable[list[by
 
 async def run_export(args: argparse.Namespace, console: Console) -> int:
     """Write records as JSON lines."""
+    from aredun.search.loading import list_execution_ids
+
     async with open_backend(args) as backend:
-        roots = await resolve_ids(backend, args.ids) if args.ids else await get_all_roots(backend)
+        roots = await (resolve_ids(backend, args.ids) if args.ids else list_execution_ids(backend))
         errors = _Errors("left out")
         records = backend.get_records(backend.iter_record_ids(roots), on_incomplete=errors.add)
         meter = _Meter("export", args)
@@ -187,21 +172,16 @@ async def run_export(args: argparse.Namespace, console: Console) -> int:
 
 async def _write_lines(records: AsyncIterator[dict[str, Any]], out: IO[bytes], meter: _Meter) -> None:
     count = size = 0
-    lines: list[dict[str, Any]] = []
 
     def write(lines: list[dict[str, Any]]) -> int:
         data = "".join(json.dumps(line) + "\n" for line in lines).encode("ascii")
         out.write(data)
         return len(data)
 
-    async for record in records:
-        lines.append(record)
-        if len(lines) >= _WRITE_LINES:
-            size += await asyncio.to_thread(write, lines)
-            count += len(lines)
-            lines = []
-            meter.update(count, size)
-    await asyncio.to_thread(write, lines)
+    async for lines in in_chunks(records, _WRITE_LINES, _WRITE_LINES):
+        size += await asyncio.to_thread(write, lines)
+        count += len(lines)
+        meter.update(count, size)
     await asyncio.to_thread(out.flush)
 
 
@@ -336,21 +316,6 @@ async def find_repository(args: argparse.Namespace, text: str) -> BackendConfig:
     return config
 
 
-@asynccontextmanager
-async def _open_repository(config: BackendConfig, *, create: bool) -> AsyncIterator[RedunBackendDb]:
-    from aredun.backend import RedunBackendDb
-
-    if not create:
-        require_database(config)
-    backend = RedunBackendDb(config=config)
-    with quiet_retries():
-        await backend.load(migrate=None if create else False)
-    try:
-        yield backend
-    finally:
-        await backend.close()
-
-
 async def run_sync(args: argparse.Namespace, console: Console) -> int:
     """Copy records between repositories."""
     from aredun.sync import sync_records
@@ -363,9 +328,10 @@ async def run_sync(args: argparse.Namespace, console: Console) -> int:
         left = report.seconds_left
         meter.update(report.done, report.bytes, done=report.roots_done, total=report.roots, left=left)
 
+    creates = not args.dry_run
     async with (
-        _open_repository(source, create=False) as src,
-        _open_repository(destination, create=not args.dry_run) as dst,
+        open_repository(source, create=False, migrate=False) as src,
+        open_repository(destination, create=creates, migrate=None if creates else False) as dst,
     ):
         ids = await resolve_ids(src, args.ids) if args.ids else None
         with meter.shown():

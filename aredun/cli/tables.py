@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -20,6 +19,7 @@ from aredun.values.previews import read_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from datetime import datetime, timedelta
 
     from rich.console import Console
 
@@ -36,6 +36,7 @@ STATUS_STYLES = {
 STATUS_WIDTH = 6
 ID_LENGTH = 8
 MAX_PREVIEW = 200
+MAX_TAG = 50
 DEFAULT_PAGER = "less -F -K -R -S -X"
 
 # What is shown was written by anybody: no character of it may steer the terminal.
@@ -59,9 +60,9 @@ def trim(text: str, max_length: int = MAX_PREVIEW) -> str:
     return text if len(text) <= max_length else text[: max_length - 3] + "..."
 
 
-def show_preview(value: Any, max_length: int = MAX_PREVIEW) -> str:
+def show_preview(value: Any) -> str:
     """Return a value's preview as text on one line."""
-    return clean_line(trim(repr(value), max_length))
+    return clean_line(trim(repr(value)))
 
 
 def show_id(record_id: str, detail: bool = False) -> str:
@@ -104,20 +105,15 @@ def show_duration(duration: timedelta | None) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}.{hundredths:02}"
 
 
-def show_tags(tags: Iterable[tuple[str, Any]], max_length: int = 50) -> Part:
+def show_tags(tags: Iterable[tuple[str, Any]]) -> Part:
     """Return tags in parentheses, sorted; the empty text without tags."""
-    shown = sorted(clean_line(format_tag_key_value(key, value, max_length)) for key, value in tags)
+    shown = sorted(clean_line(format_tag_key_value(key, value, MAX_TAG)) for key, value in tags)
     return (f" ({', '.join(shown)})", "blue") if shown else ""
 
 
 def get_docs(tags: Iterable[tuple[str, Any]]) -> list[str]:
     """Return the texts of the documentation tags."""
     return [clean(str(value)) for key, value in tags if key == DOC_KEY]
-
-
-def utcnow() -> datetime:
-    """Return the present, with its time zone."""
-    return datetime.now(UTC)
 
 
 class Printer:

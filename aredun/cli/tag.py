@@ -6,19 +6,16 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from aredun.cli.common import open_backend
 from aredun.cli.records import RecordPrinter
 from aredun.cli.tables import Printer, clean_line, paged
 from aredun.errors import UsageError
 from aredun.formats import statuses
 from aredun.formats.tag_syntax import ANY_VALUE, format_tag_key_value, parse_tag_key_value
-from aredun.models import Tag
+from aredun.models import TagEntity
 from aredun.query import CallGraphQuery
-from aredun.search.identify import describe, infer_id
-from aredun.storage.reads import read_rows
-from aredun.tables.column_types import JSON, TagEntity
+from aredun.search.identify import get_key, infer_id
+from aredun.search.tags import count_tag_keys, count_tag_values
 
 if TYPE_CHECKING:
     import argparse
@@ -38,9 +35,9 @@ async def run_list(args: argparse.Namespace, console: Console) -> int:
         if args.tags and not args.values:
             await _show_records(backend, filters, args, console)
         elif args.values:
-            _show_values(await _count_values(backend, filters), args, console)
+            _show_counts(await count_tag_values(backend, filters), args, console)
         else:
-            _show_keys(await _count_keys(backend), args, console)
+            _show_counts(await count_tag_keys(backend), args, console)
     return 0
 
 
@@ -58,63 +55,26 @@ async def _show_records(
         await RecordPrinter(backend, output, age).show_lines(query.all())
 
 
-async def _count_keys(backend: RedunBackendDb) -> Sequence[Any]:
-    keys = sa.select(Tag.key, Tag.entity_type, sa.func.count()).where(Tag.is_current, Tag.key != "")
-    return await read_rows(backend.database, keys.group_by(Tag.key, Tag.entity_type))
-
-
-async def _count_values(backend: RedunBackendDb, filters: list[tuple[str, Any]]) -> Sequence[Any]:
-    tags = sa.select(Tag.key, Tag.value, Tag.entity_type, sa.func.count())
-    tags = tags.where(Tag.is_current, Tag.key != "")
-    if filters:
-        tags = tags.where(
-            sa.or_(
-                *(
-                    Tag.key == key
-                    if value is ANY_VALUE
-                    else sa.and_(Tag.key == key, Tag.value == sa.cast(sa.literal(value, JSON()), JSON()))
-                    for key, value in filters
-                )
-            )
-        )
-    return await read_rows(backend.database, tags.group_by(Tag.key, Tag.value, Tag.entity_type))
-
-
-def _show_keys(rows: Sequence[Any], args: argparse.Namespace, console: Console) -> None:
-    counts: dict[str, dict[str, int]] = defaultdict(dict)
-    for key, entity_type, number in rows:
-        counts[key][entity_type.name] = number
-    printer = Printer(console)
-    if args.format == "json":
-        for key, by_type in sorted(counts.items()):
-            printer.line(json.dumps({"key": key, "counts": dict(sorted(by_type.items()))}))
-    else:
-        printer.line("Tags:")
-        for key, by_type in sorted(counts.items()):
-            printer.line(f"  {clean_line(key):10} ({_show_counts(by_type)})")
-    printer.flush()
-
-
-def _show_values(rows: Sequence[Any], args: argparse.Namespace, console: Console) -> None:
+def _show_counts(rows: Sequence[Any], args: argparse.Namespace, console: Console) -> None:
+    """Show keys, or keys and values, with the numbers of records that have them by type."""
     counts: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-    for key, value, entity_type, number in rows:
-        counts[key, json.dumps(value, sort_keys=True)][entity_type.name] = number
+    for key, *value, entity_type, number in rows:
+        text = "".join(json.dumps(each, sort_keys=True) for each in value)
+        counts[key, text][entity_type.name] = number
     printer = Printer(console)
     if args.format == "text":
         printer.line("Tags:")
     for (key, text), by_type in sorted(counts.items()):
-        value = json.loads(text)
+        value = [json.loads(text)] if text else []
+        by_type = dict(sorted(by_type.items()))
         if args.format == "json":
-            row = {"key": key, "value": value, "counts": dict(sorted(by_type.items()))}
-            printer.line(json.dumps(row, sort_keys=True))
+            row = {"key": key, **({"value": value[0]} if value else {}), "counts": by_type}
+            printer.line(json.dumps(row, sort_keys=bool(value)))
         else:
-            shown = clean_line(format_tag_key_value(key, value, UNLIMITED))
-            printer.line(f"  {shown:30} ({_show_counts(by_type)})")
+            shown = clean_line(format_tag_key_value(key, value[0], UNLIMITED) if value else key)
+            numbers = ", ".join(f"{number} {name}" for name, number in by_type.items())
+            printer.line(f"  {shown:{30 if value else 10}} ({numbers})")
     printer.flush()
-
-
-def _show_counts(by_type: dict[str, int]) -> str:
-    return ", ".join(f"{number} {name}" for name, number in sorted(by_type.items()))
 
 
 async def run_add(args: argparse.Namespace, console: Console) -> int:
@@ -189,13 +149,10 @@ def _split_items(items: list[str], more: Sequence[str] = ()) -> tuple[list[str],
 
 async def _find_entity(backend: RedunBackendDb, text: str) -> tuple[TagEntity, str]:
     record = await infer_id(backend, text, required=True)
-    if record is None:
-        raise UsageError(f"no record for {text!r}: there is no execution yet")
     if isinstance(record, tuple):
         # A path stands for the value that the file is.
         return TagEntity.Value, record[0].value_hash
-    name, entity_id = describe(record).split(" ", 1)
-    return TagEntity(name), entity_id
+    return TagEntity(type(record).__name__), get_key(record)
 
 
 def _show_change(

@@ -151,7 +151,7 @@ def _get_hints(task: Task[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(task.func)
     except (NameError, TypeError, AttributeError):
-        # A hint may name what is only imported for type checkers; then that parameter takes text.
+        # A hint may name something that only type checkers import: then that parameter takes text.
         hints = {name: parameter.annotation for name, parameter in task.signature.parameters.items()}
         return {name: hint for name, hint in hints.items() if isinstance(hint, type)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aredun.dataflow.naming import DataflowVars, get_default_arg_name, get_task_args
-from aredun.dataflow.nodes import argument_order, get_node_kind
+from aredun.dataflow.nodes import get_node_kind
 from aredun.dataflow.sections import (
     DataflowArg,
     DataflowAssign,
@@ -15,6 +15,7 @@ from aredun.dataflow.sections import (
     iter_dataflow_sections,
     iter_unique,
 )
+from aredun.formats.arguments import argument_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -18,10 +18,11 @@ from aredun.dataflow.nodes import (
     ValueRef,
 )
 from aredun.dataflow.policy import MAX_LIMIT
+from aredun.dataflow.starts import find_call
 from aredun.dataflow.upstream import UPSTREAM
 from aredun.errors import UsageError
 from aredun.loop.pacing import PIECE_SIZE, take_turn
-from aredun.models import CallEdge, CallNode, Task
+from aredun.models import CallEdge, CallNode, Execution, Job, Task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -41,12 +42,14 @@ async def walk_inside(
 ) -> AsyncGenerator[DataflowEdge, None]:
     """Walk what happened inside a call: upstream from the calls that called no others, to its own arguments.
 
+    Of a job or an execution that has not ended, it is what its jobs have recorded so far.
+
     Parameters
     ----------
     backend : RedunBackendDb
         The repository.
-    call_node : CallNodeRef or CallNode
-        The call.
+    call_node : CallNodeRef, CallNode, Job or Execution
+        The call; a job and an execution stand for theirs.
     max_edges : int, optional
         End after this many edges were yielded.
 
@@ -54,31 +57,38 @@ async def walk_inside(
     ------
     DataflowEdge
         First from the call's result to the results within it that nothing else inside was made of, then the
-        upstream edges of these, layer by layer. Arguments of calls outside lead to None. redun has no such
-        walk.
+        upstream edges of these, layer by layer. Arguments of calls outside lead to None. While there is no
+        call yet, its result and what leads to it are missing. redun has no such walk.
 
     Raises
     ------
     UsageError
         The node is no call, or the repository has no such call.
     """
-    if not hasattr(call_node, "call_hash"):
-        raise UsageError("Only a call has an inside: give a call, a job or an execution.")
     loader = Loader(backend.database, UPSTREAM)
-    start: Any = await loader.load_start(call_node)
-    inside = _Inside(backend, loader, start)
+    called, job_id = call_node, ""
+    if isinstance(call_node, Job | Execution):
+        called = await find_call(backend, call_node)
+        job_id = call_node.id if isinstance(call_node, Job) else call_node.job_id or ""
+    elif not hasattr(call_node, "call_hash"):
+        raise UsageError("Only a call has an inside: give a call, a job or an execution.")
+    start: Any = None if called is None else await loader.load_start(called)
+    inside = _Inside(backend, loader, start, job_id)
     await inside.load(max_edges)
     for edge in inside.edges[:max_edges]:
         yield edge
 
 
 class _Inside:
-    """The edges inside one call."""
+    """The edges inside one call, or what a job that has none yet has led to."""
 
-    def __init__(self, backend: RedunBackendDb, loader: Loader, start: CallNodeRef) -> None:
+    def __init__(
+        self, backend: RedunBackendDb, loader: Loader, start: CallNodeRef | None, job_id: str
+    ) -> None:
         self._backend = backend
         self._loader = loader
         self._start = start
+        self._job_id = job_id
         self._calls: set[str] = set()
         self._seen: set[Key] = set()
         self.edges: list[DataflowEdge] = []
@@ -91,6 +101,8 @@ class _Inside:
         while layer and (max_edges is None or len(self.edges) < max_edges):
             part, layer = layer[:MAX_LIMIT], layer[MAX_LIMIT:]
             layer.extend(await self._follow(part))
+        if self._start is None:
+            return
         # What nothing else was made of is what the call returned, as far as anybody knows.
         used = {edge.dest for edge in self.edges}
         root = CallNodeValue(self._start, self._start.value)
@@ -122,8 +134,7 @@ class _Inside:
 
     async def _load_results(self) -> list[CallNodeValue]:
         """Return the results of the calls inside that called no others; of one without any its own."""
-        called = sa.select(CallEdge.child_id).where(CallEdge.parent_id == self._start.call_hash)
-        tree = called.cte("tree", recursive=True)
+        tree = self._select_called().cte("tree", recursive=True)
         tree = tree.union(sa.select(CallEdge.child_id).join(tree, CallEdge.parent_id == tree.c.child_id))
         calls_others = sa.exists().where(CallEdge.parent_id == CallNode.call_hash)
         statement = (
@@ -143,10 +154,19 @@ class _Inside:
             return results
 
         found = await self._backend.database.read(operation)
-        if not found:
+        if not found and self._start is not None:
             self._calls.add(self._start.call_hash)
             found = [CallNodeValue(self._start, self._start.value)]
         return found
+
+    def _select_called(self) -> Any:
+        """Return the select of the calls that were made within, those below them not among them."""
+        if self._start is not None:
+            return sa.select(CallEdge.child_id).where(CallEdge.parent_id == self._start.call_hash)
+        jobs = sa.select(Job.id).where(Job.id == self._job_id).cte("jobs", recursive=True)
+        jobs = jobs.union_all(sa.select(Job.id).join(jobs, Job.parent_id == jobs.c.id))
+        ended = sa.select(Job.call_hash.label("child_id")).join(jobs, jobs.c.id == Job.id)
+        return ended.where(Job.call_hash.is_not(None))
 
     def _make_result(self, call_hash: str, value_hash: str, task: Task) -> CallNodeValue:
         known = self._loader.tasks.get(task.hash)

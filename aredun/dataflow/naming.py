@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from functools import lru_cache
-from textwrap import dedent
 from typing import TYPE_CHECKING, Any
+
+from aredun.formats.arguments import name_argument, read_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,21 +56,10 @@ def get_task_args(task: Any) -> list[str]:
     SyntaxError
         The source is not that of a function.
     """
-    names, problem = _read_parameters(task.source or "")
+    names, problem = read_parameters(task.source or "")
     if names is None:
         raise SyntaxError(f"The source of the task does not tell its arguments: {problem}")
     return list(names)
-
-
-@lru_cache(maxsize=4096)
-def _read_parameters(source: str) -> tuple[tuple[str, ...] | None, str]:
-    try:
-        statements = ast.parse(dedent(source)).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return None, str(error)
-    if not statements or not isinstance(statements[0], ast.FunctionDef | ast.AsyncFunctionDef):
-        return None, "it is not a function"
-    return tuple(parameter.arg for parameter in statements[0].args.args), ""
 
 
 def get_argument_name(argument: Any) -> str:
@@ -88,12 +76,8 @@ def get_argument_name(argument: Any) -> str:
     str
         The name.
     """
-    if argument.arg_key:
-        return str(argument.arg_key)
-    position = argument.arg_position or 0
-    names, _ = _read_parameters(argument.call_node.task.source or "")
-    # A variadic task has more arguments than names.
-    return names[position] if names and position < len(names) else get_default_arg_name(position)
+    source = argument.call_node.task.source or ""
+    return name_argument(argument.arg_position, argument.arg_key, source)
 
 
 def get_default_arg_name(pos: int) -> str:

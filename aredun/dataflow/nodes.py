@@ -281,10 +281,3 @@ def get_identity(node: Any) -> tuple[str, str, str]:
     if kind == "ArgumentValue":
         return "A", node.argument.arg_hash, node.value.value_hash
     return "R", node.call_node.call_hash, node.value.value_hash
-
-
-def argument_order(position: int | None, key: str | None, arg_hash: str) -> tuple[bool, int, str, str]:
-    """Return the sort key of an argument: positional ones by position, then keyword ones by name, then by
-    hash.
-    """
-    return position is None, position or 0, key or "", arg_hash

@@ -40,7 +40,7 @@ async def get_start(backend: RedunBackendDb, record: Any, *, downstream: bool = 
     if isinstance(record, Task):
         return Start(ValueRef(record.hash), "value")
     if isinstance(record, Job | Execution | CallNode):
-        call_node = await _find_call(backend, record)
+        call_node = await find_call(backend, record)
         if call_node is None:
             raise UsageError(
                 f"This {type(record).__name__.lower()} has no result to follow: it has not finished."
@@ -56,7 +56,8 @@ async def get_start(backend: RedunBackendDb, record: Any, *, downstream: bool = 
     return Start(ValueRef(value_hash), "value")
 
 
-async def _find_call(backend: RedunBackendDb, record: Job | Execution | CallNode) -> CallNode | None:
+async def find_call(backend: RedunBackendDb, record: Job | Execution | CallNode) -> CallNode | None:
+    """Return the call of a record; None while its job has led to none."""
     if isinstance(record, CallNode):
         return record
     condition = Job.id == (record.id if isinstance(record, Job) else record.job_id)

@@ -15,8 +15,8 @@ from aredun.dataflow.nodes import (
     CallNodeRef,
     CallNodeValue,
     ValueRef,
-    argument_order,
 )
+from aredun.formats.arguments import argument_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

@@ -62,6 +62,12 @@ def shorten(text: str, length: int = 300) -> str:
     return text if text.isprintable() else "".join(map(_escape, text))
 
 
+def cut_text(text: str, length: int = 4_000) -> str:
+    """Return a text that JSON can carry, cut to a length: lone surrogates, which UTF-8 lacks, become `?`."""
+    text = text if len(text) <= length else f"{text[: length - 1]}…"
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def _escape(sign: str) -> str:
     return sign if sign.isprintable() else repr(sign)[1:-1]
 

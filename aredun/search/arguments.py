@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aredun.formats.spelling import spell_path
 from aredun.formats.tag_syntax import parse_tag_key_value
@@ -10,7 +10,7 @@ from aredun.formats.tag_syntax import parse_tag_key_value
 if TYPE_CHECKING:
     import argparse
 
-    from aredun.query import CallGraphQuery
+    from aredun.search.query import CallGraphQuery
 
 # Options without a value that choose a record type.
 _TYPE_OPTIONS = {
@@ -118,19 +118,17 @@ def _filter_types(query: CallGraphQuery, args: argparse.Namespace) -> CallGraphQ
 
 
 def _filter_records(query: CallGraphQuery, args: argparse.Namespace) -> CallGraphQuery:
-    if args.exec_id:
-        query = query.filter_execution_ids(args.exec_id.split(","))
-    if args.task_name:
-        query = query.filter_task_names(args.task_name)
-    if args.task_hash:
-        query = query.filter_task_hashes(args.task_hash)
-    if args.result:
-        query = query.filter_results(args.result)
-    if args.arg:
-        query = query.filter_arguments(args.arg)
-    if args.tag:
-        query = query.filter_tags([parse_tag_key_value(tag, value_required=False) for tag in args.tag])
-    if args.exec_tag:
-        tags = [parse_tag_key_value(tag, value_required=False) for tag in args.exec_tag]
-        query = query.filter_execution_tags(tags)
+    filters: dict[str, list[Any]] = {
+        "filter_execution_ids": args.exec_id.split(",") if args.exec_id else [],
+        "filter_task_names": args.task_name,
+        "filter_task_hashes": args.task_hash,
+        "filter_results": args.result,
+        "filter_arguments": args.arg,
+        "filter_tags": [parse_tag_key_value(tag, value_required=False) for tag in args.tag or ()],
+        "filter_execution_tags": [
+            parse_tag_key_value(tag, value_required=False) for tag in args.exec_tag or ()
+        ],
+    }
+    for name, given in filters.items():
+        query = getattr(query, name)(given) if given else query
     return query

@@ -1,4 +1,4 @@
-"""What the details of a record take: arguments as text in bulk, the jobs above a job, single rows."""
+"""What the details of a record take: arguments as text in bulk, the jobs above a job."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.orm import aliased, defer, joinedload
+from sqlalchemy.orm import aliased
 
-from aredun.models import Argument, CallNode, Execution, File, Job, Task, Value
+from aredun.formats.arguments import argument_order
+from aredun.formats.describe import cut_text
+from aredun.models import Argument, Execution, Job, Task
 from aredun.storage.reads import read_rows
+from aredun.tables.behaviour import PreviewValue
 from aredun.tables.column_types import in_array
 from aredun.values.namespace import join_fullname
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.search.repository import Repository
 
 # More arguments of one call are not shown.
 MAX_ARGUMENTS = 50
+# Characters of the arguments on the row of a job, and of each.
+MAX_BRIEF, _MAX_BRIEF_ARGUMENT = 1_000, 200
 # Of thousands of rows only values up to this size are read.
 _MAX_BRIEF_SIZE = 4 * 1024
 
@@ -35,7 +41,7 @@ class Ancestor(NamedTuple):
 
 
 async def get_arguments_texts(
-    backend: Any, call_hashes: Collection[str], show: Callable[[Any], str], *, brief: bool = False
+    backend: Repository, call_hashes: Iterable[str | None], show: Callable[[Any], str], *, brief: bool = False
 ) -> dict[str, str]:
     """
     Return the arguments of many calls as texts such as `'prog', 10, extra=File(...)`.
@@ -44,8 +50,8 @@ async def get_arguments_texts(
     ----------
     backend : RedunBackendDb
         The repository to look in.
-    call_hashes : Collection[str]
-        Whole hashes of call nodes.
+    call_hashes : Iterable[str | None]
+        Whole hashes of call nodes; those of jobs without a call are left out.
     show : Callable[[Any], str]
         Turns the preview of a value into text; called in a thread.
     brief : bool
@@ -58,15 +64,18 @@ async def get_arguments_texts(
         By call hash, positional arguments before those by keyword; calls without arguments have the empty
         text.
     """
-    if not call_hashes:
+    calls = sorted({call_hash for call_hash in call_hashes if call_hash is not None})
+    if not calls:
         return {}
     statement = sa.select(
         Argument.call_hash, Argument.arg_position, Argument.arg_key, Argument.value_hash
-    ).where(in_array(Argument.call_hash, sorted(call_hashes)))
+    ).where(in_array(Argument.call_hash, calls))
     by_call: dict[str, list[Any]] = defaultdict(list)
     for row in await read_rows(backend.database, statement):
         by_call[row.call_hash].append(row)
-    chosen = {call: sorted(rows, key=_place)[:MAX_ARGUMENTS] for call, rows in by_call.items()}
+    for rows in by_call.values():
+        rows.sort(key=lambda row: argument_order(row.arg_position, row.arg_key))
+    chosen = {call: rows[:MAX_ARGUMENTS] for call, rows in by_call.items()}
     hashes = {row.value_hash for rows in chosen.values() for row in rows}
     if brief:
         previews = await backend.entities.get_previews(hashes, _MAX_BRIEF_SIZE, use_store=False)
@@ -83,17 +92,26 @@ async def get_arguments_texts(
 
     def write_all() -> dict[str, str]:
         shown = {value_hash: show(preview) for value_hash, preview in previews.items()}
-        return {call_hash: write(call_hash, shown) for call_hash in call_hashes}
+        return {call_hash: write(call_hash, shown) for call_hash in calls}
 
     # Writing out what thousands of values look like is work.
     return await asyncio.to_thread(write_all)
 
 
-def _place(row: Any) -> tuple[bool, int, str]:
-    return row.arg_position is None, row.arg_position or 0, row.arg_key or ""
+async def get_brief_arguments(backend: Repository, call_hashes: Iterable[str | None]) -> dict[str, str]:
+    """Return the arguments of calls as the short texts on the rows of their jobs; without a call, none."""
+    found = await get_arguments_texts(backend, call_hashes, _show_argument, brief=True)
+    return {call_hash: cut_text(text, MAX_BRIEF) for call_hash, text in found.items()}
 
 
-async def get_ancestors(backend: Any, job_id: str) -> list[Ancestor]:
+def _show_argument(preview: Any) -> str:
+    if isinstance(preview, PreviewValue):
+        # A value that was not read.
+        return f"<{preview.value.type.rpartition('.')[2]} {preview.value.value_hash[:8]}>"
+    return cut_text(repr(preview), _MAX_BRIEF_ARGUMENT)
+
+
+async def get_ancestors(backend: Repository, job_id: str) -> list[Ancestor]:
     """
     Return the jobs above a job in one statement, its parent first and the root of the execution last.
 
@@ -115,15 +133,11 @@ async def get_ancestors(backend: Any, job_id: str) -> list[Ancestor]:
         .order_by(tree.c.height)
     )
 
-    async def operation(session: AsyncSession) -> list[Ancestor]:
-        rows = await session.execute(statement)
-        return [Ancestor(key, join_fullname(namespace, name)) for key, namespace, name in rows]
-
-    found: list[Ancestor] = await backend.database.read(operation)
-    return found
+    rows = await read_rows(backend.database, statement)
+    return [Ancestor(key, join_fullname(namespace, name)) for key, namespace, name in rows]
 
 
-async def get_last_sign(backend: Any, execution_id: str) -> datetime | None:
+async def get_last_sign(backend: Repository, execution_id: str) -> datetime | None:
     """Return the latest heartbeat, job start or job end of an execution; None without any."""
     jobs = sa.select(sa.func.max(Job.start_time), sa.func.max(Job.end_time))
     beat = sa.select(Execution.updated_time).where(Execution.id == execution_id)
@@ -132,51 +146,5 @@ async def get_last_sign(backend: Any, execution_id: str) -> datetime | None:
         started, ended = (await session.execute(jobs.where(Job.execution_id == execution_id))).one()
         signs = [sign for sign in (started, ended, await session.scalar(beat)) if sign is not None]
         return max(signs, default=None)
-
-    sign: datetime | None = await backend.database.read(operation)
-    return sign
-
-
-async def load_value(backend: Any, value_hash: str) -> Value | None:
-    """Return a value's row without its data."""
-    statement = sa.select(Value).where(Value.value_hash == value_hash)
-    value: Value | None = await _load_one(backend, statement.options(defer(Value.value, raiseload=True)))
-    return value
-
-
-async def load_task(backend: Any, task_hash: str) -> Task | None:
-    """Return a task with its source."""
-    task: Task | None = await _load_one(backend, sa.select(Task).where(Task.hash == task_hash))
-    return task
-
-
-async def load_file(backend: Any, value_hash: str) -> File | None:
-    """Return the file that a value is; None when it is something else."""
-    file: File | None = await _load_one(backend, sa.select(File).where(File.value_hash == value_hash))
-    return file
-
-
-async def load_job_call(backend: Any, job: Job) -> CallNode | None:
-    """Return the call that a job led to, with its task; None while it has led to none."""
-    if job.call_hash is None:
-        return None
-    statement = sa.select(CallNode).where(CallNode.call_hash == job.call_hash)
-    node: CallNode | None = await _load_one(backend, statement.options(joinedload(CallNode.task)))
-    return node
-
-
-async def load_first_job(backend: Any, task_hash: str) -> Job | None:
-    """Return the job of a task that started first."""
-    # Materialised: by the index on start times the first job of a late task is far down.
-    jobs = sa.select(Job.id, Job.start_time).where(Job.task_hash == task_hash).cte("jobs")
-    jobs = jobs.prefix_with("MATERIALIZED")
-    first = sa.select(jobs.c.id).order_by(jobs.c.start_time, jobs.c.id).limit(1)
-    job: Job | None = await _load_one(backend, sa.select(Job).where(Job.id.in_(first)))
-    return job
-
-
-async def _load_one(backend: Any, statement: Select[Any]) -> Any:
-    async def operation(session: AsyncSession) -> Any:
-        return (await session.scalars(statement)).one_or_none()
 
     return await backend.database.read(operation)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
+from aredun.formats.arguments import argument_order
 from aredun.models import Argument, ArgumentResult, CallNode, File, Job, Subvalue, Task, Value
+from aredun.search.loading import load_all
 from aredun.storage.reads import read_rows
 from aredun.tables.column_types import in_array
 from aredun.values.namespace import join_fullname
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
+    from aredun.search.repository import Repository
+
 
 # Of the earlier calls of a task, the latest so many are looked at.
 MAX_CANDIDATES = 100
@@ -25,8 +29,6 @@ MAX_CANDIDATES = 100
 FEW_JOBS, WINDOW = 5_000, 10_000
 # Pairs of calls of one task whose arguments are compared.
 MAX_PAIRS = 20
-
-Place = tuple[int | None, str | None]
 
 
 class RecordedCall(NamedTuple):
@@ -44,6 +46,28 @@ class RecordedCall(NamedTuple):
     result_type: str | None
 
 
+class _Place(NamedTuple):
+    """Where an argument stands in a call: at a position, or by a keyword."""
+
+    position: int | None
+    key: str | None
+
+
+class _Given(NamedTuple):
+    """An argument of a call: its hash, and that of its value."""
+
+    arg_hash: str
+    value_hash: str
+
+
+class _Changed(NamedTuple):
+    """A place, and what stands there in the earlier and in the later call."""
+
+    place: _Place
+    old: _Given | None
+    new: _Given | None
+
+
 class FileDifference(NamedTuple):
     """A path whose file has other contents: the hashes of the file before and after."""
 
@@ -59,7 +83,7 @@ class Origin(NamedTuple):
     job_id: str
 
 
-class TaskVersion(NamedTuple):
+class TaskSource(NamedTuple):
     """What a task was: its hash, its source and the version that it was given, None without one."""
 
     hash: str
@@ -105,7 +129,7 @@ class CallDifference:
         The calls.
     arguments : tuple[ArgumentDifference, ...]
         In the order of the places, those by keyword last.
-    task : tuple[TaskVersion, TaskVersion] | None
+    task : tuple[TaskSource, TaskSource] | None
         The task before and after, if its source or version changed.
     result_files : tuple[FileDifference, ...]
         Files in the results whose contents changed.
@@ -114,7 +138,7 @@ class CallDifference:
     before: RecordedCall
     after: RecordedCall
     arguments: tuple[ArgumentDifference, ...] = ()
-    task: tuple[TaskVersion, TaskVersion] | None = None
+    task: tuple[TaskSource, TaskSource] | None = None
     result_files: tuple[FileDifference, ...] = ()
 
 
@@ -145,7 +169,7 @@ class TaskDifference:
     only_after: tuple[RecordedCall, ...]
 
 
-async def get_call(backend: Any, job_id: str) -> RecordedCall | None:
+async def get_call(backend: Repository, job_id: str) -> RecordedCall | None:
     """
     Return the call that a job led to.
 
@@ -165,7 +189,7 @@ async def get_call(backend: Any, job_id: str) -> RecordedCall | None:
     return _make_call(rows[0]) if rows else None
 
 
-async def find_earlier_call(backend: Any, call: RecordedCall) -> RecordedCall | None:
+async def find_earlier_call(backend: Repository, call: RecordedCall) -> RecordedCall | None:
     """
     Find the earlier call of the same task that a call is most like, in four statements at most.
 
@@ -184,12 +208,13 @@ async def find_earlier_call(backend: Any, call: RecordedCall) -> RecordedCall | 
     """
     candidates = [_make_call(row) for row in await _read_candidates(backend, call)]
     arguments = await _get_arguments(backend, {each.call_hash for each in (call, *candidates)})
-    own_arguments = arguments[call.call_hash]
+    own_arguments, nothing = arguments[call.call_hash], _Given("", "")
 
     def rank(other: RecordedCall) -> tuple[bool, int, float]:
-        places = own_arguments.keys() | arguments[other.call_hash].keys()
+        given = arguments[other.call_hash]
+        places = own_arguments.keys() | given.keys()
         different = sum(
-            own_arguments.get(place, ("", ""))[1] != arguments[other.call_hash].get(place, ("", ""))[1]
+            own_arguments.get(place, nothing).value_hash != given.get(place, nothing).value_hash
             for place in places
         )
         is_near = other.execution_id == call.execution_id
@@ -198,7 +223,7 @@ async def find_earlier_call(backend: Any, call: RecordedCall) -> RecordedCall | 
     return min(candidates, key=rank, default=None)
 
 
-async def _read_candidates(backend: Any, call: RecordedCall) -> Sequence[Any]:
+async def _read_candidates(backend: Repository, call: RecordedCall) -> Sequence[Any]:
     """Return the rows of the latest earlier calls of the same task, those of other executions first."""
     own = sa.select(Task.name, Task.namespace).where(Task.hash == call.task_hash).subquery("own")
     is_own = sa.and_(Task.name == own.c.name, Task.namespace == own.c.namespace)
@@ -228,7 +253,7 @@ async def _read_candidates(backend: Any, call: RecordedCall) -> Sequence[Any]:
     return await read_rows(backend.database, _select_calls().where(Job.id.in_(select_latest(found))))
 
 
-async def list_calls_below(backend: Any, job_id: str, limit: int) -> list[RecordedCall]:
+async def list_calls_below(backend: Repository, job_id: str, limit: int) -> list[RecordedCall]:
     """
     List the calls that a job made and that were not taken from the cache.
 
@@ -252,7 +277,7 @@ async def list_calls_below(backend: Any, job_id: str, limit: int) -> list[Record
 
 
 async def compare_calls(
-    backend: Any, pairs: Sequence[tuple[RecordedCall, RecordedCall]]
+    backend: Repository, pairs: Sequence[tuple[RecordedCall, RecordedCall]]
 ) -> list[CallDifference]:
     """
     Tell in what calls differ, in a handful of statements however many pairs there are.
@@ -274,35 +299,36 @@ async def compare_calls(
     changed = {
         pair: _list_changed(arguments[pair[0].call_hash], arguments[pair[1].call_hash]) for pair in different
     }
-    hashes = {row[1] for rows in changed.values() for _, *both in rows for row in both if row is not None}
+    rows = [row for rows in changed.values() for row in rows]
+    hashes = {given.value_hash for row in rows for given in (row.old, row.new) if given is not None}
     hashes |= {call.value_hash for pair in pairs for call in pair if pair[0].value_hash != pair[1].value_hash}
     files = await _get_files(backend, hashes)
-    later = {after[0] for rows in changed.values() for _, _, after in rows if after is not None}
+    later = {row.new.arg_hash for row in rows if row.new is not None}
     origins = await _get_origins(backend, later, {after.execution_id for _, after in pairs})
     tasks = await _get_tasks(
         backend, {call.task_hash for pair in pairs for call in pair if pair[0].task_hash != pair[1].task_hash}
     )
 
     def compare(before: RecordedCall, after: RecordedCall) -> CallDifference:
-        rows = tuple(
+        found = tuple(
             ArgumentDifference(
                 *place,
-                old[1] if old else None,
-                new[1] if new else None,
-                _compare_files(files[old[1]], files[new[1]]) if old and new else (),
-                origins.get((new[0], after.execution_id)) if new else None,
+                old and old.value_hash,
+                new and new.value_hash,
+                _compare_files(files[old.value_hash], files[new.value_hash]) if old and new else (),
+                new and origins.get((new.arg_hash, after.execution_id)),
             )
             for place, old, new in changed.get((before, after), ())
         )
         is_other = before.task_hash != after.task_hash
         versions = (tasks[before.task_hash], tasks[after.task_hash]) if is_other else None
         result = _compare_files(files[before.value_hash], files[after.value_hash])
-        return CallDifference(before, after, rows, versions, result)
+        return CallDifference(before, after, found, versions, result)
 
     return [compare(*pair) for pair in pairs]
 
 
-async def compare_executions(backend: Any, before_id: str, after_id: str) -> list[TaskDifference]:
+async def compare_executions(backend: Repository, before_id: str, after_id: str) -> list[TaskDifference]:
     """
     Tell in what the calls of two executions differ, in a handful of statements however many there are.
 
@@ -405,9 +431,9 @@ def _make_call(row: Any) -> RecordedCall:
     return RecordedCall(job, execution, start, cached, task_hash, join_fullname(namespace, name), *call)
 
 
-async def _get_arguments(backend: Any, calls: Collection[str]) -> dict[str, dict[Place, tuple[str, str]]]:
+async def _get_arguments(backend: Repository, calls: Collection[str]) -> dict[str, dict[_Place, _Given]]:
     """Return by call and place the hashes of each argument and of its value."""
-    found: dict[str, dict[Place, tuple[str, str]]] = defaultdict(dict)
+    found: dict[str, dict[_Place, _Given]] = defaultdict(dict)
     columns = (
         Argument.call_hash,
         Argument.arg_position,
@@ -418,19 +444,17 @@ async def _get_arguments(backend: Any, calls: Collection[str]) -> dict[str, dict
     if calls:
         statement = sa.select(*columns).where(in_array(Argument.call_hash, sorted(calls)))
         for call, position, key, arg, value in await read_rows(backend.database, statement):
-            found[call][position, key] = (arg, value)
+            found[call][_Place(position, key)] = _Given(arg, value)
     return found
 
 
-def _list_changed(old: dict[Place, Any], new: dict[Place, Any]) -> list[tuple[Place, Any, Any]]:
-    places = sorted(
-        old.keys() | new.keys(), key=lambda place: (place[0] is None, place[0] or 0, place[1] or "")
-    )
-    rows = [(place, old.get(place), new.get(place)) for place in places]
-    return [row for row in rows if row[1] is None or row[2] is None or row[1][1] != row[2][1]]
+def _list_changed(old: dict[_Place, _Given], new: dict[_Place, _Given]) -> list[_Changed]:
+    places = sorted(old.keys() | new.keys(), key=lambda place: argument_order(*place))
+    rows = [_Changed(place, old.get(place), new.get(place)) for place in places]
+    return [row for row in rows if not row.old or not row.new or row.old.value_hash != row.new.value_hash]
 
 
-async def _get_files(backend: Any, hashes: Collection[str]) -> dict[str, dict[str, str]]:
+async def _get_files(backend: Repository, hashes: Collection[str]) -> dict[str, dict[str, str]]:
     """Return by value the files that it is or holds: hashes by path."""
     found: dict[str, dict[str, str]] = defaultdict(dict)
     if not hashes:
@@ -453,7 +477,7 @@ def _compare_files(old: dict[str, str], new: dict[str, str]) -> tuple[FileDiffer
 
 
 async def _get_origins(
-    backend: Any, arguments: Collection[str], executions: Collection[str]
+    backend: Repository, arguments: Collection[str], executions: Collection[str]
 ) -> dict[tuple[str, str], Origin]:
     """Return by argument and execution the job whose result it is."""
     if not arguments:
@@ -473,16 +497,14 @@ async def _get_origins(
     }
 
 
-async def _get_tasks(backend: Any, hashes: Collection[str]) -> dict[str, TaskVersion]:
+async def _get_tasks(backend: Repository, hashes: Collection[str]) -> dict[str, TaskSource]:
     if not hashes:
         return {}
-    rows = await read_rows(
-        backend.database, sa.select(Task.hash, Task.source).where(in_array(Task.hash, sorted(hashes)))
-    )
+    tasks = await load_all(backend, Task, hashes)
     previews = await backend.get_previews(hashes)
 
     def read_version(task_hash: str) -> str | None:
         version = getattr(previews.get(task_hash), "version", None)
         return version if isinstance(version, str) else None
 
-    return {key: TaskVersion(key, source, read_version(key)) for key, source in rows}
+    return {key: TaskSource(key, task.source, read_version(key)) for key, task in tasks.items()}

@@ -16,18 +16,22 @@ from aredun.storage.reads import read_rows, read_scalars
 from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import AsyncIterator, Collection, Sequence
 
     from sqlalchemy import ColumnElement, Select
 
-# Paths that are looked at for those with a text in them, before the page is handed over as it is.
+    from aredun.search.query import CallGraphQuery
+    from aredun.search.repository import Repository
+
+# A search for a part of a path looks at so many paths for a page.
 MAX_LOOKED = 100_000
-# Versions of a path; calls that returned one of them; jobs that took one.
+# How many versions of a path are counted, and how many calls that made one and jobs that took one.
 MAX_VERSIONS, MAX_USES = 1_000, 1_000
 _HASH = 40
+FILE_CHUNK = 500
 
 
-class Origin(NamedTuple):
+class FileOrigin(NamedTuple):
     """The version of a file that was made last, and the call that returned it first."""
 
     value_hash: str
@@ -39,7 +43,7 @@ class FilePath(NamedTuple):
 
     path: str
     versions: int
-    origin: Origin | None
+    origin: FileOrigin | None
 
 
 class Maker(NamedTuple):
@@ -50,8 +54,25 @@ class Maker(NamedTuple):
     job_id: str | None
 
 
+async def iter_files(backend: Repository, query: CallGraphQuery) -> AsyncIterator[File]:
+    """Yield the files among the values of a query, by path and hash; each chunk in a session of its own."""
+    values = dict(query.build().subqueries)["Value"].with_only_columns(Value.value_hash).order_by(None)
+    matching = values.where(Value.value_hash == File.value_hash).correlate(File).exists()
+    statement = sa.select(File).where(matching).order_by(File.path, File.value_hash).limit(FILE_CHUNK)
+    chunk = statement
+    while True:
+        files: list[File] = await read_scalars(backend.database, chunk)
+        for file in files:
+            yield file
+        if len(files) < FILE_CHUNK:
+            return
+        last = files[-1]
+        beyond = sa.or_(File.path > last.path, File.value_hash > last.value_hash)
+        chunk = statement.where(File.path >= last.path, beyond)
+
+
 async def list_paths(
-    backend: Any, text: str | None, after: str | None, limit: int
+    backend: Repository, text: str | None, after: str | None, limit: int
 ) -> tuple[list[FilePath], str | None]:
     """
     Return a page of paths in their order, and the path that the next page begins after.
@@ -109,7 +130,7 @@ def _search_paths(text: str, after: str | None, limit: int) -> Select[Any]:
     return sa.select(some.c.path).where(fits).distinct().order_by(some.c.path).limit(limit)
 
 
-async def _find_end(backend: Any, after: str | None) -> str | None:
+async def _find_end(backend: Repository, after: str | None) -> str | None:
     """Return the last path that a search has looked at, if there are more."""
     query = sa.select(File.path).order_by(File.path).offset(MAX_LOOKED - 1).limit(1)
     if after is not None:
@@ -123,12 +144,10 @@ def _count(rows: Select[Any]) -> Any:
 
 
 def _select_origin(page: Any, is_of: Any) -> Any:
-    """Return the scalar subquery of an `Origin` as one text, for the files that a condition chooses.
+    """Return the scalar subquery of a `FileOrigin` as one text, for the files that a condition chooses."""
 
-    What made a version is the call that returned it first, alone or inside another value: those above it
-    hand on what it returned.
-    """
-
+    # The call that returned a version first made it, alone or inside another value. Calls above that one hand
+    # on what it returned.
     def select_uses(place: int) -> Select[Any]:
         file, call, part = aliased(File), aliased(CallNode), aliased(Subvalue)
         columns = (file.value_hash, call.call_hash, call.timestamp, sa.literal(place).label("place"))
@@ -150,11 +169,11 @@ def _select_origin(page: Any, is_of: Any) -> Any:
     return latest.scalar_subquery()
 
 
-def _parse_origin(text: str | None) -> Origin | None:
-    return None if text is None else Origin(text[:_HASH], text[_HASH:])
+def _parse_origin(text: str | None) -> FileOrigin | None:
+    return None if text is None else FileOrigin(text[:_HASH], text[_HASH:])
 
 
-async def list_versions(backend: Any, path: str) -> list[tuple[str, Origin | None]]:
+async def list_file_versions(backend: Repository, path: str) -> list[tuple[str, FileOrigin | None]]:
     """Return the hashes of a path's versions, at most `MAX_VERSIONS + 1`, with where each came from."""
     some = sa.select(File.value_hash).where(File.path == path).limit(MAX_VERSIONS + 1)
     page = some.cte("page").prefix_with("MATERIALIZED")
@@ -163,7 +182,7 @@ async def list_versions(backend: Any, path: str) -> list[tuple[str, Origin | Non
     return [(value_hash, _parse_origin(made)) for value_hash, made in rows]
 
 
-async def load_makers(backend: Any, call_hashes: Collection[str]) -> dict[str, Maker]:
+async def load_makers(backend: Repository, call_hashes: Collection[str]) -> dict[str, Maker]:
     """Return what is told of the calls that made files, by hash."""
     if not call_hashes:
         return {}
@@ -173,10 +192,10 @@ async def load_makers(backend: Any, call_hashes: Collection[str]) -> dict[str, M
     columns: tuple[Any, ...] = (CallNode.call_hash, CallNode.task_name, CallNode.timestamp)
     query = sa.select(*columns, ran.scalar_subquery())
     query = query.where(in_array(CallNode.call_hash, sorted(call_hashes)))
-    return {row[0]: Maker(*row[1:]) for row in await read_rows(backend.database, query)}
+    return {call_hash: Maker(*told) for call_hash, *told in await read_rows(backend.database, query)}
 
 
-async def count_readers(backend: Any, value_hashes: Sequence[str]) -> dict[str, tuple[int, int]]:
+async def count_readers(backend: Repository, value_hashes: Sequence[str]) -> dict[str, tuple[int, int]]:
     """
     Return of files the size of the recorded value, and how many jobs took it, alone or inside another value.
 

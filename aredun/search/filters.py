@@ -136,14 +136,9 @@ def filter_base(base: Select[Any], record_type: str) -> Callable[[str], Conditio
     """Return the filter of records that a select of their model gives."""
     key = PRIMARY_KEYS[record_type]
     keys = base.with_only_columns(key, maintain_column_froms=True).correlate(None)
-
-    def condition(name: str) -> Condition | None:
-        if name != record_type:
-            return None
-        clause = key.in_(keys)
-        return Condition(lambda: clause, lambda: clause, lambda: [keys])
-
-    return condition
+    clause = key.in_(keys)
+    condition = Condition(lambda: clause, lambda: clause, lambda: [keys])
+    return lambda name: condition if name == record_type else None
 
 
 def filter_nothing(name: str) -> Condition:
@@ -235,7 +230,7 @@ def _make_call_condition(model: Any, is_sought: Callable[[Any], ColumnElement[bo
         ]
 
     def sources() -> list[Select[Any]]:
-        # One call may have had any number of jobs (each cached run adds one), so it is jobs that are counted.
+        # Jobs are counted, not calls: each cached run of a call adds a job.
         return [
             branch.join(job, job.call_hash == branch.selected_columns[0]).with_only_columns(
                 job.id, maintain_column_froms=True
@@ -248,13 +243,9 @@ def _make_call_condition(model: Any, is_sought: Callable[[Any], ColumnElement[bo
 
 def filter_value_types(types: Sequence[str]) -> Callable[[str], Condition | None]:
     """Return the filter of values of the types."""
-
-    def condition(name: str) -> Condition | None:
-        if name != "Value":
-            return None
-        return indexed(Value.type, lambda column: is_one_of(column, types))
-
-    return condition
+    return lambda name: (
+        indexed(Value.type, lambda column: is_one_of(column, types)) if name == "Value" else None
+    )
 
 
 def filter_file_paths(paths: Sequence[str]) -> Callable[[str], Condition | None]:

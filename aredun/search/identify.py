@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Select
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.search.conditions import Condition
-    from aredun.search.scan import Repository
+    from aredun.search.repository import Repository
 
 FileUse = tuple[File, Job, str]
 
@@ -268,8 +267,8 @@ def _exists(*paths: str) -> bool:
 
 async def _get_recent_execution(backend: Repository, index: int) -> Execution | None:
     scan = _make_scan(backend, "Execution", [], by_time=True)
-    batch = await scan.read(None, 1, index - 1)
-    return batch.rows[0] if batch.rows else None
+    portion = await scan.read(None, 1, index - 1)
+    return portion.rows[0] if portion.rows else None
 
 
 def _make_scan(
@@ -380,11 +379,8 @@ async def _find_last_argument(backend: Repository, path: str, *, inside: bool) -
         return None
     job: Job = jobs[0]
     given = uses(identity).with_only_columns(File).where(Argument.call_hash == job.call_hash)
-
-    async def operation(session: AsyncSession) -> File:
-        return (await session.scalars(given.order_by(File.value_hash).limit(1))).one()
-
-    return (await backend.database.read(operation), job, "arg")
+    [file] = await read_scalars(backend.database, given.order_by(File.value_hash).limit(1))
+    return file, job, "arg"
 
 
 async def find_use(backend: Repository, value_hash: str) -> tuple[Job, str] | None:
@@ -414,11 +410,7 @@ async def find_use(backend: Repository, value_hash: str) -> tuple[Job, str] | No
     first = sa.select(made.c.id).order_by(made.c.end_time.asc().nulls_last(), made.c.id).limit(1)
     statement = sa.select(Job).where(Job.id.in_(first)).options(*get_load_options("Job"))
 
-    async def operation(session: AsyncSession) -> Job | None:
-        return (await session.scalars(statement)).one_or_none()
-
-    job: Job | None = await backend.database.read(operation)
-    if job is not None:
+    for job in await read_scalars(backend.database, statement):
         return job, "result"
     condition = took_one_of([value_hash])
     async for taker in _make_scan(backend, "Job", [condition], by_time=True).iter_rows(1):

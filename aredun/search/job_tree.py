@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy as sa
 
 from aredun.formats import statuses
-from aredun.models import CallNode, Execution, Job, Task, Value
-from aredun.search.statuses import is_alive
+from aredun.models import Execution, Job, Task, Value
+from aredun.search.statuses import is_alive, join_result
+from aredun.storage.reads import read_rows
 from aredun.tables.column_types import in_array
 from aredun.values.namespace import join_fullname
 
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from aredun.search.scan import Repository
+    from aredun.search.repository import Repository
 
 # An execution of more jobs is read level by level, and only as far as it is shown.
 FETCH_ALL = 5_000
 DEFAULT_FOLD = 10
 DEFAULT_MAX_JOBS = 1_000
 
-# Jobs of these statuses are what people look for, so they are folded last.
+# People look for jobs of these statuses, so these are folded last.
 _PROMINENT = (statuses.FAILED, statuses.RUNNING, statuses.ABANDONED)
 
 
@@ -138,8 +139,19 @@ async def count_jobs(backend: Repository, execution_id: str, cutoff: datetime) -
             counts[join_fullname(namespace, name)][_tell(raw_status, abandoned)] += count
         return dict(sorted(counts.items()))
 
-    found: dict[str, Counter[str]] = await backend.database.read(operation)
-    return found
+    return await backend.database.read(operation)
+
+
+async def sum_seconds(backend: Repository, execution_id: str, limit: int) -> dict[str, float]:
+    """Return how long the jobs of each task took together that have ended and were not cached."""
+    statement = sa.select(Task.namespace, Task.name, Job.start_time, Job.end_time)
+    statement = statement.join(Task, Task.hash == Job.task_hash).where(
+        Job.execution_id == execution_id, Job.cached.is_(False), Job.end_time.is_not(None)
+    )
+    seconds: dict[str, float] = defaultdict(float)
+    for namespace, name, start, end in await read_rows(backend.database, statement.limit(limit)):
+        seconds[join_fullname(namespace, name)] += (end - start).total_seconds()
+    return seconds
 
 
 async def get_job_tree(
@@ -194,8 +206,7 @@ async def get_job_tree(
             count += len(level)
         return tree
 
-    tree: JobTree = await backend.database.read(operation)
-    return tree
+    return await backend.database.read(operation)
 
 
 async def _is_abandoned(session: AsyncSession, execution_id: str, cutoff: datetime) -> bool:
@@ -217,11 +228,7 @@ def _tell(status: str, abandoned: bool) -> str:
 
 
 def _join_status(statement: Select[Any]) -> Select[Any]:
-    return (
-        statement.join(Task, Task.hash == Job.task_hash)
-        .outerjoin(CallNode, CallNode.call_hash == Job.call_hash)
-        .outerjoin(Value, Value.value_hash == CallNode.value_hash)
-    )
+    return join_result(statement.join(Task, Task.hash == Job.task_hash))
 
 
 def _columns() -> list[Any]:
@@ -230,8 +237,8 @@ def _columns() -> list[Any]:
 
 
 def _make_row(row: Sequence[Any], abandoned: bool) -> JobRow:
-    namespace, name, status = row[6:]
-    return JobRow._make([*row[:6], join_fullname(namespace, name), _tell(status, abandoned)])
+    *own, namespace, name, status = row
+    return JobRow._make([*own, join_fullname(namespace, name), _tell(status, abandoned)])
 
 
 async def _count_up_to(session: AsyncSession, execution_id: str, limit: int) -> int:
@@ -277,7 +284,7 @@ def _fold_rows(rows: list[JobRow], fold: int) -> tuple[list[JobRow], list[Folded
     hidden: set[str] = set()
     folded: list[FoldedJobs] = []
     for group in by_task.values():
-        # One job alone is not worth a line that says that there is one more.
+        # A line that tells of one more job takes as much room as the job.
         if len(group) > fold + 1:
             ordered = sorted(group, key=lambda row: row.status not in _PROMINENT)
             hidden.update(row.id for row in ordered[fold:])

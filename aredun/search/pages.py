@@ -56,15 +56,15 @@ async def read_page(scans: Iterable[Scan], order_by: str | None, after: Key | No
     for scan in scans:
         while True:
             # One record more than is asked for tells whether there is another page.
-            batch = await scan.read(after, size + 1 - len(records))
-            if len(records) + len(batch.rows) > size:
+            portion = await scan.read(after, size + 1 - len(records))
+            if len(records) + len(portion.rows) > size:
                 if len(records) < size:
-                    cursor = make_cursor(scan.record_type, order_by, batch.keys[size - 1 - len(records)])
-                return Page([*records, *batch.rows][:size], cursor)
-            records += batch.rows
-            if batch.keys:
-                cursor = make_cursor(scan.record_type, order_by, batch.keys[-1])
-            after = batch.resume
+                    cursor = make_cursor(scan.record_type, order_by, portion.keys[size - 1 - len(records)])
+                return Page([*records, *portion.rows][:size], cursor)
+            records += portion.rows
+            if portion.keys:
+                cursor = make_cursor(scan.record_type, order_by, portion.keys[-1])
+            after = portion.resume
             if after is None:
                 break
     return Page(records, None)
@@ -84,6 +84,26 @@ def pack_cursor(place: list[Any]) -> str:
 def unpack_cursor(cursor: str) -> Any:
     """Return what `pack_cursor` was given; raises ValueError or RecursionError for any other text."""
     return json.loads(base64.urlsafe_b64decode(cursor))
+
+
+def read_place(cursor: str | None, kind: str, width: int) -> tuple[str, ...] | None:
+    """Return the texts that `pack_cursor` was given after a kind of list; None without a cursor.
+
+    Raises
+    ------
+    UsageError
+        It is no cursor, or one of another kind of list.
+    """
+    if cursor is None:
+        return None
+    try:
+        made_for, *place = unpack_cursor(cursor)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UsageError("invalid cursor: start again without one") from error
+    is_place = all(isinstance(text, str) and is_storable_text(text) for text in place)
+    if made_for != kind or len(place) != width or not is_place:
+        raise UsageError("the cursor is another list's: start again without one")
+    return tuple(place)
 
 
 def parse_cursor(cursor: str, order_by: str | None, record_types: Collection[str]) -> tuple[str, Key]:
@@ -111,7 +131,7 @@ def _parse_time(text: str) -> datetime:
     time = datetime.fromisoformat(text)
     if time.tzinfo is None:
         raise ValueError(f"{text} has no time zone")
-    # Refused here if it is beyond the calendar in UTC, which is what databases are asked in.
+    # Databases are asked in UTC, where the time may lie beyond the calendar.
     return time.astimezone(UTC)
 
 

@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from aredun.formats.arguments import read_command, read_parameters
 from aredun.formats.statuses import ERROR_TYPE_NAME
+from aredun.models import Task
 from aredun.search.differences import compare_calls, find_earlier_call, list_calls_below
 from aredun.search.identify import find_one
+from aredun.search.loading import load_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aredun.search.differences import ArgumentDifference, CallDifference, RecordedCall
+    from aredun.search.repository import Repository
 
-# Calls below one that ran again that are listed.
+# How many calls are listed that a call made and that ran again.
 MAX_BELOW = 20
 
 Cause = Literal["first", "changed", "cached", "no_cache", "earlier_failed", "result_gone", "below", "unknown"]
 
 
 class Reason(NamedTuple):
-    """Why a job ran: the difference (None for a first call), the cause, and calls below that ran again."""
+    """
+    Why a job ran.
+
+    Attributes
+    ----------
+    difference : CallDifference | None
+        From the earlier call; of a first call from the one of the same execution that it is most like, if
+        there is one.
+    cause : Cause
+        What made it run.
+    below : list[RecordedCall]
+        Calls below that ran again.
+    """
 
     difference: CallDifference | None
     cause: Cause
     below: list[RecordedCall]
 
 
-async def explain_call(backend: Any, call: RecordedCall) -> Reason:
+async def explain_call(backend: Repository, call: RecordedCall) -> Reason:
     """
     Find what made a call run, against the earlier call of its task that it is most like.
 
@@ -43,19 +58,23 @@ async def explain_call(backend: Any, call: RecordedCall) -> Reason:
     Returns
     -------
     Reason
-        The cause is `cached` for a call that did not run, `changed` where arguments, source or version
-        differ; `below` names calls that it made and that ran again.
+        The cause is `cached` for a call that did not run, `first` where no other execution has called the
+        task before, `changed` where arguments, source or version differ; `below` names calls that it made and
+        that ran again.
     """
     earlier = await find_earlier_call(backend, call)
     if earlier is None:
         return Reason(None, "first", [])
     [difference] = await compare_calls(backend, [(earlier, call)])
     if difference.arguments or difference.task is not None:
+        # What differs from a call beside it made nothing run again: both ran for the first time.
+        if earlier.execution_id == call.execution_id:
+            return Reason(difference, "cached" if call.cached else "first", [])
         return Reason(difference, "changed", [])
     if call.cached:
         return Reason(difference, "cached", [])
     execution = await find_one(backend, "Execution", call.execution_id)
-    if "--no-cache" in _read_arguments(execution.args):
+    if "--no-cache" in (read_command(execution.args) or ()):
         return Reason(difference, "no_cache", [])
     if earlier.result_type == ERROR_TYPE_NAME:
         return Reason(difference, "earlier_failed", [])
@@ -66,12 +85,16 @@ async def explain_call(backend: Any, call: RecordedCall) -> Reason:
     return Reason(difference, "below" if below else "unknown", below)
 
 
-def _read_arguments(text: str) -> list[Any]:
-    try:
-        words = json.loads(text)
-    except ValueError:
-        return []
-    return words if isinstance(words, list) else []
+def list_values(differences: Iterable[CallDifference]) -> set[str]:
+    """Return the hashes of the arguments that differ."""
+    both = ((row.before, row.after) for each in differences for row in each.arguments)
+    return {value_hash for pair in both for value_hash in pair if value_hash is not None}
+
+
+async def load_names(backend: Repository, differences: Iterable[CallDifference]) -> dict[str, list[str]]:
+    """Return the names of the parameters of tasks whose arguments differ, by hash of the later task."""
+    tasks = await load_all(backend, Task, {each.after.task_hash for each in differences if each.arguments})
+    return {task_hash: list(read_parameters(task.source)[0] or ()) for task_hash, task in tasks.items()}
 
 
 def join_places(rows: Iterable[ArgumentDifference], names: list[str]) -> list[tuple[str, ArgumentDifference]]:

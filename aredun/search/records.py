@@ -17,7 +17,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from aredun.formats import statuses
 from aredun.models import CallNode, Execution, Job, Task, Value
 from aredun.search.filters import MODEL_CLASSES, PRIMARY_KEYS
-from aredun.search.statuses import is_alive
+from aredun.search.statuses import is_alive, join_result
 from aredun.tables.behaviour import set_backend
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class ModelMaker:
         if values[self._key] is None:
             return None
         record = self._mapper.class_(**dict(zip(self._names, values, strict=True)))
-        # As if it had been loaded: what is not here raises, in place of reading as None.
+        # It counts as loaded: attributes that were not read raise an error, they are not None.
         make_transient_to_detached(record)
         for name, value in related.items():
             set_committed_value(record, name, value)
@@ -115,11 +115,7 @@ class RecordReader:
         if self._record_type == "Execution":
             statement = statement.outerjoin(Job, Job.id == Execution.job_id)
         if self.has_status:
-            statement = (
-                statement.outerjoin(Task, Task.hash == Job.task_hash)
-                .outerjoin(CallNode, CallNode.call_hash == Job.call_hash)
-                .outerjoin(Value, Value.value_hash == CallNode.value_hash)
-            )
+            statement = join_result(statement.outerjoin(Task, Task.hash == Job.task_hash))
         return statement
 
     def make(self, rows: Iterable[Sequence[Any]], backend: Any, *, tells_alive: bool = False) -> list[Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import defer, joinedload, load_only
@@ -16,9 +16,10 @@ from aredun.formats import statuses
 from aredun.models import CallNode, Execution, Job, Task, Value
 from aredun.search.filters import MODEL_CLASSES, PRIMARY_KEYS
 from aredun.search.records import get_reader
-from aredun.search.statements import Plan, load_records
+from aredun.search.statements import ScanPlan, load_records
 from aredun.search.statuses import is_alive
 from aredun.search.strategies import KeptSeek, Listing, Seek, choose_listing, choose_strategy
+from aredun.storage.reads import read_scalars
 from aredun.tables.column_types import in_parameter
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.search.conditions import Condition
+    from aredun.search.repository import Repository
     from aredun.search.statements import Key
     from aredun.search.strategies import Strategy
 
@@ -36,17 +38,7 @@ FIRST_CHUNK, FIRST_IDS, GROWTH = 50, 1_000, 4
 MAX_RECORDS, MAX_IDS = 4_000, 20_000
 
 
-class Repository(Protocol):
-    """What a query needs of a backend."""
-
-    @property
-    def config(self) -> Any: ...
-
-    @property
-    def database(self) -> Any: ...
-
-
-class Batch(NamedTuple):
+class Portion(NamedTuple):
     """What one step of a scan found.
 
     Attributes
@@ -101,27 +93,27 @@ class Scan:
 
     def __post_init__(self) -> None:
         has_cutoff = self.cutoff is not None
-        self._plan = Plan(self.record_type, self.by_time, self.ids_only, self.load_values, has_cutoff)
+        self._plan = ScanPlan(self.record_type, self.by_time, self.ids_only, self.load_values, has_cutoff)
 
     async def iter_rows(self, limit: int | None = None, after: Key | None = None) -> AsyncIterator[Any]:
         """Yield records (or ids) after a key, in order, at most `limit`; in between no session is open."""
         chunk, most = (FIRST_IDS, MAX_IDS) if self.ids_only else (FIRST_CHUNK, MAX_RECORDS)
         resume, left = after, limit
         while left is None or left > 0:
-            batch = await self.read(resume, chunk if left is None else min(chunk, left), wanted=left)
-            for row in batch.rows:
+            portion = await self.read(resume, chunk if left is None else min(chunk, left), wanted=left)
+            for row in portion.rows:
                 yield row
-            if batch.resume is None:
+            if portion.resume is None:
                 return
-            resume = batch.resume
-            left = None if left is None else left - len(batch.rows)
+            resume = portion.resume
+            left = None if left is None else left - len(portion.rows)
             chunk = min(chunk * GROWTH, most)
 
-    async def read(self, after: Key | None, limit: int, skip: int = 0, *, wanted: int | None = 0) -> Batch:
+    async def read(self, after: Key | None, limit: int, skip: int = 0, *, wanted: int | None = 0) -> Portion:
         """
         Read up to `limit` rows that come after a key; there may be more although fewer are returned.
 
-        `wanted` tells how many are to be read from there on, one batch after the other; None for all.
+        `wanted` tells how many are to be read from there on, one portion after the other; None for all.
         """
         keys = self._gathered
         if not keys:
@@ -130,12 +122,12 @@ class Scan:
             keys = self._get_keys(rows)
             self._is_whole = len(keys) < size
             if isinstance(self._strategy, Listing) and not self.ids_only:
-                return Batch(self._make(rows), keys, None if self._is_whole else keys[-1])
-        # Keys beyond the limit are kept: to gather them again for every batch would be slow.
+                return Portion(self._make(rows), keys, None if self._is_whole else keys[-1])
+        # Keys beyond the limit are kept: to gather them again for every portion would be slow.
         chosen, self._gathered = keys[:limit], keys[limit:]
         goes_on = chosen and (self._gathered or not self._is_whole)
-        batch = Batch([key[-1] for key in chosen], chosen, chosen[-1] if goes_on else None)
-        return batch if self.ids_only or not chosen else await self._load(batch)
+        portion = Portion([key[-1] for key in chosen], chosen, chosen[-1] if goes_on else None)
+        return portion if self.ids_only or not chosen else await self._load(portion)
 
     async def read_key(self, position: int) -> Key | None:
         """Return the key of the match at a position, counted from zero; None when there are not that many."""
@@ -170,21 +162,20 @@ class Scan:
                 return await database.fetch(statement, {**parameters, **strategy.parameters}), most
             return (await session.execute(statement, parameters)).all(), most
 
-        found: tuple[Sequence[Any], int] = await database.read(operation)
-        return found
+        return await database.read(operation)
 
     def _get_keys(self, rows: Iterable[Any]) -> list[Key]:
         width = len(self._plan.order.columns)
         return [tuple(row[-width:]) for row in rows]
 
-    async def _load(self, batch: Batch) -> Batch:
-        """Return the batch with records for its ids; what has been deleted meanwhile is left out."""
-        parameters = {"keys": batch.rows, "cutoff": self.cutoff}
-        rows = await self._fetch(load_records(self._plan), parameters, len(batch.rows))
+    async def _load(self, portion: Portion) -> Portion:
+        """Return the portion with records for its ids; what has been deleted meanwhile is left out."""
+        parameters = {"keys": portion.rows, "cutoff": self.cutoff}
+        rows = await self._fetch(load_records(self._plan), parameters, len(portion.rows))
         name = PRIMARY_KEYS[self.record_type].key
         records = {getattr(record, name): record for record in self._make(rows)}
-        keys = [key for key in batch.keys if key[-1] in records]
-        return Batch([records[key[-1]] for key in keys], keys, batch.resume)
+        keys = [key for key in portion.keys if key[-1] in records]
+        return Portion([records[key[-1]] for key in keys], keys, portion.resume)
 
     def _make(self, rows: Sequence[Any]) -> list[Any]:
         reader = get_reader(self.record_type, self.load_values)
@@ -210,11 +201,8 @@ class Scan:
         ]
         statement = sa.select(sa.func.count()).select_from(MODEL_CLASSES[self.record_type]).where(*where)
 
-        async def operation(session: AsyncSession) -> int:
-            return (await session.execute(statement)).scalar_one()
-
-        total: int = await self.backend.database.read(operation)
-        return total
+        [total] = await read_scalars(self.backend.database, statement)
+        return int(total)
 
 
 @cache

@@ -48,7 +48,7 @@ class Order(NamedTuple):
         if goes_on:
             strict, weak = (operator.lt, operator.le) if self.descending else (operator.gt, operator.ge)
             after: list[Any] = [sa.bindparam(f"k{index}") for index in range(len(columns))]
-            # The first term follows from the second; it is what an index on the leading column can use.
+            # The first term follows from the second: an index on the leading column can use it.
             keys = keys.where(weak(columns[0], after[0]), sa.or_(*map(strict, columns, after)))
         if self.is_partial:
             keys = keys.where(columns[0].is_not(None))
@@ -86,7 +86,7 @@ def get_order(record_type: str, by_time: bool) -> Order:
     return Order((key,))
 
 
-class Plan(NamedTuple):
+class ScanPlan(NamedTuple):
     """What is read, in which order: see `Scan`."""
 
     record_type: str
@@ -107,7 +107,7 @@ class Plan(NamedTuple):
 
 
 @cache
-def list_records(plan: Plan, condition: Condition | None, goes_on: bool) -> Select[Any]:
+def list_records(plan: ScanPlan, condition: Condition | None, goes_on: bool) -> Select[Any]:
     """Return the select of records, or ids, their keys behind; kept, as making one outlasts running it."""
     keys = select_walked(plan, [] if condition is None else [condition.seek()], goes_on)
     if plan.ids_only:
@@ -117,12 +117,12 @@ def list_records(plan: Plan, condition: Condition | None, goes_on: bool) -> Sele
 
 
 @cache
-def load_records(plan: Plan) -> Select[Any]:
+def load_records(plan: ScanPlan) -> Select[Any]:
     """Return the select of the records with the primary keys `keys`."""
     return plan.select().where(in_parameter(PRIMARY_KEYS[plan.record_type], "keys"))
 
 
-def select_walked(plan: Plan, where: Iterable[ColumnElement[bool]], goes_on: bool) -> Select[Any]:
+def select_walked(plan: ScanPlan, where: Iterable[ColumnElement[bool]], goes_on: bool) -> Select[Any]:
     """Return the keys of rows where the order's index has them, for the parameters of `Order.place`."""
     terms = list(where)
     keys = sa.select(*_name_columns(plan.order)).where(*terms)
@@ -156,7 +156,9 @@ def _select_recent(
     return sa.select(found).order_by(*order.sort(found.c))
 
 
-def select_sought(plan: Plan, where: Iterable[ColumnElement[bool]], goes_on: bool, most: Any) -> Select[Any]:
+def select_sought(
+    plan: ScanPlan, where: Iterable[ColumnElement[bool]], goes_on: bool, most: Any
+) -> Select[Any]:
     """Return the keys of rows that are gathered first, `most` at the most, for those parameters too."""
     # Materialised, so that no planner walks the order's index in the hope of meeting the few matches.
     matched = sa.select(*_name_columns(plan.order)).where(*where).limit(most).cte("matched")
@@ -165,7 +167,7 @@ def select_sought(plan: Plan, where: Iterable[ColumnElement[bool]], goes_on: boo
 
 
 @cache
-def keep_sought(plan: Plan, condition: Condition, goes_on: bool) -> Select[Any]:
+def keep_sought(plan: ScanPlan, condition: Condition, goes_on: bool) -> Select[Any]:
     """Return `select_sought` of a condition that is kept, for the parameter `most` too."""
     return select_sought(plan, [condition.seek()], goes_on, sa.bindparam("most", type_=sa.Integer()))
 

@@ -10,12 +10,16 @@ import sqlalchemy as sa
 from aredun.formats import statuses
 from aredun.models import CallNode, Execution, Job, Value
 from aredun.search.conditions import Condition, alias, among, any_of, identity
+from aredun.storage.reads import read_rows
+from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from datetime import datetime
 
     from sqlalchemy import ColumnElement, Select
+
+    from aredun.search.repository import Repository
 
 
 def filter_job_statuses(
@@ -116,3 +120,19 @@ def is_alive(execution_id: Any, cutoff: datetime) -> ColumnElement[bool]:
             sa.select(ended.execution_id).where(ended.end_time >= cutoff),
         )
     )
+
+
+def join_result(statement: Any) -> Select[Any]:
+    """Return a select of jobs joined with their calls and results, where there are some."""
+    statement = statement.outerjoin(CallNode, CallNode.call_hash == Job.call_hash)
+    joined: Select[Any] = statement.outerjoin(Value, Value.value_hash == CallNode.value_hash)
+    return joined
+
+
+async def get_job_statuses(backend: Repository, job_ids: Collection[str]) -> dict[str | None, str]:
+    """Return the statuses of jobs by id; open ones are RUNNING, abandoned or not."""
+    if not job_ids:
+        return {}
+    query = join_result(sa.select(Job.id, Job.end_time, Job.cached, Value.type))
+    query = query.where(in_array(Job.id, sorted(job_ids)))
+    return {key: statuses.get_job_status(*row) for key, *row in await read_rows(backend.database, query)}

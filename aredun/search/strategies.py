@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.search.conditions import Condition
-    from aredun.search.statements import Plan
+    from aredun.search.statements import ScanPlan
 
-# For the first rows a condition that leads to more matches than this is probed, not sought: what is sought
-# must be gathered whole before the first of it is known. For all rows seeking pays much longer.
+# Seeking gathers all matches before it knows the first. So for the first rows a condition with more matches
+# than this is probed, for all rows only one with many more.
 SEEK_ROWS, RARE_SEEK_ROWS, ALL_SEEK_ROWS = 1_000, 20_000, 50_000
 FEW = 2
-# A walk over forty times as many rows as are tried takes as long as gathering some thousands of matches.
+# A walk over forty times the rows of the sample takes as long as gathering some thousands of matches.
 SAMPLE_ROWS, WALKED_SAMPLES = 500, 40
 
 
@@ -43,17 +43,17 @@ class Listing(NamedTuple):
     kept: Condition | None
     parameters: dict[str, Any]
 
-    def select(self, plan: Plan, goes_on: bool) -> Select[Any]:
+    def select(self, plan: ScanPlan, goes_on: bool) -> Select[Any]:
         """Return the select of records, or ids, with their keys behind."""
         return list_records(plan, self.kept, goes_on)
 
 
-class Walk(NamedTuple):
+class IndexWalk(NamedTuple):
     """Reads the order's index and probes each row: good where many match."""
 
     where: Sequence[ColumnElement[bool]]
 
-    def select(self, plan: Plan, goes_on: bool) -> Select[Any]:
+    def select(self, plan: ScanPlan, goes_on: bool) -> Select[Any]:
         """Return the select of keys."""
         return select_walked(plan, self.where, goes_on)
 
@@ -65,7 +65,7 @@ class Seek(NamedTuple):
     # Tells the planner how few there are; rows that are added meanwhile still fit in.
     most: int | None
 
-    def select(self, plan: Plan, goes_on: bool) -> Select[Any]:
+    def select(self, plan: ScanPlan, goes_on: bool) -> Select[Any]:
         """Return the select of keys."""
         return select_sought(plan, self.where, goes_on, self.most)
 
@@ -76,15 +76,15 @@ class KeptSeek(NamedTuple):
     kept: Condition
     parameters: dict[str, Any]
 
-    def select(self, plan: Plan, goes_on: bool) -> Select[Any]:
+    def select(self, plan: ScanPlan, goes_on: bool) -> Select[Any]:
         """Return the select of keys."""
         return keep_sought(plan, self.kept, goes_on)
 
 
-Strategy = Listing | Walk | Seek | KeptSeek
+Strategy = Listing | IndexWalk | Seek | KeptSeek
 
 
-def choose_listing(plan: Plan, conditions: Sequence[Condition]) -> Listing | None:
+def choose_listing(plan: ScanPlan, conditions: Sequence[Condition]) -> Listing | None:
     """Return the listing of records that nothing but the order and ids confines; None for others."""
     if not conditions:
         return Listing(None, {})
@@ -95,7 +95,7 @@ def choose_listing(plan: Plan, conditions: Sequence[Condition]) -> Listing | Non
 
 
 async def choose_strategy(
-    plan: Plan,
+    plan: ScanPlan,
     conditions: Sequence[Condition],
     session: AsyncSession,
     fetch: Callable[[Select[Any], dict[str, Any]], Awaitable[Any]],
@@ -112,7 +112,7 @@ async def choose_strategy(
 
     Parameters
     ----------
-    plan : Plan
+    plan : ScanPlan
         What is read, in which order.
     conditions : Sequence[Condition]
         All must hold.
@@ -142,11 +142,11 @@ async def choose_strategy(
         if few:
             return _make_seek(direct, others, dict(zip(others, most, strict=True)), few)
     seek = await _seek_rare(plan, direct, others, session, wanted)
-    return seek or Walk([*direct, *(other.probe() for other in others)])
+    return seek or IndexWalk([*direct, *(other.probe() for other in others)])
 
 
 async def _seek_rare(
-    plan: Plan,
+    plan: ScanPlan,
     direct: Sequence[ColumnElement[bool]],
     others: Sequence[Condition],
     session: AsyncSession,
@@ -180,7 +180,7 @@ def _make_seek(
 
 
 async def _is_rare(
-    plan: Plan,
+    plan: ScanPlan,
     direct: Sequence[ColumnElement[bool]],
     others: Sequence[Condition],
     session: AsyncSession,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from aredun.search.scan import Repository
+    from aredun.search.repository import Repository
 
 # Fewer letters of a hash are like many of the ids there are.
 _MIN_HASH = 6
@@ -91,7 +91,7 @@ async def _suggest_ids(backend: Repository, text: str, types: Sequence[str]) -> 
     async def operation(session: AsyncSession) -> list[tuple[str, str]]:
         return [(name, key) for select in selects for name, key in await session.execute(select)]
 
-    rows: list[tuple[str, str]] = await backend.database.read(operation)
+    rows = await backend.database.read(operation)
     meant = misspell_hash(text)
     lengths = range(len(text) - 1, len(text) + 2)
     # A task and the value that stands for it have one hash; the task comes first.

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Select
 
-# Jobs that are counted of a task, and failed jobs of all tasks.
+    from aredun.search.repository import Repository
+
+# A task's jobs are counted up to the first number, the failed jobs of all tasks up to the second.
 MAX_JOBS, MAX_FAILED = 10_000, 3_000
 # The last run is looked for among the newest jobs of all tasks, then among a task's own, if it has no more.
 MAX_NEWEST, MAX_OWN = 10_000, 2_000
-# Jobs that the versions of one task are told by, and versions.
+# A task's versions are told by so many jobs, and no more versions than the second number.
 MAX_GATHERED, MAX_VERSIONS = 150_000, 500
 
 TaskKey = tuple[str, str]
@@ -53,11 +55,13 @@ class TaskVersion(NamedTuple):
 
     hash: str
     jobs: int
-    first: datetime | None
-    last: datetime | None
+    first_run: datetime | None
+    last_run: datetime | None
 
 
-async def list_names(backend: Any, text: str | None, after: TaskKey | None, limit: int) -> list[TaskName]:
+async def list_names(
+    backend: Repository, text: str | None, after: TaskKey | None, limit: int
+) -> list[TaskName]:
     """
     Return tasks by namespace and name.
 
@@ -100,7 +104,7 @@ def _select_own(page: Any, limit: int, *columns: str) -> Select[Any]:
     return own.limit(limit).correlate(page)
 
 
-async def count_failed(backend: Any) -> tuple[dict[TaskKey, int], bool]:
+async def count_failed(backend: Repository) -> tuple[dict[TaskKey, int], bool]:
     """Return how many jobs failed, by task, and whether there are more than were looked at."""
     failed = (
         sa.select(Job.task_hash)
@@ -117,19 +121,19 @@ async def count_failed(backend: Any) -> tuple[dict[TaskKey, int], bool]:
     return {(namespace, name): count for namespace, name, count in rows}, total > MAX_FAILED
 
 
-async def get_last_runs(backend: Any, tasks: Sequence[TaskName]) -> dict[TaskKey, datetime]:
+async def get_last_runs(backend: Repository, tasks: Sequence[TaskName]) -> dict[TaskKey, datetime]:
     """Return the last start of tasks; those are left out that ran long ago and have many jobs."""
     newest = sa.select(Job.task_hash, Job.start_time).order_by(Job.start_time.desc()).limit(MAX_NEWEST)
     some = newest.cte("newest").prefix_with("MATERIALIZED")
     last = sa.func.max(some.c.start_time)
     query = sa.select(Task.namespace, Task.name, last).join(some, some.c.task_hash == Task.hash)
     query = query.group_by(Task.namespace, Task.name)
-    found = {(row[0], row[1]): row[2] for row in await read_rows(backend.database, query)}
+    found = {(namespace, name): time for namespace, name, time in await read_rows(backend.database, query)}
     others = [task for task in tasks if task.key not in found and 0 < task.jobs <= MAX_OWN]
     return {**found, **await _get_own_last(backend, others)}
 
 
-async def _get_own_last(backend: Any, tasks: Sequence[TaskName]) -> dict[TaskKey, datetime]:
+async def _get_own_last(backend: Repository, tasks: Sequence[TaskName]) -> dict[TaskKey, datetime]:
     if not tasks:
         return {}
     names = [task.fullname for task in tasks]
@@ -141,7 +145,7 @@ async def _get_own_last(backend: Any, tasks: Sequence[TaskName]) -> dict[TaskKey
     return {(namespace, name): start for namespace, name, start in rows if start is not None}
 
 
-async def list_versions(backend: Any, fullname: str) -> tuple[list[TaskVersion], bool]:
+async def list_task_versions(backend: Repository, fullname: str) -> tuple[list[TaskVersion], bool]:
     """
     Return the versions of a task, that which ran last first.
 
@@ -166,7 +170,7 @@ async def list_versions(backend: Any, fullname: str) -> tuple[list[TaskVersion],
     hashes = await read_scalars(backend.database, query)
     gathered = await _gather(backend, hashes[:MAX_VERSIONS])
     versions = [gathered.get(key, TaskVersion(key, 0, None, None)) for key in hashes[:MAX_VERSIONS]]
-    versions.sort(key=lambda version: (version.last is None, -_to_seconds(version.last), version.hash))
+    versions.sort(key=lambda each: (each.last_run is None, -_to_seconds(each.last_run), each.hash))
     return versions, len(hashes) > MAX_VERSIONS or sum(each.jobs for each in versions) > MAX_GATHERED
 
 
@@ -174,7 +178,7 @@ def _to_seconds(time: datetime | None) -> float:
     return 0.0 if time is None else time.timestamp()
 
 
-async def _gather(backend: Any, hashes: Collection[str]) -> dict[str, TaskVersion]:
+async def _gather(backend: Repository, hashes: Collection[str]) -> dict[str, TaskVersion]:
     if not hashes:
         return {}
     own = sa.select(Job.task_hash, Job.start_time).where(in_array(Job.task_hash, hashes))
@@ -182,4 +186,4 @@ async def _gather(backend: Any, hashes: Collection[str]) -> dict[str, TaskVersio
     start = some.c.start_time
     query = sa.select(some.c.task_hash, sa.func.count(), sa.func.min(start), sa.func.max(start))
     rows = await read_rows(backend.database, query.group_by(some.c.task_hash))
-    return {row[0]: TaskVersion(*row) for row in rows}
+    return {row.task_hash: TaskVersion(*row) for row in rows}

@@ -9,17 +9,23 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from aredun.errors import AredunError, DatabaseMovedError, RedunDatabaseError, UsageError
-from aredun.server.schemas import cut_text
+from aredun.errors import (
+    AmbiguousIdError,
+    AredunError,
+    DatabaseMovedError,
+    RedunDatabaseError,
+    UnknownIdError,
+)
+from aredun.formats.describe import cut_text
 from aredun.storage.retry import is_outage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastapi import FastAPI
-    from pydantic import BaseModel
 
 logger = logging.getLogger("aredun.server")
 
@@ -38,14 +44,6 @@ MOVED = "the file of the database was replaced, removed or rewritten: the server
 _RETRY_AFTER = "2"
 
 
-class NotFoundError(UsageError):
-    """There is no such record."""
-
-
-class AmbiguousError(UsageError):
-    """An id fits several records."""
-
-
 def dump(value: Any) -> bytes:
     """Return a value as JSON; whatever orjson refuses (lone surrogates, huge numbers) goes the slow way."""
     try:
@@ -54,14 +52,12 @@ def dump(value: Any) -> bytes:
         return json.dumps(value, default=str).encode()
 
 
-def respond(model: BaseModel) -> Response:
-    """Return a model as an answer."""
-    return Response(dump(model.model_dump(mode="json")), media_type="application/json")
-
-
-def respond_list(models: Sequence[BaseModel]) -> Response:
-    """Return models as an answer."""
-    return Response(dump([model.model_dump(mode="json") for model in models]), media_type="application/json")
+def respond(answer: BaseModel | Sequence[BaseModel]) -> Response:
+    """Return a model, or a list of models, as an answer."""
+    models = [answer] if isinstance(answer, BaseModel) else answer
+    contents = [model.model_dump(mode="json") for model in models]
+    content = contents[0] if isinstance(answer, BaseModel) else contents
+    return Response(dump(content), media_type="application/json")
 
 
 def make_problem(status: int, message: str, error: str | None = None) -> Response:
@@ -81,9 +77,9 @@ def get_problem(error: Exception) -> tuple[int, str, str]:
 
     What the database or the machine says stays in the log: it may hold paths, queries and addresses.
     """
-    if isinstance(error, NotFoundError):
+    if isinstance(error, UnknownIdError):
         return 404, "not_found", str(error)
-    if isinstance(error, AmbiguousError):
+    if isinstance(error, AmbiguousIdError):
         return 409, "ambiguous", str(error)
     if is_unreachable(error):
         return 503, "unavailable", UNAVAILABLE

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from aredun import models
-from aredun.errors import UsageError
 from aredun.formats import statuses
+from aredun.formats.describe import cut_text
 from aredun.formats.spelling import spell_path
 from aredun.formats.tag_syntax import parse_tag_key_value
 from aredun.query import CallGraphQuery
-from aredun.search.pages import make_cursor, unpack_cursor
-from aredun.server import details, failures, records, schemas, substrings
-from aredun.server.answers import respond, respond_list
+from aredun.search import substrings
+from aredun.search.bases import select_by_part, select_inside, select_started
+from aredun.search.failures import find_next_failed
+from aredun.search.pages import pack_cursor, read_place
+from aredun.search.tags import list_current_tags
+from aredun.server import details, records, schemas
+from aredun.server.answers import respond
 from aredun.server.finding import (
     check_id,
     find_anything,
     find_ids,
-    find_jobs,
-    find_matches,
     find_record,
 )
-from aredun.storage.reads import read_scalars
-from aredun.tables.column_types import TagEntity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,12 +61,15 @@ class Paging:
             int, Query(ge=1, le=500, description="Records on the page.", examples=[50])
         ] = DEFAULT_PAGE,
     ) -> None:
+        self._backend = get_backend(request)
         self.cursor = cursor
         self.limit = min(limit, request.app.state.settings.max_page_size)
 
-    async def read(self, query: CallGraphQuery) -> Any:
-        """Return the page of a query."""
-        return await query.page_after(self.cursor, self.limit)
+    async def answer(self, query: CallGraphQuery, model: Any) -> Response:
+        """Answer with the page of a query."""
+        found: Any = await query.page_after(self.cursor, self.limit)
+        items = await records.make_records(self._backend, found.records)
+        return respond(model(items=items, cursor=found.cursor))
 
 
 Backend = Annotated[Any, Depends(get_backend)]
@@ -95,20 +96,14 @@ def _parse_tags(texts: list[str]) -> list[tuple[str, Any]]:
 
 
 async def _respond_jobs(
-    backend: RedunBackendDb,
-    page: Paging,
-    query: CallGraphQuery,
-    status: Sequence[str] = (),
-    task: Sequence[str] = (),
+    page: Paging, query: CallGraphQuery, status: Sequence[str] = (), task: Sequence[str] = ()
 ) -> Response:
     """Answer with a page of the jobs of a query that have one of the statuses, and one of the tasks."""
     if status:
         query = query.filter_job_statuses(list(status))
     if task:
         query = query.filter_task_names(_checked(task))
-    found = await page.read(query)
-    items = await records.make_jobs(backend, found.records)
-    return respond(schemas.JobPage(items=items, cursor=found.cursor))
+    return await page.answer(query, schemas.JobPage)
 
 
 @router.get("/executions", response_model=schemas.ExecutionPage, tags=["executions"])
@@ -124,9 +119,7 @@ async def list_executions(
         query = query.filter_execution_statuses(list(status))
     if tag:
         query = query.filter_tags(_parse_tags(tag))
-    found = await page.read(query)
-    items = await records.make_executions(backend, found.records)
-    return respond(schemas.ExecutionPage(items=items, cursor=found.cursor))
+    return await page.answer(query, schemas.ExecutionPage)
 
 
 @router.get("/executions/{execution_id}", response_model=schemas.ExecutionDetails, tags=["executions"])
@@ -152,9 +145,9 @@ async def list_execution_jobs(
 ) -> Response:
     """List the jobs of an execution, newest first."""
     execution = await find_record(backend, "Execution", execution_id)
-    jobs = None if text is None else find_jobs(execution.id, text)
+    jobs = None if text is None else select_by_part(execution.id, check_id(text))
     query = CallGraphQuery(backend, order_by="time", filter_types=["Job"], jobs=jobs)
-    return await _respond_jobs(backend, page, query.filter_execution_ids([execution.id]), status, task)
+    return await _respond_jobs(page, query.filter_execution_ids([execution.id]), status, task)
 
 
 @router.get("/executions/{execution_id}/tree", response_model=schemas.JobTree, tags=["executions", "jobs"])
@@ -183,7 +176,7 @@ async def list_jobs(
 ) -> Response:
     """List jobs, newest first."""
     query = CallGraphQuery(backend, order_by="time", filter_types=["Job"])
-    return await _respond_jobs(backend, page, query, status, task)
+    return await _respond_jobs(page, query, status, task)
 
 
 @router.get("/jobs/{job_id}", response_model=schemas.JobDetails, tags=["jobs"])
@@ -196,24 +189,21 @@ async def get_job(backend: Backend, job_id: RecordId) -> Response:
 async def get_next_failed(backend: Backend, job_id: RecordId) -> Response:
     """Get the failures before and after a job in its execution: the jobs that raised an error, by start."""
     job = await find_record(backend, "Job", job_id)
-    return respond(await failures.get_next_failed(backend, job))
+    return respond(schemas.NextFailed(**(await find_next_failed(backend, job))._asdict()))
 
 
 @router.get("/jobs/{job_id}/children", response_model=schemas.JobPage, tags=["jobs"])
 async def list_job_children(backend: Backend, page: Page, job_id: RecordId) -> Response:
     """List the jobs that a job started, newest first."""
     job = await find_record(backend, "Job", job_id)
-    jobs = sa.select(models.Job).where(models.Job.parent_id == job.id)
-    query = CallGraphQuery(backend, order_by="time", filter_types=["Job"], jobs=jobs)
-    return await _respond_jobs(backend, page, query)
+    query = CallGraphQuery(backend, order_by="time", filter_types=["Job"], jobs=select_started(job.id))
+    return await _respond_jobs(page, query)
 
 
 @router.get("/call-nodes", response_model=schemas.CallNodePage, tags=["calls"])
 async def list_call_nodes(backend: Backend, page: Page) -> Response:
     """List calls, by hash."""
-    found = await page.read(CallGraphQuery(backend).filter_types(["CallNode"]))
-    items = list(map(records.make_call_node, found.records))
-    return respond(schemas.CallNodePage(items=items, cursor=found.cursor))
+    return await page.answer(CallGraphQuery(backend).filter_types(["CallNode"]), schemas.CallNodePage)
 
 
 @router.get("/call-nodes/{call_hash}", response_model=schemas.CallNodeDetails, tags=["calls"])
@@ -236,9 +226,7 @@ async def list_values(
         query = query.filter_value_types(_checked(value_type))
     if path:
         query = query.filter_file_paths(_spell_paths(path))
-    found = await page.read(query)
-    items = await records.make_records(backend, found.records)
-    return respond(schemas.ValuePage(items=items, cursor=found.cursor))
+    return await page.answer(query, schemas.ValuePage)
 
 
 @router.get("/values/{value_hash}", response_model=schemas.ValueDetails, tags=["values"])
@@ -252,16 +240,8 @@ async def get_value(backend: Backend, value_hash: RecordId) -> Response:
 async def list_value_children(backend: Backend, page: Page, value_hash: RecordId) -> Response:
     """List the values inside a value, by hash."""
     value = await find_record(backend, "Value", value_hash)
-    part = models.Subvalue
-    chosen = sa.select(part.value_hash).where(part.parent_value_hash == value.value_hash)
-    query = CallGraphQuery(
-        backend,
-        filter_types=["Value"],
-        values=sa.select(models.Value).where(models.Value.value_hash.in_(chosen)),
-    )
-    found = await page.read(query)
-    items = await records.make_records(backend, found.records)
-    return respond(schemas.ValuePage(items=items, cursor=found.cursor))
+    query = CallGraphQuery(backend, filter_types=["Value"], values=select_inside(value.value_hash))
+    return await page.answer(query, schemas.ValuePage)
 
 
 @router.get("/previews", response_model=list[schemas.Preview], tags=["values"])
@@ -270,8 +250,8 @@ async def list_previews(
     value_hash: Annotated[list[str], Query(min_length=1, max_length=100, description="Whole hashes.")],
 ) -> Response:
     """Get what many values look like; those that are not recorded are left out."""
-    found = await records.get_previews(backend, _checked(value_hash))
-    return respond_list([schemas.Preview(value_hash=key, preview=text[:200]) for key, text in found.items()])
+    found = await records.get_preview_texts(backend, _checked(value_hash))
+    return respond([schemas.Preview(value_hash=key, preview=text[:200]) for key, text in found.items()])
 
 
 @router.get("/tasks", response_model=schemas.TaskPage, tags=["tasks"])
@@ -284,8 +264,7 @@ async def list_tasks(
     query = CallGraphQuery(backend).filter_types(["Task"])
     if name:
         query = query.filter_task_names(_checked(name))
-    found = await page.read(query)
-    return respond(schemas.TaskPage(items=list(map(records.make_task, found.records)), cursor=found.cursor))
+    return await page.answer(query, schemas.TaskPage)
 
 
 @router.get("/tasks/{task_hash}", response_model=schemas.TaskDetails, tags=["tasks"])
@@ -303,30 +282,12 @@ async def list_tags(
     entity_id: Annotated[str | None, Query(min_length=1, max_length=2_048, description="A whole id.")] = None,
 ) -> Response:
     """List current tags, by hash."""
-    tag = models.Tag
-    query = sa.select(tag).where(tag.is_current.is_(True)).order_by(tag.tag_hash).limit(page.limit + 1)
-    if key is not None:
-        query = query.where(tag.key == check_id(key))
-    if entity_type is not None:
-        query = query.where(tag.entity_type == TagEntity[entity_type])
-    if entity_id is not None:
-        query = query.where(tag.entity_id == check_id(entity_id))
-    if page.cursor is not None:
-        query = query.where(tag.tag_hash > _read_tag_cursor(page.cursor))
-    rows = await read_scalars(backend.database, query)
-    cursor = make_cursor("Tag", None, (rows[page.limit - 1].tag_hash,)) if len(rows) > page.limit else None
-    items = [records.make_tag(row) for row in rows[: page.limit]]
-    return respond(schemas.TagPage(items=items, cursor=cursor))
-
-
-def _read_tag_cursor(cursor: str) -> str:
-    try:
-        record_type, _, [tag_hash] = unpack_cursor(cursor)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise UsageError("invalid cursor: start again without one") from error
-    if record_type != "Tag" or not isinstance(tag_hash, str):
-        raise UsageError("the cursor is another list's: start again without one")
-    return check_id(tag_hash)
+    [after] = read_place(page.cursor, "Tag", 1) or [None]
+    key, entity_id = (None if text is None else check_id(text) for text in (key, entity_id))
+    found = await list_current_tags(backend, key, entity_type, entity_id, after=after, limit=page.limit + 1)
+    tags = found[: page.limit]
+    cursor = pack_cursor(["Tag", tags[-1].tag_hash]) if len(found) > page.limit else None
+    return respond(schemas.TagPage(items=list(map(records.make_tag, tags)), cursor=cursor))
 
 
 class RecordFilter:
@@ -388,9 +349,7 @@ Filter = Annotated[RecordFilter, Depends()]
 @router.get("/query", response_model=schemas.RecordPage, tags=["query"])
 async def query_records(backend: Backend, page: Page, chosen: Filter) -> Response:
     """Query records of all types: executions, jobs, calls, tasks, values."""
-    found = await page.read(await chosen.make_query(backend))
-    items = await records.make_records(backend, found.records)
-    return respond(schemas.RecordPage(items=items, cursor=found.cursor))
+    return await page.answer(await chosen.make_query(backend), schemas.RecordPage)
 
 
 @router.get("/count", response_model=list[schemas.Count], tags=["query"])
@@ -398,7 +357,7 @@ async def count_records(backend: Backend, chosen: Filter) -> Response:
     """Count the records of a query by type."""
     query = await chosen.make_query(backend)
     counts = [schemas.Count(type=name, count=number) async for name, number in query.count()]
-    return respond_list(counts)
+    return respond(counts)
 
 
 @router.get("/find/{record_id:path}", response_model=schemas.Match, tags=["query"])
@@ -410,7 +369,7 @@ async def find(backend: Backend, record_id: RecordId) -> Response:
         return respond(schemas.Match(record=record, used_as=None, job=None))
     file, job, used_as = found
     shown = await records.load_values(backend, [file.value_hash])
-    [made] = await records.make_jobs(backend, [job])
+    [made] = await records.make_records(backend, [job])
     kind: Any = used_as
     return respond(schemas.Match(record=shown[file.value_hash], used_as=kind, job=made))
 
@@ -420,7 +379,16 @@ async def list_matches(
     backend: Backend, prefix: RecordId, limit: Annotated[int, Query(ge=1, le=50)] = 8
 ) -> Response:
     """List the first records whose id begins with a text, tasks also by their name."""
-    return respond_list(await records.make_records(backend, await find_matches(backend, prefix, limit)))
+    return respond(
+        await records.make_records(backend, await substrings.find_matches(backend, check_id(prefix), limit))
+    )
+
+
+def _cut_reason(reason: str, text: str) -> str:
+    """Return as much of a text as is shown, with the part that was sought in it."""
+    place = reason.casefold().find(text.strip().casefold())
+    # A few letters before that part tell what it belongs to.
+    return cut_text(reason if place < 100 else f"…{reason[place - 40 :]}", 200)
 
 
 @router.get("/search", response_model=schemas.Search, tags=["query"])
@@ -429,7 +397,7 @@ async def search(backend: Backend, text: str, limit: Annotated[int, Query(ge=1, 
     found = await substrings.search(backend, check_id(text), limit)
     made = await records.make_records(backend, found.records)
     hits = [
-        schemas.Hit(record=record, because=reason and schemas.cut_text(reason, 200))
+        schemas.Hit(record=record, because=reason and _cut_reason(reason, text))
         for record, reason in zip(made, found.reasons, strict=True)
     ]
     return respond(schemas.Search(hits=hits, bound=found.bound))

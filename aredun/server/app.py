@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
 from fastapi import FastAPI, Request, Response
 from fastapi.websockets import WebSocket  # noqa: TC002  # FastAPI reads it at run time
 
 from aredun import models
 from aredun.errors import AredunError
 from aredun.formats.versions import get_own_version
+from aredun.search.loading import load_one
 from aredun.server import api, differences, graph_api, histories, security
 from aredun.server.answers import add_error_handlers, logger, make_problem
 from aredun.server.changes import ChangeFeed
@@ -23,7 +23,6 @@ from aredun.server.metrics import CONTENT_TYPE, AccessLog, Metrics
 from aredun.server.settings import ServerSettings
 from aredun.server.static_files import add_viewer
 from aredun.server.streams import Streams
-from aredun.storage.reads import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -157,7 +156,7 @@ def _add_websockets(app: FastAPI) -> None:
 
 async def _check_database(backend: RedunBackendDb) -> None:
     """Ask the database for something; raise an error if it does not answer in time."""
-    reading = asyncio.create_task(read_rows(backend.database, sa.select(models.RedunVersion.id).limit(1)))
+    reading = asyncio.create_task(load_one(backend, models.RedunVersion, "1"))
     reading.add_done_callback(_take_error)
     done, _ = await asyncio.wait({reading}, timeout=_READY_TIMEOUT)
     if not done:

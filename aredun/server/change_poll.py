@@ -1,4 +1,4 @@
-"""Finding the jobs that have changed since the last look, with a few indexed statements."""
+"""Finding the jobs that have changed since the last look, and what is told of them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import sqlalchemy as sa
-
 from aredun.models import Execution, Job
-from aredun.search.scan import get_load_options
-from aredun.server.records import get_arguments, make_execution, make_job
-from aredun.storage.reads import read_rows, read_scalars
-from aredun.storage.watch import get_arrival_order
-from aredun.tables.column_types import in_array, utcnow
+from aredun.search.call_texts import get_brief_arguments
+from aredun.search.changed_jobs import find_changed_jobs, get_heartbeats, get_last_arrival
+from aredun.search.loading import load_all
+from aredun.server.records import make_execution, make_job
+from aredun.tables.column_types import utcnow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlalchemy.ext.asyncio import AsyncSession
-
     from aredun.backend import RedunBackendDb
+    from aredun.search.changed_jobs import ChangedJob
     from aredun.server import schemas
 
 # Jobs that began or ended this long before the last look are looked at again: a transaction may commit late.
@@ -30,9 +26,6 @@ _OVERLAP = timedelta(seconds=15)
 _WIDE_OVERLAP = timedelta(minutes=10)
 _WIDE_SHARE = 50
 _WIDE_PAUSE = 10.0
-# Open jobs that are remembered, newest first; those of runs that were killed may be many.
-_MAX_OPEN = 20_000
-_CHUNK = 1_000
 
 
 class Event(NamedTuple):
@@ -57,35 +50,29 @@ class Event(NamedTuple):
     content: dict[str, Any]
 
 
-class _Seen:
+class _Seen(NamedTuple):
     """What is known of a job that was seen: whether it had ended, and in which look it was seen last."""
 
-    __slots__ = ("ended", "look")
-
-    def __init__(self, ended: bool, look: int) -> None:
-        self.ended = ended
-        self.look = look
+    ended: bool
+    look: int
 
 
 class _Look(NamedTuple):
-    """What one look has found, before it is taken as seen.
+    """What a look has found, when it began (time of jobs, monotonic clock), and whether it went far back."""
 
-    Attributes
-    ----------
-    rows : list
-        Of jobs: id, whether it has ended, number of arrival where there is one.
-    began : datetime
-        When it began, by the clock that jobs are timed with.
-    clock : float
-        When it began, in seconds of the monotonic clock.
-    is_wide : bool
-        Whether it went further back.
-    """
-
-    rows: list[Any]
+    rows: list[ChangedJob]
     began: datetime
     clock: float
     is_wide: bool
+
+
+class _Moment(NamedTuple):
+    """When a job began or ended, and its number in the order of arrival."""
+
+    time: datetime
+    ended: bool
+    number: int
+    job: Job
 
 
 class ChangePoll:
@@ -103,7 +90,6 @@ class ChangePoll:
 
     def __init__(self, backend: RedunBackendDb) -> None:
         self._backend = backend
-        self._arrival = get_arrival_order(backend.database)
         self._last_arrival = 0
         self._seen: dict[str, _Seen] = {}
         # Executions whose root job is open, and their last heartbeat.
@@ -114,18 +100,20 @@ class ChangePoll:
 
     async def begin(self) -> None:
         """Take what is there as seen."""
+        # By its number; only what is open or recent is known by name.
+        self._last_arrival = await get_last_arrival(self._backend)
         look = await self._find_rows()
-        self._beats = await self._read_beats(None)
+        self._beats = await get_heartbeats(self._backend, None)
         self._take_as_seen(look)
 
     async def read(self) -> list[Event]:
         """Return what happened since the last call that did not fail, in the order in which it did."""
         look = await self._find_rows()
         changed = self._find_changed(look)
-        jobs = await self._load(Job, sorted({job_id for job_id, _, _ in changed}))
+        jobs = await load_all(self._backend, Job, {job_id for job_id, _, _ in changed})
         roots = {job.execution_id for job in jobs.values() if job.parent_id is None}
-        executions = await self._load(Execution, sorted(roots))
-        events: list[tuple[Any, ...]] = []
+        executions = await load_all(self._backend, Execution, roots)
+        moments: list[_Moment] = []
         latest = None
         for number, (job_id, started, ended) in enumerate(changed):
             job = jobs.get(job_id)
@@ -135,13 +123,14 @@ class ChangePoll:
             if started:
                 # Arrivals come in their order, whatever the clocks of the writers say.
                 latest = begin = begin if latest is None else max(begin, latest)
-                events.append((begin, 0, number, job, False))
+                moments.append(_Moment(begin, False, number, job))
             if ended and job.end_time is not None:
-                events.append((max(job.end_time, begin), 1, number, job, True))
-        events.sort(key=lambda event: event[:3])
-        arguments = await get_arguments(self._backend, [job for *_, job, ended in events if ended])
+                moments.append(_Moment(max(job.end_time, begin), True, number, job))
+        moments.sort(key=lambda moment: (moment.time, moment.ended, moment.number))
+        calls = [moment.job.call_hash for moment in moments if moment.ended]
+        arguments = await get_brief_arguments(self._backend, calls)
         made = []
-        for *_, job, ended in events:
+        for _, ended, _, job in moments:
             shown = make_job(job, arguments.get(job.call_hash or "") if ended else None)
             made += _make_events(job, shown, executions, ended)
         made += await self._find_heartbeats(executions)
@@ -154,7 +143,10 @@ class ChangePoll:
         now, clock = utcnow(), time.monotonic()
         is_wide = clock >= self._next_wide
         since = min(now, self._last_look) - (_WIDE_OVERLAP if is_wide else _OVERLAP)
-        rows = await self._backend.database.read(lambda session: self._read_rows(session, since, is_wide))
+        known_open = [job_id for job_id, seen in self._seen.items() if not seen.ended]
+        rows = await find_changed_jobs(
+            self._backend, since, self._last_arrival, known_open, with_open=is_wide
+        )
         return _Look(rows, now, clock, is_wide)
 
     def _find_changed(self, look: _Look) -> list[tuple[str, bool, bool]]:
@@ -185,62 +177,11 @@ class ChangePoll:
         for job_id in gone:
             del self._seen[job_id]
 
-    async def _read_rows(self, session: AsyncSession, since: datetime, is_wide: bool) -> list[Any]:
-        arrival: Any = sa.literal(None, sa.Integer) if self._arrival is None else self._arrival
-        columns = (Job.id, Job.end_time.is_not(None), arrival)
-        found: dict[str, Any] = {}
-        if self._arrival is not None:
-            if not self._look:
-                # What is there already is known by its number; only what is open or recent by name.
-                self._last_arrival = (
-                    await session.scalar(sa.select(sa.func.max(self._arrival)).select_from(Job)) or 0
-                )
-            new = sa.select(*columns).where(self._arrival > self._last_arrival).order_by(self._arrival)
-            found.update((row[0], row) for row in await session.execute(new))
-        queries = [
-            sa.select(*columns).where(Job.start_time >= since).order_by(Job.start_time, Job.id),
-            sa.select(*columns).where(Job.end_time >= since).order_by(Job.end_time, Job.id),
-        ]
-        if is_wide or self._arrival is None:
-            is_open = Job.end_time.is_(None)
-            queries.append(
-                sa.select(*columns).where(is_open).order_by(Job.start_time.desc()).limit(_MAX_OPEN)
-            )
-        for query in queries:
-            for row in await session.execute(query):
-                found.setdefault(row[0], row)
-        open_jobs = [job_id for job_id, seen in self._seen.items() if not seen.ended and job_id not in found]
-        for begin in range(0, len(open_jobs), _CHUNK):
-            chosen = in_array(Job.id, open_jobs[begin : begin + _CHUNK])
-            ended = sa.select(*columns).where(chosen, Job.end_time.is_not(None)).order_by(Job.end_time)
-            for row in await session.execute(ended):
-                found.setdefault(row[0], row)
-        return list(found.values())
-
-    async def _load(self, model: Any, ids: Sequence[str]) -> dict[str, Any]:
-        loaded: dict[str, Any] = {}
-        for begin in range(0, len(ids), _CHUNK):
-            query = sa.select(model).where(in_array(model.id, ids[begin : begin + _CHUNK]))
-            query = query.options(*get_load_options(model.__name__))
-            for record in await read_scalars(self._backend.database, query):
-                loaded[record.id] = record
-        return loaded
-
-    async def _read_beats(self, ids: Sequence[str] | None) -> dict[str, datetime | None]:
-        """Return the last heartbeats of executions, of all that are open without ids."""
-        query = sa.select(Execution.id, Execution.updated_time)
-        if ids is None:
-            query = query.join(Job, Job.id == Execution.job_id).where(Job.end_time.is_(None))
-            query = query.order_by(Job.start_time.desc()).limit(_CHUNK)
-        else:
-            query = query.where(in_array(Execution.id, ids[-_CHUNK:]))
-        return dict(await read_rows(self._backend.database, query))
-
     async def _find_heartbeats(self, changed: dict[str, Execution]) -> list[Event]:
         known = [execution_id for execution_id in self._beats if execution_id not in changed]
-        beats = await self._read_beats(known) if known else {}
+        beats = await get_heartbeats(self._backend, known) if known else {}
         beating = sorted(key for key, beat in beats.items() if beat != self._beats[key])
-        loaded = await self._load(Execution, beating)
+        loaded = await load_all(self._backend, Execution, beating)
         self._beats.update(beats)
         for execution in changed.values():
             if execution.job is not None and execution.job.end_time is None:

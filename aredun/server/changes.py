@@ -164,7 +164,7 @@ class ChangeFeed:
                 if missed is not None:
                     for change in missed:
                         subscription.put(change)
-                # Not before: a look that was under way would have put its changes ahead of those missed.
+                # Only now: a look under way would have put its changes ahead of those missed.
                 self._subscriptions.add(subscription)
                 cursor = self.make_cursor(self._seq) if missed is None else str(after)
             yield subscription, cursor, missed is not None

@@ -13,8 +13,9 @@ from aredun.dataflow.display import make_dataflow_dom
 from aredun.dataflow.policy import MAX_LIMIT
 from aredun.errors import UsageError
 from aredun.loop.pacing import take_turn
+from aredun.models import Execution, Job
 from aredun.server.answers import dump
-from aredun.server.finding import find_start
+from aredun.server.finding import find_inside, find_start
 from aredun.server.streams import end_tasks
 from aredun.storage.retry import retry_briefly
 
@@ -102,6 +103,13 @@ def _get_number(parameters: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
+def _describe_run(record: Job | Execution) -> dict[str, Any]:
+    """Return the message that says whose jobs to watch while the graph grows."""
+    if isinstance(record, Job):
+        return {"type": "run", "execution_id": record.execution_id, "job_id": record.id}
+    return {"type": "run", "execution_id": record.id, "job_id": record.job_id}
+
+
 def walk(backend: RedunBackendDb, start: Any, request: DataflowRequest, look_ahead: int) -> Any:
     """Return the walk that a client asks for, from its beginning."""
     # One more than wanted tells whether there are more.
@@ -153,19 +161,27 @@ class DataflowStream:
 
     async def run(self, record_id: str, sender: Sender) -> None:
         """Send everything, in the order of the walk."""
-        begins_at_call = self._request.direction != UPSTREAM
         # A walk that is under way waits for a database that restarts; a client that has nothing yet does not.
         with retry_briefly():
-            start = await find_start(self._backend, record_id, downstream=begins_at_call)
+            node, name = await self._find_start(record_id)
+        if isinstance(node, Job | Execution):
+            await self._send(sender, [_describe_run(node)])
         with self._walks.share_look_ahead() as look_ahead:
-            async with aclosing(walk(self._backend, start.node, self._request, look_ahead)) as edges:
+            async with aclosing(walk(self._backend, node, self._request, look_ahead)) as edges:
                 await self._send_edges(edges, sender)
         if self._edges is not None:
-            await self._send_sections(self._edges, start.name, sender)
+            await self._send_sections(self._edges, name, sender)
         end: dict[str, Any] = {"type": "end", "edges": self._count}
         if self._is_cut:
             end["is_cut"] = True
         await self._send(sender, [end])
+
+    async def _find_start(self, record_id: str) -> tuple[Any, str]:
+        """Return where the walk begins, and what its text calls that."""
+        if self._request.direction == INSIDE:
+            return await find_inside(self._backend, record_id), ""
+        is_downstream = self._request.direction == DOWNSTREAM
+        return await find_start(self._backend, record_id, downstream=is_downstream)
 
     async def _send_edges(self, edges: AsyncGenerator[DataflowEdge, None], sender: Sender) -> None:
         """Send the first edge at once, and the rest when this walk is among those that may go on."""

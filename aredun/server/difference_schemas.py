@@ -80,7 +80,9 @@ class Why(BaseModel):
     """Why a job ran, against the earlier call of its task that it is most like."""
 
     cause: Cause | Literal["no_call"]
-    change: CallChange | None = Field(description="Null for a first call, or while the job has led to none.")
+    change: CallChange | None = Field(
+        description="Of a first call against the one beside it that it is most like; null without one."
+    )
     below: list[JobRef] = Field(description="Calls that it made and that ran again.")
 
 

@@ -5,27 +5,21 @@ from __future__ import annotations
 import asyncio
 import difflib
 import re
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
 from fastapi import APIRouter, Response
 
-from aredun.dataflow.naming import get_task_args
 from aredun.errors import UsageError
 from aredun.formats.statuses import get_cutoff
-from aredun.models import Job, Task
-from aredun.search.call_texts import load_task
 from aredun.search.differences import compare_executions, get_call
-from aredun.search.job_tree import count_jobs
-from aredun.search.reasons import explain_call, join_places
+from aredun.search.job_tree import count_jobs, sum_seconds
+from aredun.search.reasons import explain_call, join_places, list_values, load_names
 from aredun.server import difference_schemas as schemas
 from aredun.server import records
 from aredun.server.answers import respond
 from aredun.server.api import PROBLEMS, Backend, RecordId
 from aredun.server.finding import find_record
-from aredun.storage.reads import read_rows
-from aredun.values.namespace import join_fullname
+from aredun.server.schemas import fill
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -64,7 +58,7 @@ async def compare(backend: Backend, before_id: RecordId, after_id: RecordId) -> 
     counts = [await count_jobs(backend, execution.id, get_cutoff(backend.config)) for execution in both]
     if max(sum(sum(each.values()) for each in side.values()) for side in counts) > MAX_JOBS:
         raise UsageError(f"an execution has more than {MAX_JOBS:,} jobs: 'aredun diff' compares them")
-    seconds = [await _sum_seconds(backend, execution.id) for execution in both]
+    seconds = [await sum_seconds(backend, execution.id, MAX_JOBS) for execution in both]
     tasks = await compare_executions(backend, both[0].id, both[1].id)
     changes = iter(await make_changes(backend, [each for task in tasks for each in task.changed]))
     known = {task.task_name: task for task in tasks}
@@ -90,40 +84,18 @@ async def compare(backend: Backend, before_id: RecordId, after_id: RecordId) -> 
                 more_only=sum(max(len(calls) - MAX_LISTED, 0) for calls in only),
             )
         )
-    shown = await records.make_executions(backend, both)
+    shown = await records.make_records(backend, both)
     return respond(schemas.Comparison(before=shown[0], after=shown[1], tasks=compared))
-
-
-async def _sum_seconds(backend: RedunBackendDb, execution_id: str) -> dict[str, float]:
-    """Return how long the jobs of each task took together that ran and have ended."""
-    statement = sa.select(Task.namespace, Task.name, Job.start_time, Job.end_time)
-    statement = statement.join(Task, Task.hash == Job.task_hash).where(
-        Job.execution_id == execution_id, Job.cached.is_(False), Job.end_time.is_not(None)
-    )
-    seconds: dict[str, float] = defaultdict(float)
-    for namespace, name, start, end in await read_rows(backend.database, statement.limit(MAX_JOBS)):
-        seconds[join_fullname(namespace, name)] += (end - start).total_seconds()
-    return seconds
 
 
 async def make_changes(
     backend: RedunBackendDb, differences: Sequence[CallDifference]
 ) -> list[schemas.CallChange]:
     """Return differences with names, previews and diffs, in a handful of statements and one thread."""
-    rows = [row for each in differences for row in each.arguments]
-    hashes = {key for row in rows for key in (row.before, row.after) if key is not None}
-    previews = await records.get_previews(backend, hashes) if hashes else {}
-    names: dict[str, list[str]] = {}
-    for task_hash in {each.after.task_hash for each in differences if each.arguments}:
-        names[task_hash] = _read_names(await load_task(backend, task_hash))
+    hashes = list_values(differences)
+    previews = await records.get_preview_texts(backend, hashes) if hashes else {}
+    names = await load_names(backend, differences)
     return await asyncio.to_thread(lambda: [_make_change(each, previews, names) for each in differences])
-
-
-def _read_names(task: Task | None) -> list[str]:
-    try:
-        return get_task_args(task) if task is not None else []
-    except SyntaxError:
-        return []
 
 
 def _make_change(
@@ -140,15 +112,13 @@ def _make_change(
             source=diff_lines(old.source, new.source),
         )
     arguments = [
-        schemas.ArgumentChange(
+        fill(
+            schemas.ArgumentChange,
+            row,
             name=name,
-            before=row.before,
-            after=row.after,
             pieces=diff_texts(_show(row.before, previews), _show(row.after, previews)),
             files=_make_files(row.files),
-            origin=schemas.Origin(task=row.origin.task_name, job_id=row.origin.job_id)
-            if row.origin
-            else None,
+            origin=row.origin and fill(schemas.Origin, row.origin, task=row.origin.task_name),
         )
         for name, row in join_places(difference.arguments, names.get(difference.after.task_hash, []))
     ]
@@ -166,17 +136,11 @@ def _show(value_hash: str | None, previews: dict[str, str]) -> str:
 
 
 def _make_files(files: Iterable[FileDifference]) -> list[schemas.FileChange]:
-    return [schemas.FileChange(path=file.path, before=file.before, after=file.after) for file in files]
+    return [fill(schemas.FileChange, file) for file in files]
 
 
 def _make_job(call: RecordedCall) -> schemas.JobRef:
-    return schemas.JobRef(
-        job_id=call.job_id,
-        execution_id=call.execution_id,
-        task=call.task_name,
-        start_time=call.start_time,
-        cached=call.cached,
-    )
+    return fill(schemas.JobRef, call, task=call.task_name)
 
 
 def diff_lines(before: str, after: str) -> list[schemas.Piece]:

@@ -5,20 +5,14 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
-from aredun import models
-from aredun.formats.statuses import get_cutoff
 from aredun.query import CallGraphQuery
-from aredun.search.scan import get_load_options, mark_abandoned
+from aredun.search.loading import list_first_jobs
 from aredun.server import records
 from aredun.server.answers import dump
 from aredun.server.finding import find_record
 from aredun.storage.retry import retry_briefly
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncSession
-
     from aredun.backend import RedunBackendDb
     from aredun.server.changes import Change, ChangeFeed
     from aredun.server.metrics import Metrics
@@ -85,15 +79,12 @@ class ExecutionsStream:
     async def _make_snapshot(self, execution_id: str | None) -> dict[str, Any]:
         if execution_id is None:
             return await self._read_executions()
-        [execution] = await self._load(
-            models.Execution, sa.select(models.Execution).where(models.Execution.id == execution_id)
-        )
+        query = CallGraphQuery(self._backend).filter_types(["Execution"]).filter_ids([execution_id])
+        execution = await query.one()
         limit = self._settings.snapshot_jobs
-        query = sa.select(models.Job).where(models.Job.execution_id == execution_id)
-        query = query.order_by(models.Job.start_time, models.Job.id).limit(limit + 1)
-        jobs = await self._load(models.Job, query)
-        [shown] = await records.make_executions(self._backend, [execution])
-        made = await records.make_jobs(self._backend, jobs[:limit])
+        jobs = await list_first_jobs(self._backend, execution_id, limit + 1)
+        [shown] = await records.make_records(self._backend, [execution])
+        made = await records.make_records(self._backend, jobs[:limit])
         self._remember(execution, *jobs[:limit])
         return {
             "execution": shown.model_dump(mode="json"),
@@ -105,7 +96,7 @@ class ExecutionsStream:
         query = CallGraphQuery(self._backend, order_by="time").filter_types(["Execution"])
         page = await query.page_after(None, self._settings.snapshot_executions)
         self._remember(*page.records)
-        shown = await records.make_executions(self._backend, page.records)
+        shown = await records.make_records(self._backend, page.records)
         return {
             "executions": [execution.model_dump(mode="json") for execution in shown],
             "next": page.cursor,
@@ -113,14 +104,3 @@ class ExecutionsStream:
 
     def _remember(self, *shown: Any) -> None:
         self._told.update((record.id, record.status not in _RUNNING) for record in shown)
-
-    async def _load(self, model: Any, query: sa.Select[Any]) -> list[Any]:
-        statement = query.options(*get_load_options(model.__name__))
-        cutoff = get_cutoff(self._backend.config)
-
-        async def operation(session: AsyncSession) -> list[Any]:
-            found = list(await session.scalars(statement))
-            await mark_abandoned(session, found, cutoff)
-            return found
-
-        return await self._backend.database.read(operation)

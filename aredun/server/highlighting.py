@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from pygments import token
 from pygments.lexers.python import PythonLexer
 
-from aredun.server.schemas import MAX_SOURCE, SpanKind, cut_text
+from aredun.formats.describe import cut_text
+from aredun.server.schemas import MAX_SOURCE, SpanKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

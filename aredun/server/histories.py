@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-import sqlalchemy as sa
 from fastapi import APIRouter, Query, Response
 
-from aredun.errors import UsageError
-from aredun.formats.tag_syntax import is_storable_text
+from aredun.errors import UnknownIdError
 from aredun.models import Job
 from aredun.query import CallGraphQuery
 from aredun.search import file_versions, task_history
-from aredun.search.pages import pack_cursor, unpack_cursor
-from aredun.search.scan import get_load_options
+from aredun.search.loading import load_all
+from aredun.search.pages import pack_cursor, read_place
 from aredun.server import history_schemas as schemas
 from aredun.server import records
-from aredun.server.answers import NotFoundError, respond
+from aredun.server.answers import respond
 from aredun.server.api import PROBLEMS, Backend, Page, RecordId
 from aredun.server.finding import check_id
-from aredun.storage.reads import read_scalars
-from aredun.tables.column_types import in_array
+from aredun.server.schemas import fill
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from aredun.backend import RedunBackendDb
-    from aredun.search.file_versions import Origin
+    from aredun.search.file_versions import FileOrigin
 
 MAX_VERSIONS = 200
 MAX_JOBS = 200
@@ -41,7 +38,7 @@ Part = Annotated[
 @router.get("/files", response_model=schemas.FilePage, tags=["values"])
 async def list_files(backend: Backend, page: Page, text: Part = None) -> Response:
     """List files by path, each with the job that wrote it last; a page of a part may have fewer than fit."""
-    after = _read_cursor(page.cursor, "File", 1)
+    after = read_place(page.cursor, "File", 1)
     text = None if text is None else check_id(text)
     paths, end = await file_versions.list_paths(backend, text, after[0] if after else None, page.limit)
     written = await _load_written(backend, [path.origin for path in paths if path.origin is not None])
@@ -62,9 +59,9 @@ async def get_file_versions(
     path: Annotated[str, Query(min_length=1, max_length=2_048, description="As it was recorded.")],
 ) -> Response:
     """Get the versions of a file: who wrote each and when, and how many jobs took it."""
-    found = dict(await file_versions.list_versions(backend, check_id(path)))
+    found = dict(await file_versions.list_file_versions(backend, check_id(path)))
     if not found:
-        raise NotFoundError(f"no file is recorded under the path {path!r}")
+        raise UnknownIdError(f"no file is recorded under the path {path!r}")
     written = await _load_written(backend, [origin for origin in found.values() if origin is not None])
 
     def get_time(value_hash: str) -> tuple[bool, float, str]:
@@ -89,7 +86,7 @@ async def get_file_versions(
 @router.get("/task-names", response_model=schemas.TaskNamePage, tags=["tasks"])
 async def list_task_names(backend: Backend, page: Page, text: Part = None) -> Response:
     """List tasks by namespace and name, each with its versions, jobs, failures and last run."""
-    after = _read_cursor(page.cursor, "TaskName", 2)
+    after = read_place(page.cursor, "TaskName", 2)
     key = None if after is None else (after[0], after[1])
     text = None if text is None else check_id(text)
     found = await task_history.list_names(backend, text, key, page.limit + 1)
@@ -97,11 +94,9 @@ async def list_task_names(backend: Backend, page: Page, text: Part = None) -> Re
     failed, is_more = await task_history.count_failed(backend)
     last = await task_history.get_last_runs(backend, tasks)
     items = [
-        schemas.TaskName(
-            fullname=task.fullname,
-            name=task.name,
-            namespace=task.namespace,
-            versions=task.versions,
+        fill(
+            schemas.TaskName,
+            task,
             jobs=_count(task.jobs, task_history.MAX_JOBS),
             failed=schemas.Number(count=failed.get(task.key, 0), is_more=is_more),
             last_run=last.get(task.key),
@@ -119,21 +114,18 @@ async def get_task_history(
     jobs: Annotated[int, Query(ge=1, le=500, description="How many of its latest jobs.")] = MAX_JOBS,
 ) -> Response:
     """Get a task by its full name: its versions with their first and last use, and its latest jobs."""
-    versions, is_cut = await task_history.list_versions(backend, check_id(fullname))
+    versions, is_cut = await task_history.list_task_versions(backend, check_id(fullname))
     if not versions:
-        raise NotFoundError(f"no task has the full name {fullname!r}")
+        raise UnknownIdError(f"no task has the full name {fullname!r}")
     query = CallGraphQuery(backend, order_by="time", filter_types=["Job"])
     query = query.filter_task_hashes([version.hash for version in versions])
     latest: Any = await query.page_after(None, jobs)
     return respond(
         schemas.TaskHistory(
             fullname=fullname,
-            versions=[
-                schemas.TaskVersion(hash=each.hash, jobs=each.jobs, first_run=each.first, last_run=each.last)
-                for each in versions
-            ],
+            versions=[fill(schemas.TaskVersion, version) for version in versions],
             is_cut=is_cut,
-            jobs=await records.make_jobs(backend, latest.records),
+            jobs=await records.make_records(backend, latest.records),
         )
     )
 
@@ -143,24 +135,17 @@ def _count(number: int, bound: int) -> schemas.Number:
 
 
 async def _load_written(
-    backend: RedunBackendDb, origins: Sequence[Origin]
+    backend: RedunBackendDb, origins: Sequence[FileOrigin]
 ) -> dict[str, tuple[file_versions.Maker, Any]]:
     """Return the calls that made files with the jobs that ran them, as the API shows them, by call hash."""
     makers = await file_versions.load_makers(backend, {origin.call_hash for origin in origins})
-    jobs = await _load_jobs(backend, {maker.job_id for maker in makers.values() if maker.job_id})
+    found = await load_all(backend, Job, {maker.job_id for maker in makers.values() if maker.job_id})
+    jobs = {job.id: job for job in await records.make_records(backend, list(found.values()))}
     return {call_hash: (maker, jobs.get(maker.job_id or "")) for call_hash, maker in makers.items()}
 
 
-async def _load_jobs(backend: RedunBackendDb, job_ids: Collection[str]) -> dict[str, Any]:
-    if not job_ids:
-        return {}
-    query = sa.select(Job).where(in_array(Job.id, sorted(job_ids))).options(*get_load_options("Job"))
-    made = await records.make_jobs(backend, await read_scalars(backend.database, query))
-    return {job.id: job for job in made}
-
-
 def _tell_written(
-    origin: Origin | None, written: dict[str, tuple[file_versions.Maker, Any]]
+    origin: FileOrigin | None, written: dict[str, tuple[file_versions.Maker, Any]]
 ) -> dict[str, Any]:
     """Return the fields of `schemas.Written`."""
     if origin is None or origin.call_hash not in written:
@@ -173,17 +158,3 @@ def _tell_written(
         "call_hash": origin.call_hash,
         "job": job,
     }
-
-
-def _read_cursor(cursor: str | None, kind: str, width: int) -> tuple[str, ...] | None:
-    """Return the place that a cursor stands for; raises UsageError if it is none of this list."""
-    if cursor is None:
-        return None
-    try:
-        made_for, *place = unpack_cursor(cursor)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise UsageError("invalid cursor: start again without one") from error
-    is_place = all(isinstance(text, str) and is_storable_text(text) for text in place)
-    if made_for != kind or len(place) != width or not is_place:
-        raise UsageError("the cursor is another list's: start again without one")
-    return tuple(place)

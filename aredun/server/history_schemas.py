@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003  # pydantic reads it at run time
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from aredun.server.schemas import HASH, TIME, Job, Text
-
-
-def _example(**fields: Any) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [fields]})
+from aredun.server.schemas import HASH, TIME, BasePage, Job, Text, example
 
 
 class Number(BaseModel):
     """How many there are, up to a bound."""
 
-    model_config = _example(count=1000, is_more=True)
+    model_config = example(count=1000, is_more=True)
 
     count: int
     is_more: bool = Field(description="Whether there are more than were counted.")
@@ -26,7 +21,7 @@ class Number(BaseModel):
 class Written(BaseModel):
     """Where a version of a file came from; all null if no recorded call returned it."""
 
-    model_config = _example(
+    model_config = example(
         value_hash=HASH, written=TIME, task="variants.align_reads", call_hash=HASH, job=None
     )
 
@@ -58,8 +53,6 @@ class FileVersion(Written):
 class FileHistory(BaseModel):
     """The versions of a file, that written last first."""
 
-    model_config = ConfigDict()
-
     path: Text
     total: Number
     versions: list[FileVersion] = Field(description="At most 200.")
@@ -68,7 +61,7 @@ class FileHistory(BaseModel):
 class TaskName(BaseModel):
     """A task with all its versions."""
 
-    model_config = _example(
+    model_config = example(
         fullname="variants.align_reads",
         name="align_reads",
         namespace="variants",
@@ -92,7 +85,7 @@ class TaskName(BaseModel):
 class TaskVersion(BaseModel):
     """A version of a task with the first and the last start of its jobs."""
 
-    model_config = _example(hash=HASH, jobs=12, first_run=TIME, last_run=TIME)
+    model_config = example(hash=HASH, jobs=12, first_run=TIME, last_run=TIME)
 
     hash: Text
     jobs: int
@@ -103,23 +96,19 @@ class TaskVersion(BaseModel):
 class TaskHistory(BaseModel):
     """A task: its versions, that which ran last first, and its latest jobs."""
 
-    model_config = ConfigDict()
-
     fullname: Text
     versions: list[TaskVersion]
     is_cut: bool = Field(description="Whether there are more versions or jobs than were looked at.")
     jobs: list[Job] = Field(description="The latest, newest first.")
 
 
-class FilePage(BaseModel):
+class FilePage(BasePage):
     """A page of files by path."""
 
     items: list[FilePath]
-    cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")
 
 
-class TaskNamePage(BaseModel):
+class TaskNamePage(BasePage):
     """A page of tasks by namespace and name."""
 
     items: list[TaskName]
-    cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")

@@ -44,10 +44,10 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-def log_access(level: int = logging.INFO, **fields: Any) -> None:
+def log_access(**fields: Any) -> None:
     """Write a line to the access log: a JSON object, so that nothing in it can end the line."""
-    if access_log.isEnabledFor(level):
-        access_log.log(level, "%s", dump(fields).decode())
+    if access_log.isEnabledFor(logging.INFO):
+        access_log.info("%s", dump(fields).decode())
 
 
 class AccessLog:
@@ -73,7 +73,7 @@ class AccessLog:
             return
         began = time.perf_counter()
         status, size = 500, 0
-        # Of the app that this one is mounted in; what answers without a route of ours leaves it there.
+        # An app that this one is mounted in has set its own route, which stays where none of ours answers.
         outer = scope.get("route")
 
         async def send_and_count(message: Message) -> None:

@@ -1,24 +1,25 @@
-"""What the HTTP API answers with. Anybody may have written the texts in it: they are cut and cleaned."""
+"""What the HTTP API answers with. Anybody may have written the texts in it: they are cut and cleaned.
+
+Clients know these names, the tables' names (`aredun.models`) among them.
+"""
 
 from __future__ import annotations
 
 import math
 from datetime import datetime  # noqa: TC003  # pydantic reads it at run time
-from typing import Annotated, Any, Literal
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-MAX_TEXT = 4_000
+from aredun.formats.describe import cut_text
+
+SchemaT = TypeVar("SchemaT", bound=BaseModel)
+
 MAX_SOURCE = 500_000
 _MAX_JSON_DEPTH = 40
 _MAX_JSON_ITEMS = 200
 _MAX_JSON_INT = 2**53
-
-
-def cut_text(text: str, length: int = MAX_TEXT) -> str:
-    """Return a text that JSON can carry, cut to a length: lone surrogates, which UTF-8 lacks, become `?`."""
-    text = text if len(text) <= length else f"{text[: length - 1]}…"
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _clean(value: Any) -> Any:
@@ -68,14 +69,28 @@ ID = "2f0e8b1c-7a55-4c1e-9f0b-0d6c1f7f3a10"
 TIME = "2025-01-31T12:00:00.250000+00:00"
 
 
-def _example(**fields: Any) -> ConfigDict:
+def fill(schema: type[SchemaT], record: Any, **others: Any) -> SchemaT:
+    """Return an answer with the attributes of a record that have its fields' names, and with the others."""
+    for name in _list_others(schema, tuple(others)):
+        others[name] = getattr(record, name)
+    return schema(**others)
+
+
+@cache
+def _list_others(schema: type[BaseModel], given: tuple[str, ...]) -> list[str]:
+    """Return the fields of an answer that are not given; kept, as a page has hundreds of records."""
+    return [name for name in schema.model_fields if name not in given and name != "type"]
+
+
+def example(**fields: Any) -> ConfigDict:
+    """Return the settings of an answer with these fields as its example."""
     return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
 class Tag(BaseModel):
     """A key and a value on a record."""
 
-    model_config = _example(
+    model_config = example(
         tag_hash=HASH, entity_type="Execution", entity_id=ID, key="project", value="atlas", is_current=True
     )
 
@@ -90,7 +105,7 @@ class Tag(BaseModel):
 class Execution(BaseModel):
     """One run of a workflow."""
 
-    model_config = _example(
+    model_config = example(
         type="Execution",
         id=ID,
         args="aredun run workflow.py main",
@@ -120,7 +135,7 @@ class Execution(BaseModel):
 class Job(BaseModel):
     """One task call within an execution."""
 
-    model_config = _example(
+    model_config = example(
         type="Job",
         id=ID,
         status="CACHED",
@@ -154,7 +169,7 @@ class Job(BaseModel):
 class Value(BaseModel):
     """A recorded value as people may see it; nothing of it was run to show it."""
 
-    model_config = _example(
+    model_config = example(
         type="Value",
         value_hash=HASH,
         value_type="redun.File",
@@ -174,7 +189,7 @@ class Value(BaseModel):
 class Preview(BaseModel):
     """What a value looks like."""
 
-    model_config = _example(value_hash=HASH, preview="File(path=sample.bam, hash=5a4d7e0a)")
+    model_config = example(value_hash=HASH, preview="File(path=sample.bam, hash=5a4d7e0a)")
 
     value_hash: Text
     preview: Text
@@ -183,7 +198,7 @@ class Preview(BaseModel):
 class CallNode(BaseModel):
     """A call of a task."""
 
-    model_config = _example(
+    model_config = example(
         type="CallNode",
         call_hash=HASH,
         task="variants.align_reads",
@@ -205,7 +220,7 @@ class CallNode(BaseModel):
 class Task(BaseModel):
     """A version of a task."""
 
-    model_config = _example(
+    model_config = example(
         type="Task", hash=HASH, name="align_reads", namespace="variants", fullname="variants.align_reads"
     )
 
@@ -222,8 +237,6 @@ Record = Annotated[Execution | Job | CallNode | Task | Value, Field(discriminato
 class Argument(BaseModel):
     """An argument of a call, with what it looks like and where it came from."""
 
-    model_config = ConfigDict()
-
     arg_hash: Text
     name: Text
     position: int | None
@@ -235,7 +248,7 @@ class Argument(BaseModel):
 class TaskDetails(Task):
     """A version of a task with its source and tags."""
 
-    model_config = _example(
+    model_config = example(
         type="Task",
         hash=HASH,
         name="align_reads",
@@ -254,8 +267,6 @@ class TaskDetails(Task):
 class ValueDetails(Value):
     """A value with its tags, its parts and the job that it is best told by."""
 
-    model_config = ConfigDict()
-
     tags: list[Tag]
     used_as: Literal["result", "arg"] | None
     job: Job | None
@@ -263,8 +274,6 @@ class ValueDetails(Value):
 
 class CallNodeDetails(CallNode):
     """A call with its arguments, its result, its task and its neighbours in the call graph."""
-
-    model_config = ConfigDict()
 
     arguments: list[Argument]
     result: Value | None
@@ -279,16 +288,16 @@ class CallNodeDetails(CallNode):
 class Ancestor(BaseModel):
     """A job above another."""
 
-    model_config = _example(id=ID, task="variants.main")
+    model_config = example(id=ID, task="variants.main")
 
     id: Text
     task: Text
 
 
 class Variable(BaseModel):
-    """An argument of a task in a traceback, as the text that it was recorded as."""
+    """An argument of a task in a traceback, as a short text."""
 
-    model_config = _example(name="sample", text="'NA12878'")
+    model_config = example(name="sample", text="'NA12878'")
 
     name: Text
     text: Text
@@ -297,7 +306,7 @@ class Variable(BaseModel):
 class Frame(BaseModel):
     """A line of a traceback: of a task, then with the job that ran it and its arguments, or of a function."""
 
-    model_config = _example(
+    model_config = example(
         job_id=None,
         filename="workflow.py",
         lineno=12,
@@ -319,7 +328,7 @@ class Frame(BaseModel):
 class Failure(BaseModel):
     """What a job failed with; nothing of the error was run to show it."""
 
-    model_config = _example(
+    model_config = example(
         error_type="ValueError",
         message="no reads",
         frames=[],
@@ -339,7 +348,7 @@ class Failure(BaseModel):
 class NextFailed(BaseModel):
     """Where a job stands among those of its execution that raised an error, by start."""
 
-    model_config = _example(total=3, number=2, next_id=ID, previous_id=ID)
+    model_config = example(total=3, number=2, next_id=ID, previous_id=ID)
 
     total: int
     number: int | None = Field(description="Counted from one; null if the job raised no error itself.")
@@ -349,8 +358,6 @@ class NextFailed(BaseModel):
 
 class JobDetails(Job):
     """A job with its call, its tags, the jobs above it and what it failed with."""
-
-    model_config = ConfigDict()
 
     call: CallNodeDetails | None
     source: Source
@@ -364,7 +371,7 @@ class JobDetails(Job):
 class TaskCounts(BaseModel):
     """How many jobs of a task there are, by status."""
 
-    model_config = _example(task="variants.align_reads", counts={"DONE": 3, "CACHED": 1})
+    model_config = example(task="variants.align_reads", counts={"DONE": 3, "CACHED": 1})
 
     task: Text
     counts: dict[str, int]
@@ -373,8 +380,6 @@ class TaskCounts(BaseModel):
 class ExecutionDetails(Execution):
     """An execution with its jobs counted by task and status."""
 
-    model_config = ConfigDict()
-
     counts: list[TaskCounts]
     failure: Failure | None = Field(description="Of one that failed: the error of its root job.")
 
@@ -382,9 +387,7 @@ class ExecutionDetails(Execution):
 class TreeLine(BaseModel):
     """A line of a job tree: a job, or jobs of one task under one parent that are only counted."""
 
-    model_config = _example(
-        depth=1, job=None, folded={"task": "variants.align_reads", "counts": {"DONE": 90}}
-    )
+    model_config = example(depth=1, job=None, folded={"task": "variants.align_reads", "counts": {"DONE": 90}})
 
     depth: int
     job: Job | None
@@ -394,16 +397,12 @@ class TreeLine(BaseModel):
 class JobTree(BaseModel):
     """The jobs of an execution in the order of their calls."""
 
-    model_config = ConfigDict()
-
     lines: list[TreeLine]
     is_cut: bool
 
 
 class Match(BaseModel):
     """What an id stands for."""
-
-    model_config = ConfigDict()
 
     record: Record
     used_as: Literal["result", "arg"] | None = Field(description="Of a file: how `job` had it.")
@@ -413,16 +412,12 @@ class Match(BaseModel):
 class Hit(BaseModel):
     """A record that a search found."""
 
-    model_config = ConfigDict()
-
     record: Record
     because: str | None = Field(description="The tag or the arguments that fit; None: its id, name or path.")
 
 
 class Search(BaseModel):
     """What a search found."""
-
-    model_config = ConfigDict()
 
     hits: list[Hit]
     bound: str | None = Field(description="What was looked at, in words, if that is not all.")
@@ -431,55 +426,57 @@ class Search(BaseModel):
 class Count(BaseModel):
     """How many records of a type there are."""
 
-    model_config = _example(type="Job", count=1002)
+    model_config = example(type="Job", count=1002)
 
     type: Text
     count: int
 
 
-class _Page(BaseModel):
+class BasePage(BaseModel):
+    """A page of a list."""
+
     cursor: str | None = Field(
         description="Give it as `cursor` for the next page; null on the last.", examples=["WyJKb2Ii"]
     )
 
 
-class ExecutionPage(_Page):
+class ExecutionPage(BasePage):
     """A page of executions, newest first."""
 
     items: list[Execution]
 
 
-class JobPage(_Page):
+class JobPage(BasePage):
     """A page of jobs."""
 
     items: list[Job]
 
 
-class ValuePage(_Page):
+class ValuePage(BasePage):
     """A page of values."""
 
     items: list[Value]
 
 
-class CallNodePage(_Page):
+class CallNodePage(BasePage):
     """A page of calls."""
 
     items: list[CallNode]
 
 
-class TaskPage(_Page):
+class TaskPage(BasePage):
     """A page of tasks."""
 
     items: list[Task]
 
 
-class TagPage(_Page):
+class TagPage(BasePage):
     """A page of tags."""
 
     items: list[Tag]
 
 
-class RecordPage(_Page):
+class RecordPage(BasePage):
     """A page of records of several types."""
 
     items: list[Record]
@@ -488,7 +485,7 @@ class RecordPage(_Page):
 class Problem(BaseModel):
     """Why there is no answer."""
 
-    model_config = _example(error="not_found", message="no Job has an id that begins with '2f0e'")
+    model_config = example(error="not_found", message="no Job has an id that begins with '2f0e'")
 
     error: str
     message: Text

@@ -58,10 +58,10 @@ def is_known(tag: str, known: str) -> bool:
 class ViewerFiles:
     """All files of the viewer in memory; there are few, and no request names a path on disk."""
 
-    def __init__(self, folder: Path = FOLDER) -> None:
+    def __init__(self) -> None:
         self._files = {
-            str(path.relative_to(folder)): (path.read_bytes(), _TYPES[path.suffix])
-            for path in sorted(folder.rglob("*"))
+            str(path.relative_to(FOLDER)): (path.read_bytes(), _TYPES[path.suffix])
+            for path in sorted(FOLDER.rglob("*"))
             if path.suffix in _TYPES
         }
 

@@ -89,7 +89,7 @@ def find_job(tell: Tell, execution: str, name: str, capsys: pytest.CaptureFixtur
 
 
 CASES = [
-    ("~8", "read", ["It is the first recorded call of its task."]),
+    ("~8", "read", ["It ran for the first time: no execution before has called its task."]),
     (
         "~7",
         "read",
@@ -122,6 +122,27 @@ def test_why_a_job_ran(
     assert answer.startswith(f"Job ID reasons.{name}\n")
     for line in expected:
         assert f" {line}" in answer
+
+
+def test_beside_others_of_a_first_run_nothing_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The call that it is most like is told, and in what they differ: that made nothing run again."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REDUN_CONFIG", raising=False)
+    source = WORKFLOW.replace("    file = File", "    return [double(n), double(n + 1)]\n    file = File")
+    (tmp_path / "first.py").write_text(source)
+    assert main(("run", "-q", "first.py", "main", "--n", "3")) == 0
+    assert main(("query", "--job", "--task-name", "reasons.double", "--select", "id")) == 0
+    answers = []
+    for job_id in capsys.readouterr().out.split()[-2:]:
+        assert main(("why", job_id)) == 0
+        answers.append(capsys.readouterr().out)
+    assert all("It ran for the first time: no execution before" in answer for answer in answers)
+    assert not any("changed" in answer for answer in answers)
+    [compared] = [answer for answer in answers if "Compared with" in answer]
+    assert "of this execution, " in compared
+    assert "    - argument x differs: 3 -> 4" in compared
 
 
 def test_how_two_executions_differ(tell: Tell) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 
 from aredun import File, task
 from aredun.dataflow import ArgumentValue, CallNodeValue, walk_dataflow_node, walk_inside
 from aredun.dataflow.starts import get_start
 from aredun.errors import UsageError
-from aredun.query import infer_id
+from aredun.models import Job
+from aredun.query import CallGraphQuery, infer_id
+from aredun.storage.reads import read_scalars
+from tests.support.server import serve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +46,22 @@ def main(source: File) -> list[File]:
     """Copy a file twice in a row."""
     copies: list[File] = spread(spread([source]))
     return copies
+
+
+gates: dict[str, asyncio.Event] = {}
+
+
+@task()
+async def wait(name: str) -> str:
+    """Return a text once that is allowed."""
+    await gates[name].wait()
+    return f"{name} done"
+
+
+@task()
+def both(name: str) -> list[str]:
+    """Wait for two things, one after the other."""
+    return [wait(wait(name))]
 
 
 async def list_inside(backend: RedunBackendDb, record_id: str) -> list[DataflowEdge]:
@@ -96,3 +117,38 @@ async def test_a_call_that_called_none(backend: RedunBackendDb, scheduler: Sched
     assert len([edge async for edge in walk_inside(backend, start, max_edges=2)]) == 2
     with pytest.raises(UsageError, match="Only a call has an inside"):
         await anext(walk_inside(backend, start.value))
+
+
+async def count_jobs(backend: RedunBackendDb, *conditions: Any) -> int:
+    """Return how many jobs fulfil conditions."""
+    [number] = await read_scalars(
+        backend.database, sa.select(sa.func.count()).select_from(Job).where(*conditions)
+    )
+    return int(number)
+
+
+async def test_what_has_not_ended(backend: RedunBackendDb, scheduler: Scheduler) -> None:
+    """Of a run that goes on it is what its jobs have recorded: the edges that the ended run has, too."""
+    gates.update({"a": asyncio.Event(), "a done": asyncio.Event()})
+    run = asyncio.create_task(scheduler.run(both("a")))
+    while await count_jobs(backend) < 2:  # noqa: ASYNC110  # nothing tells
+        await asyncio.sleep(0.01)
+    execution: Any = await infer_id(backend, "-", required=True)
+    assert [edge async for edge in walk_inside(backend, execution)] == []
+    gates["a"].set()
+    while await count_jobs(backend, Job.call_hash.is_not(None)) < 1:  # noqa: ASYNC110  # nothing tells
+        await asyncio.sleep(0.01)
+    edges: list[Any] = [edge async for edge in walk_inside(backend, execution)]
+    assert [edge.src.call_node.task.name for edge in edges if isinstance(edge.src, CallNodeValue)] == ["wait"]
+    [root] = [job async for job in CallGraphQuery(backend).filter_types(["Job"]).all() if not job.parent_id]
+    assert [edge async for edge in walk_inside(backend, root)] == edges
+    async with serve(backend) as served:
+        messages = await served.receive_all(f"/ws/dataflow/{root.id}?direction=inside")
+    assert messages[0] == {"type": "run", "execution_id": execution.id, "job_id": root.id}
+    assert [message["type"] for message in messages[1:]] == ["edge"] * len(edges) + ["end"]
+    gates["a done"].set()
+    await run
+    # What it was given leads to the call that gave it, once that is recorded.
+    ended = [edge async for edge in walk_inside(backend, execution)]
+    assert [edge async for edge in walk_inside(backend, root)] == ended == await list_inside(backend, "-")
+    assert {edge for edge in edges if edge.dest is not None} < set(ended)

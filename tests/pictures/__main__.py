@@ -19,7 +19,7 @@ async def main() -> None:
     if CHROMIUM is None:
         sys.exit("pictures need a browser: apt-get install chromium")
     with tempfile.TemporaryDirectory(prefix="aredun-") as folder:
-        repositories = await make_repositories(Path(folder), lines=None, samples=360, patience=20.0)
+        repositories = await make_repositories(Path(folder), lines=None, pace=1.0)
         async with async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
             async for path in take_pictures(browser, repositories, CHECKOUT / "docs" / "pictures"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import re
 import shutil
 import subprocess
@@ -14,10 +15,11 @@ from playwright.async_api import expect
 
 from aredun import RedunBackendDb
 from tests.pictures.png import write_png
-from tests.support.browser import open_page
+from tests.support.browser import check_page, open_page
 from tests.support.dependencies import CHECKOUT
 from tests.support.graph_pages import check_drawing, look, open_graph
 from tests.support.server import serve
+from tests.support.warm import warm
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -34,13 +36,6 @@ HEIGHT = 800
 # What fills no more than that.
 HEIGHTS = {"dataflow": 480, "downstream": 480, "compare": 700}
 SCHEMES = ("light", "dark")
-# What a person reads must not be cut; these may be: they are as long as users make them, and have titles.
-_FIND_CUT = """() => {
-    const rule = "h1, h2, h3, button, .button, .status, th, td, .facts, .segments a, dt, option";
-    return [...document.querySelectorAll(rule)]
-        .filter((item) => item.clientWidth && item.scrollWidth > item.clientWidth + 1)
-        .map((item) => item.outerHTML);
-}"""
 _READ_PIXELS = """async (picture) => {
     const bitmap = await createImageBitmap(new Blob([Uint8Array.fromBase64(picture)]));
     const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
@@ -58,23 +53,21 @@ def make_demo(folder: Path, lines: int | None) -> str:
     return f"sqlite:///{folder}/run/.redun/redun.db"
 
 
-def make_cohort(folder: Path, samples: int, patience: float) -> str:
+def make_cohort(folder: Path, pace: float) -> str:
     """Run the larger example, which fails, and again with the fault mended; returns its repository."""
     folder.mkdir()
     (folder / "genome.fasta").write_text(">chr1\nACGT\n")
     source = COHORT.read_text()
-    mended = re.sub(r"        await asyncio.sleep.*\n        raise .*", "        return 0.0", source)
-    command = [sys.executable, "-m", "aredun", "run", "workflow.py", "main"]
-    options = ["--genome", "genome.fasta", "--samples", str(samples)]
+    mended = re.sub(r"        await last_call.*\n        raise .*", "        return 0.0", source)
+    command = ["run", "workflow.py", "main", "--genome", "genome.fasta"]
     for text, code in ((source, 1), (mended, 0)):
-        waiting = text.replace("PATIENCE = 8.0", f"PATIENCE = {patience}")
-        (folder / "workflow.py").write_text(waiting)
-        ran = subprocess.run([*command, *options], cwd=folder, capture_output=True, text=True, check=False)
+        (folder / "workflow.py").write_text(text.replace("PACE = 1.0", f"PACE = {pace}"))
+        ran = warm("aredun").run(*command, cwd=folder, environment=dict(os.environ), timeout=120)
         assert ran.returncode == code, ran.stderr
     return f"sqlite:///{folder}/.redun/redun.db"
 
 
-async def make_repositories(folder: Path, lines: int | None, samples: int, patience: float) -> dict[str, str]:
+async def make_repositories(folder: Path, lines: int | None, pace: float) -> dict[str, str]:
     """
     Run the demo and the larger example at once.
 
@@ -84,10 +77,8 @@ async def make_repositories(folder: Path, lines: int | None, samples: int, patie
         Where they run.
     lines : int | None
         How many lines of each sample the demo reads; None: all.
-    samples : int
-        How many the larger example has.
-    patience : float
-        After how many seconds that fails; all that does not fail should be done by then.
+    pace : float
+        How long the work of the larger example takes: 1 is as long as is pleasant to look at.
 
     Returns
     -------
@@ -96,7 +87,7 @@ async def make_repositories(folder: Path, lines: int | None, samples: int, patie
     """
     demo, cohort = await asyncio.gather(
         asyncio.to_thread(make_demo, folder / "variants", lines),
-        asyncio.to_thread(make_cohort, folder / "cohort", samples, patience),
+        asyncio.to_thread(make_cohort, folder / "cohort", pace),
     )
     return {"demo": demo, "cohort": cohort}
 
@@ -213,8 +204,7 @@ async def take_pictures(
 async def _take(watched: Watched, path: Path, height: int) -> Path:
     page = watched.page
     assert watched.problems == []
-    assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-    assert await page.evaluate(_FIND_CUT) == []
+    await check_page(page)
     await page.mouse.move(0, height - 1)
     taken = await page.screenshot(animations="disabled")
     pixels = await page.evaluate(_READ_PIXELS, base64.b64encode(taken).decode())

@@ -14,12 +14,11 @@ from sqlalchemy import event
 from aredun.backend import RedunBackendDb
 from aredun.models import Execution, Job
 from aredun.query import CallGraphQuery, find_file, infer_id
-from aredun.search import differences, file_versions, strategies, task_history
+from aredun.search import differences, file_versions, strategies, substrings, task_history
 from aredun.search import filters as query_filters
 from aredun.search.identify import find_use
 from aredun.search.statements import RECENT_JOBS
-from aredun.server import substrings
-from aredun.server.substrings import search
+from aredun.search.substrings import search
 from aredun.storage.reads import read_scalars
 from benchmarks.query import apply_filters, make_filters
 from benchmarks.repository import REFERENCE, Generator, make_big_repository, make_hash, make_uuid
@@ -90,7 +89,7 @@ def make_questions(generator: Generator) -> dict[str, Callable[[RedunBackendDb],
     questions["find_file: given to all"] = lambda backend: find_file(backend, REFERENCE)
     questions["paths of files"] = lambda backend: file_versions.list_paths(backend, None, None, 20)
     questions["parts of paths"] = lambda backend: file_versions.list_paths(backend, "PART", None, 20)
-    questions["versions of a file"] = lambda backend: file_versions.list_versions(backend, FILE)
+    questions["versions of a file"] = lambda backend: file_versions.list_file_versions(backend, FILE)
     questions["makers of files"] = lambda backend: file_versions.load_makers(
         backend, [make_hash("call", 3, 21)]
     )
@@ -99,7 +98,9 @@ def make_questions(generator: Generator) -> dict[str, Callable[[RedunBackendDb],
     )
     questions["failed jobs by task"] = task_history.count_failed
     questions["last runs of tasks"] = lambda backend: task_history.get_last_runs(backend, [])
-    questions["versions of a task"] = lambda backend: task_history.list_versions(backend, "pipeline.align")
+    questions["versions of a task"] = lambda backend: task_history.list_task_versions(
+        backend, "pipeline.align"
+    )
     questions["infer_id"] = lambda backend: infer_id(backend, result[:9], required=True)
     questions["the newest"] = lambda backend: infer_id(backend, "-")
     return questions

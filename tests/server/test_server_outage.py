@@ -10,7 +10,8 @@ import pytest
 
 from aredun.backend import RedunBackendDb
 from aredun.errors import RedunDatabaseError
-from aredun.server.change_poll import ChangePoll
+from aredun.search.loading import load_all
+from aredun.server import change_poll
 from tests.server.test_server_changes import TASK, describe, start
 from tests.support.recording import FakeJob
 from tests.support.server import receive, receive_until, serve
@@ -74,16 +75,16 @@ async def test_a_look_that_fails_half_way_loses_nothing(
     backend: RedunBackendDb, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What could not be read whole is looked for again."""
-    load, failures = ChangePoll._load, 2
+    failures = 2
 
-    async def fail(self: ChangePoll, model: Any, ids: Any) -> dict[str, Any]:
+    async def fail(backend: RedunBackendDb, model: Any, ids: Any) -> dict[str, Any]:
         nonlocal failures
         if ids and failures:
             failures -= 1
             raise RedunDatabaseError("gone") from ConnectionResetError()
-        return await load(self, model, ids)
+        return await load_all(backend, model, ids)
 
-    monkeypatch.setattr(ChangePoll, "_load", fail)
+    monkeypatch.setattr(change_poll, "load_all", fail)
     monkeypatch.setattr("aredun.server.changes._RETRY_PAUSE", 0.05)
     async with serve(backend) as served, RedunBackendDb(database_url) as writer:
         async with served.connect("/ws/executions") as websocket:

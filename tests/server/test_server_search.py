@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.async_api import expect
+from sqlalchemy import update
 
 from aredun import File, task
-from aredun.server import substrings
+from aredun.models import Task
+from aredun.search import substrings
 from tests.support.browser import DESKTOP, PHONE, view
 from tests.support.server import serve
 
@@ -89,6 +91,17 @@ async def test_parts_are_found(backend: RedunBackendDb, scheduler: Scheduler, tm
         assert await search("x") == []
 
 
+async def test_what_fits_is_told_of_long_texts(
+    backend: RedunBackendDb, scheduler: Scheduler, tmp_path: Path
+) -> None:
+    """Of a long tag the part is told that was sought, wherever it stands."""
+    await scheduler.run(main(str(tmp_path), []), tags=[("story", f"{'once ' * 400}upon a TIME{' on' * 400}")])
+    async with serve(backend) as served:
+        [hit] = (await served.get("/api/search", params={"text": "upon a time"}))["hits"]
+        assert re.fullmatch(r"…(ce )?(once )+upon a TIME( on)+( o)?…", hit["because"])
+        assert len(hit["because"]) == 200
+
+
 async def test_deleted_tags_are_not_found(
     backend: RedunBackendDb, scheduler: Scheduler, tmp_path: Path
 ) -> None:
@@ -114,6 +127,65 @@ async def test_the_bound_is_told(
         assert [name for kind, name, _ in tell(found) if kind == "Job"] == ["genome.call_variants"]
 
 
+async def test_jobs_are_filtered_by_parts_of_names(backend: RedunBackendDb, scheduler: Scheduler) -> None:
+    """By what a person reads: without a namespace there is no dot, and letters beyond ASCII are found."""
+
+    @task(name="align", namespace="")
+    def align() -> list[Any]:
+        return [sort()]
+
+    @task(name="sort", namespace="genome")
+    def sort() -> int:
+        return 1
+
+    await scheduler.run(align())
+    async with backend.session() as session:
+        # Tasks of other programs may be called so.
+        await session.execute(update(Task).where(Task.name == "sort").values(name="Übersicht"))
+        await session.commit()
+    async with serve(backend) as served:
+
+        async def list_jobs(text: str) -> list[str]:
+            page = await served.get("/api/executions/-/jobs", params={"text": text})
+            return [job["task"] for job in page["items"]]
+
+        assert await list_jobs("AL") == ["align"]
+        assert await list_jobs(".al") == []
+        assert await list_jobs("ME.Übersicht") == ["genome.Übersicht"]
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1440", "390"])
+async def test_what_fits_is_marked(
+    browser: Browser, backend: RedunBackendDb, scheduler: Scheduler, tmp_path: Path, size: dict[str, int]
+) -> None:
+    """A path, a tag, an argument, a task and a user are found by a part, which is marked and in sight."""
+    await record(scheduler, tmp_path)
+    async with view(browser, backend, "executions", size) as watched:
+        page = watched.page
+        box = page.get_by_role("combobox", name="Find a record")
+        options = page.locator("#found [role=option]")
+        for kind, text, marked, route in (
+            ("File", "8.CALLS.v", "8.calls.v", "value"),
+            ("Execution", "0%_zÜ", "0%_Zü", "execution"),
+            ("Job", "'na1287", "'NA1287", "job"),
+            ("Task", "call_var", "call_var", "task"),
+            ("Execution", "ada lo", "Ada Lo", "execution"),
+        ):
+            await box.fill(text)
+            option = options.filter(has_text=kind).first
+            await expect(option).to_be_visible()
+            await expect(option.locator("mark")).to_have_text(marked)
+            # All of it is in sight, before the dots that stand for what follows, however long the text is.
+            mark, whole = await option.locator("mark").evaluate(
+                "(mark) => [mark, mark.parentElement].map((item) => item.getBoundingClientRect().right)"
+            )
+            assert mark <= whole - 10
+            await watched.shoot(f"search-{text[:3]}-{size['width']}")
+            await option.click()
+            await expect(page).to_have_url(re.compile(f"#/{route}/"))
+
+
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 async def test_search_box_finds_parts(
     browser: Browser,
@@ -136,11 +208,6 @@ async def test_search_box_finds_parts(
         await expect(page.locator("#found .bound")).to_contain_text(
             "searched the arguments of the newest 1 jobs"
         )
-        await watched.shoot("search-1280")
-        await page.set_viewport_size({"width": PHONE["width"], "height": PHONE["height"]})
-        await expect(page.locator("#found .bound")).to_be_in_viewport()
-        await watched.shoot("search-390")
-        assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
         await box.press("Enter")
         await expect(page).to_have_url(re.compile("#/execution/"))
         await box.fill("no such thing")

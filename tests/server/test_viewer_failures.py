@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.async_api import expect
 
 from aredun import CallGraphQuery, File, task
-from tests.support.browser import PHONE, view
+from tests.support.browser import DESKTOP, PHONE, check_page, view
+from tests.support.databases import redun_uri
 from tests.support.failing import parse, run_failing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.async_api import Browser, Locator, Page
+    from playwright.async_api import Browser, Locator
 
     from aredun.backend import RedunBackendDb
     from aredun.scheduler import Scheduler
 
-WIDE = {"width": 1440, "height": 900}
-
 pytestmark = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
-
-
-async def get_overflow(page: Page) -> int:
-    """Return by how many pixels a page is wider than its window."""
-    overflow: int = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    return overflow
 
 
 async def check_highlighting(panel: Locator) -> None:
@@ -60,7 +56,7 @@ async def check_highlighting(panel: Locator) -> None:
             assert re.search(lines, copied)
 
 
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1440", "390"])
 async def test_from_the_banner_to_the_line_at_fault(
     browser: Browser, backend: RedunBackendDb, scheduler: Scheduler, size: dict[str, int]
 ) -> None:
@@ -84,6 +80,7 @@ async def test_from_the_banner_to_the_line_at_fault(
         await expect(panel.locator(".frame-line")).to_contain_text("raise ValueError(f")
         await expect(panel.locator(".frame-where")).to_contain_text(re.compile(r"failing\.py:\d+"))
         await expect(panel.locator("pre mark")).to_contain_text("raise ValueError(")
+        await expect(panel.locator(".frame-variables")).to_have_text(re.compile(r"sample's\d'lane4"))
         await check_highlighting(panel)
         await expect(page.locator(".job-row[aria-selected=true]")).to_be_in_viewport(ratio=1)
         await expect(panel).to_contain_text(re.compile(r"Failure \d of 3"))
@@ -99,17 +96,17 @@ async def test_from_the_banner_to_the_line_at_fault(
         await panel.get_by_role("link", name="Previous failed").click()
         await expect(panel).to_contain_text("Failure 1 of 3")
         assert page.url == first
-        assert await get_overflow(page) <= 0
+        await check_page(page)
         await watched.shoot(f"failed-job-{size['width']}")
         job_id = page.url.rpartition("/")[2]
         await watched.go(f"job/{job_id}")
         await expect(page.get_by_role("region", name="Failure", exact=True)).to_contain_text("ValueError")
         await page.get_by_role("link", name="Next failed").click()
         await expect(page.locator(".next-failed")).to_contain_text("Failure 2 of 3")
-        assert await get_overflow(page) <= 0
+        await check_page(page)
 
 
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1440", "390"])
 async def test_jobs_are_filtered_and_counted(
     browser: Browser, backend: RedunBackendDb, scheduler: Scheduler, size: dict[str, int]
 ) -> None:
@@ -148,10 +145,10 @@ async def test_jobs_are_filtered_and_counted(
         await page.get_by_role("link", name="3 done of lab.parse").click()
         await expect(result).to_have_text("3 of 46 jobs")
         await expect(page.get_by_label("Task", exact=True)).to_have_value("lab.parse")
-        assert await get_overflow(page) <= 0
+        await check_page(page)
 
 
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1440", "390"])
 async def test_rows_show_their_arguments(
     browser: Browser, backend: RedunBackendDb, scheduler: Scheduler, size: dict[str, int]
 ) -> None:
@@ -174,7 +171,7 @@ async def test_rows_show_their_arguments(
             ".map((rule) => document.querySelector(rule).getBoundingClientRect().right)"
         )
         assert 0 < room < row
-        assert await get_overflow(page) <= 0
+        await check_page(page)
 
 
 async def test_a_link_shows_its_job_though_the_banner_comes_later(
@@ -227,3 +224,60 @@ async def test_a_filter_finds_what_a_large_execution_does_not_show(
         await page.get_by_role("link", name="10 failed").click()
         await expect(page.locator(".filter-result")).to_have_text("10 of 46 jobs")
         await expect(page.locator(".job-row").filter(has_text="parse")).to_have_count(3)
+        notice = page.locator(".cut")
+        await page.get_by_role("button", name="Clear").click()
+        await expect(notice).to_contain_text(
+            re.compile(r"\d+ of 46 jobs are here\. The filter and the counts")
+        )
+        await watched.shoot("execution-cut")
+        await notice.get_by_role("button", name=re.compile(r"Load \d+ more")).click()
+        await expect(notice).to_be_hidden()
+        await page.locator(".filter select").nth(1).select_option("lab.qc")
+        await expect(page.locator(".filter-result")).to_have_text("30 of 46 jobs")
+        await expect(page.locator(".job-row").filter(has_text="qc(")).to_have_count(12)
+
+
+REDUN_RUN = """
+import sys
+from redun import Scheduler, task
+from redun.backends.db import RedunBackendDb
+redun_namespace = "elsewhere"
+def check(number):
+    raise ValueError(f"no {number}")
+@task()
+def step(number, name="x"):
+    return check(number)
+@task()
+def main():
+    return step(7, name="seven")
+backend = RedunBackendDb(db_uri=sys.argv[1])
+backend.load()
+try:
+    Scheduler(backend=backend).run(main())
+except ValueError:
+    pass
+"""
+
+
+async def test_a_failure_of_redun_shows_what_it_was_called_with(
+    browser: Browser, backend: RedunBackendDb, database_url: str, tmp_path: Path
+) -> None:
+    """An error is recorded without arguments, by either engine: they are shown with the task's own line."""
+    (tmp_path / "elsewhere.py").write_text(REDUN_RUN)
+    answer = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "elsewhere.py", redun_uri(database_url)],
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+    )
+    assert b"no 7" in answer.stderr
+    async with view(browser, backend, "execution/-", DESKTOP) as watched:
+        await watched.page.get_by_role("link", name="Show the job at fault").click()
+        frames = watched.page.locator(".frames > li")
+        await expect(frames).to_have_count(2)
+        await expect(frames.first.locator(".frame-where")).to_contain_text("step")
+        await expect(frames.first.locator(".frame-variables")).to_have_text("number7name'seven'")
+        await expect(frames.nth(1).locator(".frame-where")).to_contain_text("check")
+        await expect(frames.nth(1).locator(".frame-variables")).to_have_count(0)
+        await watched.shoot("failed-job-of-redun")

@@ -9,8 +9,8 @@ import pytest
 from playwright.async_api import expect
 
 from aredun.search import file_versions
-from tests.server.test_viewer_comfort import AXE, find_cut
-from tests.support.browser import PHONE, view
+from tests.server.test_viewer_comfort import find_serious
+from tests.support.browser import DESKTOP, PHONE, check_page, view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 
     from aredun.backend import RedunBackendDb
 
-WIDE = {"width": 1440, "height": 900}
-
 pytestmark = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 each_look = pytest.mark.parametrize(
-    ("size", "scheme"), [(WIDE, "light"), (PHONE, "dark")], ids=["1440-light", "390-dark"]
+    ("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["1440-light", "390-dark"]
 )
 
 
@@ -42,30 +40,8 @@ def folder(dialect: str, histories: Callable[[str], tuple[str, Path]]) -> Path:
 
 async def check_look(page: Page) -> None:
     """Nothing is cut off, no texts lie upon each other, and axe-core finds nothing serious."""
-    assert await find_cut(page) == []
-    assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-    cut = await page.evaluate(
-        """() => [...document.querySelectorAll(".history > *, .task-version > summary > *, .plot text, h1")]
-            .filter((item) => {
-                const { left, right, top, bottom, width } = item.getBoundingClientRect();
-                const others = [...item.parentElement.children].filter((other) => other !== item);
-                const isText = (other) => other.tagName === "text" || !item.closest("svg");
-                const isUpon = others.filter(isText).map((other) => other.getBoundingClientRect())
-                    .some((other) => left < other.right - 1 && other.left < right - 1
-                        && top < other.bottom - 4 && other.top < bottom - 4);
-                const isBlock = !item.closest("svg") && getComputedStyle(item).display !== "inline";
-                const isCut = isBlock && item.scrollWidth > item.clientWidth + 1;
-                return width && (left < 0 || right > innerWidth || isCut || isUpon);
-            }).map((item) => item.outerHTML)"""
-    )
-    assert cut == []
-    await page.evaluate(f"{AXE.read_text(encoding='utf-8')}; null")
-    serious = await page.evaluate(
-        "axe.run().then(({ violations }) => violations"
-        ".filter(({ impact }) => ['serious', 'critical'].includes(impact))"
-        ".map(({ id, nodes }) => [id, nodes.length, nodes[0].html]))"
-    )
-    assert serious == []
+    await check_page(page)
+    assert await find_serious(page) == []
 
 
 def row(page: Page, kind: str, text: str) -> Locator:
@@ -119,7 +95,7 @@ async def test_files_are_filtered(
     browser: Browser, backend: RedunBackendDb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The address keeps the text; what one look does not reach is reached by another."""
-    async with view(browser, backend, "files", WIDE) as watched:
+    async with view(browser, backend, "files", DESKTOP) as watched:
         page = watched.page
         box = page.get_by_role("searchbox", name="Part of a path")
         await box.fill("OFTEN")
@@ -210,7 +186,7 @@ async def test_tasks_lead_to_versions_jobs_and_durations(
 
 async def test_versions_of_a_task_show_their_source(browser: Browser, backend: RedunBackendDb) -> None:
     """The one that ran last is open; another opens by key; a version's own page leads back to all."""
-    async with view(browser, backend, "tasks?text=MEAS", WIDE) as watched:
+    async with view(browser, backend, "tasks?text=MEAS", DESKTOP) as watched:
         page = watched.page
         await expect(page.locator(".task-row")).to_have_count(1)
         await page.locator(".task-row a").click()

@@ -13,8 +13,8 @@ from playwright.async_api import expect
 from aredun import task
 from aredun.backend import RedunBackendDb
 from tests.server.test_server_changes import TASK, start
-from tests.server.test_viewer_comfort import find_cut, find_serious
-from tests.support.browser import DESKTOP, PHONE, Watched, view
+from tests.server.test_viewer_comfort import find_serious
+from tests.support.browser import DESKTOP, PHONE, Watched, check_page, view
 from tests.support.recording import FakeJob
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ async def check_notice(watched: Watched, title: str, inside: str = "main") -> Lo
     for size in (PHONE, DESKTOP):
         await page.set_viewport_size({"width": size["width"], "height": size["height"]})
         await expect(notice.locator(".command, a.button").first).to_be_in_viewport()
-        assert await find_cut(page) == []
-        assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        await check_page(page)
     return notice
 
 

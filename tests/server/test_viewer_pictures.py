@@ -16,7 +16,6 @@ from tests.pictures.taking import (
     PICTURES,
     SCHEMES,
     WIDTH,
-    make_repositories,
     take_pictures,
 )
 from tests.support.dependencies import CHECKOUT
@@ -53,10 +52,9 @@ def check_picture(path: Path) -> None:
     assert path.stat().st_size < 150_000
 
 
-async def test_pictures_are_taken(browser: Browser, tmp_path: Path) -> None:
-    """All of them, of the demo and of an example with a fifteenth of the jobs; each shows what it is for."""
-    repositories = await make_repositories(tmp_path, lines=40, samples=24, patience=1.5)
-    taken = [path async for path in take_pictures(browser, repositories, tmp_path, ["dark"])]
+async def test_pictures_are_taken(browser: Browser, large: dict[str, str], tmp_path: Path) -> None:
+    """All of them, of the demo and of the larger example; each shows what it is for."""
+    taken = [path async for path in take_pictures(browser, large, tmp_path, ["dark"])]
     assert {path.stem for path in taken} == {f"{title}-dark" for title in TITLES}
     for path in taken:
         check_picture(path)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
 import pytest
 from playwright.async_api import expect
 
-from tests.support.browser import PHONE, view
+from tests.support.browser import DESKTOP, PHONE, check_page, view
 from tests.support.failing import run_failing
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, Page
+    from playwright.async_api import Browser, CDPSession, Page
 
     from aredun.backend import RedunBackendDb
     from aredun.scheduler import Scheduler
-
-WIDE = {"width": 1440, "height": 900}
 
 pytestmark = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 
@@ -29,18 +29,7 @@ async def read_ticks(page: Page) -> list[float]:
     return [number / 1000 if is_small else number for number, is_small in numbers]
 
 
-async def find_cut_texts(page: Page) -> list[str]:
-    """Return the texts beside bars that stick out of their lanes."""
-    cut: list[str] = await page.evaluate(
-        """() => [...document.querySelectorAll(".bar-text")].filter((text) => {
-            const [inner, outer] = [text, text.parentElement].map((item) => item.getBoundingClientRect());
-            return inner.left < outer.left - 1 || inner.right > outer.right + 1;
-        }).map((text) => text.textContent)"""
-    )
-    return cut
-
-
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1440", "390"])
 async def test_timeline_is_nested(
     browser: Browser, backend: RedunBackendDb, scheduler: Scheduler, size: dict[str, int]
 ) -> None:
@@ -66,10 +55,10 @@ async def test_timeline_is_nested(
             "`.job-row .bar-span[data-status=${status}]`)).backgroundColor)"
         )
         assert colours[0] != colours[1]
-        assert await find_cut_texts(page) == []
+        await check_page(page)
 
 
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1440", "390"])
 async def test_timeline_is_zoomed(
     browser: Browser, backend: RedunBackendDb, scheduler: Scheduler, size: dict[str, int]
 ) -> None:
@@ -82,6 +71,8 @@ async def test_timeline_is_zoomed(
         whole = await read_ticks(page)
         step = whole[1] - whole[0]
         assert f"{step:.6g}".strip("0.")[0] in "125"
+        # What comes above moves the rest down.
+        await expect(page.get_by_role("region", name="Why it failed")).to_be_visible()
         line = await page.locator(".axis-line").bounding_box()
         assert line is not None
         middle, height = line["x"] + line["width"] / 2, line["y"] + line["height"] / 2
@@ -92,7 +83,6 @@ async def test_timeline_is_zoomed(
         # On a phone there may be room for one tick only.
         assert all(after - before < step for before, after in pairwise(closer))
         assert closer != whole
-        assert await find_cut_texts(page) == []
         await watched.shoot(f"timeline-zoomed-{size['width']}")
         await page.get_by_role("button", name="Show the whole time").click()
         await expect(page.get_by_role("button", name="Show the whole time")).to_be_disabled()
@@ -114,6 +104,69 @@ async def test_timeline_is_zoomed(
         await page.keyboard.press("ArrowLeft")
         await expect(page.locator(".job-row")).to_have_count(1)
         assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+async def read_window(page: Page) -> tuple[float, float]:
+    """Return the seconds between which the time in sight lies, as the address says."""
+    await expect(page).to_have_url(re.compile("from="))
+    query = parse_qs(page.url.partition("?")[2])
+    return float(query["from"][0]), float(query["to"][0])
+
+
+async def touch(session: CDPSession, kind: str, *places: tuple[float, float]) -> None:
+    """Have fingers touch, move to places, or go."""
+    points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(places)]
+    await session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+async def test_fingers_zoom_and_move(browser: Browser, backend: RedunBackendDb, scheduler: Scheduler) -> None:
+    """What lies below two fingers stays there, one moves it; the address brings the stretch back."""
+    await run_failing(scheduler)
+    async with view(browser, backend, "execution/-/timeline", PHONE) as watched:
+        page = watched.page
+        await expect(page.get_by_role("treeitem").first).to_contain_text("main(3)")
+        # What comes above moves the rest down.
+        await expect(page.get_by_role("region", name="Why it failed")).to_be_visible()
+        line = await page.locator(".axis-line").bounding_box()
+        row = await page.get_by_role("treeitem").nth(3).bounding_box()
+        assert line is not None
+        assert row is not None
+        session = await page.context.new_cdp_session(page)
+
+        def at(share: float, down: float) -> tuple[float, float]:
+            return line["x"] + line["width"] * share, row["y"] + down
+
+        # Rows are drawn anew below the fingers.
+        await touch(session, "touchStart", at(0.4, 20))
+        await touch(session, "touchStart", at(0.4, 20), at(0.6, 30))
+        for step in range(1, 6):
+            wide = 0.06 * step
+            await touch(session, "touchMove", at(0.4 - wide, 20 - 4 * step), at(0.6 + wide, 30 + 4 * step))
+        await touch(session, "touchEnd")
+        begin, end = await read_window(page)
+        assert begin / end == pytest.approx(0.375 / 0.625, rel=0.01)
+        assert await page.evaluate("visualViewport.scale") == 1
+        await watched.shoot("timeline-pinched-390")
+        await touch(session, "touchStart", at(0.7, 60))
+        for step in range(1, 6):
+            await touch(session, "touchMove", at(0.7 - 0.08 * step, 60))
+        await touch(session, "touchEnd")
+        await expect(page).not_to_have_url(re.compile(f"from={begin}&"))
+        moved = await read_window(page)
+        assert moved[0] - begin == pytest.approx(0.4 * (end - begin), rel=0.02)
+        assert moved[1] - moved[0] == pytest.approx(end - begin, rel=0.001)
+        told = await page.locator(".axis output").text_content()
+        address = page.url
+        await page.goto("about:blank")
+        await page.goto(address)
+        await expect(page.locator(".axis output")).to_have_text(told or "")
+        # It lasts while a job is looked at.
+        await page.locator(".job-row").first.click()
+        await expect(page.get_by_role("complementary", name="Details")).to_be_visible()
+        assert await read_window(page) == moved
+        await page.get_by_role("link", name="Close the details").click()
+        await page.get_by_role("button", name="Show the whole time").click()
+        await expect(page).not_to_have_url(re.compile("from="))
 
 
 TICKS = [

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from anyio.from_thread import start_blocking_portal
 
 from tests.support.server import serve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from playwright.async_api import Browser, Page
 
@@ -25,7 +28,8 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
-DESKTOP = {"width": 1280, "height": 800}
+FIND_CUT = Path(__file__).with_name("find_cut.js").read_text(encoding="utf-8")
+DESKTOP = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
 # A loaded machine is slow to show things.
 PATIENCE = 30_000
@@ -59,9 +63,37 @@ class Watched:
         await self.page.goto(f"{self.url}/#/{route}")
 
     async def shoot(self, name: str) -> None:
-        """Keep a screenshot among the artefacts."""
+        """Keep a screenshot among the artefacts, of a page on which all can be read."""
+        await check_page(self.page)
         ARTIFACTS.mkdir(exist_ok=True)
         await self.page.screenshot(path=ARTIFACTS / f"{name}.png")
+
+
+async def check_page(page: Page) -> None:
+    """Assert that all fits: no text or control is cut, broken apart, out of reach or upon another."""
+    found = await page.evaluate(FIND_CUT)
+    assert found == [], "\n".join([page.url, *found])
+
+
+@contextlib.asynccontextmanager
+async def _run_browser() -> AsyncIterator[str]:
+    from playwright.async_api import async_playwright
+
+    assert CHROMIUM, "the tests need a browser: apt-get install chromium"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    async with async_playwright() as playwright:
+        arguments = [*ARGUMENTS, f"--remote-debugging-port={port}"]
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield f"http://127.0.0.1:{port}"
+        await browser.close()
+
+
+@contextlib.contextmanager
+def keep_browser() -> Iterator[str]:
+    """Run Debian's Chromium, which `make test` installs, beside the loops of tests; gives its address."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_run_browser()) as address:
+        yield address
 
 
 async def open_page(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aredun.cli.path_arguments import FileArgument
 from aredun.search.arguments import setup_query_parser
@@ -30,16 +30,21 @@ def add_parser(subparsers: Commands) -> None:
     parser.set_defaults(run="aredun.cli.log:run")
 
 
+def add_format_options(group: Any, what: str) -> None:
+    """Add `--format` and its short form to a parser, or a group of options."""
+    group.add_argument(
+        "--format", choices=["text", "json"], default="text", help=f"json: {what} on each line"
+    )
+    group.add_argument(
+        "--json", dest="format", action="store_const", const="json", help="short for --format json"
+    )
+
+
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `log` and other commands which show records have in common."""
     output = parser.add_argument_group("output")
     output.add_argument("--count", action="store_true", help="show how many records there are of each type")
-    output.add_argument(
-        "--format", choices=["text", "json"], default="text", help="json: a record on each line"
-    )
-    output.add_argument(
-        "--json", dest="format", action="store_const", const="json", help="short for --format json"
-    )
+    add_format_options(output, "a record")
     output.add_argument("-n", "--limit", type=int, metavar="N", help="show the first N records only")
     output.add_argument("--no-pager", action="store_true", help="write to the terminal directly")
     output.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import CommandParser
+from aredun.cli.parsers.log import add_format_options
 
 if TYPE_CHECKING:
     import argparse
@@ -41,12 +42,7 @@ def add_parser(subparsers: Commands) -> None:
     show.add_argument(
         "--values", action="store_true", help="list values too; KEY[=VALUE] chooses among the tags"
     )
-    show.add_argument(
-        "--format", choices=["text", "json"], default="text", help="json: an object on each line"
-    )
-    show.add_argument(
-        "--json", dest="format", action="store_const", const="json", help="short for --format json"
-    )
+    add_format_options(show, "an object")
     show.add_argument("--no-pager", action="store_true", help="write to the terminal directly")
     show.set_defaults(run="aredun.cli.tag:run_list")
     for name, runner, text in (

@@ -10,6 +10,8 @@ const MARGIN = 28;
 // Where on a group its number unfolds it.
 const BADGE = 110;
 const FIT_SCALE = 1.25;
+// A run is first shown no larger, from the left on: it grows to the right.
+const BEGIN_SCALE = 0.75;
 // The scale of what is too large to be seen at once and read, and of what still grows: so wide a part, if it can be read.
 const PART_SCALE = 0.7;
 const PART_WIDTH = 2000;
@@ -209,6 +211,22 @@ export class GraphCanvas {
   // What has been seen for a while stays where it is.
   get isSettled() {
     return this.stats.first !== null && performance.now() - this.stats.first > SETTLED;
+  }
+
+  // While a run goes on: what is new and out of sight comes in sight, so slowly that eyes can follow.
+  accompany() {
+    if (!this.width || !this.isFollowing) return;
+    const { left, top, right, bottom } = this.scene.bounds;
+    const isFirst = this.stats.first === null;
+    const margin = Math.min(MARGIN, this.width * 0.03);
+    const whole = Math.min((this.width - 2 * margin) / (right - left), (this.height - 2 * margin) / (bottom - top));
+    const scale = Math.max(LEGIBLE, Math.min(isFirst ? BEGIN_SCALE : this.view.scale, whole));
+    // What is too large for its legible size is shown at its newest end.
+    const keep = (at, size, low, high) => Math.min(size - margin - high * scale, Math.max(margin - low * scale, at));
+    const to = { scale, x: keep(isFirst ? -Infinity : this.view.x, this.width, left, right), y: keep(isFirst ? (this.height - (top + bottom) * scale) / 2 : this.view.y, this.height, top, bottom) };
+    this.gliding = isFirst || matchMedia("(prefers-reduced-motion: reduce)").matches ? null : { from: { ...this.view }, to, began: performance.now() };
+    if (!this.gliding) this.view = to;
+    this.schedule();
   }
 
   centre(box) {

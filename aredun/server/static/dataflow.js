@@ -1,6 +1,6 @@
 // The dataflow of a record: a graph that grows while it streams, and the same in words.
 
-import { Changes, closeSocket, idPath, openSocket } from "./api.js";
+import { closeSocket, idPath, openSocket } from "./api.js";
 import { GraphCanvas } from "./canvas.js";
 import { DataflowFrame, dataflowLink, DIRECTIONS } from "./dataflow_frame.js";
 import { errorBox, refill } from "./dom.js";
@@ -12,6 +12,7 @@ import { GraphLayout } from "./graph_layout.js";
 import { GraphPanel, tellLink } from "./graph_panel.js";
 import { GraphSearch } from "./graph_search.js";
 import { Labels } from "./labels.js";
+import { Live } from "./live.js";
 import { Minimap } from "./minimap.js";
 import { HEIGHT, Scene, WIDTH } from "./scene.js";
 import { makeBoxes, makeWords, tellBox, toldBoxes } from "./words.js";
@@ -19,8 +20,6 @@ import { makeBoxes, makeWords, tellBox, toldBoxes } from "./words.js";
 const BATCH = 200;
 const MAX_EDGES = 50000;
 const PAUSE = 150;
-// How long, in milliseconds, calls that end are gathered before the walk is made again.
-const AGAIN = 1000;
 // How long after its first edge, in milliseconds, a graph that is complete at once waits for its layout before it is shown.
 const PATIENCE = 400;
 
@@ -29,7 +28,8 @@ class DataflowView {
     this.id = target.parts.join("/");
     this.direction = target.query.get("direction") in DIRECTIONS ? target.query.get("direction") : "upstream";
     const isDownstream = this.direction === "downstream";
-    this.flow = new Flow(isDownstream);
+    // What is drawn, and what a walk is making: the same, the first time.
+    this.flow = this.walked = new Flow(isDownstream);
     this.scene = new Scene(isDownstream, (node) => this.labels.isFailed(node));
     this.sections = [];
     this.maxEdges = MAX_EDGES;
@@ -45,9 +45,11 @@ class DataflowView {
     });
     this.search = new GraphSearch(this.frame, this.canvas, { onGo: (box) => this.go(box), reveal: (node) => this.revealed(node) });
     this.map = new Minimap(this.frame.map, this.canvas);
+    this.live = new Live(this);
     this.layout = new GraphLayout(this.scene, this.canvas);
     // For the tests, and for whoever wonders how much is drawn.
-    globalThis.aredunGraph = { width: WIDTH, height: HEIGHT, flow: this.flow, scene: this.scene, canvas: this.canvas, view: this };
+    const view = this;
+    globalThis.aredunGraph = { get flow() { return view.flow; }, width: WIDTH, height: HEIGHT, scene: this.scene, canvas: this.canvas, view };
     this.open();
     this.update(target);
   }
@@ -56,6 +58,7 @@ class DataflowView {
     const parameters = new URLSearchParams({ batch: BATCH, direction: this.direction, max_edges: this.maxEdges, after });
     this.socket = openSocket(`ws/dataflow/${idPath(this.id)}?${parameters}`);
     this.isDone = false;
+    this.opened = performance.now();
     this.socket.onmessage = (event) => {
       const messages = JSON.parse(event.data);
       for (const message of Array.isArray(messages) ? messages : [messages]) this.receive(message);
@@ -63,45 +66,44 @@ class DataflowView {
     const { socket } = this;
     socket.onclose = () => {
       if (this.isDone || this.isClosed || socket !== this.socket) return;
-      this.frame.status.textContent = `Interrupted after ${count(this.flow.edges, "edge")}; going on…`;
+      this.frame.status.textContent = `Interrupted after ${count(this.walked.edges, "edge")}; going on…`;
       this.sections = [];
-      this.retry = setTimeout(() => this.open(this.flow.edges), 1500);
+      // What goes on meanwhile has other edges then.
+      this.retry = setTimeout(() => (this.walked.isOpen ? this.walkAgain() : this.open(this.walked.edges)), 1500);
     };
   }
 
   receive(message) {
-    if (message.type === "edge") {
+    if (message.type === "run") {
+      this.walked.isOpen = true;
+      this.live.watchRun(message);
+    } else if (message.type === "edge") {
       this.firstEdge ??= performance.now();
-      this.flow.add(message);
-      this.grow();
+      this.walked.add(message);
+      // A run is watched: it is first drawn with its jobs, laid out, unless that takes long.
+      if (this.walked === this.flow) this.grow(this.flow.isOpen ? PATIENCE : undefined);
     } else if (message.type === "section") {
       this.sections.push(message);
     } else if (message.type === "end") {
       this.isDone = true;
       this.end = message;
+      this.flow = this.walked;
       this.lastEdge = performance.now();
-      this.grow(0);
+      this.spent = this.lastEdge - this.opened;
+      this.live.endWalk();
+      if (!this.flow.isOpen || this.live.execution) this.grow(0);
       this.settleAddress();
-      this.changes ??= new Changes("ws/executions", (change) => this.hear(change));
+      this.live.watch();
     } else if (message.type === "error") {
       this.isDone = true;
       this.frame.showProblem(errorBox(message));
     }
   }
 
-  // While something runs: calls that end take their colours, and what follows from the graph joins it.
-  hear({ type, change, job }) {
-    if (type !== "job" || change !== "ended" || !job.call_hash) return;
-    this.labels.setStatus(job.call_hash, job.status);
-    if (this.flow.steps.has(`C${job.call_hash}`)) this.canvas.flash(job.call_hash);
-    else if (this.direction === "downstream") this.again ??= setTimeout(() => this.walkAgain(), AGAIN);
-  }
-
   walkAgain() {
-    this.again = null;
-    if (!this.isDone) return;
     this.isAgain = true;
-    this.flow.edges = 0;
+    this.walked = new Flow(this.flow.isDownstream);
+    this.live.beginWalk();
     closeSocket(this.socket);
     this.open();
   }
@@ -121,21 +123,27 @@ class DataflowView {
     const isComplete = this.isDone || Boolean(this.isAgain);
     if (this.isDone) await this.unfoldAgain();
     if (this.isClosed) return;
-    this.scene.show(this.flow.fold(isComplete));
+    this.scene.isForward ||= this.flow.isOpen;
+    this.scene.show(this.live.addTo(this.flow.fold(isComplete)));
     this.canvas.isGrowing = !this.isDone;
-    this.canvas.isComplete = this.isDone && !this.end?.is_cut;
+    this.canvas.isComplete = this.isDone && !this.end?.is_cut && !this.flow.isOpen;
+    this.followSelected();
     this.cost = performance.now() - began;
     this.showStatus();
     if (this.isDone) {
       this.showWords();
       // What came while somebody was looking stands beside the rest, which stays where it is.
-      this.frame.tidy.hidden = !this.isAgain || this.scene.isTidy;
-      const arranging = this.isAgain ? null : this.arrange();
-      if (!this.canvas.isSettled) await Promise.race([arranging, new Promise((resolve) => setTimeout(resolve, PATIENCE - began + (this.firstEdge ?? began)))]);
+      const isLater = this.isAgain || (this.flow.isOpen && this.isArranged);
+      this.isArranged = true;
+      this.frame.tidy.hidden = !isLater || this.scene.isTidy;
+      const arranging = isLater ? null : this.arrange();
+      const since = (!this.flow.isOpen && this.firstEdge) || began;
+      if (!this.canvas.isSettled) await Promise.race([arranging, new Promise((resolve) => setTimeout(resolve, PATIENCE + since - began))]);
       if (this.isClosed) return;
       this.search.run();
     }
-    this.canvas.grow();
+    if (this.live.root === null) this.canvas.grow();
+    else this.canvas.accompany();
     this.canvas.schedule();
     if (this.isDone && this.wanted) this.select(this.wanted);
   }
@@ -150,7 +158,7 @@ class DataflowView {
   async unfoldAgain() {
     const keys = this.unfolded;
     if (!keys.length) return;
-    this.scene.show(this.flow.fold(true));
+    this.scene.show(this.live.addTo(this.flow.fold(true)));
     await this.labels.loadAll(keys.map((key) => this.scene.all.get(key)).filter(Boolean));
     for (const key of keys) this.scene.opened.add(key);
     this.unfolded = [];
@@ -162,9 +170,13 @@ class DataflowView {
     const nodes = count(this.scene.nodes, "node");
     const boxes = this.scene.boxes.length < this.scene.nodes ? `, ${count(this.scene.boxes.length, "box", "boxes")}` : "";
     const { problem, isTooLarge } = this.layout;
-    status.textContent = !this.isDone ? `${edges}, ${nodes}, still growing` : `${this.end?.is_cut ? "The first " : ""}${edges}, ${nodes}${boxes}${problem && `; ${problem}`}`;
+    const { isOpen } = this.flow;
+    const state = isOpen ? `, ${this.live.state}` : this.isDone ? "" : ", still growing";
+    status.textContent = `${this.isDone && this.end.is_cut ? "The first " : ""}${edges}, ${nodes}${boxes}${state}${problem && `; ${problem}`}`;
     status.dataset.done = String(this.isDone);
-    this.frame.nothing.hidden = !this.isDone || !this.isAlone();
+    // The other directions need a result.
+    for (const link of this.frame.directions.querySelectorAll("a:not([aria-current])")) link.inert = isOpen;
+    this.frame.nothing.hidden = !this.isDone || isOpen || !this.isAlone();
     this.frame.gather.hidden = !this.scene.opened.size;
     this.frame.more.hidden = !this.isDone || !this.end?.is_cut || this.flow.edges < this.maxEdges;
     if (problem) this.frame.tidy.hidden = isTooLarge;
@@ -178,6 +190,18 @@ class DataflowView {
     if (this.direction === "upstream") return nodes.size <= 1;
     const calls = [...nodes.values()].filter((node) => node.kind === "call");
     return this.direction === "inside" ? calls.length <= 1 : calls.every((node) => node === root);
+  }
+
+  nameRun(task) {
+    if (!this.isNamed) this.frame.showTitle(`Inside ${shortTask(task)}`, task);
+  }
+
+  // A job that was chosen stays chosen when it has become a call.
+  followSelected() {
+    const { selected } = this.canvas;
+    if (!selected?.node.job || this.scene.all.has(selected.key)) return;
+    const [, heir] = [...this.scene.nodeBoxes].find(([node]) => node.was === selected.key) ?? [];
+    this.go(heir ?? null);
   }
 
   showLabels() {
@@ -306,7 +330,8 @@ class DataflowView {
   loadMore() {
     this.maxEdges += MAX_EDGES;
     this.sections = [];
-    this.open(this.flow.edges);
+    if (this.flow.isOpen) this.walkAgain();
+    else this.open(this.flow.edges);
     this.showStatus();
   }
 
@@ -323,7 +348,7 @@ class DataflowView {
       Escape: () => this.go(null), Enter: () => (this.frame.panel.querySelector("a, button:not(.close)") ?? this.frame.panel).focus(),
     };
     if (event.key in targets) {
-      const next = box ? targets[event.key]() : scene.root;
+      const next = box ? targets[event.key]() : scene.root ?? scene.boxes[0];
       if (next) this.go(next);
     } else if (event.key in actions && !event.ctrlKey && !event.metaKey) actions[event.key]();
     else return;
@@ -354,9 +379,8 @@ class DataflowView {
     this.isClosed = true;
     clearTimeout(this.timer);
     clearTimeout(this.retry);
-    clearTimeout(this.again);
     closeSocket(this.socket);
-    this.changes?.close();
+    this.live.close();
     this.labels.close();
     this.layout.close();
     this.canvas.close();

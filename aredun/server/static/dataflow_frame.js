@@ -16,6 +16,7 @@ function makeLegend(direction) {
   const sign = (kind, text) => h("li", {}, h("i", { class: `sign sign-${kind}`, "aria-hidden": true }), text);
   return h("ul", { class: "legend", "aria-label": "Legend" },
     sign("call", "Call"), sign("value", "Value or file"), sign("group", "Many alike"), sign("failed", "Failed"), sign("cached", "Cached"),
+    direction === "inside" ? sign("running", "Running") : null,
     sign("ring", direction === "downstream" ? "Nothing followed" : "Nothing recorded before"),
     h("li", { class: "keys" }, ["Arrows", " move ", "Enter", " details ", "U", " unfold ", "C", " fold ", "F", " fit"].map((text, index) => (index % 2 ? text : h("kbd", {}, text)))));
 }

@@ -6,7 +6,7 @@ import { ago, count, duration, fullTime, jobSeconds, shortHash } from "./format.
 import { ORDER } from "./job_filter.js";
 
 const CAUSES = {
-  first: "It is the first recorded call of its task.",
+  first: "It ran for the first time: no execution before has called its task.",
   no_call: "It has led to no call yet: ask again when it has ended.",
   changed: "",
   cached: "It did not run: the same call was recorded before, and its result was taken from the cache.",
@@ -17,14 +17,16 @@ const CAUSES = {
   unknown: "Nothing recorded tells the calls apart: the task may not be cached, a file in its result may have been gone, or the earlier call had not ended yet.",
 };
 const ELEMENTS = { same: "span", removed: "del", added: "ins" };
+const SIGNS = { same: " ", removed: "−", added: "+" };
 
+// The text before and after, one below the other; what they do not share is marked in each.
 function pieces(list) {
-  return h("p", { class: "diff mono" }, list.map((piece) => h(ELEMENTS[piece.kind], {}, piece.text)));
+  const line = (kind) => h("span", { class: `diff-line ${kind}` }, `${SIGNS[kind]} `, list.filter((piece) => piece.kind === "same" || piece.kind === kind).map((piece) => h(ELEMENTS[piece.kind], {}, piece.text)), "\n");
+  return h("p", { class: "diff mono" }, line("removed"), line("added"));
 }
 
 function sourceDiff(list) {
-  const signs = { same: " ", removed: "−", added: "+" };
-  return h("pre", { class: "diff", tabindex: 0, "aria-label": "What changed in the source" }, list.map((piece) => h(ELEMENTS[piece.kind], {}, `${signs[piece.kind]} ${piece.text}\n`)));
+  return h("pre", { class: "diff", tabindex: 0, "aria-label": "What changed in the source" }, list.map((piece) => h(ELEMENTS[piece.kind], { class: `diff-line ${piece.kind}` }, `${SIGNS[piece.kind]} ${piece.text}\n`)));
 }
 
 function fileChanges(files, whose = "File") {
@@ -32,9 +34,9 @@ function fileChanges(files, whose = "File") {
     h("a", { class: "mono", href: `#/value/${file.before}` }, shortHash(file.before)), " → ", h("a", { class: "mono", href: `#/value/${file.after}` }, shortHash(file.after))));
 }
 
-function argumentChange(argument, link) {
+function argumentChange(argument, link, verb) {
   const what = argument.before === null ? "is new" : argument.after === null ? "is gone"
-    : argument.before === argument.after ? "is given by position in one call, by keyword in the other" : "changed";
+    : argument.before === argument.after ? "is given by position in one call, by keyword in the other" : verb;
   return h("li", {}, h("p", {}, "Argument ", h("b", { class: "mono" }, argument.name), ` ${what}`),
     argument.before === argument.after ? null : pieces(argument.pieces), fileChanges(argument.files),
     argument.origin ? h("p", { class: "sub" }, "It is the result of ", h("a", { href: link(argument.origin.job_id) }, argument.origin.task), ".") : null);
@@ -49,9 +51,9 @@ function taskChange(task) {
       : isOther ? null : h("p", {}, "The task has another hash with the same source: its name or its options changed."));
 }
 
-export function changeList(change, link) {
+export function changeList(change, link, verb = "changed") {
   return h("ul", { class: "changes" }, change.task ? taskChange(change.task) : null,
-    change.arguments.map((argument) => argumentChange(argument, link)),
+    change.arguments.map((argument) => argumentChange(argument, link, verb)),
     change.result_files.length ? h("li", {}, fileChanges(change.result_files, "File of the result")) : null);
 }
 
@@ -63,7 +65,8 @@ export function whyPart(job, link) {
     replace(part, h("h3", {}, job.cached ? "Why did it not run?" : "Why did it run?"),
       CAUSES[cause] ? h("p", {}, CAUSES[cause]) : null,
       cause === "changed" && job.cached ? h("p", {}, "Its result was taken from the cache: this very call was recorded before.") : null,
-      change && cause !== "cached" ? [h("p", { class: "sub" }, "Compared with ", h("a", { href: `#/job/${change.before.job_id}` }, "the earlier call that is most like it"), `, ${ago(change.before.start_time)}:`), changeList(change, link)] : null,
+      change && cause === "first" ? [h("p", { class: "sub" }, "Of this execution, ", h("a", { href: link(change.before.job_id) }, "the call before it that is most like it"), ":"), changeList(change, link, "differs")] : null,
+      change && !["cached", "first"].includes(cause) ? [h("p", { class: "sub" }, "Compared with ", h("a", { href: `#/job/${change.before.job_id}` }, "the earlier call that is most like it"), `, ${ago(change.before.start_time)}:`), changeList(change, link)] : null,
       below.length ? h("ul", { class: "changes" }, below.map((call) => h("li", {}, h("a", { href: link(call.job_id) }, call.task)))) : null);
   }).catch(() => part.remove());
   return part;

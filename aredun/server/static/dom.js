@@ -97,6 +97,11 @@ export function errorBox(error) {
   return h("p", { class: "error", role: "alert" }, error.message ?? String(error));
 }
 
+// A long path goes on in the next line after a slash.
+export function breakable(path) {
+  return path.split(/(?<=\/)/).flatMap((part) => [part, h("wbr")]);
+}
+
 // Takes a text along that is shown cut, or that would have to be marked by hand.
 export function copyButton(text, what) {
   const button = h("button", { class: "copy", type: "button", "aria-label": `Copy ${what}`, title: `Copy ${what}` }, "Copy");

@@ -30,7 +30,6 @@ class ExecutionView {
     this.counts = null;
     this.fetched = "";
     this.filter = new JobFilter((values, isStep) => this.chooseFilter(values, isStep));
-    this.read(target);
     this.head = h("div", { class: "head" });
     this.progress = h("div", { class: "progress" });
     this.tabs = h("div", { class: "tabs" });
@@ -42,8 +41,12 @@ class ExecutionView {
       makeRow: (row, index) => this.makeRow(row, index),
       onKey: (event, row) => this.handleKey(event, row),
     });
-    this.timeline = new Timeline(this.rows.element, () => this.schedule());
-    this.notice = h("p", { class: "cut", hidden: true });
+    this.timeline = new Timeline(this.rows.element, () => { this.schedule(); this.keepWindow(); });
+    this.timeline.read(target.query);
+    this.read(target);
+    this.told = h("span", {});
+    this.more = h("button", { class: "button", type: "button", on: { click: () => this.loadMore() } });
+    this.notice = h("p", { class: "cut", hidden: true }, this.told, this.more);
     this.empty = h("div", { class: "no-jobs", hidden: true });
     this.body = h("div", { class: "split" }, h("section", { class: "jobs" }, this.filter.element, this.timeline.element, this.rows.element, this.empty, this.table, this.notice), this.panel);
     replace(main, h("div", { class: "execution" }, h("div", { class: "execution-head" }, this.head, this.banner, h("div", { class: "head-foot" }, this.progress, this.tabs)), this.body));
@@ -57,7 +60,18 @@ class ExecutionView {
   settleAddress() {
     if (this.id === this.execution.id) return;
     this.id = this.execution.id;
-    history.replaceState(null, "", this.link(this.tab, this.selected));
+    history.replaceState(null, "", this.address());
+  }
+
+  // With the stretch of time that is in sight.
+  address() {
+    return `${this.path(this.tab, this.selected)}${filterQuery({ ...this.filter.values, ...(this.tab === "timeline" ? this.timeline.values : {}) })}`;
+  }
+
+  // A browser takes only so many new addresses a second.
+  keepWindow() {
+    clearTimeout(this.keeping);
+    this.keeping = setTimeout(() => history.replaceState(null, "", this.address()), 200);
   }
 
   read(target) {
@@ -68,10 +82,9 @@ class ExecutionView {
   }
 
   chooseFilter(values, isStep) {
-    const address = `${this.path(this.tab, this.selected)}${filterQuery(values)}`;
-    if (isStep) { location.hash = address; return; }
-    history.replaceState(null, "", address);
+    if (isStep) { location.hash = `${this.path(this.tab, this.selected)}${filterQuery(values)}`; return; }
     this.filter.read(new URLSearchParams(filterQuery(values)));
+    history.replaceState(null, "", this.address());
     this.applyFilter();
   }
 
@@ -171,8 +184,37 @@ class ExecutionView {
     this.rows.setItems(rows);
     this.drawEmpty(isTable ? this.total() : rows.length);
     this.showSelected();
-    this.notice.hidden = !this.isCut;
-    this.notice.textContent = `Only the first ${count(this.model.jobs.size, "job")} are shown here; the rest is in the API.`;
+    this.drawCut();
+  }
+
+  // How much of a very large execution is here, and how to see the rest.
+  drawCut() {
+    const shown = this.model.jobs.size;
+    const total = this.total();
+    this.notice.hidden = !this.isCut || shown >= total;
+    this.told.textContent = `${shown.toLocaleString("en")} of ${count(total, "job")} are here. The filter and the counts above look among all of them.`;
+    this.more.textContent = this.isLoading ? "Loading…" : `Load ${Math.min(MAX_FOUND, total - shown).toLocaleString("en")} more`;
+    this.more.disabled = Boolean(this.isLoading);
+  }
+
+  // The newest first; what is here is taken once more.
+  async loadMore() {
+    this.isLoading = true;
+    this.schedule();
+    try {
+      const enough = this.model.jobs.size + MAX_FOUND;
+      do {
+        const page = await get(`executions/${encodeURIComponent(this.id)}/jobs`, { limit: 500, cursor: this.rest });
+        page.items.forEach((job) => this.model.put(job));
+        this.rest = page.cursor;
+        this.schedule();
+      } while (this.rest && this.model.jobs.size < enough);
+      if (!this.rest) this.isCut = false;
+    } finally {
+      this.isLoading = false;
+      if (!this.isCut) this.counts = null;
+      this.schedule();
+    }
   }
 
   // What to do where there are no jobs to show, or only that at the root.
@@ -209,6 +251,8 @@ class ExecutionView {
     if (index < 0) return;
     this.isRevealed = true;
     this.rows.showRow(index, true);
+    // On a phone the rows may begin below the window.
+    this.rows.element.scrollIntoView({ block: "nearest" });
   }
 
   drawHead() {
@@ -223,8 +267,9 @@ class ExecutionView {
         h("div", { class: "title-line" }, h("h1", {}, run.task ?? "Execution"), statusBadge(run.status), h("span", { class: "facts", title: fullTime(run.start_time) }, facts)),
         h("p", { class: "sub mono", title: run.args }, run.args),
         tagList(run.tags)),
-      run.status === "DONE" || run.status === "FAILED"
-        ? h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${run.id}` }, "Dataflow of the result"), h("a", { class: "button", href: `#/dataflow/${run.id}?direction=inside` }, "Graph of the run")) : null);
+      h("p", { class: "flows" },
+        run.status === "DONE" || run.status === "FAILED" ? h("a", { class: "button", href: `#/dataflow/${run.id}` }, "Dataflow of the result") : null,
+        h("a", { class: "button", href: `#/dataflow/${run.id}?direction=inside` }, "Graph of the run")));
   }
 
   drawProgress() {
@@ -329,6 +374,9 @@ class ExecutionView {
   update(target) {
     const before = this.selected;
     this.read(target);
+    // A link that asks for no stretch of time leaves that in sight.
+    if (target.query.has("from")) this.timeline.read(target.query);
+    else if (this.timeline.window) this.keepWindow();
     const isOther = this.selected !== before;
     if (isOther) this.isRevealed = false;
     this.applyFilter();
@@ -341,6 +389,7 @@ class ExecutionView {
     this.rows.close();
     clearInterval(this.timer);
     clearTimeout(this.fetching);
+    clearTimeout(this.keeping);
     clearTimeout(this.explained);
     cancelAnimationFrame(this.frame);
   }

@@ -14,7 +14,7 @@ function makeRow(execution, choose) {
       h("span", { class: "run-status" }, statusBadge(execution.status)),
       h("span", { class: "run-what" },
         h("span", { class: "run-task" }, execution.task ?? "No task recorded"),
-        h("span", { class: "run-args mono" }, execution.args)),
+        h("span", { class: "run-args mono", title: execution.args }, execution.args)),
       h("span", { class: "run-time" },
         h("span", { class: "run-duration", data: execution.status === "RUNNING" ? { since: execution.start_time } : {} }, duration(seconds)),
         h("time", { datetime: execution.start_time ?? "", title: fullTime(execution.start_time) }, ago(execution.start_time)))),

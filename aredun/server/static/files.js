@@ -1,6 +1,6 @@
 // Files by path: when each was written and by what, and all versions of one.
 
-import { copyButton, h, replace } from "./dom.js";
+import { breakable, copyButton, h, replace } from "./dom.js";
 import { shortHash } from "./format.js";
 import { bounded, dash, head, showFiltered, showOne, when } from "./histories.js";
 
@@ -19,7 +19,7 @@ function makerLink({ job, task, call_hash }) {
 // The folder matters less than the name.
 function pathText(path) {
   const at = path.replace(/\/+$/, "").lastIndexOf("/") + 1;
-  return [at ? h("span", { class: "folder" }, path.slice(0, at)) : null, path.slice(at)];
+  return [at ? h("span", { class: "folder" }, breakable(path.slice(0, at))) : null, path.slice(at)];
 }
 
 function fileRow(file) {
@@ -56,7 +56,7 @@ export function showFile(main, target) {
     document.title = `${file.path} · aredun`;
     const shown = file.versions.length;
     replace(page,
-      head([h("a", { href: "#/files" }, "Files"), "›", "file"], file.path,
+      head([h("a", { href: "#/files" }, "Files"), "›", "file"], breakable(file.path),
         h("p", { class: "facts" }, bounded(file.total, "version"), copyButton(file.path, "the path"))),
       h("h2", { class: "history-title" }, file.total.is_more || shown < file.total.count ? `The ${shown} versions written last` : "Versions"),
       h("ul", { class: "histories", "aria-label": "Versions, that written last first" }, file.versions.map(versionRow)));

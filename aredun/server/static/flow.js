@@ -34,13 +34,15 @@ export class Flow {
     this.steps = new Map();
     this.links = new Set();
     this.root = null;
+    // While what is walked has led to no call, there is nothing that all else leads to.
+    this.isOpen = false;
     this.edges = 0;
   }
 
   add(edge) {
     this.edges += 1;
     const src = this.step(edge.src);
-    this.root ??= src;
+    if (!this.isOpen) this.root ??= src;
     // The walk has left this step: all that it leads to follows at once.
     src.isLeft = true;
     if (edge.dest === null) return;
@@ -78,9 +80,9 @@ class Fold {
 
   make() {
     const { root, steps } = this.flow;
-    if (!root) return { nodes: this.nodes, edges: [], root: null };
+    if (!steps.size) return { nodes: this.nodes, edges: [], root: null };
     this.passing = this.findPassing();
-    this.root = root.kind === "CallNode" ? this.callNode(root) : this.valueOf(root);
+    this.root = !root ? null : root.kind === "CallNode" ? this.callNode(root) : this.valueOf(root);
     // What others are made of comes first: a walk may be longer than functions can call each other.
     const ordered = [...steps.values()];
     if (!this.flow.isDownstream) ordered.reverse();

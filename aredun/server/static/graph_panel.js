@@ -37,7 +37,7 @@ export class GraphPanel {
     }
     replace(this.element, close, h("p", { class: "sub" }, "Loading…"));
     if (isStaying) this.element.focus();
-    const content = await loadDetails(box.kind, box.node.hash).then((record) => this.describe(record, box), errorBox);
+    const content = await loadDetails(...(box.node.job ? ["job", box.node.job] : [box.kind, box.node.hash])).then((record) => this.describe(record, box), errorBox);
     if (this.shown === box) refill(this.element, close, content);
   }
 

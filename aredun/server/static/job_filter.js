@@ -50,6 +50,8 @@ export class JobFilter {
     const names = [...new Set([...tasks, this.values.task].filter(Boolean))].sort();
     options(this.status, this.values.status, [["", "Any status"], ...ORDER.map((name) => [name, STATUS_TEXT[name]])]);
     options(this.task, this.values.task, [["", "Any task"], ...names.map((name) => [name, name])]);
+    // There may be no room for all of a name.
+    this.task.title = this.values.task;
     const text = this.isOn ? `${found.toLocaleString("en")} of ${count(total, "job")}` : "";
     if (this.result.textContent !== text) this.result.textContent = text;
     this.clear.hidden = !this.isOn;

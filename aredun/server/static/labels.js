@@ -6,6 +6,8 @@ import { shorten, shortTask } from "./format.js";
 const BULK = 80;
 const STATUS_BULK = 250;
 const PAUSE = 60;
+// Arguments are recorded when a call ends.
+const UNENDED = { RUNNING: "running", ABANDONED: "abandoned" };
 
 export class Labels {
   constructor(onChange) {
@@ -76,6 +78,13 @@ export class Labels {
     this.version += 1;
   }
 
+  // What is known of a call, or of a job that has led to none, without asking; a null text is asked for.
+  tell(hash, status, text) {
+    if (text !== null) this.asked.add(`calls ${hash}`);
+    this.calls.set(hash, { ...this.calls.get(hash), ...(text === null ? {} : { arguments: text }), status });
+    this.version += 1;
+  }
+
   isFailed(node) {
     return this.calls.get(node.hash)?.status === "FAILED";
   }
@@ -116,15 +125,16 @@ export class Labels {
 
   subtitle(box) {
     if (box.kind === "call") {
-      if (!box.isGroup) return shorten(this.calls.get(box.node.hash)?.arguments ?? "");
+      const label = this.calls.get(box.node.hash);
+      if (!box.isGroup) return shorten(label?.arguments || UNENDED[label?.status] || "");
       const counted = [["FAILED", "failed"], ["RUNNING", "running"], ["CACHED", "cached"]].map(([status, name]) => [this.count(box, status), name]).filter(([number]) => number);
       return counted.map(([number, name]) => `${number.toLocaleString("en")} ${name}`).join(" · ");
     }
-    const label = this.values.get(box.node.hash);
-    if (!label) return "";
+    const value = this.values.get(box.node.hash);
+    if (!value) return "";
     if (box.isGroup) return `${this.valueTitle(box.node)}, …`;
-    const folder = label.path?.split("/").slice(0, -1).join("/");
-    return folder || (label.path ? "file" : label.value_type.split(".").pop());
+    const folder = value.path?.split("/").slice(0, -1).join("/");
+    return folder || (value.path ? "file" : value.value_type.split(".").pop());
   }
 
   // All that is known of a node, for whoever points at it.

@@ -17,6 +17,7 @@ const NAMED = 100;
 // A path of more lines takes longer than several.
 const AT_ONCE = 50;
 
+const STRIPES = { FAILED: "failed", CACHED: "cached", RUNNING: "running", ABANDONED: "abandoned" };
 const BEHIND = { call: "accent", value: "line-strong" };
 
 export class Painter {
@@ -131,12 +132,12 @@ export class Painter {
       return;
     }
     const radius = box.kind === "value" ? HEIGHT / 2 : RADIUS;
-    const edge = isSelected || isRoot ? colours.accent : isFailed ? colours.failed : box.kind === "call" ? colours["line-strong"] : colours.line;
+    const edge = isSelected || isRoot ? colours.accent : isFailed ? colours.failed : status === "RUNNING" ? colours.running : box.kind === "call" ? colours["line-strong"] : colours.line;
     if (box.isGroup) for (const step of [6, 3]) this.shape(box.x + step, box.y + step, radius, colours.surface, colours[BEHIND[box.kind]], 1);
     const fill = isSelected ? colours["accent-soft"] : isFailed ? colours["failed-soft"] : colours.surface;
     this.shape(box.x, box.y, radius, fill, edge, isSelected || isRoot ? 2.2 : 1.2);
     if (this.flashes?.has(box.node.hash)) this.shape(box.x - 4, box.y - 4, radius + 3, null, colours.running, 2, 8);
-    if (box.kind === "call") this.stripe(box, isFailed ? colours.failed : status === "CACHED" ? colours.cached : status === "RUNNING" ? colours.running : colours.accent);
+    if (box.kind === "call") this.stripe(box, colours[STRIPES[status]] ?? colours.accent);
     const end = isDownstream ? box.outputs : box.inputs;
     const isEnd = this.isComplete && !end.length && !box.hidden && !isRoot;
     if (this.scale >= NEAR) this.texts(box, isFailed, isEnd);

@@ -2,7 +2,7 @@
 
 import { get, idPath } from "./api.js";
 import { codeLines } from "./code.js";
-import { copyButton, errorBox, h, notice, replace, statusBadge, tagList } from "./dom.js";
+import { breakable, copyButton, errorBox, h, notice, replace, statusBadge, tagList } from "./dom.js";
 import { whyPart } from "./differences.js";
 import { failureParts, markedLines } from "./failures.js";
 import { recordId, recordLink, recordTitle } from "./search.js";
@@ -78,6 +78,7 @@ function jobDetails(job, link) {
     failureParts(job, link),
     job.call_hash ? whyPart(job, link) : null,
     job.call ? h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${job.call.call_hash}` }, "Dataflow")) : null,
+    job.status === "RUNNING" ? h("p", { class: "flows" }, h("a", { class: "button", href: `#/dataflow/${job.id}?direction=inside` }, "Watch its graph grow")) : null,
     job.call ? callParts(job.call) : h("p", { class: "sub" }, job.status === "RUNNING" ? "It has not ended yet: arguments and result are recorded then." : "It led to no call."),
     below(job, link),
     section("Tags", tagList([...job.tags, ...(job.call?.tags ?? [])])),
@@ -104,7 +105,7 @@ function callDetails(call) {
 
 function valueDetails(value) {
   return [
-    h("p", { class: "crumbs" }, value.path ? "file" : "value"), h("h2", {}, value.path ?? value.value_type), flows(value.value_hash), value.path ? h("p", {}, h("a", { href: `#/file?${new URLSearchParams({ path: value.path })}` }, "All versions of this file")) : null,
+    h("p", { class: "crumbs" }, value.path ? "file" : "value"), h("h2", {}, value.path ? breakable(value.path) : value.value_type), flows(value.value_hash), value.path ? h("p", {}, h("a", { href: `#/file?${new URLSearchParams({ path: value.path })}` }, "All versions of this file")) : null,
     section("What it looks like", h("pre", { class: "wrap", tabindex: 0 }, value.preview ?? "not readable")),
     section("Tags", tagList(value.tags)),
     section(value.used_as === "arg" ? "Given to" : "Made by", value.job ? h("p", { class: "facts" }, statusBadge(value.job.status), h("a", { href: `#/job/${value.job.id}` }, value.job.task), ago(value.job.start_time)) : null),

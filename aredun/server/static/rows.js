@@ -63,7 +63,10 @@ export class RowList {
   focusRow(index) {
     this.showRow(index);
     this.draw();
-    this.inner.querySelector(`[data-index="${this.active}"]`)?.focus({ preventScroll: true });
+    const row = this.inner.querySelector(`[data-index="${this.active}"]`);
+    row?.focus({ preventScroll: true });
+    // On a phone the list itself may be out of sight.
+    row?.scrollIntoView({ block: "nearest" });
   }
 
   // Makes a row the active one, and scrolls as far as it takes to see it, or until it stands in the middle.

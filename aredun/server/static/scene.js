@@ -45,6 +45,8 @@ export class Scene {
   // Of a group that is unfolded those come first that `isUrgent` tells.
   constructor(isDownstream, isUrgent) {
     this.isDownstream = isDownstream;
+    // Whether it grows to the right: so does a run that goes on, though it is walked upstream.
+    this.isForward = isDownstream;
     this.isUrgent = isUrgent;
     this.all = new Map();
     this.boxes = [];
@@ -61,14 +63,25 @@ export class Scene {
   show(flow) {
     this.flow = flow;
     this.nodes = flow.nodes.size;
-    this.ranks = findRanks(flow, this.isDownstream);
+    this.ranks = findRanks(flow, this.isForward);
+    this.rankJobs();
     this.build();
+  }
+
+  // Jobs whose arguments are not recorded yet stand with calls of their task.
+  rankJobs() {
+    const jobs = [...this.flow.nodes.values()].filter((node) => node.job);
+    if (!jobs.length) return;
+    const known = new Map();
+    for (const node of this.flow.nodes.values()) if (node.kind === "call" && !node.job && !known.has(node.task)) known.set(node.task, this.ranks.get(node));
+    for (const node of jobs) this.ranks.set(node, known.get(node.task) ?? 1);
   }
 
   // Boxes of the nodes and groups as they are now: those that stood stay, new ones stand beside what they belong to.
   build() {
     const { boxOf, groups } = groupNodes(this.flow, this.ranks, this.opened, this.isUrgent);
     const before = this.all;
+    const stood = new Map([...this.nodeBoxes ?? []].map(([node, box]) => [node.key, box]));
     this.all = new Map();
     for (const { key, members, isGroup, home } of groups) {
       const box = before.get(key) ?? new Box(key, members, isGroup);
@@ -80,7 +93,7 @@ export class Scene {
     this.root = this.flow.root ? this.nodeBoxes.get(this.flow.root) : null;
     this.link();
     this.hide();
-    this.placeNew(before);
+    this.placeNew(before, stood);
     this.measure();
   }
 
@@ -110,8 +123,9 @@ export class Scene {
     return this.isDownstream ? box.outputs.map((link) => link.to) : box.inputs.map((link) => link.from);
   }
 
+  // What stood before a box does, where new ones are put beside what stands, and what stands behind it.
   before(box) {
-    return this.isDownstream ? box.inputs.map((link) => link.from) : box.outputs.map((link) => link.to);
+    return this.isForward ? box.inputs.map((link) => link.from) : box.outputs.map((link) => link.to);
   }
 
   reach(start, isClosed) {
@@ -139,8 +153,7 @@ export class Scene {
     this.links = this.allLinks.filter((link) => link.from.isShown && link.to.isShown);
   }
 
-  placeNew(before) {
-    const sign = this.isDownstream ? 1 : -1;
+  placeNew(before, stood) {
     const taken = new Map();
     const take = (box) => taken.set(box.column, [...(taken.get(box.column) ?? []), box.row]);
     const fresh = [];
@@ -151,23 +164,62 @@ export class Scene {
     if (!fresh.length) return;
     this.isTidy = false;
     const rank = (box) => this.ranks.get(box.node);
-    fresh.sort((one, other) => rank(one) - rank(other));
+    const formers = new Map(fresh.map((box) => [box, (box.home && before.get(box.home)) ?? this.findFormer(box, stood)]));
+    // Who follows on what stood goes there first.
+    fresh.sort((one, other) => Boolean(formers.get(other)) - Boolean(formers.get(one)) || rank(one) - rank(other));
     for (const box of fresh) {
-      const beside = this.before(box).filter((other) => other.column !== null);
-      const home = box.home && before.get(box.home);
-      const column = home ? home.column : beside.length ? Math.max(...beside.map((other) => other.column * sign)) * sign + sign : sign * rank(box);
-      const wanted = home ? home.row : beside.length ? beside.reduce((sum, other) => sum + other.row, 0) / beside.length : 0;
-      box.stand(column, findRow(taken.get(column) ?? [], wanted));
+      const former = formers.get(box);
+      const [column, row] = former ? [former.column, former.row] : this.findPlace(box, taken);
+      box.stand(column, findRow(taken.get(column) ?? [], row));
       take(box);
     }
+  }
+
+  // Where a new box would best stand.
+  findPlace(box, taken) {
+    const sign = this.isForward ? 1 : -1;
+    if (box.node.job) {
+      const column = this.findJobColumn(box);
+      return [column, Math.max(-1, ...(taken.get(column) ?? [])) + 1];
+    }
+    const standing = (boxes) => boxes.filter((other) => other.column !== null);
+    const row = (boxes) => boxes.reduce((sum, other) => sum + other.row, 0) / boxes.length;
+    const beside = standing(this.before(box));
+    if (beside.length) return [Math.max(...beside.map((other) => other.column * sign)) * sign + sign, row(beside)];
+    const behind = this.isForward ? standing(box.outputs.map((link) => link.to)) : [];
+    return behind.length ? [Math.min(...behind.map((other) => other.column)) - 1, row(behind)] : [sign * this.ranks.get(box.node), 0];
+  }
+  // Where what is in a box stood before, alone or with others: jobs become calls, calls become many.
+  findFormer(box, stood) {
+    for (const node of box.members) {
+      const former = stood.get(node.key) ?? stood.get(node.was);
+      if (former && former.column !== null) return former;
+    }
+    return null;
+  }
+
+  // What a running job was given is recorded when it ends: it stands with its like, else to the right of all that has ended.
+  findJobColumn(box) {
+    let last = 0;
+    for (const other of this.boxes) {
+      if (other === box || other.column === null) continue;
+      if (other.kind === "call" && other.task === box.task) return other.column;
+      if (!other.node.job || other.node.isOver) last = Math.max(last, other.column + (other.kind === "call" ? 1 : 0));
+    }
+    return last + 1;
   }
 
   // What a layout is asked for: the numbers of the boxes that each link joins, as far as they form no cycle.
   describe() {
     const numbers = new Map(this.boxes.map((box, index) => [box, index]));
-    const rank = (box) => this.ranks.get(box.node) * (this.isDownstream ? 1 : -1);
+    const rank = (box) => this.ranks.get(box.node) * (this.isForward ? 1 : -1);
     const links = this.links.filter((link) => rank(link.from) < rank(link.to));
-    return { boxes: this.boxes, links, shape: { nodes: this.boxes.length, edges: links.map((link) => [numbers.get(link.from), numbers.get(link.to)]) } };
+    const edges = links.map((link) => [numbers.get(link.from), numbers.get(link.to)]);
+    for (const box of this.boxes) {
+      const left = box.node.job && !box.inputs.length ? this.boxes.find((other) => other.column === box.column - 1 && !other.node.job) : null;
+      if (left) edges.push([numbers.get(left), numbers.get(box)]);
+    }
+    return { boxes: this.boxes, links, shape: { nodes: this.boxes.length, edges } };
   }
 
   // Lets the boxes go to where a layout has them; the anchor stays where it is.

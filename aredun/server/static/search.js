@@ -30,6 +30,32 @@ export function recordId(record) {
   return record.id ?? record.call_hash ?? record.hash ?? record.value_hash;
 }
 
+const NARROW = matchMedia("(max-width: 720px)");
+
+// A text with the part marked that fits; what is cut off before that is told by three dots.
+function markPart(text, sought) {
+  const found = new RegExp(sought.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "iu").exec(text);
+  if (!found) return text;
+  const end = found.index + found[0].length;
+  // So many letters are in sight at least.
+  const begin = Math.min(found.index, Math.max(0, end - (NARROW.matches ? 17 : 26)));
+  // Half of a letter is none.
+  const before = text.slice(begin, found.index).replace(/^[\uDC00-\uDFFF]/, "");
+  return [begin ? "…" : null, before, h("mark", {}, text.slice(found.index, end)), text.slice(end)];
+}
+
+// Of a file among arguments the name is shown, unless its folder is what fits.
+function markReason(text, sought) {
+  const parts = [shorten(text), text.replace(/\s+/g, " ")].map((shown) => markPart(shown, sought));
+  return parts.find(Array.isArray) ?? parts[0];
+}
+
+// Ids are found by their beginning.
+function markId(id, sought) {
+  const length = id.startsWith(sought) ? Math.min(sought.length, shortHash(id).length) : 0;
+  return length ? [h("mark", {}, id.slice(0, length)), shortHash(id).slice(length)] : shortHash(id);
+}
+
 export function setUpSearch() {
   const form = document.querySelector(".search");
   const input = document.getElementById("search");
@@ -79,9 +105,9 @@ export function setUpSearch() {
   function show({ hits, bound }, text) {
     const items = hits.map(({ record, because }, index) => option(index, recordLink(record),
       h("span", { class: "kind" }, record.path ? "File" : KINDS[record.type]),
-      h("span", { class: "what" }, recordTitle(record)),
-      h("span", { class: "which hash" }, shortHash(recordId(record))),
-      because ? h("span", { class: "because", title: because }, shorten(because)) : null));
+      h("span", { class: "what", title: recordTitle(record) }, markPart(recordTitle(record), text)),
+      h("span", { class: "which hash" }, markId(recordId(record), text)),
+      because ? h("span", { class: "because", title: because }, markReason(because, text)) : null));
     const note = bound ? [h("li", { class: "bound", role: "presentation" }, bound)] : [];
     replace(list, items.length ? items : nothing(text), note);
     list.hidden = false;
@@ -104,6 +130,9 @@ export function setUpSearch() {
     }
   }
 
+  const invite = () => { input.placeholder = NARROW.matches ? "Find anything" : "Find an id, task, path, tag, user"; };
+  NARROW.addEventListener("change", invite);
+  invite();
   input.addEventListener("input", () => {
     clearTimeout(timer);
     timer = setTimeout(look, 150);

@@ -46,19 +46,44 @@ export class Timeline {
     this.span = { begin: 0, end: 1 };
     // What is in sight of the span; null for all of it.
     this.window = null;
+    // The seconds that an address asks for, until it is known when they were.
+    this.asked = null;
+    this.stopDrag = null;
     this.ticks = h("div", { class: "ticks", "aria-hidden": "true" });
     this.mark = h("span", { class: "stretch", hidden: true });
     this.shown = h("output", { class: "sr" });
     const button = (text, label, action) => h("button", { class: "button quiet", type: "button", "aria-label": label, title: label, on: { click: action } }, text);
     this.whole = button("All", "Show the whole time (0)", () => this.show(null));
-    this.element = h("div", { class: "axis", role: "group", "aria-label": "Time: wheel here or Ctrl and wheel zooms, dragging here chooses a stretch, dragging below moves" },
+    this.element = h("div", { class: "axis", role: "group", "aria-label": "Time: wheel here or Ctrl and wheel or two fingers zoom, dragging here chooses a stretch, dragging below moves" },
       h("div", { class: "axis-tools" }, button("−", "Zoom out (-)", () => this.zoom(STEP_FACTOR)), button("+", "Zoom in (+)", () => this.zoom(1 / STEP_FACTOR)), this.whole),
       h("div", { class: "axis-line" }, this.ticks, this.mark), this.shown);
     this.line = this.element.querySelector(".axis-line");
     this.line.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     rows.addEventListener("wheel", (event) => { if (this.isShown && (event.ctrlKey || event.metaKey || event.shiftKey || event.deltaX)) this.wheel(event); }, { passive: false });
     this.line.addEventListener("pointerdown", (event) => this.drag(event, false));
-    rows.addEventListener("pointerdown", (event) => { if (this.window && event.pointerType === "mouse" && event.target.closest(".lane")) this.drag(event, true); });
+    rows.addEventListener("pointerdown", (event) => { if (this.isShown && this.window && event.target.closest(".lane")) this.drag(event, true); });
+    for (const place of [this.element, rows]) place.addEventListener("touchstart", (event) => this.pinch(event), { passive: false });
+  }
+
+  // Takes what an address says: the seconds from the start between which the time in sight lies.
+  read(query) {
+    const [from, to] = ["from", "to"].map((name) => Number.parseFloat(query.get(name)));
+    this.asked = { from, to: from >= 0 && to > from ? to : null };
+  }
+
+  // As an address says it.
+  get values() {
+    const { window, span } = this;
+    if (this.asked) return this.asked.to === null ? {} : { from: String(this.asked.from), to: String(this.asked.to) };
+    const [from, to] = window ? [window.begin, window.end].map((time) => Number(((time - span.begin) / 1000).toFixed(5))) : [];
+    return window ? { from: String(from), to: String(to) } : {};
+  }
+
+  settle() {
+    const { from, to } = this.asked;
+    const begin = this.span.begin + from * 1000;
+    this.asked = null;
+    this.window = to === null ? null : this.fit({ begin, end: this.span.begin + to * 1000 });
   }
 
   get isShown() {
@@ -70,14 +95,15 @@ export class Timeline {
   }
 
   show(window) {
-    const { begin, end } = this.span;
-    if (window) {
-      const size = Math.max(window.end - window.begin, LEAST);
-      const first = Math.min(Math.max(window.begin, begin), Math.max(begin, end - size));
-      window = size >= end - begin ? null : { begin: first, end: first + size };
-    }
-    this.window = window;
+    this.window = window && this.fit(window);
     this.onChange();
+  }
+
+  fit(window) {
+    const { begin, end } = this.span;
+    const size = Math.max(window.end - window.begin, LEAST);
+    const first = Math.min(Math.max(window.begin, begin), Math.max(begin, end - size));
+    return size >= end - begin ? null : { begin: first, end: first + size };
   }
 
   // `at` is where in sight the time stays that is there, from 0 to 1.
@@ -94,9 +120,11 @@ export class Timeline {
     this.show({ begin: this.window.begin + by, end: this.window.end + by });
   }
 
-  place(event) {
-    const room = this.line.getBoundingClientRect();
-    return { at: Math.min(Math.max((event.clientX - room.left) / room.width, 0), 1), width: room.width };
+  // Where along the axis something is, from 0 to 1: beside it, too, if that is asked for.
+  place({ clientX }, isBeside = false) {
+    const { left, width } = this.line.getBoundingClientRect();
+    const at = (clientX - left) / width;
+    return { at: isBeside ? at : Math.min(Math.max(at, 0), 1), width };
   }
 
   wheel(event) {
@@ -107,9 +135,32 @@ export class Timeline {
     else this.zoom(1.0018 ** event.deltaY, at);
   }
 
+  // The times below two fingers stay below them.
+  pinch(event) {
+    if (!this.isShown || event.touches.length !== 2) return;
+    this.stopDrag?.();
+    const { begin, end } = this.view;
+    const places = ({ touches }) => [...touches].map((touch) => this.place(touch, true).at);
+    const times = places(event).map((at) => begin + (end - begin) * at);
+    const moved = (next) => {
+      // The page is neither scrolled nor made larger.
+      next.preventDefault();
+      const [one, other] = places(next);
+      const size = (times[1] - times[0]) / (other - one);
+      if (size > 0 && size < Infinity) this.show({ begin: times[0] - size * one, end: times[0] + size * (1 - one) });
+    };
+    // What was touched hears of it, even if its row is drawn anew meanwhile.
+    const pinch = new AbortController();
+    const { signal } = pinch;
+    for (const { target } of event.touches) {
+      target.addEventListener("touchmove", moved, { passive: false, signal });
+      for (const end of ["touchend", "touchcancel"]) target.addEventListener(end, () => pinch.abort(), { signal });
+    }
+  }
+
   // On the axis a stretch is chosen, on the bars the time in sight is moved.
   drag(event, isMove) {
-    if (event.button) return;
+    if (event.button || !event.isPrimary) return;
     const from = this.place(event).at;
     const view = { ...this.view };
     const time = (at) => view.begin + (view.end - view.begin) * at;
@@ -122,15 +173,17 @@ export class Timeline {
       this.mark.style.width = `${Math.abs(to - from) * 100}%`;
     };
     const ended = (last) => {
+      this.stopDrag = null;
       removeEventListener("pointermove", moved);
       removeEventListener("pointerup", ended);
       removeEventListener("pointercancel", ended);
       this.mark.hidden = true;
-      const isFar = Math.abs(to - from) > 0.01;
-      if (isFar && !isMove && last.type === "pointerup") this.show({ begin: time(Math.min(from, to)), end: time(Math.max(from, to)) });
+      const isFar = Math.abs(to - from) > 0.01 && last?.type === "pointerup";
+      if (isFar && !isMove) this.show({ begin: time(Math.min(from, to)), end: time(Math.max(from, to)) });
       // Whoever let go over a bar did not mean to choose its job.
-      if (isFar && isMove) addEventListener("click", (click) => click.stopPropagation(), { capture: true, once: true });
+      if (isFar && isMove && event.pointerType === "mouse") addEventListener("click", (click) => click.stopPropagation(), { capture: true, once: true });
     };
+    this.stopDrag = ended;
     addEventListener("pointermove", moved);
     addEventListener("pointerup", ended);
     addEventListener("pointercancel", ended);
@@ -149,6 +202,7 @@ export class Timeline {
 
   draw(span) {
     this.span = span;
+    if (this.asked && Number.isFinite(span.begin)) this.settle();
     const { begin, end } = this.view;
     // The bars lie beside the scroll bar, the ticks above them have none.
     this.element.style.setProperty("--scroll", `${this.rows.offsetWidth - this.rows.clientWidth}px`);

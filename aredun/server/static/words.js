@@ -52,7 +52,7 @@ const number = (count) => count.toLocaleString("en");
 
 function nameBox(box, labels) {
   if (box.isGroup) return `${number(box.members.length)} × ${labels.title(box)}`;
-  return box.kind === "call" ? `${labels.title(box)}(${labels.subtitle(box)})` : labels.title(box);
+  return box.kind === "call" && !box.node.job ? `${labels.title(box)}(${labels.subtitle(box)})` : labels.title(box);
 }
 
 function neighbours(box) {

@@ -7,32 +7,36 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
-from aredun.models import File, Job, Tag, Task
-from aredun.query import CallGraphQuery
-from aredun.search.identify import get_key, leave_out_task_values
+from aredun.models import File, Job, Tag, Task, Value
+from aredun.search.call_texts import get_brief_arguments
+from aredun.search.identify import describe, get_key, infer_specialty_id, leave_out_task_values
+from aredun.search.query import CallGraphQuery
+from aredun.search.scan import get_load_options
 from aredun.search.task_history import select_fullname
-from aredun.server.finding import find_matches
-from aredun.server.records import get_arguments
 from aredun.storage.reads import read_rows
 from aredun.storage.recorded import find_recorded
-from aredun.tables.column_types import TagEntity
+from aredun.tables.column_types import TagEntity, starts_with
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aredun.backend import RedunBackendDb
+    from sqlalchemy.ext.asyncio import AsyncSession
 
-# No index of redun's tables serves a part of a text, so these bound the rows that a search looks at.
+    from aredun.search.repository import Repository
+
+# A search looks at no more rows: no index of redun's tables serves a part of a text.
 MAX_TASKS = 10_000
 MAX_FILES = 100_000
 MAX_TAGS = 20_000
 MAX_CALLS = 500
-# The database finds tags by less than what is shown of them, so some that it finds do not fit.
+# Less of a path fits too many files to be worth looking.
+_MIN_PATH = 3
+# The database compares less of a tag than is shown, so some tags that it finds do not fit.
 _MAX_LIKELY_TAGS = 500
 # LIKE patterns of what JSON writes for a letter, and for one beyond the first 65,536.
 _ESCAPED = (r"\\u____", r"\\u____\\u____")
 
-# The type and the id of a record, and what of it fits if that is not its name or path.
+# The type and the id of a record, and the tag or the arguments that fit; None for its name or path.
 Hit = tuple[tuple[str, str], str | None]
 
 
@@ -44,7 +48,35 @@ class Found(NamedTuple):
     bound: str | None
 
 
-async def search(backend: RedunBackendDb, text: str, limit: int) -> Found:
+async def find_matches(backend: Repository, prefix: str, limit: int) -> list[Any]:
+    """Return the first records whose id begins with a text, then tasks whose name and files whose path do."""
+    prefix = prefix.strip()
+    if prefix[0] in "-~":
+        special = await infer_specialty_id(backend, prefix, include_files=False)
+        return [] if special is None else [special]
+    query = CallGraphQuery(backend, order_by="time").like_id(prefix)
+    found = [record async for record in query.limit(limit)]
+    namespace, _, name = prefix.rpartition(".")
+    tasks = sa.select(Task).where(starts_with(Task.name, name))
+    if namespace:
+        tasks = tasks.where(Task.namespace == namespace)
+    tasks = tasks.order_by(Task.name, Task.hash).limit(limit)
+    paths = sa.select(File.value_hash).where(starts_with(File.path, prefix))
+    paths = paths.order_by(File.path, File.value_hash).limit(limit)
+    files = sa.select(Value).where(Value.value_hash.in_(paths)).order_by(Value.value_hash)
+    files = files.options(*get_load_options("Value"))
+
+    async def operation(session: AsyncSession) -> list[Any]:
+        by_name = list(await session.scalars(tasks)) if name or namespace else []
+        by_path = list(await session.scalars(files)) if len(prefix) >= _MIN_PATH else []
+        return [*by_name, *by_path]
+
+    known = set(map(describe, found))
+    found += [record for record in await backend.database.read(operation) if describe(record) not in known]
+    return leave_out_task_values(found)[:limit]
+
+
+async def search(backend: Repository, text: str, limit: int) -> Found:
     """Return the records whose id, name or path begins with a text, then those of which it is a part.
 
     Names are searched first, then tags, paths and arguments, until there are as many as are wanted.
@@ -82,7 +114,7 @@ async def search(backend: RedunBackendDb, text: str, limit: int) -> Found:
     return Found(records, reasons, f"Parts of texts: searched {', '.join(bounds)}" if bounds else None)
 
 
-async def _load(backend: RedunBackendDb, keys: Sequence[tuple[str, str]]) -> list[Any]:
+async def _load(backend: Repository, keys: Sequence[tuple[str, str]]) -> list[Any]:
     """Return the records with these types and keys, in their order."""
     if not keys:
         return []
@@ -93,34 +125,26 @@ async def _load(backend: RedunBackendDb, keys: Sequence[tuple[str, str]]) -> lis
     return sorted(leave_out_task_values(found), key=lambda record: place[get_key(record)])
 
 
-def _has_part(column: Any, pattern: str) -> sa.ColumnElement[bool]:
-    """Return the condition that a text has a part that matches a LIKE pattern, in upper or lower case."""
-    lower = sa.func.lower
-    return lower(column).like(lower(f"%{pattern}%"), escape="\\")
-
-
 def _escape(text: str) -> str:
     """Return the LIKE pattern that stands for a text."""
     return "".join(f"\\{letter}" if letter in "\\%_" else letter for letter in text)
 
 
-async def _find_tasks(backend: RedunBackendDb, text: str, limit: int) -> tuple[list[Hit], int | None]:
+async def _find_tasks(backend: Repository, text: str, limit: int) -> tuple[list[Hit], int | None]:
     """Return tasks by a part of their name, and how many were looked at if not all."""
-    name = select_fullname(Task)
-    seen = await find_recorded(
-        backend.database, [Task.hash], _has_part(name, _escape(text)), MAX_TASKS, limit
-    )
+    fits = select_fullname(Task).icontains(text, autoescape=True)
+    seen = await find_recorded(backend.database, [Task.hash], fits, MAX_TASKS, limit)
     return [(("Task", row.hash), None) for row in seen.rows], seen.looked_at
 
 
-async def _find_files(backend: RedunBackendDb, text: str, limit: int) -> tuple[list[Hit], int | None]:
+async def _find_files(backend: Repository, text: str, limit: int) -> tuple[list[Hit], int | None]:
     """Return files by a part of their path, and how many were looked at if not all."""
-    fits = _has_part(File.path, _escape(text))
+    fits = File.path.icontains(text, autoescape=True)
     seen = await find_recorded(backend.database, [File.value_hash], fits, MAX_FILES, limit)
     return [(("Value", row.value_hash), None) for row in seen.rows], seen.looked_at
 
 
-async def _find_tags(backend: RedunBackendDb, text: str, _: int) -> tuple[list[Hit], int | None]:
+async def _find_tags(backend: Repository, text: str, _: int) -> tuple[list[Hit], int | None]:
     """Return what tags hang on, with the tags as texts, and how many were looked at if not all."""
     unescaped = sa.type_coerce(Tag.value, sa.JSON)[()].as_string()
     pattern = "".join(_escape(letter) if letter.isascii() else "_" for letter in text)
@@ -129,8 +153,9 @@ async def _find_tags(backend: RedunBackendDb, text: str, _: int) -> tuple[list[H
     stored = "".join(
         _escape(letter) if letter.isascii() else _ESCAPED[letter > "\uffff"] for letter in letters
     )
-    fits = _has_part(Tag.key + "=" + unescaped, pattern)
-    fits |= _has_part(sa.func.replace(Tag.key + "=" + sa.cast(Tag.value, sa.Text), " ", ""), stored)
+    fits = (Tag.key + "=" + unescaped).ilike(f"%{pattern}%", escape="\\")
+    written = sa.func.replace(Tag.key + "=" + sa.cast(Tag.value, sa.Text), " ", "")
+    fits |= written.ilike(f"%{stored}%", escape="\\")
     columns = [Tag.entity_type, Tag.entity_id, Tag.key, Tag.value]
     likely = Tag.is_current & fits
     seen = await find_recorded(backend.database, columns, likely, MAX_TAGS, _MAX_LIKELY_TAGS)
@@ -143,12 +168,12 @@ async def _find_tags(backend: RedunBackendDb, text: str, _: int) -> tuple[list[H
     return found, seen.looked_at
 
 
-async def _find_arguments(backend: RedunBackendDb, text: str, _: int) -> tuple[list[Hit], int | None]:
+async def _find_arguments(backend: Repository, text: str, _: int) -> tuple[list[Hit], int | None]:
     """Return the newest jobs, with their arguments as short texts, that a part of these fits."""
     columns: tuple[Any, ...] = (Job.id, Job.call_hash)
     newest = sa.select(*columns).order_by(Job.start_time.desc()).limit(MAX_CALLS + 1)
     jobs = await read_rows(backend.database, newest)
-    texts = await get_arguments(backend, jobs[:MAX_CALLS])
+    texts = await get_brief_arguments(backend, [job.call_hash for job in jobs[:MAX_CALLS]])
     shown = [(job.id, texts.get(job.call_hash or "", "")) for job in jobs[:MAX_CALLS]]
     hits: list[Hit] = [(("Job", key), words) for key, words in shown if text.casefold() in words.casefold()]
     return hits, MAX_CALLS if len(jobs) > MAX_CALLS else None
