@@ -1,10 +1,12 @@
-"""The viewer's files: one page, its modules and its styles, served as they are."""
+"""The viewer's files: one page, its modules and its styles, compressed for all who take them so."""
 
 from __future__ import annotations
 
+import functools
+import gzip
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi import Request, Response
 
@@ -23,6 +25,36 @@ _TYPES = {
 }
 
 
+class _Answer(NamedTuple):
+    """A file as it is sent; each way of sending it has a tag of its own."""
+
+    content: bytes
+    tag: str
+    encoding: dict[str, str]
+
+
+@functools.cache
+def _prepare(content: bytes, is_packed: bool) -> _Answer:
+    tag = hashlib.sha256(content).hexdigest()[:20]
+    if is_packed:
+        return _Answer(gzip.compress(content, mtime=0), f'"{tag}-gzip"', {"content-encoding": "gzip"})
+    return _Answer(content, f'"{tag}"', {})
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Tell whether an `Accept-Encoding` names gzip, and not to refuse it."""
+    for choice in accepted.lower().split(","):
+        name, _, weight = choice.replace(" ", "").partition(";q=")
+        if name == "gzip":
+            return not weight or bool(weight.strip("0."))
+    return False
+
+
+def is_known(tag: str, known: str) -> bool:
+    """Tell whether an `If-None-Match` names a tag; a proxy may have made it a weak one."""
+    return any(item.strip().removeprefix("W/") in (tag, "*") for item in known.split(","))
+
+
 class ViewerFiles:
     """All files of the viewer in memory; there are few, and no request names a path on disk."""
 
@@ -32,20 +64,18 @@ class ViewerFiles:
             for path in sorted(FOLDER.rglob("*"))
             if path.suffix in _TYPES
         }
-        self._tags = {
-            name: f'"{hashlib.sha256(content).hexdigest()[:20]}"'
-            for name, (content, _) in self._files.items()
-        }
 
     def answer(self, request: Request, name: str) -> Response:
         """Return a file, or that the browser has it already."""
         if name not in self._files:
             return make_problem(404, "there is no such file")
         content, media_type = self._files[name]
-        headers = {"etag": self._tags[name], "cache-control": "no-cache"}
-        if request.headers.get("if-none-match") == self._tags[name]:
+        answer = _prepare(content, takes_gzip(",".join(request.headers.getlist("accept-encoding"))))
+        headers = {"etag": answer.tag, "cache-control": "no-cache", "vary": "accept-encoding"}
+        if is_known(answer.tag, request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
-        return Response(content, headers={**headers, "content-type": media_type})
+        headers |= {"content-type": media_type, **answer.encoding}
+        return Response(answer.content, headers=headers)
 
 
 def add_viewer(app: FastAPI) -> None:

@@ -112,7 +112,7 @@ async def settle(page: Page) -> None:
     await page.wait_for_function(
         "() => { const { canvas, scene, labels } = { ...aredunGraph, labels: aredunGraph.canvas.labels };"
         " return scene.isTidy && !scene.moves && !canvas.frame && !labels.timer && labels.asked.size"
-        " && canvas.width === canvas.canvas.clientWidth; }",
+        " && !canvas.layer.isWaiting && canvas.width === canvas.canvas.clientWidth; }",
         timeout=PATIENCE,
     )
 

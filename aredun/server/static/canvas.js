@@ -1,5 +1,6 @@
 // Shows a scene on a canvas: what is in sight of it, moved and zoomed by pointer, wheel and keys.
 
+import { LineLayer } from "./line_layer.js";
 import { distance, FAR, LEGIBLE, Painter } from "./painter.js";
 import { HEIGHT, MOVE, WIDTH } from "./scene.js";
 
@@ -34,6 +35,7 @@ export class GraphCanvas {
     this.flashes = new Map();
     this.pointers = new Map();
     this.stats = { frames: 0, drawn: 0, worst: 0, first: null };
+    this.layer = new LineLayer(() => this.schedule());
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(canvas);
     this.scheme = matchMedia("(prefers-color-scheme: dark)");
@@ -88,8 +90,8 @@ export class GraphCanvas {
   }
 
   get look() {
-    const { colours, sans, mono, labels, selected, matches, hover, isComplete, flashes, scene } = this;
-    return { colours, sans, mono, labels, selected, matches, hover, isComplete, flashes, isDownstream: scene.isDownstream };
+    const { colours, sans, mono, labels, selected, matches, hover, isComplete, flashes, layer, ratio, scene } = this;
+    return { colours, sans, mono, labels, selected, matches, hover, isComplete, flashes, layer, ratio, isDownstream: scene.isDownstream };
   }
 
   draw() {
@@ -313,6 +315,7 @@ export class GraphCanvas {
     this.themed.disconnect();
     this.scheme.removeEventListener("change", this.recolour);
     cancelAnimationFrame(this.frame);
+    this.layer.close();
   }
 }
 

@@ -3,7 +3,7 @@
 import { closeSocket, idPath, openSocket } from "./api.js";
 import { GraphCanvas } from "./canvas.js";
 import { DataflowFrame, dataflowLink, DIRECTIONS } from "./dataflow_frame.js";
-import { errorBox, replace } from "./dom.js";
+import { errorBox, refill } from "./dom.js";
 import { save } from "./export.js";
 import { Flow } from "./flow.js";
 import { count, shortTask } from "./format.js";
@@ -15,12 +15,12 @@ import { Labels } from "./labels.js";
 import { Live } from "./live.js";
 import { Minimap } from "./minimap.js";
 import { HEIGHT, Scene, WIDTH } from "./scene.js";
-import { makeWords } from "./words.js";
+import { makeBoxes, makeWords, tellBox, toldBoxes } from "./words.js";
 
 const BATCH = 200;
 const MAX_EDGES = 50000;
 const PAUSE = 150;
-// How long, in milliseconds, a graph that is complete at once waits for its layout before it is shown.
+// How long after its first edge, in milliseconds, a graph that is complete at once waits for its layout before it is shown.
 const PATIENCE = 400;
 
 class DataflowView {
@@ -34,14 +34,14 @@ class DataflowView {
     this.sections = [];
     this.maxEdges = MAX_EDGES;
     this.frame = new DataflowFrame(main, this.id, this.direction, {
-      onKey: (event) => this.handleKey(event), onSearch: () => this.search.run(), onNext: () => this.search.next(), onTool: (name) => this.use(name),
+      onKey: (event) => this.handleKey(event), onSearch: () => this.search.run(), onNext: () => this.search.next(), onTool: (name) => this.use(name), onClose: () => this.closePanel(),
     });
     this.labels = new Labels(() => this.showLabels());
     this.canvas = new GraphCanvas(this.frame.surface, this.scene, this.labels, {
       onPick: (box, isBadge) => this.pick(box, isBadge), onPoint: (hit) => this.point(hit), onDraw: () => this.map.draw(),
     });
     this.panel = new GraphPanel(this.frame.panel, this.labels, {
-      onClose: () => { this.go(null); this.frame.surface.focus(); }, onUnfold: (box) => this.unfold(box), onNode: (node) => this.go(this.revealed(node)), onBox: (box) => this.go(box),
+      onClose: () => this.closePanel(), onUnfold: (box) => this.unfold(box), onNode: (node) => this.go(this.revealed(node)), onBox: (box) => this.go(box),
     });
     this.search = new GraphSearch(this.frame, this.canvas, { onGo: (box) => this.go(box), reveal: (node) => this.revealed(node) });
     this.map = new Minimap(this.frame.map, this.canvas);
@@ -93,7 +93,6 @@ class DataflowView {
       this.live.endWalk();
       if (!this.flow.isOpen || this.live.execution) this.grow(0);
       this.settleAddress();
-      this.showWords();
       this.live.watch();
     } else if (message.type === "error") {
       this.isDone = true;
@@ -132,12 +131,14 @@ class DataflowView {
     this.cost = performance.now() - began;
     this.showStatus();
     if (this.isDone) {
+      this.showWords();
       // What came while somebody was looking stands beside the rest, which stays where it is.
       const isLater = this.isAgain || (this.flow.isOpen && this.isArranged);
       this.isArranged = true;
       this.frame.tidy.hidden = !isLater || this.scene.isTidy;
       const arranging = isLater ? null : this.arrange();
-      if (!this.canvas.isSettled) await Promise.race([arranging, new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
+      const since = (!this.flow.isOpen && this.firstEdge) || began;
+      if (!this.canvas.isSettled) await Promise.race([arranging, new Promise((resolve) => setTimeout(resolve, PATIENCE + since - began))]);
       if (this.isClosed) return;
       this.search.run();
     }
@@ -214,6 +215,8 @@ class DataflowView {
       if (root.kind === "call") this.frame.offerInside();
     }
     if (this.frame.find.value) this.search.run();
+    this.say();
+    if (!this.labels.timer) this.showWords();
     this.panel.refresh();
     this.canvas.schedule();
   }
@@ -258,8 +261,25 @@ class DataflowView {
     this.wanted = key && !box && !this.isDone ? key : null;
     this.canvas.selected = box;
     if (box) this.canvas.show(box);
+    this.say();
     this.panel.show(box);
     this.canvas.schedule();
+  }
+
+  // Tells whoever does not see it what was chosen, once all of that is named.
+  say() {
+    const { selected: box } = this.canvas;
+    if (box) this.labels.want(toldBoxes(box));
+    if (!this.labels.timer) this.frame.said.textContent = box ? tellBox(box, this.labels) : "";
+  }
+
+  // Back to where the box was chosen.
+  closePanel() {
+    const { words, surface } = this.frame;
+    const key = this.canvas.selected?.key;
+    this.go(null);
+    if (this.mode === "words") [...words.querySelectorAll("[data-key]")].find((item) => item.dataset.key === key)?.focus();
+    else surface.focus();
   }
 
   revealed(node) {
@@ -273,6 +293,7 @@ class DataflowView {
     this.canvas.isFollowing = false;
     this.search.run();
     this.showStatus();
+    this.showWords();
     this.canvas.schedule();
     return this.arrange(anchor);
   }
@@ -324,7 +345,7 @@ class DataflowView {
     };
     const actions = {
       c: () => box && this.fold(box), u: () => box?.isGroup && this.unfold(box), f: () => canvas.fit(), "+": () => canvas.zoom(1.3), "=": () => canvas.zoom(1.3), "-": () => canvas.zoom(1 / 1.3),
-      Escape: () => this.go(null), Enter: () => this.frame.panel.querySelector("a, button:not(.close)")?.focus(),
+      Escape: () => this.go(null), Enter: () => (this.frame.panel.querySelector("a, button:not(.close)") ?? this.frame.panel).focus(),
     };
     if (event.key in targets) {
       const next = box ? targets[event.key]() : scene.root ?? scene.boxes[0];
@@ -335,13 +356,15 @@ class DataflowView {
   }
 
   showMode() {
-    this.frame.showModes(this.mode, this.direction === "upstream", (mode) => { this.mode = mode; this.showMode(); });
+    this.frame.showModes(this.mode, (mode) => { this.mode = mode; this.showMode(); });
     this.showWords();
   }
 
   showWords() {
     const { words } = this.frame;
-    if (this.mode === "words" && !words.classList.contains("problem")) replace(words, makeWords(this.sections, this.isDone));
+    if (this.mode !== "words" || words.classList.contains("problem")) return;
+    if (this.direction === "upstream") { refill(words, makeWords(this.sections, this.isDone)); return; }
+    refill(words, makeBoxes(this.scene.boxes, this.labels, (box) => { this.go(box); this.frame.panel.focus(); }, this.isDone));
   }
 
   update(target) {

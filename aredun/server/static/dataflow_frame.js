@@ -1,7 +1,7 @@
 // The frame of a dataflow's drawing: title, directions, search, legend, tools, and the places for panel and words.
 
 import { idPath } from "./api.js";
-import { h, notice, replace } from "./dom.js";
+import { h, notice, refill, replace } from "./dom.js";
 import { shortHash } from "./format.js";
 
 export const DIRECTIONS = { upstream: "Where it comes from", downstream: "What followed", inside: "Inside" };
@@ -34,14 +34,15 @@ function makeNothing(id, direction) {
 
 export class DataflowFrame {
   constructor(main, id, direction, actions) {
-    const { onKey, onSearch, onNext, onTool } = actions;
+    const { onKey, onSearch, onNext, onTool, onClose } = actions;
     this.direction = direction;
     this.surface = h("canvas", { class: "graph", tabindex: 0, role: "application", "aria-label": "Dataflow graph. Arrow keys move, Enter shows details, U unfolds, C folds, F fits.", "aria-describedby": "graph-status", on: { keydown: onKey } });
     this.status = h("p", { class: "graph-status", id: "graph-status", role: "status" }, "Starting…");
     this.find = h("input", { type: "search", placeholder: "Search this graph", "aria-label": "Search this graph", on: { input: onSearch, keydown: (event) => { if (event.key === "Enter") onNext(); } } });
     this.found = h("span", { class: "found-count", "aria-live": "polite" });
-    this.panel = h("aside", { class: "panel", "aria-label": "Details", hidden: true });
+    this.panel = h("aside", { class: "panel", "aria-label": "Details", tabindex: -1, hidden: true, on: { keydown: (event) => { if (event.key === "Escape") onClose(); } } });
     this.words = h("ol", { class: "words", hidden: true, "aria-label": "The dataflow in words" });
+    this.said = h("p", { class: "sr", "aria-live": "polite" });
     this.tip = h("p", { class: "graph-tip", role: "tooltip", hidden: true });
     this.nothing = h("div", { class: "graph-nothing", hidden: true }, makeNothing(id, direction));
     // Away from where the graph begins.
@@ -62,7 +63,7 @@ export class DataflowFrame {
       h("div", { class: "dataflow-head" }, h("div", { class: "dataflow-title" }, this.heading, this.status), this.directions, this.modes, h("div", { class: "graph-search" }, this.find, this.found)),
       h("div", { class: "split" },
         h("section", { class: "graph-area" },
-          h("div", { class: "graph-place" }, this.surface, this.map, this.tip, this.nothing, this.words),
+          h("div", { class: "graph-place" }, this.surface, this.map, this.tip, this.nothing, this.said, this.words),
           this.foot = h("div", { class: "graph-foot" }, this.legend, this.tools)),
         this.panel)));
     document.title = "Dataflow · aredun";
@@ -94,11 +95,10 @@ export class DataflowFrame {
     this.foot.hidden = true;
   }
 
-  showModes(mode, isOffered, choose) {
+  showModes(mode, choose) {
     if (this.words.classList.contains("problem")) return;
     const choice = (name, text) => h("button", { type: "button", "aria-pressed": String(mode === name), on: { click: () => choose(name) } }, text);
-    replace(this.modes, isOffered ? [choice("graph", "Graph"), choice("words", "In words")] : null);
-    this.modes.hidden = !isOffered;
+    refill(this.modes, choice("graph", "Graph"), choice("words", "In words"));
     this.words.hidden = mode !== "words";
     this.surface.hidden = this.foot.hidden = mode === "words";
   }

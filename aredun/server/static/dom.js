@@ -41,6 +41,14 @@ export function replace(element, ...children) {
   append(element, children);
 }
 
+// As `replace`; whoever was at one of the controls stays at the one that stands in its place.
+export function refill(element, ...children) {
+  const controls = () => [...element.querySelectorAll("a, button, input, select, summary")];
+  const at = controls().indexOf(document.activeElement);
+  replace(element, ...children);
+  if (at >= 0) controls()[at]?.focus({ preventScroll: true });
+}
+
 const ICONS = {
   RUNNING: ["M6 1.500 A4.500 4.500 0 1 1 1.500 6", "stroke"],
   DONE: ["M2 6.500 L5 9.500 L10 3", "stroke"],

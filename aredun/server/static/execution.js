@@ -1,7 +1,7 @@
 // One execution: its jobs as a tree, as a timeline and counted, all growing while it runs; why it failed.
 
 import { Changes, get } from "./api.js";
-import { errorBox, h, notice, replace, statusBadge, tagList } from "./dom.js";
+import { errorBox, h, notice, refill, replace, statusBadge, tagList } from "./dom.js";
 import { ago, count, duration, fullTime, jobSeconds, shortHash } from "./format.js";
 import { failureBanner } from "./failures.js";
 import { filterQuery, JobFilter } from "./job_filter.js";
@@ -35,7 +35,7 @@ class ExecutionView {
     this.tabs = h("div", { class: "tabs" });
     this.banner = h("div", { class: "banner-place" });
     this.table = h("div", { class: "counts-place", hidden: true });
-    this.panel = h("aside", { class: "panel", "aria-label": "Details", hidden: true });
+    this.panel = h("aside", { class: "panel", "aria-label": "Details", tabindex: -1, hidden: true, on: { keydown: (event) => { if (event.key === "Escape") this.closePanel(); } } });
     this.rows = new RowList({
       height: ROW, label: "Jobs", role: "tree",
       makeRow: (row, index) => this.makeRow(row, index),
@@ -261,7 +261,7 @@ class ExecutionView {
     const facts = [
       duration(jobSeconds(run)), run.start_time ? `started ${ago(run.start_time)}` : null, count(this.total(), "job"),
     ].filter(Boolean).join(" · ");
-    replace(this.head,
+    refill(this.head,
       h("div", {},
         h("p", { class: "crumbs" }, h("a", { href: "#/executions" }, "Executions"), "›", h("span", { class: "hash" }, shortHash(run.id))),
         h("div", { class: "title-line" }, h("h1", {}, run.task ?? "Execution"), statusBadge(run.status), h("span", { class: "facts", title: fullTime(run.start_time) }, facts)),
@@ -285,7 +285,7 @@ class ExecutionView {
     const tab = (name, text) => h("a", {
       href: this.link(name, this.selected), "aria-current": this.tab === name ? "page" : null,
     }, text);
-    replace(this.tabs, h("nav", { class: "segments", "aria-label": "Views of the jobs" }, Object.entries(TABS).map(([name, text]) => tab(name, text))));
+    refill(this.tabs, h("nav", { class: "segments", "aria-label": "Views of the jobs" }, Object.entries(TABS).map(([name, text]) => tab(name, text))));
   }
 
   path(tab, jobId) {
@@ -351,14 +351,24 @@ class ExecutionView {
     const id = this.selected;
     this.panel.hidden = !id;
     if (!id) return;
-    const close = h("a", { class: "button quiet close", href: this.link(this.tab, null), "aria-label": "Close the details" }, "Close");
+    const close = h("a", { class: "button quiet close", href: this.link(this.tab, null), "aria-label": "Close the details", on: { click: () => this.closePanel() } }, "Close");
+    const isStaying = this.panel.contains(document.activeElement);
     replace(this.panel, close, h("p", { class: "sub" }, "Loading…"));
+    // Whoever goes from one job to another within the panel stays in it.
+    if (isStaying) this.panel.focus();
     try {
       const job = await get(`jobs/${encodeURIComponent(id)}`);
-      if (this.selected === id) replace(this.panel, close, makeDetails(job, (jobId) => this.link(this.tab, jobId)));
+      if (this.selected === id) refill(this.panel, close, makeDetails(job, (jobId) => this.link(this.tab, jobId)));
     } catch (error) {
       if (this.selected === id) replace(this.panel, close, errorBox(error));
     }
+  }
+
+  // Back to the row of the job.
+  closePanel() {
+    this.select(null);
+    if (this.rows.element.hidden) this.main.focus();
+    else this.rows.focusRow(this.rows.active);
   }
 
   update(target) {

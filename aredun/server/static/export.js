@@ -16,7 +16,7 @@ function frame({ left, top, right, bottom }) {
 // Everything is painted, nothing of it chosen or searched for.
 function paint(context, canvas, scale) {
   const sight = { left: -Infinity, top: -Infinity, right: Infinity, bottom: Infinity };
-  new Painter(context, { ...canvas.look, selected: null, matches: null, hover: null, flashes: null, scale: Math.max(scale, LEGIBLE) }).paint(canvas.scene, sight);
+  new Painter(context, { ...canvas.look, selected: null, matches: null, hover: null, flashes: null, layer: null, scale: Math.max(scale, LEGIBLE) }).paint(canvas.scene, sight);
 }
 
 function makeSvg(canvas) {

@@ -1,7 +1,7 @@
 // What is known of a box that was chosen: its record, or the members of a group.
 
 import { dataflowLink } from "./dataflow_frame.js";
-import { errorBox, h, replace } from "./dom.js";
+import { errorBox, h, refill, replace } from "./dom.js";
 import { count, shortTask } from "./format.js";
 import { loadDetails, makeDetails } from "./record.js";
 
@@ -24,17 +24,21 @@ export class GraphPanel {
   }
 
   async show(box) {
+    // Whoever goes from one to another within the panel stays in it.
+    const isStaying = this.shown !== box && this.element.contains(document.activeElement);
     this.shown = box;
     this.element.hidden = !box;
     if (!box) return;
     const close = h("button", { class: "button quiet close", type: "button", on: { click: this.onClose } }, "Close");
     if (box.isGroup) {
-      replace(this.element, close, this.describeGroup(box));
+      refill(this.element, close, this.describeGroup(box));
+      if (isStaying) this.element.focus();
       return;
     }
     replace(this.element, close, h("p", { class: "sub" }, "Loading…"));
+    if (isStaying) this.element.focus();
     const content = await loadDetails(...(box.node.job ? ["job", box.node.job] : [box.kind, box.node.hash])).then((record) => this.describe(record, box), errorBox);
-    if (this.shown === box) replace(this.element, close, content);
+    if (this.shown === box) refill(this.element, close, content);
   }
 
   describe(record, box) {

@@ -15,6 +15,9 @@ export class Labels {
     this.calls = new Map();
     this.values = new Map();
     this.asked = new Set();
+    // Goes up with every status that comes.
+    this.version = 0;
+    this.counted = new WeakMap();
     this.waiting = { calls: new Set(), values: new Set(), statuses: new Set() };
   }
 
@@ -56,6 +59,7 @@ export class Labels {
     for (const label of called) this.calls.set(label.call_hash, label);
     for (const label of valued) this.values.set(label.value_hash, label);
     this.timer = null;
+    this.version += 1;
     if (this.isClosed) return;
     this.want([]);
     this.onChange();
@@ -71,12 +75,14 @@ export class Labels {
   setStatus(call, status) {
     const label = this.calls.get(call);
     if (label) label.status = status;
+    this.version += 1;
   }
 
   // What is known of a call, or of a job that has led to none, without asking; a null text is asked for.
   tell(hash, status, text) {
     if (text !== null) this.asked.add(`calls ${hash}`);
     this.calls.set(hash, { ...this.calls.get(hash), ...(text === null ? {} : { arguments: text }), status });
+    this.version += 1;
   }
 
   isFailed(node) {
@@ -84,7 +90,20 @@ export class Labels {
   }
 
   count(box, status) {
-    return box.kind === "call" ? box.members.filter((node) => this.calls.get(node.hash)?.status === status).length : 0;
+    return box.kind === "call" ? this.counts(box)[status] ?? 0 : 0;
+  }
+
+  // Every frame asks: members are only looked at again when there are others, or other statuses.
+  counts({ members }) {
+    const known = this.counted.get(members);
+    if (known?.version === this.version) return known.counts;
+    const counts = {};
+    for (const node of members) {
+      const status = this.calls.get(node.hash)?.status;
+      if (status) counts[status] = (counts[status] ?? 0) + 1;
+    }
+    this.counted.set(members, { version: this.version, counts });
+    return counts;
   }
 
   status(box) {

@@ -37,18 +37,33 @@ export class Minimap {
     this.x = (width - (left + right) * this.scale) / 2;
     this.y = (height - (top + bottom) * this.scale) / 2;
     const context = this.canvas.getContext("2d");
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.clearRect(0, 0, width, height);
-    for (const box of scene.boxes) {
-      context.fillStyle = this.graph.labels.status(box) === "FAILED" ? colours.failed : box.kind === "call" ? colours.accent : colours["ink-3"];
-      context.fillRect(box.x * this.scale + this.x, box.y * this.scale + this.y, Math.max(1.5, WIDTH * this.scale), Math.max(1.5, HEIGHT * this.scale));
-    }
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    context.drawImage(this.paintBoxes(), 0, 0);
+    context.scale(ratio, ratio);
     const clip = (value, most) => Math.max(1, Math.min(most - 1, value));
     const x = clip(sight.left * this.scale + this.x, width);
     const y = clip(sight.top * this.scale + this.y, height);
     context.strokeStyle = colours.ink;
     context.lineWidth = 1.5;
     context.strokeRect(x, y, clip(sight.right * this.scale + this.x, width) - x, clip(sight.bottom * this.scale + this.y, height) - y);
+  }
+
+  // The boxes of a map stay as they are while somebody only looks about.
+  paintBoxes() {
+    const { scene, labels, colours, ratio } = this.graph;
+    const { width, height } = this.canvas;
+    const state = [scene.boxes, scene.bounds, labels.version, colours, width, height];
+    if (!scene.moves && this.state?.every((part, index) => part === state[index])) return this.picture;
+    this.state = state;
+    this.picture = new OffscreenCanvas(width, height);
+    const context = this.picture.getContext("2d");
+    context.scale(ratio, ratio);
+    for (const box of scene.boxes) {
+      context.fillStyle = labels.status(box) === "FAILED" ? colours.failed : box.kind === "call" ? colours.accent : colours["ink-3"];
+      context.fillRect(box.x * this.scale + this.x, box.y * this.scale + this.y, Math.max(1.5, WIDTH * this.scale), Math.max(1.5, HEIGHT * this.scale));
+    }
+    return this.picture;
   }
 
   go(event) {

@@ -10,6 +10,13 @@ export const LEGIBLE = 0.5;
 const NEAR = 0.36;
 export const FAR = 0.14;
 
+// Of more boxes at once nobody reads the titles, and all of them take longer than a frame.
+const MANY = 500;
+// Of the chosen lines so many have their names beside them.
+const NAMED = 100;
+// A path of more lines takes longer than several.
+const AT_ONCE = 50;
+
 const STRIPES = { FAILED: "failed", CACHED: "cached", RUNNING: "running", ABANDONED: "abandoned" };
 const BEHIND = { call: "accent", value: "line-strong" };
 
@@ -22,28 +29,41 @@ export class Painter {
   paint(scene, sight) {
     const shown = scene.boxes.filter((box) => box.x + WIDTH + 70 >= sight.left && box.x - 70 <= sight.right && box.y + HEIGHT + 8 >= sight.top && box.y <= sight.bottom);
     const chosen = this.links(scene, sight);
+    this.isFar = this.scale < FAR || (this.scale < LEGIBLE && shown.length > MANY);
     for (const box of shown) this.box(box, box === scene.root);
-    if (this.scale >= LEGIBLE) for (const link of chosen) this.name(link);
+    if (this.scale >= LEGIBLE) for (const link of chosen.slice(0, NAMED)) this.name(link);
     return shown;
   }
 
   links(scene, sight) {
-    const { context, colours } = this;
+    const { colours } = this;
+    const beside = (this.layer?.margin ?? 0) / this.scale;
     const plain = [];
     const chosen = [];
     for (const link of scene.links) {
       const { from, to } = link;
-      const top = Math.min(from.y, to.y, ...link.route.map(([, y]) => y));
-      const bottom = Math.max(from.y, to.y, ...link.route.map(([, y]) => y)) + HEIGHT;
-      if (Math.min(from.x, to.x) > sight.right || Math.max(from.x, to.x) + WIDTH < sight.left || top > sight.bottom || bottom < sight.top) continue;
+      let top = Math.min(from.y, to.y);
+      let bottom = Math.max(from.y, to.y);
+      for (const [, y] of link.route) {
+        if (y < top) top = y;
+        else if (y > bottom) bottom = y;
+      }
+      if (Math.min(from.x, to.x) > sight.right + beside || Math.max(from.x, to.x) + WIDTH < sight.left - beside || top > sight.bottom + beside || bottom + HEIGHT < sight.top - beside) continue;
       const isChosen = link === this.hover?.link || (this.selected && (from === this.selected || to === this.selected));
       (isChosen ? chosen : plain).push(link);
     }
-    context.globalAlpha = this.matches ? 0.3 : 1;
-    this.lines(plain, colours["ink-3"]);
-    context.globalAlpha = 1;
-    this.lines(chosen, colours.accent, 1.8);
+    const groups = [{ links: plain, colour: colours["ink-3"], weight: 1, alpha: this.matches ? 0.3 : 1 }, { links: chosen, colour: colours.accent, weight: 1.8, alpha: 1 }];
+    if (this.layer?.takes(plain.length + chosen.length)) this.layer.draw(this.context, groups, { scale: this.scale, ratio: this.ratio, sight });
+    else this.groups(groups);
     return chosen;
+  }
+
+  groups(groups) {
+    for (const { links, colour, weight, alpha } of groups) {
+      this.context.globalAlpha = alpha;
+      this.lines(links, colour, weight);
+    }
+    this.context.globalAlpha = 1;
   }
 
   lines(links, colour, weight = 1) {
@@ -54,11 +74,17 @@ export class Painter {
       const group = links.filter((link) => link.count > 1 === isMany);
       if (!group.length) continue;
       context.lineWidth = Math.max(isMany ? 2.4 : 1.3, 0.6 / this.scale) * weight;
-      context.beginPath();
-      for (const link of group) trace(context, link);
-      context.stroke();
+      for (let first = 0; first < group.length; first += AT_ONCE) {
+        context.beginPath();
+        for (const link of group.slice(first, first + AT_ONCE)) trace(context, link);
+        context.stroke();
+      }
     }
-    if (this.scale < FAR) return;
+    if (this.scale >= FAR) this.arrows(links);
+  }
+
+  arrows(links) {
+    const { context } = this;
     const head = this.size(ARROW + 2, 5.5);
     context.beginPath();
     for (const { to } of links) {
@@ -99,11 +125,9 @@ export class Painter {
     const status = this.labels.status(box);
     const isFailed = status === "FAILED";
     context.globalAlpha = this.matches && !this.matches.has(box) ? 0.25 : 1;
-    if (this.scale < FAR) {
+    if (this.isFar) {
       context.fillStyle = isFailed ? colours.failed : box.kind === "call" ? colours.accent : colours["ink-3"];
-      context.beginPath();
-      context.roundRect(box.x, box.y, WIDTH, HEIGHT, RADIUS);
-      context.fill();
+      context.fillRect(box.x, box.y, WIDTH, HEIGHT);
       context.globalAlpha = 1;
       return;
     }
