@@ -41,7 +41,12 @@ def _encode(struct: Any, chunks: list[bytes]) -> None:
     elif kind is list or kind is tuple:
         chunks.append(b"l")
         for item in struct:
-            _encode(item, chunks)
+            # Nearly all are hashes: a call for each took a third of the time.
+            if type(item) is str:
+                text = item.encode()
+                chunks.append(b"%d:%b" % (len(text), text))
+            else:
+                _encode(item, chunks)
         chunks.append(b"e")
     elif isinstance(struct, int) and not isinstance(struct, bool):
         chunks.append(f"i{struct!s}e".encode())

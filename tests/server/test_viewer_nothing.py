@@ -107,7 +107,7 @@ async def test_an_execution_without_what_is_sought(
         await check_notice(watched, "It called no other task")
         await watched.go("execution/-")
         await page.locator(".job-row").click()
-        await page.get_by_role("link", name="41").click()
+        await page.get_by_role("link", name=re.compile("^41")).click()
         await page.get_by_role("link", name="Where it comes from").click()
         notice = await check_notice(watched, "Nothing is recorded before it")
         await notice.get_by_role("link", name="What followed").click()

@@ -48,8 +48,12 @@
       if (!node.data.trim() || item.closest("pre, select, noscript, script") || !isSeen(item)) continue;
       range.selectNodeContents(node);
       const places = [...range.getClientRects()].filter(({ width }) => width);
+      // A space at the end of a line hangs over where spaces are kept.
+      const { whiteSpace, fontSize } = styleOf(item);
+      const hang = whiteSpace === "pre-wrap" ? parseFloat(fontSize) * 0.65 : 0;
       for (const place of places) {
-        const left = clip(node, place);
+        const { left: begin, right: end, top, bottom } = place;
+        const left = clip(node, { left: begin, right: place === places.at(-1) ? end : end - hang, top, bottom });
         if (typeof left === "string") { tell(left, item, node.data); break; }
         if (left) texts.push({ item, ...left });
       }
