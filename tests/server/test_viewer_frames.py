@@ -57,7 +57,7 @@ SEE = """() => {
     copy.drawImage(canvas.canvas, 0, 0);
     const isSeen = scene.links.filter(({ from }) => from === scene.root).map(({ from, to }) => {
         const across = ((from.x + width + to.x) / 2) * scale + x;
-        const down = ((from.y + to.y) / 2 + 23) * scale + y;
+        const down = ((from.y + to.y) / 2 + 28) * scale + y;
         const { data } = copy.getImageData((across - 2) * canvas.ratio, (down - 2) * canvas.ratio, 4, 4);
         return new Set(new Uint32Array(data.buffer)).size > 1;
     });
