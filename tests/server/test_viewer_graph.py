@@ -437,6 +437,31 @@ _WATCH_JUMPS = """
 """
 
 
+async def test_what_joins_while_a_layout_is_made_has_room(
+    browser: Browser, backend: RedunBackendDb, redun_backend: Any
+) -> None:
+    """The layout knows nothing of it, and puts another box where it stands."""
+    graph, _, merged = make_samples(3)
+    graph.insert(redun_backend)
+    async with serve(backend) as served:
+        watched = await open_page(browser, WIDE)
+        await open_graph(watched.page, served.url, merged)
+        places = await watched.page.evaluate(_JOIN_LATE)
+        assert len(places) == len({tuple(place) for place in places}) == 24
+        assert watched.problems == []
+
+
+_JOIN_LATE = """() => {
+    const { scene } = aredunGraph;
+    const late = scene.boxes.find((box) => box !== scene.root);
+    const boxes = scene.boxes.filter((box) => box !== late);
+    const other = boxes.find((box) => box !== scene.root);
+    const places = boxes.map((box) => (box === other ? [late.column, late.row] : [box.column, box.row]));
+    scene.apply({ boxes, links: [] }, { places, routes: [] }, scene.root, false);
+    return scene.boxes.map(({ x, y }) => [x, y]);
+}"""
+
+
 async def test_what_stands_stays_while_edges_arrive(
     browser: Browser, backend: RedunBackendDb, redun_backend: Any
 ) -> None:

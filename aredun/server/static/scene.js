@@ -229,6 +229,7 @@ export class Scene {
     const column = boxes[index].column - layer;
     const shift = boxes[index].row - row;
     const moves = boxes.map((box, number) => ({ box, x: box.x, y: box.y, column: layout.places[number][0] + column, row: layout.places[number][1] + shift }));
+    this.makeRoom(moves);
     this.routes = new Map(layout.routes.map(([number, places]) => [links[number].key, places.map(([at, line]) => [(at + column) * COLUMN, (line + shift) * ROW + HEIGHT / 2])]));
     this.isTidy = true;
     this.began = performance.now();
@@ -238,6 +239,16 @@ export class Scene {
     for (const link of this.links) link.route = [];
     this.moves = moves;
     this.move(this.began);
+  }
+
+  // What joined after the layout was asked for stands where it does, or beside whatever comes to stand there.
+  makeRoom(moves) {
+    const known = new Set(moves.map(({ box }) => box));
+    for (const box of this.boxes) {
+      if (known.has(box) || box.column === null) continue;
+      const taken = moves.filter(({ column }) => column === box.column).map(({ row }) => row);
+      moves.push({ box, x: box.x, y: box.y, column: box.column, row: findRow(taken, box.row) });
+    }
   }
 
   // Moves boxes on their way; tells whether they are still moving.
