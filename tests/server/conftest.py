@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browser import keep_browser
+from tests.support.browser import PATIENCE, keep_browser
 from tests.support.histories import make_histories
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ def browser_address() -> Iterator[str]:
 async def browser(browser_address: str) -> AsyncIterator[Browser]:
     """A connection of the test's own to it; what was opened through it is closed at its end."""
     # The tests of the server's API run in an environment that has no playwright, too (`make test-lowest`).
-    from playwright.async_api import async_playwright
+    from playwright.async_api import async_playwright, expect
 
+    expect.set_options(timeout=PATIENCE)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.connect_over_cdp(browser_address)
         yield browser

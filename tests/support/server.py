@@ -123,13 +123,13 @@ async def serve(
         await task
 
 
-async def receive(websocket: Any, timeout: float = 5.0) -> dict[str, Any]:
+async def receive(websocket: Any, timeout: float = 20.0) -> dict[str, Any]:
     """Return the next message of a websocket."""
     message: dict[str, Any] = json.loads(await asyncio.wait_for(websocket.recv(), timeout))
     return message
 
 
-async def receive_until(websocket: Any, *kinds: str, timeout: float = 5.0) -> list[dict[str, Any]]:
+async def receive_until(websocket: Any, *kinds: str, timeout: float = 20.0) -> list[dict[str, Any]]:
     """Return the next messages of a websocket, up to one whose "type:change" is among `kinds`."""
     messages = []
     while True:
