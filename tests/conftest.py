@@ -6,6 +6,7 @@ import asyncio
 import copyreg
 import functools
 import gc
+import itertools
 import os
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ from tests.support.databases import PostgresCluster, redun_uri
 from tests.support.scratch import find_scratch_folder
 from tests.support.sessions import until_connections_return
 
+# Tests whose leftovers are put aside together.
+TESTS_BETWEEN = 25
+_ended = itertools.count(1)
 # How long an example takes says how busy the machine is; what hangs meets the timeout of its test.
 settings.register_profile("aredun", deadline=None)
 settings.load_profile("aredun")
@@ -37,6 +41,16 @@ def pytest_configure() -> None:
 
 def pytest_collection_finish() -> None:
     """Leave what all tests import to no collection of garbage: looking at it took a twelfth of the run."""
+    _leave_to_no_collection()
+
+
+def pytest_runtest_logfinish() -> None:
+    """Do the same with what the tests so far have left: a collection took more than a second at the end."""
+    if next(_ended) % TESTS_BETWEEN == 0:
+        _leave_to_no_collection()
+
+
+def _leave_to_no_collection() -> None:
     gc.collect()
     gc.freeze()
 
