@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import pickle
 import re
 from pathlib import Path
@@ -14,26 +12,25 @@ import pytest
 from playwright.async_api import expect
 
 from aredun import task
-from tests.support.browser import PHONE, Watched, open_page
+from tests.support.browser import DESKTOP, PHONE, Watched, open_page
 from tests.support.dataflow import make_samples
 from tests.support.graph_pages import check_drawing, check_first_view, look, open_graph, resize, settle
 from tests.support.server import serve
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, Page, Route, WebSocketRoute
+    from playwright.async_api import Browser, Page, Route
 
     from aredun.backend import RedunBackendDb
     from aredun.scheduler import Scheduler
 
 redun_namespace = "graphs"
 
-WIDE = {"width": 1440, "height": 900}
 DOWN = "?direction=downstream"
 
 pytestmark = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 
 
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1440", "390"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1440", "390"])
 async def test_the_data_go_from_left_to_right(
     browser: Browser, backend: RedunBackendDb, redun_backend: Any, size: dict[str, int]
 ) -> None:
@@ -47,7 +44,7 @@ async def test_the_data_go_from_left_to_right(
         seen = await look(page)
         check_first_view(seen)
         await watched.shoot(f"dataflow-upstream-{size['width']}")
-        if size is WIDE:
+        if size is DESKTOP:
             check_drawing(seen)
             # What was given, three steps for each of three samples, their results, and the merge.
             assert sorted(seen["titles"]).count("trim") == 3
@@ -86,7 +83,7 @@ async def test_many_alike_are_one_box(browser: Browser, backend: RedunBackendDb,
     graph, genome, _ = make_samples(1_000, failed=2)
     graph.insert(redun_backend)
     async with serve(backend) as served:
-        watched = await open_page(browser, WIDE)
+        watched = await open_page(browser, DESKTOP)
         page = watched.page
         await open_graph(page, served.url, genome, DOWN)
         await expect(page.locator(".graph-status")).to_contain_text("4,003 nodes, 7 boxes")
@@ -100,7 +97,7 @@ async def test_many_alike_are_one_box(browser: Browser, backend: RedunBackendDb,
         await resize(page, PHONE)
         check_first_view(await look(page))
         await watched.shoot("dataflow-hub-390")
-        await resize(page, WIDE)
+        await resize(page, DESKTOP)
         await _check_unfolding(watched)
         # An address leads to one among many.
         await page.keyboard.press("Escape")
@@ -156,7 +153,7 @@ async def test_a_drawing_is_looked_over_and_saved(
     graph.values[0] = {**graph.values[0], "value": pickle.dumps("<b>&genome", protocol=3)}
     graph.insert(redun_backend)
     async with serve(backend) as served:
-        watched = await open_page(browser, WIDE)
+        watched = await open_page(browser, DESKTOP)
         page = watched.page
         await open_graph(page, served.url, genome, DOWN)
         seen = await look(page)
@@ -229,7 +226,7 @@ async def test_calls_join_while_a_run_goes_on(
     """What follows from a value appears beside what stands; a look inside a call shows its calls."""
     await scheduler.run(reports("a.txt", 2))
     async with serve(backend) as served:
-        watched = await open_page(browser, WIDE)
+        watched = await open_page(browser, DESKTOP)
         page = watched.page
         given = (await served.get("/api/query?type=Value&value_type=builtins.str"))["items"]
         [start] = [value["value_hash"] for value in given if value["preview"] == "'a.txt'"]
@@ -290,7 +287,7 @@ async def test_an_address_tells_what_is_seen(
     graph, genome, _ = make_samples(30, failed=1)
     graph.insert(redun_backend)
     async with serve(backend) as served:
-        watched = await open_page(browser, WIDE)
+        watched = await open_page(browser, DESKTOP)
         page = watched.page
         await open_graph(page, served.url, genome[:9], DOWN)
         await expect(page).to_have_url(f"{served.url}/#/dataflow/{genome}{DOWN}")
@@ -328,7 +325,7 @@ async def test_what_is_not_laid_out_says_so(
     graph, _, merged = make_samples(4)
     graph.insert(redun_backend)
     async with serve(backend) as served:
-        watched = await open_page(browser, WIDE)
+        watched = await open_page(browser, DESKTOP)
         page = watched.page
         await _limit(page, "dataflow", "MAX_EDGES = 50000", "MAX_EDGES = 30")
         reason = {"code": "unavailable", "message": "too many graphs wait for their layout: try again soon"}
@@ -368,157 +365,3 @@ async def _limit(page: Page, module: str, written: str, instead: str) -> None:
         await route.fulfill(body=source.replace(written, instead), content_type="text/javascript")
 
     await page.route(f"**/static/{module}.js", answer)
-
-
-async def test_nothing_jumps_while_edges_stream(
-    browser: Browser, backend: RedunBackendDb, redun_backend: Any
-) -> None:
-    """On the screen: what has been drawn stays where it is as long as edges come, however slowly."""
-    graph, _, merged = make_samples(30)
-    graph.insert(redun_backend)
-    async with serve(backend) as served:
-        watched = await open_page(browser, WIDE)
-        page = watched.page
-        await page.route_web_socket(re.compile("/ws/dataflow/"), _slow_down)
-        await page.add_init_script(_WATCH_JUMPS)
-        await open_graph(page, served.url, merged)
-        seen = await page.evaluate("globalThis.watched")
-        assert seen["steps"] > 2
-        assert seen["boxes"] > 8
-        assert seen["jumps"] == []
-        assert seen["unseen"] == 0
-        check_first_view(await look(page))
-        assert watched.problems == []
-
-
-def _slow_down(socket: WebSocketRoute) -> None:
-    """Hand on some hundred edges a second."""
-    server = socket.connect_to_server()
-    pieces: asyncio.Queue[list[Any]] = asyncio.Queue()
-
-    async def send() -> None:
-        while True:
-            piece = await pieces.get()
-            socket.send(json.dumps(piece))
-            if piece[-1]["type"] == "end":
-                await socket.close()
-                return
-            await asyncio.sleep(0.004 * len(piece))
-
-    def take(message: str | bytes) -> None:
-        pieces.put_nowait(json.loads(message))
-
-    server.on_message(take)
-    server.on_close(lambda code, reason: None)
-    sending = asyncio.create_task(send())
-    socket.on_close(lambda code, reason: sending.cancel() and None)
-
-
-_WATCH_JUMPS = """
-    globalThis.watched = { steps: 0, edges: 0, boxes: 0, unseen: 0, jumps: [] };
-    const before = new Map();
-    const look = () => {
-        requestAnimationFrame(look);
-        const { canvas, flow, scene, view } = globalThis.aredunGraph ?? {};
-        if (!view || view.isDone || canvas.stats.first === null) return;
-        const { watched } = globalThis;
-        if (flow.edges > watched.edges) watched.steps += 1;
-        Object.assign(watched, { edges: flow.edges, boxes: scene.boxes.length });
-        for (const box of scene.boxes) {
-            const [x, y] = ["x", "y"].map((axis) => box[axis] * canvas.view.scale + canvas.view[axis]);
-            const [lastX, lastY] = before.get(box.key) ?? [x, y];
-            if (Math.hypot(x - lastX, y - lastY) > 0.5) watched.jumps.push([box.key, lastX, lastY, x, y]);
-            before.set(box.key, [x, y]);
-            const isSeen = x > 0 && x < canvas.width && y > 0 && y < canvas.height;
-            if (box === scene.root && !isSeen) watched.unseen += 1;
-        }
-    };
-    look();
-"""
-
-
-async def test_what_joins_while_a_layout_is_made_has_room(
-    browser: Browser, backend: RedunBackendDb, redun_backend: Any
-) -> None:
-    """The layout knows nothing of it, and puts another box where it stands."""
-    graph, _, merged = make_samples(3)
-    graph.insert(redun_backend)
-    async with serve(backend) as served:
-        watched = await open_page(browser, WIDE)
-        await open_graph(watched.page, served.url, merged)
-        places = await watched.page.evaluate(_JOIN_LATE)
-        assert len(places) == len({tuple(place) for place in places}) == 24
-        assert watched.problems == []
-
-
-_JOIN_LATE = """() => {
-    const { scene } = aredunGraph;
-    const late = scene.boxes.find((box) => box !== scene.root);
-    const boxes = scene.boxes.filter((box) => box !== late);
-    const other = boxes.find((box) => box !== scene.root);
-    const places = boxes.map((box) => (box === other ? [late.column, late.row] : [box.column, box.row]));
-    scene.apply({ boxes, links: [] }, { places, routes: [] }, scene.root, false);
-    return scene.boxes.map(({ x, y }) => [x, y]);
-}"""
-
-
-async def test_what_stands_stays_while_edges_arrive(
-    browser: Browser, backend: RedunBackendDb, redun_backend: Any
-) -> None:
-    """However many edges follow, no box moves, and none is put onto another."""
-    graph, genome, merged = make_samples(40)
-    graph.insert(redun_backend)
-    async with serve(backend) as served:
-        watched = await open_page(browser, PHONE, "dark")
-        await watched.page.goto(served.url)
-        for start, direction in ((merged, "upstream"), (genome, "downstream")):
-            seen = await watched.page.evaluate(_GROW, [start, direction])
-            assert seen["steps"] > 20
-            assert seen["moved"] == []
-            assert seen["overlaps"] == 0
-            assert seen["boxes"] < 12
-        # A value that was passed on again and again is one box, however deep that goes.
-        deep = await watched.page.evaluate(_DEEP)
-        assert deep == {"nodes": 2, "told": 12}
-        assert watched.problems == []
-
-
-_DEEP = """async () => {
-    const { Flow } = await import("./static/flow.js");
-    const flow = new Flow(false);
-    const call = { kind: "CallNode", call_hash: "c", task: "lab.use" };
-    const given = (depth) => ({
-        kind: "ArgumentValue", arg_hash: `${depth}`, value_hash: "v", name: "x",
-        call_hash: `c${depth}`, task: `t${depth}`,
-    });
-    flow.add({ src: call, dest: given(0) });
-    for (let depth = 0; depth < 20000; depth += 1) flow.add({ src: given(depth), dest: given(depth + 1) });
-    const { nodes, edges: [edge] } = flow.fold(true);
-    return { nodes: nodes.size, told: edge.through.size };
-}"""
-
-_GROW = """async ([start, direction]) => {
-    const { Flow } = await import("./static/flow.js");
-    const { Scene, WIDTH, HEIGHT } = await import("./static/scene.js");
-    const socket = new WebSocket(`ws://${location.host}/ws/dataflow/${start}?batch=16&direction=${direction}`);
-    const messages = [];
-    socket.onmessage = ({ data }) => messages.push(JSON.parse(data));
-    await new Promise((resolve) => { socket.onclose = resolve; });
-    const flow = new Flow(direction === "downstream");
-    const scene = new Scene(direction === "downstream", () => false);
-    const moved = [];
-    let overlaps = 0;
-    for (const batch of messages) {
-        const before = new Map(scene.boxes.map((box) => [box.key, `${box.x} ${box.y}`]));
-        for (const message of batch) if (message.type === "edge") flow.add(message);
-        scene.show(flow.fold(false));
-        for (const box of scene.boxes) {
-            if (before.has(box.key) && before.get(box.key) !== `${box.x} ${box.y}`) moved.push(box.key);
-            for (const other of scene.boxes) {
-                const [across, down] = [Math.abs(other.x - box.x), Math.abs(other.y - box.y)];
-                overlaps += other !== box && across < WIDTH && down < HEIGHT;
-            }
-        }
-    }
-    return { steps: messages.length, moved, overlaps, boxes: scene.boxes.length };
-}"""
