@@ -10,7 +10,7 @@ from playwright.async_api import expect
 
 from aredun.backend import RedunBackendDb
 from tests.server.test_server_changes import TASK, start
-from tests.support.browser import PATIENCE, PHONE, Watched, check_page, open_page, view
+from tests.support.browser import PHONE, Watched, check_page, open_page, view
 from tests.support.call_graphs import make_repository
 from tests.support.dataflow import make_chains, make_hash
 from tests.support.graph_pages import check_drawing, check_first_view, look, resize, settle
@@ -35,7 +35,7 @@ async def test_from_executions_to_values(
     make_repository(database_url, tmp_path)
     async with view(browser, backend) as watched:
         page = watched.page
-        await expect(page.locator(".run")).to_have_count(7, timeout=PATIENCE)
+        await expect(page.locator(".run")).to_have_count(7)
         await expect(page.locator(".run .status").first).to_contain_text(re.compile("Running|Done|Failed"))
         await watched.shoot("executions")
         await page.get_by_role("link", name="Failed", exact=True).click()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.browser import DESKTOP, PHONE, open_page
+from tests.support.browser import DESKTOP, PHONE, open_page, view
 from tests.support.dataflow import make_samples
 from tests.support.graph_pages import check_first_view, look, open_graph
 from tests.support.server import serve
@@ -95,12 +95,10 @@ async def test_what_joins_while_a_layout_is_made_has_room(
     """The layout knows nothing of it, and puts another box where it stands."""
     graph, _, merged = make_samples(3)
     graph.insert(redun_backend)
-    async with serve(backend) as served:
-        watched = await open_page(browser, DESKTOP)
-        await open_graph(watched.page, served.url, merged)
+    async with view(browser, backend) as watched:
+        await open_graph(watched.page, watched.url, merged)
         places = await watched.page.evaluate(_JOIN_LATE)
         assert len(places) == len({tuple(place) for place in places}) == 24
-        assert watched.problems == []
 
 
 _JOIN_LATE = """() => {
@@ -120,9 +118,7 @@ async def test_what_stands_stays_while_edges_arrive(
     """However many edges follow, no box moves, and none is put onto another."""
     graph, genome, merged = make_samples(40)
     graph.insert(redun_backend)
-    async with serve(backend) as served:
-        watched = await open_page(browser, PHONE, "dark")
-        await watched.page.goto(served.url)
+    async with view(browser, backend, size=PHONE, scheme="dark") as watched:
         for start, direction in ((merged, "upstream"), (genome, "downstream")):
             seen = await watched.page.evaluate(_GROW, [start, direction])
             assert seen["steps"] > 20
@@ -132,7 +128,6 @@ async def test_what_stands_stays_while_edges_arrive(
         # A value that was passed on again and again is one box, however deep that goes.
         deep = await watched.page.evaluate(_DEEP)
         assert deep == {"nodes": 2, "told": 12}
-        assert watched.problems == []
 
 
 _DEEP = """async () => {
