@@ -115,6 +115,9 @@ class Liveness:
         except TimeoutError:
             self._suspect()
             driver.terminate()
+        except OSError:
+            # The server has ended it a moment ago, and nobody has heard of that yet.
+            driver.terminate()
         except BaseException:
             driver.terminate()
             raise
