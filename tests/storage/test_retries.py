@@ -252,6 +252,23 @@ async def test_killed_connections_are_replaced(postgres: PostgresCluster, postgr
         assert backend.database.checked_out == 0
 
 
+async def test_connections_that_the_server_has_just_ended_are_closed(
+    postgres: PostgresCluster, postgres_url: str
+) -> None:
+    """Nobody has heard of the end yet: whoever says goodbye meets a broken pipe."""
+    async with RedunBackendDb(postgres_url, FAST) as backend:
+        value_hash = await backend.record_value(1)
+        async with backend.database.engine.connect() as connection:
+            await connection.execute(sa.text("SELECT 1"))
+        # Without a turn of the loop, in which the driver would notice.
+        postgres.execute(
+            "postgres",
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'aredun'",
+        )
+        await backend.database.engine.dispose()
+        assert await backend.get_value(value_hash) == (1, True)
+
+
 @pytest.mark.parametrize(
     "message",
     [
