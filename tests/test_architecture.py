@@ -23,7 +23,7 @@ ROOMS = (
     ("aredun", "__main__"),
     ("cli", "testing"),
     ("server", "redun_bridge"),
-    ("bridge", "scheduler"),
+    ("bridge", "scheduler", "tasks"),
     ("workflow",),
     ("backend",),
     ("lifecycle", "query", "sync", "serializers"),

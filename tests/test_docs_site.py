@@ -25,6 +25,7 @@ DOORS = [
     "aredun.serializers",
     "aredun.server",
     "aredun.sync",
+    "aredun.tasks",
     "aredun.workflow.executors",
 ]
 # These have no `__all__`: every class that they define is public.

@@ -30,6 +30,11 @@ class TaskRegistry:
         """
         Define a task; one of the same name is replaced.
 
+        Parameters
+        ----------
+        task : Any
+            The task.
+
         Raises
         ------
         UsageError
@@ -54,6 +59,13 @@ class TaskRegistry:
         """
         Find a task by its full name or by its hash.
 
+        Parameters
+        ----------
+        task_name : str, optional
+            Namespace and name, with a dot between them.
+        hash : str, optional
+            Used where no name is given.
+
         Returns
         -------
         TaskValue or None
@@ -74,6 +86,11 @@ class TaskRegistry:
         """
         Check that a call of a task would run that task.
 
+        Parameters
+        ----------
+        task : Any
+            The task.
+
         Raises
         ------
         UsageError
@@ -86,6 +103,18 @@ class TaskRegistry:
     def rename(self, old_name: str, new_namespace: str, new_name: str) -> Any:
         """
         Define a task under another name; its hash stays.
+
+        Parameters
+        ----------
+        old_name : str
+            The full name that it has.
+        new_namespace, new_name : str
+            Those that it gets.
+
+        Returns
+        -------
+        Any
+            The task.
 
         Raises
         ------
@@ -134,5 +163,11 @@ _task_registry = TaskRegistry()
 
 
 def get_task_registry() -> TaskRegistry:
-    """Return the registry of all tasks of this process (mirrors redun's `get_task_registry`)."""
+    """Return the registry of all tasks of this process (mirrors redun's `get_task_registry`).
+
+    Returns
+    -------
+    TaskRegistry
+        Always the same one.
+    """
     return _task_registry

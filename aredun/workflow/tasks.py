@@ -276,6 +276,11 @@ def scheduler_task(
         As for `task`.
     **task_options_base : Any
         Options, as for `task`.
+
+    Returns
+    -------
+    callable
+        Takes the function and returns the `SchedulerTask`.
     """
 
     def decorate(
