@@ -153,7 +153,7 @@ def _find_evaluations() -> sa.Select[Any]:
             Value.value,
         )
         .join(Value, Value.value_hash == Evaluation.value_hash)
-        .where(in_parameter(Evaluation.eval_hash, "evals"))
+        .where(in_list(Evaluation.eval_hash, "evals", sparse=True))
     )
 
 
@@ -168,18 +168,21 @@ def _build_statements() -> dict[tuple[bool, ...], sa.SelectBase]:
 
 
 _STATEMENTS = _build_statements()
+
+# Keys go as sparse lists: PostgreSQL keeps the plan of a table from when it was small, and would go on to
+# compare each of its rows with one key after the other.
 _GET_VALUES = sa.select(Value.value_hash, Value.type, Value.value).where(
-    in_parameter(Value.value_hash, "hashes")
+    in_list(Value.value_hash, "hashes", sparse=True)
 )
 
 _GET_SUBTREES = sa.select(CallSubtreeTask.call_hash, CallSubtreeTask.task_hash).where(
-    in_parameter(CallSubtreeTask.call_hash, "hashes")
+    in_list(CallSubtreeTask.call_hash, "hashes", sparse=True)
 )
 _GET_CALL_VALUES = sa.select(CallNode.call_hash, CallNode.value_hash).where(
-    in_parameter(CallNode.call_hash, "hashes")
+    in_list(CallNode.call_hash, "hashes", sparse=True)
 )
 _GET_CONTEXTS = sa.select(Tag.entity_id, Tag.value).where(
-    Tag.key == CONTEXT_KEY, in_parameter(Tag.entity_id, "ids")
+    Tag.key == CONTEXT_KEY, in_list(Tag.entity_id, "ids", sparse=True)
 )
 
 

@@ -12,7 +12,7 @@ from aredun.loop.pacing import take_turn
 from aredun.models import CallNode, CallSubtreeTask
 from aredun.storage import ValueRows, ask, make_rows
 from aredun.storage.rows import ARGUMENT, ARGUMENT_RESULT, CALL_EDGE, CALL_NODE, CALL_SUBTREE_TASK
-from aredun.tables.column_types import in_parameter
+from aredun.tables.column_types import in_list
 from aredun.values.nested import SCALARS, get_parts
 from aredun.values.sizes import Weight, weigh
 
@@ -143,12 +143,12 @@ class UnrecordedCall:
 
 
 _FIND_CALLS = sa.select(CallNode.call_hash, sa.null().label("task")).where(
-    in_parameter(CallNode.call_hash, "calls")
+    in_list(CallNode.call_hash, "calls", sparse=True)
 )
 _FIND_SUBTREES = (
     sa.select(CallNode.call_hash, CallSubtreeTask.task_hash)
     .outerjoin(CallSubtreeTask, CallSubtreeTask.call_hash == CallNode.call_hash)
-    .where(in_parameter(CallNode.call_hash, "calls"))
+    .where(in_list(CallNode.call_hash, "calls", sparse=True))
 )
 
 
