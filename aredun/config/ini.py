@@ -221,7 +221,7 @@ def load_config(config_dir: str | os.PathLike[str] | None = None, *, required: b
         folder = os.path.dirname(folder)
     folder = folder.rstrip("/") or ("/" if folder else ".")
     if "://" not in folder:
-        folder = os.path.normpath(os.path.join(os.getcwd(), folder))
+        folder = os.path.abspath(folder)
     ini = RedunIni(folder, _CaseSensitiveParser(interpolation=_EnvironmentInterpolation()))
     try:
         with _open_text(ini.path) as file:
@@ -290,7 +290,7 @@ def absolute_db_uri(db_uri: str, config_dir: str) -> str:
     if not relative or relative[2].partition("?")[0] == ":memory:" or relative[2].startswith("file:"):
         return db_uri
     scheme, path = relative.groups()
-    return f"{scheme}:///{quote_path(os.path.normpath(os.path.join(os.getcwd(), config_dir)))}/{path}"
+    return f"{scheme}:///{quote_path(os.path.abspath(config_dir))}/{path}"
 
 
 def quote_config_dir(db_uri: str, config_dir: str) -> str:
@@ -309,7 +309,7 @@ def quote_config_dir(db_uri: str, config_dir: str) -> str:
     str
         A URI of a file in that folder, with all characters of its path; any other URI as it is.
     """
-    folder = os.path.normpath(os.path.join(os.getcwd(), config_dir))
+    folder = os.path.abspath(config_dir)
     joined = re.match(rf"(sqlite(?:\+\w+)?:///){re.escape(folder)}/", db_uri)
     return f"{joined[1]}{quote_path(folder)}/{db_uri[joined.end() :]}" if joined else db_uri
 
