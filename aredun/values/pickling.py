@@ -32,9 +32,9 @@ _alias_by_class: dict[type, str] = {}
 _renamed_global_by_class: dict[type, tuple[bytes, bytes]] = {}
 _redun_name_by_class: dict[type, tuple[str, str]] = {}
 _class_by_redun_name: dict[tuple[str, str], type] = {}
-# The unpickler reads more bytes than this in pieces of this size. What `peek` gives it at a time.
+# The unpickler reads more bytes than this in pieces of this size. What is buffered of them at a time.
 _SLICED_SIZE = 1 << 20
-_PEEK_SIZE = 1 << 17
+_BUFFER_SIZE = 1 << 17
 _PLAIN_TYPES = frozenset({str, int, float, bool, type(None), bytes})
 
 
@@ -127,40 +127,20 @@ class _Unpickler(pickle.Unpickler):
             ) from error
 
 
-class _Slices:
+class _Slices(io.RawIOBase):
     """Bytes as a file: each call lets another thread run, which reading from memory never does."""
 
     def __init__(self, data: bytes) -> None:
-        self._data = memoryview(data)
-        self._place = 0
+        self._rest = memoryview(data)
 
-    def peek(self, size: int = 0) -> bytes:
-        return self._data[self._place : self._place + max(size, _PEEK_SIZE)].tobytes()
-
-    def read(self, size: int = -1) -> bytes:
-        end = len(self._data) if size < 0 else self._place + size
-        piece = self._data[self._place : end].tobytes()
-        self._place += len(piece)
-        return piece
+    def readable(self) -> bool:
+        return True
 
     def readinto(self, target: Any) -> int:
-        start = self._place
-        count = min(len(target), len(self._data) - start)
-        for first in range(0, count, _SLICED_SIZE):
-            last = min(count, first + _SLICED_SIZE)
-            target[first:last] = self._data[start + first : start + last]
-        self._place += count
+        count = min(len(target), len(self._rest), _SLICED_SIZE)
+        target[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
         return count
-
-    def readline(self) -> bytes:
-        size = 64
-        while True:
-            line_end = self._data[self._place : self._place + size].tobytes().find(b"\n")
-            if line_end >= 0:
-                return self.read(line_end + 1)
-            if self._place + size >= len(self._data):
-                return self.read()
-            size *= 8
 
 
 def pickle_dumps(value: Any) -> bytes:
@@ -202,7 +182,8 @@ def pickle_loads(data: bytes) -> Any:
         today does not take (many errors cannot be made again from what pickle keeps of them).
     """
     try:
-        source: Any = io.BytesIO(data) if len(data) < _SLICED_SIZE else _Slices(data)
+        is_short = len(data) < _SLICED_SIZE
+        source = io.BytesIO(data) if is_short else io.BufferedReader(_Slices(data), _BUFFER_SIZE)
         return _Unpickler(source).load()
     except (pickle.UnpicklingError, EOFError) as error:
         raise InvalidValueError(f"cannot read a stored value: its pickle is damaged ({error})") from error
