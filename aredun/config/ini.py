@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from aredun.config.backend import DEFAULT_CONFIG_DIR, BackendConfig
+from aredun.config.backend import DEFAULT_CONFIG_DIR, DEFAULT_DB_URI, BackendConfig
 from aredun.config.uri import parse_db_uri, quote_path
 from aredun.errors import UsageError
 
 CONFIG_DIR_ENV = "REDUN_CONFIG"
 INI_FILE = "redun.ini"
-# The default of an ini file is relative to its folder, hence not `backend.DEFAULT_DB_URI`.
+# The default of an ini file is relative to its folder; older files have the other one.
 DEFAULT_INI_DB_URI = "sqlite:///redun.db"
-_OLD_DEFAULT_DB_URI = "sqlite:///.redun/redun.db"
 
 _INI_TEMPLATE = """\
 # Configuration of redun and aredun.
@@ -116,7 +115,7 @@ class RedunIni:
         """
         section = self.section("backend")
         uri = section.get("db_uri") or DEFAULT_INI_DB_URI
-        if uri == _OLD_DEFAULT_DB_URI:
+        if uri == DEFAULT_DB_URI:
             uri = DEFAULT_INI_DB_URI
         section["db_uri"] = absolute_db_uri(uri, self.config_dir)
         section["config_dir"] = self.config_dir

@@ -114,7 +114,6 @@ class File(LazilyHashed, FamilyMember, Value):
     """
 
     type_name = "redun.File"
-    _stored: ClassVar[dict[str, str]] = {"path": "path", "hash": "hash"}
 
     def __init__(self, path: str) -> None:
         if not path:
@@ -123,6 +122,14 @@ class File(LazilyHashed, FamilyMember, Value):
 
     def __repr__(self) -> str:
         return f"{self.type_basename}(path={self.path}, hash={self.hash[:8]})"
+
+    # A value may have thousands of files: going through a table would take half as long again.
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "hash": self.hash}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.path = state["path"]
+        self._hash = state["hash"]
 
     @property
     def filesystem(self) -> FileSystem:

@@ -230,9 +230,12 @@ class LocalFileSystem(FileSystem):
         """Hash a file by its path, size and modification time; a missing file has -1 for both."""
         size: int = -1
         mtime: float = -1
-        with suppress(OSError, ValueError):
+        # `suppress` would take longer than the hash.
+        try:
             stat = os.stat(path)
             size, mtime = stat.st_size, stat.st_mtime
+        except (OSError, ValueError):
+            pass
         return hash_struct(["File", "local", path, size, str(mtime)])
 
     def _copy_within(self, src_path: str, dest_path: str) -> None:
@@ -256,14 +259,14 @@ class LocalFileSystem(FileSystem):
         return os.stat(path).st_size
 
 
-class HTTPFileSystem(FileSystem):
-    """Web servers, which have nothing to make a directory in."""
+class FlatFileSystem(FileSystem):
+    """Web servers and object stores, which have nothing to make a directory in."""
 
     def make_parent(self, path: str) -> None:
         return
 
 
-class S3FileSystem(FileSystem):
+class S3FileSystem(FlatFileSystem):
     """AWS S3 (mirrors redun's `S3FileSystem`): files are hashed by their ETag. Needs `aredun[aws]`."""
 
     def get_fs(self, path: str) -> Any:
@@ -275,9 +278,6 @@ class S3FileSystem(FileSystem):
         """Split `s3://bucket/key` into bucket and key."""
         bucket, _, key = path.removeprefix("s3://").partition("/")
         return bucket, key
-
-    def make_parent(self, path: str) -> None:
-        return
 
     def get_hash(self, path: str) -> str:
         """Hash a file by its path and ETag, which is empty for a missing file."""
@@ -347,8 +347,8 @@ _filesystems: dict[str, FileSystem] = {
     "local": LocalFileSystem("local"),
     "s3": S3FileSystem("s3"),
     "az": AzureBlobFileSystem("az"),
-    "http": HTTPFileSystem("http"),
-    "https": HTTPFileSystem("https"),
+    "http": FlatFileSystem("http"),
+    "https": FlatFileSystem("https"),
 }
 
 

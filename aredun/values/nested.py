@@ -84,9 +84,11 @@ def holds(value: Any, is_sought: Callable[[Any], bool], unsought: Set[type] = SC
 
 def _is_plain(value: Any, kinds: Set[type]) -> bool:
     """Tell quickly whether a container of many holds only leaves of some kinds; few are left to the walks."""
-    if not kinds or type(value) not in _NESTING or len(value) <= _FEW:
+    kind = type(value)
+    if not kinds or kind not in _NESTING or len(value) <= _FEW:
         return False
-    return _all_are([value], kinds, _DEEPEST + 1)
+    parts = (value.keys(), value.values()) if kind is dict else (value,)
+    return all(_all_are(items, kinds, _DEEPEST) for items in parts)
 
 
 def _all_are(items: Iterable[Any], kinds: Set[type], depth: int) -> bool:

@@ -32,9 +32,10 @@ _alias_by_class: dict[type, str] = {}
 _renamed_global_by_class: dict[type, tuple[bytes, bytes]] = {}
 _redun_name_by_class: dict[type, tuple[str, str]] = {}
 _class_by_redun_name: dict[tuple[str, str], type] = {}
-# The unpickler reads more bytes than this in pieces of this size. What is buffered of them at a time.
+# The unpickler reads more bytes than this in pieces of this size. Few names of a module or class are longer
+# than the other.
 _SLICED_SIZE = 1 << 20
-_BUFFER_SIZE = 1 << 17
+_NAME_SIZE = 64
 _PLAIN_TYPES = frozenset({str, int, float, bool, type(None), bytes})
 
 
@@ -127,18 +128,25 @@ class _Unpickler(pickle.Unpickler):
             ) from error
 
 
-class _Slices(io.RawIOBase):
+class _Slices(io.IOBase):
     """Bytes as a file: each call lets another thread run, which reading from memory never does."""
 
     def __init__(self, data: bytes) -> None:
         self._rest = memoryview(data)
 
-    def readable(self) -> bool:
-        return True
+    def peek(self, size: int) -> bytes:
+        # The unpickler asks for as much as it can use, `readline` for one byte at least.
+        return self._rest[: max(size, _NAME_SIZE)].tobytes()
+
+    def read(self, size: int) -> bytes:
+        piece, self._rest = self._rest[:size].tobytes(), self._rest[size:]
+        return piece
 
     def readinto(self, target: Any) -> int:
-        count = min(len(target), len(self._rest), _SLICED_SIZE)
-        target[:count] = self._rest[:count]
+        count = min(len(target), len(self._rest))
+        for first in range(0, count, _SLICED_SIZE):
+            last = min(count, first + _SLICED_SIZE)
+            target[first:last] = self._rest[first:last]
         self._rest = self._rest[count:]
         return count
 
@@ -182,8 +190,7 @@ def pickle_loads(data: bytes) -> Any:
         today does not take (many errors cannot be made again from what pickle keeps of them).
     """
     try:
-        is_short = len(data) < _SLICED_SIZE
-        source = io.BytesIO(data) if is_short else io.BufferedReader(_Slices(data), _BUFFER_SIZE)
+        source: Any = io.BytesIO(data) if len(data) < _SLICED_SIZE else _Slices(data)
         return _Unpickler(source).load()
     except (pickle.UnpicklingError, EOFError) as error:
         raise InvalidValueError(f"cannot read a stored value: its pickle is damaged ({error})") from error

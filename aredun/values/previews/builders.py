@@ -30,34 +30,36 @@ def make_dict_key(value: Any) -> Any:
     Large integers are wrapped because their hashes can be made to collide, nested tuples because one of a
     few bytes can take for ever to hash.
     """
-    return value if type(value) in _PLAIN_KEYS or _is_small_key(value) else OpaqueKey(value)
+    return value if _is_plain_key(value) or _is_small_key(value) else OpaqueKey(value)
 
 
-def _is_small_key(value: Any) -> bool:
-    """Tell whether a value has few nodes, all of which can be hashed in no time."""
-    count = 0
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        kind = type(item)
-        if kind in (tuple, frozenset):
-            count += len(item)
-            stack += item if count <= _MAX_KEY_NODES else ()
-        elif kind is int:
-            if item.bit_length() > _MAX_KEY_BITS:
-                return False
-        elif kind not in _PLAIN_KEYS and not (kind in _OTHER_KEYS and _can_hash(item)):
-            return False
-        if count > _MAX_KEY_NODES:
-            return False
-    return True
-
-
-def _can_hash(value: Any) -> bool:
+def _is_plain_key(value: Any) -> bool:
+    """Tell whether a value has no parts and can be hashed in no time."""
+    kind = type(value)
+    if kind is int:
+        return bool(value.bit_length() <= _MAX_KEY_BITS)
+    if kind not in _OTHER_KEYS:
+        return kind in _PLAIN_KEYS
     try:
         hash(value)
     except (TypeError, ValueError, ArithmeticError):
         return False
+    return True
+
+
+def _is_small_key(value: Any) -> bool:
+    """Tell whether a tuple or frozenset has few enough nodes, all of them plain."""
+    count = 0
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if type(item) in (tuple, frozenset):
+            count += len(item)
+            stack += item if count <= _MAX_KEY_NODES else ()
+        elif not _is_plain_key(item):
+            return False
+        if count > _MAX_KEY_NODES:
+            return False
     return True
 
 

@@ -8,6 +8,7 @@ import uuid
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aredun.formats.describe import Shown
 from aredun.values.namespace import join_fullname
 from aredun.values.operations import format_arguments, format_operation
 from aredun.values.task_options import CacheCheckValid, CacheResult, CacheScope
@@ -83,7 +84,7 @@ class Stub:
     def __repr__(self) -> str:
         formatter = None if self._preview_forged else _FORMATTERS.get(self._preview_global)
         if formatter is None:
-            formatter = _format_exception if _is_exception_name(self._preview_global) else _format_plain
+            formatter = _format_exception if _is_exception(self._preview_global) else _format_plain
         try:
             return formatter(self)
         except Exception:
@@ -124,33 +125,15 @@ class OpaqueKey:
         return repr(self.value)
 
 
-class Unreadable:
-    """Stands for bytes that are no complete pickle."""
-
-    def __init__(self, error: Exception) -> None:
-        self.reason = (str(error) or type(error).__name__)[:_MAX_REASON]
-
-    def __repr__(self) -> str:
-        return f"Unpicklable('{self.reason}')"
+def show_unreadable(error: Exception) -> Shown:
+    """Return what stands for bytes that are no complete pickle."""
+    return Shown(f"Unpicklable('{(str(error) or type(error).__name__)[:_MAX_REASON]}')")
 
 
-class OtherFormat:
-    """Stands for bytes in a format other than pickle."""
-
-    def __init__(self, type_name: str, size: int) -> None:
-        self.type_name = type_name
-        self.size = size
-
-    def __repr__(self) -> str:
-        return f"{self.type_name}(size={self.size})"
-
-
-def _is_exception_name(name: Global) -> bool:
-    """Tell whether a name is that of one of Python's exceptions."""
-    if name.module != "builtins":
-        return False
-    found = builtins.__dict__.get(name.name)
-    return isinstance(found, type) and issubclass(found, BaseException)
+def _is_exception(name: Global, kind: type[BaseException] = BaseException) -> bool:
+    """Tell whether a name is that of one of Python's exceptions, of a kind."""
+    found = vars(builtins).get(name.name) if name.module == "builtins" else None
+    return isinstance(found, type) and issubclass(found, kind)
 
 
 def _format_plain(stub: Stub) -> str:
@@ -184,7 +167,7 @@ def _format_state(template: str) -> Callable[[Stub], str]:
 
 def _format_exception(stub: Stub) -> str:
     # An OSError shows no file names.
-    args = stub._preview_args[:2] if stub._preview_global.name in _OS_ERRORS else stub._preview_args
+    args = stub._preview_args[:2] if _is_exception(stub._preview_global, OSError) else stub._preview_args
     return f"{stub._preview_global.name}({', '.join(map(repr, args))})"
 
 
@@ -228,9 +211,6 @@ def _format_counter(stub: Stub) -> str:
     return f"Counter({dict(sorted(counts.items(), key=lambda item: -item[1]))!r})" if counts else "Counter()"
 
 
-_OS_ERRORS = frozenset(
-    name for name, found in vars(builtins).items() if isinstance(found, type) and issubclass(found, OSError)
-)
 _TEMPLATES = {
     "redun.file": {
         "File Dir IFile IDir ContentFile ContentDir": "{_class}(path={path}, hash={_short_hash})",
