@@ -451,14 +451,6 @@ class RecordSerializer(Serializer):
             raise InvalidRecordError(f"{type(row).__name__} has no record of its own")
         return self._serializers[kind].serialize(row)
 
-    async def serialize_query(self, query: sa.Select[Any], session: AsyncSession) -> AsyncIterator[Record]:
-        """Yield the records of all models that a query selects, in its order.
-
-        Mirrors redun's `RecordSerializer.serialize_query`.
-        """
-        async for record in self._of_query(query).serialize_query(query, session):
-            yield record
-
     def _of_query(self, query: sa.Select[Any]) -> Serializer:
         descriptions = query.column_descriptions
         kind = self._kind_of.get(descriptions[0]["type"]) if len(descriptions) == 1 else None

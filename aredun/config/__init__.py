@@ -10,8 +10,7 @@ from aredun.config.ini import (
     write_default_config,
 )
 from aredun.config.secret import resolve_secret
-from aredun.config.sync_uri import get_sync_uri
-from aredun.config.uri import DatabaseUrl, make_file_uri, mask_db_uri
+from aredun.config.uri import DatabaseUrl, get_sync_uri, make_file_uri, mask_db_uri
 
 __all__ = [
     "BackendConfig",

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from aredun.config.uri import DatabaseUrl
 
 DEFAULT_DB_URI = "sqlite:///.redun/redun.db"
-DEFAULT_DB_USERNAME_ENV = "REDUN_DB_USERNAME"
-DEFAULT_DB_PASSWORD_ENV = "REDUN_DB_PASSWORD"
 DEFAULT_CONFIG_DIR = ".redun"
 _CHOICES = {
     "journal_mode": ("auto", "keep", "wal", "delete", "truncate", "persist"),
@@ -28,10 +26,7 @@ _CHOICES = {
 }
 _MINIMUMS = {"pool_size": 1, "queue_rows": 1, "queue_bytes": 1}
 # Settings that are more than an option as its default says.
-_NOT_PLAIN = {
-    *("db_uri", "url", "db_username_env", "db_password_env", "db_aws_secret_name"),
-    *("automigrate", "value_store_path", "config_dir", "echo"),
-}
+_NOT_PLAIN = {"db_uri", "url", "automigrate", "value_store_path", "config_dir", "echo"}
 
 # redun compares `sys.getsizeof(data)` with `value_store_min_size`: the object header counts.
 _BYTES_HEADER = sys.getsizeof(b"")
@@ -115,8 +110,8 @@ class BackendConfig:
 
     db_uri: str = DEFAULT_DB_URI
     url: DatabaseUrl | None = None
-    db_username_env: str = DEFAULT_DB_USERNAME_ENV
-    db_password_env: str = DEFAULT_DB_PASSWORD_ENV
+    db_username_env: str = "REDUN_DB_USERNAME"
+    db_password_env: str = "REDUN_DB_PASSWORD"
     db_aws_secret_name: str = ""
     automigrate: bool = True
     value_store_path: str | None = None
@@ -187,20 +182,20 @@ class BackendConfig:
             )
         options = _Options({} if section is None else section)
         config_dir = options.text("config_dir", os.path.join(os.getcwd(), DEFAULT_CONFIG_DIR))
+        root_dir = config_dir if "://" in config_dir else str(Path(config_dir).absolute())
+        value_store_path = options.text("value_store_path", "")
         uri = str(db_uri or options.text("db_uri", DEFAULT_DB_URI))
-        secret_name = options.text("db_aws_secret_name", "")
-        username_env = options.text("db_username_env", DEFAULT_DB_USERNAME_ENV)
-        password_env = options.text("db_password_env", DEFAULT_DB_PASSWORD_ENV)
+        plain = {
+            field.name: options.read(field.name) for field in fields(cls) if field.name not in _NOT_PLAIN
+        }
+        secret_name = plain["db_aws_secret_name"]
         config = cls(
             db_uri=DEFAULT_DB_URI if secret_name else uri,
-            db_username_env=username_env,
-            db_password_env=password_env,
-            db_aws_secret_name=secret_name,
             automigrate=options.flag("automigrate", uri.startswith("sqlite") and not secret_name),
-            value_store_path=_absolute_path(options.text("value_store_path", ""), config_dir),
+            value_store_path=get_abs_path(root_dir, value_store_path) if value_store_path else None,
             config_dir=config_dir,
             echo=bool(environ.get("REDUN_DB_ECHO")),
-            **{field.name: options.read(field.name) for field in fields(cls) if field.name not in _NOT_PLAIN},
+            **plain,
         )
         return config if secret_name else config._with_db_uri(uri, environ)
 
@@ -280,6 +275,8 @@ class _Options:
         default = getattr(BackendConfig, name)
         if name in _CHOICES:
             return self._choice(name, default)
+        if isinstance(default, str):
+            return self.text(name, default)
         if isinstance(default, bool):
             return self.flag(name, default)
         if isinstance(default, int):
@@ -325,12 +322,3 @@ def get_abs_path(root_dir: str, path: str) -> str:
         The path, joined to the folder if it is relative.
     """
     return path if "://" in path or os.path.isabs(path) else os.path.join(root_dir, path)
-
-
-def _absolute_path(path: str, config_dir: str) -> str | None:
-    """Make a local path absolute as redun's `get_abs_path` does; a URL stays as it is."""
-    if not path:
-        return None
-    if "://" in path or os.path.isabs(path):
-        return path
-    return str(Path(config_dir).absolute() / path) if "://" not in config_dir else f"{config_dir}/{path}"

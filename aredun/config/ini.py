@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from aredun.config.backend import DEFAULT_CONFIG_DIR, BackendConfig
+from aredun.config.backend import DEFAULT_CONFIG_DIR, DEFAULT_DB_URI, BackendConfig
 from aredun.config.uri import parse_db_uri, quote_path
 from aredun.errors import UsageError
 
 CONFIG_DIR_ENV = "REDUN_CONFIG"
 INI_FILE = "redun.ini"
-# The default of an ini file is relative to its folder, hence not `backend.DEFAULT_DB_URI`.
+# The default of an ini file is relative to its folder; older files have the other one.
 DEFAULT_INI_DB_URI = "sqlite:///redun.db"
-_OLD_DEFAULT_DB_URI = "sqlite:///.redun/redun.db"
 
 _INI_TEMPLATE = """\
 # Configuration of redun and aredun.
@@ -116,7 +115,7 @@ class RedunIni:
         """
         section = self.section("backend")
         uri = section.get("db_uri") or DEFAULT_INI_DB_URI
-        if uri == _OLD_DEFAULT_DB_URI:
+        if uri == DEFAULT_DB_URI:
             uri = DEFAULT_INI_DB_URI
         section["db_uri"] = absolute_db_uri(uri, self.config_dir)
         section["config_dir"] = self.config_dir
@@ -221,7 +220,7 @@ def load_config(config_dir: str | os.PathLike[str] | None = None, *, required: b
         folder = os.path.dirname(folder)
     folder = folder.rstrip("/") or ("/" if folder else ".")
     if "://" not in folder:
-        folder = os.path.normpath(os.path.join(os.getcwd(), folder))
+        folder = os.path.abspath(folder)
     ini = RedunIni(folder, _CaseSensitiveParser(interpolation=_EnvironmentInterpolation()))
     try:
         with _open_text(ini.path) as file:
@@ -290,7 +289,7 @@ def absolute_db_uri(db_uri: str, config_dir: str) -> str:
     if not relative or relative[2].partition("?")[0] == ":memory:" or relative[2].startswith("file:"):
         return db_uri
     scheme, path = relative.groups()
-    return f"{scheme}:///{quote_path(os.path.normpath(os.path.join(os.getcwd(), config_dir)))}/{path}"
+    return f"{scheme}:///{quote_path(os.path.abspath(config_dir))}/{path}"
 
 
 def quote_config_dir(db_uri: str, config_dir: str) -> str:
@@ -309,7 +308,7 @@ def quote_config_dir(db_uri: str, config_dir: str) -> str:
     str
         A URI of a file in that folder, with all characters of its path; any other URI as it is.
     """
-    folder = os.path.normpath(os.path.join(os.getcwd(), config_dir))
+    folder = os.path.abspath(config_dir)
     joined = re.match(rf"(sqlite(?:\+\w+)?:///){re.escape(folder)}/", db_uri)
     return f"{joined[1]}{quote_path(folder)}/{db_uri[joined.end() :]}" if joined else db_uri
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # redun's default region; botocore has none.
 DEFAULT_AWS_REGION = "us-west-2"
-_ENGINES = {"postgres": "postgresql", "postgresql": "postgresql"}
+_ENGINES = ("postgres", "postgresql")
 _KEYS = ("engine", "username", "password", "host", "port", "dbname")
 
 
@@ -55,7 +55,7 @@ def resolve_secret(config: BackendConfig) -> BackendConfig:
     if secret["engine"] not in _ENGINES:
         raise RedunDatabaseError(f"{title} is for engine {secret['engine']!r}: it must be 'postgres'")
     url = DatabaseUrl(
-        DRIVERS[_ENGINES[secret["engine"]]],
+        DRIVERS["postgresql"],
         username=str(secret["username"]),
         password=str(secret["password"]),
         host=str(secret["host"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, unquote, urlencode
@@ -55,26 +56,18 @@ _DSN_OPTIONS = {
     "gsslib",
 }
 _SERVER_SETTINGS = {"application_name", "options", "search_path", "timezone", "client_encoding"}
+# What is told to the kernel, for a connection's socket.
+_KEEPALIVES = {"keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
 _NUMBERS: dict[str, type[int] | type[float]] = {
     "prepared_statement_cache_size": int,
     "statement_cache_size": int,
     "command_timeout": float,
     "timeout": float,
     "connect_timeout": float,
-    "keepalives": int,
-    "keepalives_idle": int,
-    "keepalives_interval": int,
-    "keepalives_count": int,
-    "tcp_user_timeout": int,
+    **dict.fromkeys(_KEEPALIVES, int),
 }
-# What is told to the kernel, for a connection's socket.
-_KEEPALIVES = {"keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
 # What asyncpg has no equivalent for and what does not change the meaning of a connection.
-_IGNORED = {
-    "channel_binding",
-    "gssencmode",
-    "fallback_application_name",
-}
+_IGNORED = {"channel_binding", "gssencmode", "fallback_application_name"}
 
 
 @dataclass(frozen=True)
@@ -196,6 +189,28 @@ def mask_db_uri(db_uri: str) -> str:
     """Replace the password of a URI, well-formed or not, by three stars (it may reach up to the last `@`)."""
     masked = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", db_uri)
     return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", masked)
+
+
+def get_sync_uri(db_uri: str) -> str:
+    """Return a URI with the driver that redun needs in place of any other.
+
+    Parameters
+    ----------
+    db_uri : str
+        With or without a driver in its scheme.
+
+    Returns
+    -------
+    str
+        For a file without a driver. For PostgreSQL with psycopg2, or psycopg where that is what is installed:
+        SQLAlchemy 2.1 takes psycopg for a scheme that names none. Any other URI as it is.
+    """
+    if re.match(r"sqlite(\+\w+)?:", db_uri):
+        return re.sub(r"^[^:]+:", "sqlite:", db_uri)
+    if re.match(r"postgres(ql)?(\+asyncpg)?:", db_uri):
+        driver = "psycopg2" if find_spec("psycopg2") else "psycopg"
+        return re.sub(r"^[^:]+:", f"postgresql+{driver}:", db_uri)
+    return db_uri
 
 
 def _split(db_uri: str) -> DatabaseUrl:

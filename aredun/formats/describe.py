@@ -73,7 +73,7 @@ def _escape(sign: str) -> str:
 
 
 class Shown:
-    """Something whose `repr` has been asked for.
+    """Stands for something by its text, which has been written already.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeDecorator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -93,15 +93,9 @@ class JSON(TypeDecorator[Any]):
     Mirrors redun's `JSON`: the text has sorted keys and no white space, and None is stored as JSON's `null`.
     """
 
-    impl = sa.String
+    impl = sa.String().with_variant(postgresql.JSONB(), "postgresql")
     cache_ok = True
     should_evaluate_none = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Choose the column's type on `dialect`."""
-        if dialect.name == "postgresql":
-            return dialect.type_descriptor(postgresql.JSONB())
-        return dialect.type_descriptor(sa.String())
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         """Serialise to normalised text where the database has no JSON type."""
@@ -131,15 +125,10 @@ def tag_entity_type() -> sa.Enum:
 class _TextArray(TypeDecorator[list[str]]):
     """Many strings in one bind parameter: an array on PostgreSQL, a JSON list on sqlite."""
 
-    impl = sa.String
+    # The literal of an array would reach PostgreSQL sooner, but does not count as a constant there: rows are
+    # compared with one item after the other.
+    impl = sa.String().with_variant(postgresql.ARRAY(sa.String()), "postgresql")
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        if dialect.name == "postgresql":
-            # The literal of an array would reach the server sooner, but does not count as a constant there:
-            # rows are compared with one item after the other.
-            return dialect.type_descriptor(postgresql.ARRAY(sa.String()))
-        return dialect.type_descriptor(sa.String())
 
     def process_bind_param(self, value: list[str] | None, dialect: Dialect) -> Any:
         if value is None or dialect.name == "postgresql":
@@ -154,10 +143,8 @@ class _TextArray(TypeDecorator[list[str]]):
 class TextList(_TextArray):
     """The same in one text on PostgreSQL too: an array's literal, which the driver need not look into."""
 
+    impl = sa.String()
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(sa.String())
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         if value is None or dialect.name != "postgresql":
@@ -185,7 +172,21 @@ def _write_cell(cell: str | None) -> str:
 _TEXT, _TEXT_ARRAY, _TEXT_LIST = sa.String(), _TextArray(), TextList()
 
 
-class _Condition(FunctionElement[bool]):
+class _Template(FunctionElement[Any]):
+    """SQL that each database has a text of its own for, with places for the arguments."""
+
+    postgresql: str
+    sqlite: str
+
+
+@compiles(_Template, "postgresql")
+@compiles(_Template, "sqlite")
+def _fill_in(element: _Template, compiler: SQLCompiler, **kwargs: Any) -> str:
+    text: str = getattr(element, compiler.dialect.name)
+    return text.format(*(compiler.process(clause, **kwargs) for clause in element.clauses))
+
+
+class _Condition(_Template):
     """A condition that is written as it stands."""
 
     type = sa.Boolean()
@@ -200,19 +201,8 @@ class _InArray(_Condition):
 
     name = "in_array"
     inherit_cache = True
-    postgresql = "({column} = ANY ({values}))"
-
-
-@compiles(_InArray, "postgresql")
-def _in_array_postgresql(element: _InArray, compiler: SQLCompiler, **kwargs: Any) -> str:
-    column, values = (compiler.process(clause, **kwargs) for clause in element.clauses)
-    return element.postgresql.format(column=column, values=values)
-
-
-@compiles(_InArray, "sqlite")
-def _in_array_sqlite(element: _InArray, compiler: SQLCompiler, **kwargs: Any) -> str:
-    column, values = (compiler.process(clause, **kwargs) for clause in element.clauses)
-    return f"({column} IN (SELECT value FROM json_each({values})))"
+    postgresql = "({0} = ANY ({1}))"
+    sqlite = "({0} IN (SELECT value FROM json_each({1})))"
 
 
 def in_array(column: Any, values: Iterable[str]) -> sa.ColumnElement[bool]:
@@ -250,7 +240,7 @@ class _InList(_InArray):
     name = "in_list"
     inherit_cache = True
     # A subquery is worked out once; the same as a plain expression may be for every row.
-    postgresql = "({column} = ANY (CAST((SELECT CAST({values} AS VARCHAR[])) AS VARCHAR[])))"
+    postgresql = "({0} = ANY (CAST((SELECT CAST({1} AS VARCHAR[])) AS VARCHAR[])))"
 
 
 class _InSparseList(_InArray):
@@ -258,7 +248,7 @@ class _InSparseList(_InArray):
 
     name = "in_sparse_list"
     inherit_cache = True
-    postgresql = "({column} IN (SELECT unnest(CAST({values} AS VARCHAR[]))))"
+    postgresql = "({0} IN (SELECT unnest(CAST({1} AS VARCHAR[]))))"
 
 
 def in_list(column: Any, strings: str | Sequence[str], *, sparse: bool = False) -> sa.ColumnElement[bool]:
@@ -288,19 +278,9 @@ class _StartsWith(_Condition):
 
     name = "starts_with"
     inherit_cache = True
-
-
-@compiles(_StartsWith, "postgresql")
-def _starts_with_postgresql(element: _StartsWith, compiler: SQLCompiler, **kwargs: Any) -> str:
     # The operators of varchar_pattern_ops: LIKE with a parameter loses the index once the plan is generic.
-    column, lower, upper = (compiler.process(clause, **kwargs) for clause in element.clauses)
-    return f"({column} ~>=~ {lower} AND {column} ~<~ {upper})"
-
-
-@compiles(_StartsWith, "sqlite")
-def _starts_with_sqlite(element: _StartsWith, compiler: SQLCompiler, **kwargs: Any) -> str:
-    column, lower, upper = (compiler.process(clause, **kwargs) for clause in element.clauses)
-    return f"({column} >= {lower} AND {column} < {upper})"
+    postgresql = "({0} ~>=~ {1} AND {0} ~<~ {2})"
+    sqlite = "({0} >= {1} AND {0} < {2})"
 
 
 def starts_with(column: Any, prefix: str) -> sa.ColumnElement[bool]:
@@ -348,25 +328,15 @@ def insert_new(table: Any) -> Insert:
     return postgresql.insert(table).on_conflict_do_nothing()
 
 
-class _TransactionLock(FunctionElement[Any]):
+class _TransactionLock(_Template):
     """`SELECT transaction_lock(name)`; built by `transaction_lock`."""
 
     name = "transaction_lock"
     type = sa.Integer()
     inherit_cache = True
-
-
-@compiles(_TransactionLock, "postgresql")
-def _transaction_lock_postgresql(element: _TransactionLock, compiler: SQLCompiler, **kwargs: Any) -> str:
-    (name,) = (compiler.process(clause, **kwargs) for clause in element.clauses)
-    return f"(SELECT 1 FROM pg_advisory_xact_lock(hashtextextended({name}, 0)))"
-
-
-@compiles(_TransactionLock, "sqlite")
-def _transaction_lock_sqlite(element: _TransactionLock, compiler: SQLCompiler, **kwargs: Any) -> str:
+    postgresql = "(SELECT 1 FROM pg_advisory_xact_lock(hashtextextended({0}, 0)))"
     # Whoever writes to sqlite is alone already: write transactions begin IMMEDIATE.
-    (name,) = (compiler.process(clause, **kwargs) for clause in element.clauses)
-    return f"(SELECT 1 WHERE {name} IS NOT NULL)"
+    sqlite = "(SELECT 1 WHERE {0} IS NOT NULL)"
 
 
 def transaction_lock(name: str) -> sa.Select[Any]:
@@ -426,19 +396,9 @@ class _MatchesWildcards(_Condition):
 
     name = "matches_wildcards"
     inherit_cache = True
-
-
-@compiles(_MatchesWildcards, "postgresql")
-def _matches_wildcards_postgresql(element: _MatchesWildcards, compiler: SQLCompiler, **kwargs: Any) -> str:
-    column, pattern = (compiler.process(clause, **kwargs) for clause in element.clauses)
-    return f"({column} LIKE {pattern})"
-
-
-@compiles(_MatchesWildcards, "sqlite")
-def _matches_wildcards_sqlite(element: _MatchesWildcards, compiler: SQLCompiler, **kwargs: Any) -> str:
+    postgresql = "({0} LIKE {1})"
     # sqlite's LIKE takes upper and lower case for the same, which no index (and no file system here) does.
-    column, pattern = (compiler.process(clause, **kwargs) for clause in element.clauses)
-    return f"({column} GLOB {pattern})"
+    sqlite = "({0} GLOB {1})"
 
 
 def matches_wildcards(column: Any, pattern: str) -> sa.ColumnElement[bool]:

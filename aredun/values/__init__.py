@@ -34,14 +34,8 @@ from aredun.values.kinds import is_expression, is_file, is_handle, is_task
 from aredun.values.pickling import MIME_TYPE_PICKLE, pickle_dumps, pickle_loads, stands_for
 from aredun.values.previews import preview_value
 from aredun.values.task_options import CacheCheckValid, CacheResult, CacheScope, JobInfo
-from aredun.values.task_value import (
-    PartialTaskValue,
-    SchedulerTaskValue,
-    TaskRegistry,
-    TaskValue,
-    get_task_registry,
-    hash_args_eval,
-)
+from aredun.values.task_registry import TaskRegistry, get_task_registry
+from aredun.values.task_value import PartialTaskValue, SchedulerTaskValue, TaskValue, hash_args_eval
 
 __all__ = [
     "MIME_TYPE_PICKLE",

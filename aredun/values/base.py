@@ -92,16 +92,11 @@ class TypeRegistry:
         try:
             return self._handler_by_raw_type[raw_type]
         except KeyError:
-            pass
-        handler: type[Value] | None = None
-        for super_type in type.mro(raw_type) if raw_type is not type else (type,):
-            handler = self._proxy_by_raw_type.get(super_type)
-            if handler is not None:
-                break
-        else:
-            handler = cast("type[Value]", raw_type) if is_value_type(raw_type) else None
-        self._handler_by_raw_type[raw_type] = handler
-        return handler
+            own = raw_type if is_value_type(raw_type) else None
+            proxies = map(self._proxy_by_raw_type.get, raw_type.__mro__)
+            handler = cast("type[Value] | None", next(filter(None, proxies), own))
+            self._handler_by_raw_type[raw_type] = handler
+            return handler
 
     def get_value(self, raw_value: Any) -> Value:
         """Wrap a Python value so that it has the methods of a `Value`.
@@ -543,6 +538,20 @@ class Value(metaclass=MetaValue):
             By default over none.
         """
         return iter(())
+
+
+class StoredAttributes:
+    """A mixin for values: what is pickled is some attributes, in a fixed order and under redun's names."""
+
+    _stored: ClassVar[dict[str, str]] = {}
+    """The attributes, by the names that they are stored under."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, attribute) for name, attribute in self._stored.items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, attribute in self._stored.items():
+            setattr(self, attribute, state[name])
 
 
 class ProxyValue(Value):

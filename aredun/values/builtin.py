@@ -8,11 +8,12 @@ import importlib
 import inspect
 import os
 import re
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from aredun.errors import InvalidValueError
 from aredun.formats.hashing import hash_bytes, hash_struct, hash_tag_bytes
-from aredun.values.base import ProxyValue
+from aredun.values.base import ProxyValue, StoredAttributes
+from aredun.values.file import File
 from aredun.values.pickling import pickle_dumps, pickle_loads, stands_for
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def is_unknown_function(func: Any) -> bool:
 
 
 @stands_for("redun.value", "Function")
-class Function(ProxyValue):
+class Function(StoredAttributes, ProxyValue):
     """
     Plain functions: hashed by name and source, stored by name (mirrors redun's `Function`).
 
@@ -135,6 +136,7 @@ class Function(ProxyValue):
 
     type = type(lambda: None)
     type_name = "builtins.function"
+    _stored: ClassVar[dict[str, str]] = {"hash": "_hash", "module": "module", "name": "name"}
 
     def __init__(self, instance: Callable[..., Any]) -> None:
         super().__init__(instance)
@@ -160,13 +162,8 @@ class Function(ProxyValue):
             ["Value.function", self.fullname.encode(), "source", get_func_source(self.instance)]
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"hash": self._hash, "module": self.module, "name": self.name}
-
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._hash = state["hash"]
-        self.module = state["module"]
-        self.name = state["name"]
+        super().__setstate__(state)
         try:
             self.instance = getattr(importlib.import_module(self.module), self.name)
         except (ImportError, AttributeError):
@@ -222,8 +219,6 @@ class FileCache(ProxyValue):
 
     def serialize(self) -> bytes:
         """Write the value to its file, and return the file's path."""
-        from aredun.values.file import File
-
         data = self._serialize()
         path = os.path.join(self.base_path, hash_bytes(data))
         File(path).write(data, mode="wb")
@@ -239,8 +234,6 @@ class FileCache(ProxyValue):
         InvalidValueError
             If the file has gone.
         """
-        from aredun.values.file import File
-
         file = File(data.decode())
         if not file.exists():
             raise InvalidValueError(f"the file of a stored value has gone: {file.path}")

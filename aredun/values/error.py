@@ -9,11 +9,11 @@ import sys
 import traceback
 from concurrent.futures import CancelledError
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aredun.formats.describe import describe, describe_error
 from aredun.formats.hashing import hash_struct
-from aredun.values.base import Value, get_type_registry
+from aredun.values.base import StoredAttributes, Value, get_type_registry
 from aredun.values.pickling import stands_for
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Frame(traceback.FrameSummary, Value):
 
 
 @stands_for("redun.scheduler", "Traceback")
-class Traceback(Value):
+class Traceback(StoredAttributes, Value):
     """
     The traceback of a task that failed (mirrors redun's `Traceback`).
 
@@ -136,6 +136,7 @@ class Traceback(Value):
     """
 
     type_name = "redun.Traceback"
+    _stored: ClassVar[dict[str, str]] = {"error": "error", "frames": "frames", "logs": "logs"}
 
     def __init__(
         self, error: Any, frames: Sequence[traceback.FrameSummary], logs: list[str] | None = None
@@ -148,12 +149,7 @@ class Traceback(Value):
         return f"Traceback(error={describe(self.error)}, frames={len(self.frames)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"error": self.error, "frames": list(map(_without_code, self.frames)), "logs": self.logs}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.error = state["error"]
-        self.frames = state["frames"]
-        self.logs = state["logs"]
+        return {**super().__getstate__(), "frames": list(map(_without_code, self.frames))}
 
     @classmethod
     def from_error(cls, error: BaseException, trim_frames: bool = True) -> Traceback:
@@ -199,7 +195,7 @@ class Traceback(Value):
 
 
 @stands_for("redun.scheduler", "ErrorValue")
-class ErrorValue(Value):
+class ErrorValue(StoredAttributes, Value):
     """
     An error as the result of a call (mirrors redun's `ErrorValue`).
 
@@ -212,6 +208,7 @@ class ErrorValue(Value):
     """
 
     type_name = "redun.ErrorValue"
+    _stored: ClassVar[dict[str, str]] = {"error": "error", "traceback": "traceback"}
 
     def __init__(self, error: Exception, traceback: Traceback | None = None) -> None:
         if not isinstance(error, Exception):
@@ -228,13 +225,6 @@ class ErrorValue(Value):
         return hash_struct(
             ["redun.ErrorValue", registry.get_hash(self.error), registry.get_hash(self.traceback)]
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"error": self.error, "traceback": self.traceback}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.error = state["error"]
-        self.traceback = state["traceback"]
 
 
 def make_cancellation() -> ErrorValue:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import html
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aredun.formats.describe import describe
 from aredun.formats.hashing import hash_arguments, hash_bytes, hash_struct
-from aredun.values.base import Value, get_type_registry, is_value
+from aredun.values.base import StoredAttributes, Value, get_type_registry, is_value
 from aredun.values.nested import iter_nested_value
-from aredun.values.operations import format_arguments, format_operation, get_lazy_operation
+from aredun.values.operations import format_arguments, format_operation
+from aredun.values.operations import get_lazy_operation as get_lazy_operation
 from aredun.values.pickling import pickle_dumps, pickle_loads, stands_for
 from aredun.values.task_registry import get_task_registry
 
@@ -21,23 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterator
 
     Awaiter = Callable[["Expression"], Awaitable[Any]]
-
-__all__ = [
-    "ApplyExpression",
-    "Expression",
-    "QuotedExpression",
-    "SchedulerExpression",
-    "SimpleExpression",
-    "TaskExpression",
-    "Thread",
-    "ValueExpression",
-    "derive_expression",
-    "format_arguments",
-    "format_operation",
-    "get_lazy_operation",
-    "quote",
-    "set_expression_awaiter",
-]
 
 _awaiter: Awaiter | None = None
 
@@ -53,6 +37,15 @@ def set_expression_awaiter(awaiter: Awaiter | None) -> None:
     """
     global _awaiter
     _awaiter = awaiter
+
+
+def _operator(func_name: str) -> Callable[[Expression, Any], SimpleExpression]:
+    """Return the method that makes an expression of an operator's two sides."""
+
+    def make(self: Expression, other: Any) -> SimpleExpression:
+        return SimpleExpression(func_name, (self, other))
+
+    return make
 
 
 @stands_for("redun.expression", "Expression")
@@ -97,9 +90,7 @@ class Expression(Value):
         return {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._hash = None
-        self._lineage = None
-        self._length = None
+        Expression.__init__(self)
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
@@ -142,59 +133,25 @@ class Expression(Value):
 
     __hash__ = object.__hash__
 
-    def __eq__(self, other: object) -> SimpleExpression:  # type: ignore[override]  # lazy, as all operators
-        return SimpleExpression("eq", (self, other))
-
-    def __ne__(self, other: object) -> SimpleExpression:  # type: ignore[override]  # lazy, as all operators
-        return SimpleExpression("ne", (self, other))
-
-    def __lt__(self, other: Any) -> SimpleExpression:
-        return SimpleExpression("lt", (self, other))
-
-    def __le__(self, other: Any) -> SimpleExpression:
-        return SimpleExpression("le", (self, other))
-
-    def __gt__(self, other: Any) -> SimpleExpression:
-        return SimpleExpression("gt", (self, other))
-
-    def __ge__(self, other: Any) -> SimpleExpression:
-        return SimpleExpression("ge", (self, other))
-
-    def __add__(self, other: Any) -> SimpleExpression:
-        return SimpleExpression("add", (self, other))
-
-    def __radd__(self, other: Any) -> SimpleExpression:
-        return SimpleExpression("radd", (self, other))
-
-    def __sub__(self, other: Any) -> SimpleExpression:
-        return SimpleExpression("sub", (self, other))
-
-    def __rsub__(self, other: Any) -> SimpleExpression:
-        return SimpleExpression("rsub", (self, other))
-
-    def __mul__(self, other: Any) -> SimpleExpression:
-        return SimpleExpression("mul", (self, other))
-
-    def __rmul__(self, other: Any) -> SimpleExpression:
-        return SimpleExpression("rmul", (self, other))
-
-    def __truediv__(self, other: Any) -> SimpleExpression:
-        return SimpleExpression("div", (self, other))
-
-    def __rtruediv__(self, other: Any) -> SimpleExpression:
-        return SimpleExpression("rdiv", (self, other))
-
-    def __and__(self, other: Any) -> SimpleExpression:
-        return SimpleExpression("and", (self, other))
-
-    def __rand__(self, other: Any) -> SimpleExpression:
-        return SimpleExpression("rand", (self, other))
-
-    def __or__(self, other: Any) -> SimpleExpression:
-        return SimpleExpression("or", (self, other))
-
-    def __ror__(self, other: Any) -> SimpleExpression:
-        return SimpleExpression("ror", (self, other))
+    # Lazy, as all operators.
+    __eq__ = _operator("eq")  # type: ignore[assignment]
+    __ne__ = _operator("ne")  # type: ignore[assignment]
+    __lt__ = _operator("lt")
+    __le__ = _operator("le")
+    __gt__ = _operator("gt")
+    __ge__ = _operator("ge")
+    __add__ = _operator("add")
+    __radd__ = _operator("radd")
+    __sub__ = _operator("sub")
+    __rsub__ = _operator("rsub")
+    __mul__ = _operator("mul")
+    __rmul__ = _operator("rmul")
+    __truediv__ = _operator("div")
+    __rtruediv__ = _operator("rdiv")
+    __and__ = _operator("and")
+    __rand__ = _operator("rand")
+    __or__ = _operator("or")
+    __ror__ = _operator("ror")
 
 
 @stands_for("redun.expression", "ApplyExpression")
@@ -218,11 +175,12 @@ class ApplyExpression(Expression):
     def _find_upstreams(self) -> list[Any]:
         return [self.args, self.kwargs]
 
-    def _get_arguments_state(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, Any]:
         # As the registry would, without its frames: calls nested in calls are to go as deep as in redun.
         return {"args": pickle_dumps(self.args), "kwargs": pickle_dumps(self.kwargs)}
 
-    def _set_arguments_state(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
         self.args = pickle_loads(state["args"])
         self.kwargs = pickle_loads(state["kwargs"])
 
@@ -290,7 +248,7 @@ class TaskExpression(ApplyExpression):
     def __getstate__(self) -> dict[str, Any]:
         return {
             "task_name": self.task_name,
-            **self._get_arguments_state(),
+            **super().__getstate__(),
             "task_options": self._options,
             "export_options": self._export_options,
             "length": self._length,
@@ -299,7 +257,6 @@ class TaskExpression(ApplyExpression):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.task_name = state["task_name"]
-        self._set_arguments_state(state)
         self._options = state.get("task_options", {})
         self._exported = state.get("export_options")
         self._length = state.get("length")
@@ -353,12 +310,11 @@ class SimpleExpression(ApplyExpression):
         return hash_struct(["SimpleExpression", self.func_name, self._hash_arguments()])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"func_name": self.func_name, **self._get_arguments_state()}
+        return {"func_name": self.func_name, **super().__getstate__()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.func_name = state["func_name"]
-        self._set_arguments_state(state)
 
 
 @stands_for("redun.expression", "ValueExpression")
@@ -412,7 +368,7 @@ def quote(expr: Any) -> QuotedExpression:
 
 
 @stands_for("redun.scheduler", "Thread")
-class Thread(Value):
+class Thread(StoredAttributes, Value):
     """
     A computation that goes on in the background (mirrors redun's `Thread`).
 
@@ -427,6 +383,7 @@ class Thread(Value):
     """
 
     type_name = "redun.Thread"
+    _stored: ClassVar[dict[str, str]] = {"promise_id": "_promise_id", "hash": "_hash", "expr": "_expr"}
 
     def __init__(self, promise_id: str, expr_hash: str, expr: Any) -> None:
         self._promise_id = promise_id
@@ -435,14 +392,6 @@ class Thread(Value):
 
     def __repr__(self) -> str:
         return f"Thread({self._expr})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"promise_id": self._promise_id, "hash": self._hash, "expr": self._expr}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._promise_id = state["promise_id"]
-        self._hash = state["hash"]
-        self._expr = state["expr"]
 
     def get_hash(self, data: bytes | None = None) -> str:
         """Hash the expression."""

@@ -11,13 +11,14 @@ Everything that looks at a file blocks, `hash` and `is_valid` included; the coro
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import os
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from aredun.formats.hashing import hash_struct
-from aredun.values.base import Value
+from aredun.values.base import StoredAttributes, Value
 from aredun.values.filesystem import FileSystem, get_filesystem, render_copy
 from aredun.values.pickling import stands_for
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileClasses:
-    """The classes of one family of files: each makes others of its own family."""
+    """The classes of one family of files, told of each other: each makes others of its own family."""
 
     File: type[File]
     FileSet: type[FileSet]
@@ -35,9 +36,69 @@ class FileClasses:
     StagingFile: type[StagingFile]
     StagingDir: type[StagingDir]
 
+    def __post_init__(self) -> None:
+        for member in (self.File, self.FileSet, self.Dir, self.StagingFile, self.StagingDir):
+            member.classes = self
 
-@stands_for("redun.file", "File")
-class File(Value):
+
+class FamilyMember:
+    """A class of a family of files."""
+
+    type_basename: ClassVar[str]
+    """What hashes begin with: the name of redun's class, also in a subclass of a workflow's own."""
+    classes: ClassVar[FileClasses]
+
+
+MemberT = TypeVar("MemberT", bound=type[FamilyMember])
+
+
+def file_class(cls: MemberT) -> MemberT:
+    """Declare a class to be aredun's form of the class of `redun.file` that has its name."""
+    cls.type_basename = cls.__name__
+    return stands_for("redun.file", cls.__name__)(cls)
+
+
+class LazilyHashed(StoredAttributes):
+    """A mixin for values that are hashed by what they find outside, when that is first asked for."""
+
+    _hash: str | None = None
+
+    @abc.abstractmethod
+    def _calc_hash(self) -> str:
+        """Hash what is there now."""
+
+    @property
+    def hash(self) -> str:
+        """The hash as last computed; looks at what is there the first time."""
+        if not self._hash:
+            self._hash = self._calc_hash()
+        return self._hash
+
+    @hash.setter
+    def hash(self, stored: str) -> None:
+        self._hash = stored
+
+    def get_hash(self, data: bytes | None = None) -> str:
+        """Return the hash as last computed."""
+        return self.hash
+
+    def update_hash(self) -> None:
+        """Compute the hash anew from what is there now."""
+        self._hash = self._calc_hash()
+
+    def is_valid(self) -> bool:
+        """Tell whether all is as it was when the hash was computed."""
+        if not self._hash:
+            self.update_hash()
+            return True
+        try:
+            return self._hash == self._calc_hash()
+        except FileNotFoundError:
+            return False
+
+
+@file_class
+class File(LazilyHashed, FamilyMember, Value):
     """
     A file, local or remote (mirrors redun's `File`).
 
@@ -52,19 +113,17 @@ class File(Value):
         If the path is empty.
     """
 
-    type_basename = "File"
     type_name = "redun.File"
-    classes: ClassVar[FileClasses]
 
     def __init__(self, path: str) -> None:
         if not path:
             raise ValueError("a File needs a path or URL, not an empty one")
         self.path: str = os.fspath(path)
-        self._hash: str | None = None
 
     def __repr__(self) -> str:
         return f"{self.type_basename}(path={self.path}, hash={self.hash[:8]})"
 
+    # A value may have thousands of files: going through a table would take half as long again.
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "hash": self.hash}
 
@@ -77,37 +136,12 @@ class File(Value):
         """The file system that the path belongs to."""
         return get_filesystem(self.path)
 
-    @property
-    def hash(self) -> str:
-        """The file's hash as last computed; looks at the file the first time."""
-        if not self._hash:
-            self._hash = self._calc_hash()
-        return self._hash
-
     def _calc_hash(self) -> str:
         return self.filesystem.get_hash(self.path)
-
-    def get_hash(self, data: bytes | None = None) -> str:
-        """Return the file's hash."""
-        return self.hash
-
-    def update_hash(self) -> None:
-        """Compute the hash anew from the file as it is."""
-        self._hash = self._calc_hash()
 
     async def aupdate_hash(self) -> None:
         """Compute the hash anew, in a thread."""
         await asyncio.to_thread(self.update_hash)
-
-    def is_valid(self) -> bool:
-        """Tell whether the file is what it was when its hash was computed."""
-        if not self._hash:
-            self.update_hash()
-            return True
-        try:
-            return self._hash == self._calc_hash()
-        except FileNotFoundError:
-            return False
 
     def exists(self) -> bool:
         """Tell whether there is a file or directory at the path.
@@ -374,8 +408,8 @@ class File(Value):
         return self.classes.StagingFile(local, self)
 
 
-@stands_for("redun.file", "FileSet")
-class FileSet(Value):
+@file_class
+class FileSet(LazilyHashed, FamilyMember, Value):
     """
     The files that match a pattern (mirrors redun's `FileSet`).
 
@@ -386,25 +420,16 @@ class FileSet(Value):
         read again with its leading folders taken literally, as far as they exist; `glob.escape` makes sure.
     """
 
-    type_basename = "FileSet"
     type_name = "redun.FileSet"
-    classes: ClassVar[FileClasses]
+    _stored: ClassVar[dict[str, str]] = {"pattern": "pattern", "hash": "hash"}
+    # Those that the hash is of.
+    _files: list[File] | None = None
 
     def __init__(self, pattern: str) -> None:
         self.pattern: str = pattern
-        self._hash: str | None = None
-        self._files: list[File] | None = None
 
     def __repr__(self) -> str:
         return f"FileSet(pattern={self.pattern}, hash={self.hash})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"pattern": self.pattern, "hash": self.hash}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.pattern = state["pattern"]
-        self._hash = state["hash"]
-        self._files = None
 
     def __iter__(self) -> Iterator[File]:
         filesystem = self.filesystem
@@ -417,26 +442,16 @@ class FileSet(Value):
         """The file system that the pattern belongs to."""
         return get_filesystem(self.pattern)
 
-    @property
-    def hash(self) -> str:
-        """The hash over the pattern and all files, as last computed."""
+    def _calc_hash(self) -> str:
+        files = list(self)
         if not self._hash:
-            self._files = list(self)
-            self._hash = self._calc_hash(self._files)
-        return self._hash
-
-    def _calc_hash(self, files: list[File] | None = None) -> str:
-        files = list(self) if files is None else files
+            self._files = files
         return hash_struct([self.type_basename, self.pattern, *sorted(file.hash for file in files)])
-
-    def get_hash(self, data: bytes | None = None) -> str:
-        """Return the set's hash."""
-        return self.hash
 
     def update_hash(self) -> None:
         """Compute the hash anew from the files as they are."""
-        self._files = list(self)
-        self._hash = self._calc_hash(self._files)
+        self._hash = None
+        super().update_hash()
 
     def files(self) -> list[File]:
         """List the files that match now.
@@ -448,19 +463,12 @@ class FileSet(Value):
         """
         return list(self)
 
-    def is_valid(self) -> bool:
-        """Tell whether the same files match, and are what they were."""
-        if not self._hash:
-            self.update_hash()
-            return True
-        return self.hash == self._calc_hash()
-
     def iter_subvalues(self) -> Iterator[Value]:
         """Yield the files."""
         return iter(self if self._files is None else self._files)
 
 
-@stands_for("redun.file", "Dir")
+@file_class
 class Dir(FileSet):
     """
     A directory with all files below it, hidden ones left out (mirrors redun's `Dir`).
@@ -471,8 +479,8 @@ class Dir(FileSet):
         A local path or a URL.
     """
 
-    type_basename = "Dir"
     type_name = "redun.Dir"
+    _stored: ClassVar[dict[str, str]] = {"path": "path", "hash": "hash"}
 
     def __init__(self, path: str) -> None:
         self.path: str = os.fspath(path).rstrip("/")
@@ -485,21 +493,11 @@ class Dir(FileSet):
     def __repr__(self) -> str:
         return f"{self.type_basename}(path={self.path}, hash={self.hash[:8]})"
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "hash": self.hash}
-
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.path = state["path"]
-        super().__setstate__({"pattern": os.path.join(self.path, "**"), "hash": state["hash"]})
+        super().__setstate__(state)
+        self.pattern = os.path.join(self.path, "**")
 
-    @property
-    def hash(self) -> str:
-        """The hash over the path and all files, as last computed."""
-        if not self._hash:
-            self._hash = self._calc_hash()
-        return self._hash
-
-    def _calc_hash(self, files: list[File] | None = None) -> str:
+    def _calc_hash(self) -> str:
         file_hashes = self.filesystem.iter_file_hashes(self.path)
         return hash_struct([self.type_basename, self.path, *sorted(file_hashes)])
 
@@ -594,25 +592,17 @@ class Dir(FileSet):
         return self.classes.StagingDir(local or os.path.basename(self.path), self)
 
 
-@stands_for("redun.file", "Staging")
-class Staging(Value):
+@file_class
+class Staging(StoredAttributes, FamilyMember, Value):
     """Root of the pairs of a remote file or directory and its local copy (mirrors redun's `Staging`)."""
 
-    type_basename = "Staging"
     type_name = "redun.file.Staging"
-    classes: ClassVar[FileClasses]
+    _stored: ClassVar[dict[str, str]] = {"local": "local", "remote": "remote"}
     local: Any
     remote: Any
 
     def __repr__(self) -> str:
         return f"{self.type_basename}(local={self.local}, remote={self.remote})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"local": self.local, "remote": self.remote}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.local = state["local"]
-        self.remote = state["remote"]
 
     def get_hash(self, data: bytes | None = None) -> str:
         """Hash the two paths."""
@@ -644,11 +634,10 @@ class Staging(Value):
         raise ValueError(f"cannot read a {cls.type_basename} from {arg!r}: give a File or a Dir instead")
 
 
-@stands_for("redun.file", "StagingFile")
+@file_class
 class StagingFile(Staging):
     """A remote file and its local copy (mirrors redun's `StagingFile`)."""
 
-    type_basename = "StagingFile"
     type_name = "redun.StagingFile"
 
     def __init__(self, local: File | str, remote: File | str) -> None:
@@ -656,11 +645,10 @@ class StagingFile(Staging):
         self.remote = self.classes.File(remote) if isinstance(remote, str) else remote
 
 
-@stands_for("redun.file", "StagingDir")
+@file_class
 class StagingDir(Staging):
     """A remote directory and its local copy (mirrors redun's `StagingDir`)."""
 
-    type_basename = "StagingDir"
     type_name = "redun.StagingDir"
 
     def __init__(self, local: Dir | str, remote: Dir | str) -> None:
@@ -668,5 +656,4 @@ class StagingDir(Staging):
         self.remote = self.classes.Dir(remote) if isinstance(remote, str) else remote
 
 
-_classes = FileClasses(File, FileSet, Dir, StagingFile, StagingDir)
-File.classes = FileSet.classes = Staging.classes = _classes
+FileClasses(File, FileSet, Dir, StagingFile, StagingDir)

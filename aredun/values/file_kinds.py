@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import glob
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aredun.formats.hashing import hash_stream, hash_struct
 from aredun.values.base import Value
-from aredun.values.file import Dir, File, FileClasses, FileSet, StagingDir, StagingFile
+from aredun.values.file import (
+    Dir,
+    File,
+    FileClasses,
+    FileSet,
+    LazilyHashed,
+    StagingDir,
+    StagingFile,
+    file_class,
+)
 from aredun.values.filesystem import get_filesystem
 from aredun.values.pickling import stands_for
 
@@ -15,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@stands_for("redun.file", "IFile")
+@file_class
 class IFile(File):
     """A file that never changes once written: hashed by its path (mirrors redun's `IFile`).
 
@@ -25,7 +34,6 @@ class IFile(File):
         A local path or a URL.
     """
 
-    type_basename = "IFile"
     type_name = "redun.IFile"
 
     def _calc_hash(self) -> str:
@@ -36,14 +44,13 @@ class IFile(File):
         return True
 
 
-@stands_for("redun.file", "IFileSet")
+@file_class
 class IFileSet(FileSet):
     """A set of files that never changes: hashed by its pattern (mirrors redun's `IFileSet`)."""
 
-    type_basename = "IFileSet"
     type_name = "redun.IFileSet"
 
-    def _calc_hash(self, files: list[File] | None = None) -> str:
+    def _calc_hash(self) -> str:
         return hash_struct([self.type_basename, self.pattern])
 
     def is_valid(self) -> bool:
@@ -51,34 +58,31 @@ class IFileSet(FileSet):
         return True
 
 
-@stands_for("redun.file", "IDir")
+@file_class
 class IDir(Dir):
     """A directory that never changes: hashed by its path (mirrors redun's `IDir`)."""
 
-    type_basename = "IDir"
     type_name = "redun.IDir"
 
-    def _calc_hash(self, files: list[File] | None = None) -> str:
+    def _calc_hash(self) -> str:
         return hash_struct([self.type_basename, self.path])
 
 
-@stands_for("redun.file", "IStagingFile")
+@file_class
 class IStagingFile(StagingFile):
     """A pair of immutable files (mirrors redun's `IStagingFile`)."""
 
-    type_basename = "IStagingFile"
     type_name = "redun.IStagingFile"
 
 
-@stands_for("redun.file", "IStagingDir")
+@file_class
 class IStagingDir(StagingDir):
     """A pair of immutable directories (mirrors redun's `IStagingDir`)."""
 
-    type_basename = "IStagingDir"
     type_name = "redun.IStagingDir"
 
 
-@stands_for("redun.file", "ContentFile")
+@file_class
 class ContentFile(File):
     """A file that is hashed by its content, read in full (mirrors redun's `ContentFile`).
 
@@ -88,7 +92,6 @@ class ContentFile(File):
         A local path or a URL.
     """
 
-    type_basename = "ContentFile"
     # Two type names have a slip of redun's in them; they are in its databases.
     type_name = "redun.ConentFile"
 
@@ -98,50 +101,42 @@ class ContentFile(File):
         return hash_struct([self.type_basename, self.path, content_hash])
 
 
-@stands_for("redun.file", "ContentFileSet")
+@file_class
 class ContentFileSet(FileSet):
     """A set of files that are hashed by their contents (mirrors redun's `ContentFileSet`)."""
 
-    type_basename = "ContentFileSet"
     type_name = "redun.CnotentFileSet"
 
 
-@stands_for("redun.file", "ContentDir")
+@file_class
 class ContentDir(Dir):
     """A directory of content-hashed files, itself hashed as a `Dir` is (mirrors redun's `ContentDir`)."""
 
-    type_basename = "ContentDir"
     type_name = "redun.ContentDir"
 
 
-@stands_for("redun.file", "ContentStagingFile")
+@file_class
 class ContentStagingFile(StagingFile):
     """A pair of content-hashed files (mirrors redun's `ContentStagingFile`)."""
 
-    type_basename = "ContentStagingFile"
     type_name = "redun.ContentStagingFile"
 
 
-@stands_for("redun.file", "ContentStagingDir")
+@file_class
 class ContentStagingDir(StagingDir):
     """A pair of content-hashed directories (mirrors redun's `ContentStagingDir`)."""
 
-    type_basename = "ContentStagingDir"
     type_name = "redun.ContentStagingDir"
 
 
-_immutable = FileClasses(IFile, IFileSet, IDir, IStagingFile, IStagingDir)
-IFile.classes = IFileSet.classes = IDir.classes = _immutable
-IStagingFile.classes = IStagingDir.classes = _immutable
-_content = FileClasses(ContentFile, ContentFileSet, ContentDir, ContentStagingFile, ContentStagingDir)
-ContentFile.classes = ContentFileSet.classes = ContentDir.classes = _content
-ContentStagingFile.classes = ContentStagingDir.classes = _content
+FileClasses(IFile, IFileSet, IDir, IStagingFile, IStagingDir)
+FileClasses(ContentFile, ContentFileSet, ContentDir, ContentStagingFile, ContentStagingDir)
 
 _DATASET_FORMATS = ("avro", "csv", "ion", "grokLog", "json", "orc", "parquet", "xml")
 
 
 @stands_for("redun.file", "ShardedS3Dataset")
-class ShardedS3Dataset(Value):
+class ShardedS3Dataset(LazilyHashed, Value):
     """
     A data set in many files of one S3 prefix, hashed by their names.
 
@@ -158,6 +153,13 @@ class ShardedS3Dataset(Value):
     """
 
     type_name = "redun.ShardedS3Dataset"
+    _stored: ClassVar[dict[str, str]] = {
+        "path": "path",
+        "format": "format",
+        "recurse": "recurse",
+        "hash": "_hash",
+        "files": "filenames",
+    }
 
     def __init__(self, path: str, format: str = "parquet", recurse: bool = True) -> None:
         if format not in _DATASET_FORMATS:
@@ -165,28 +167,11 @@ class ShardedS3Dataset(Value):
         self.path = path.rstrip("/")
         self.format = format
         self.recurse = recurse
-        self._hash: str | None = None
         self.filenames: list[str] = self._list_files()
 
     def __repr__(self) -> str:
         shown = f"path={self.path}, format={self.format}, recurse={self.recurse}, hash={self.hash}"
         return f"ShardedS3Dataset({shown})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {
-            "path": self.path,
-            "format": self.format,
-            "recurse": self.recurse,
-            "hash": self._hash,
-            "files": self.filenames,
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.path = state["path"]
-        self.format = state["format"]
-        self.recurse = state["recurse"]
-        self._hash = state["hash"]
-        self.filenames = state["files"]
 
     def _list_files(self) -> list[str]:
         filesystem = get_filesystem(self.path)
@@ -196,31 +181,9 @@ class ShardedS3Dataset(Value):
             paths.update(filesystem.glob(f"{folder}/**/*.{self.format}"))
         return sorted(paths)
 
-    @property
-    def hash(self) -> str:
-        """The hash over the path and the files' names, as last computed."""
-        if not self._hash:
-            self._hash = self._calc_hash()
-        return self._hash
-
     def _calc_hash(self) -> str:
         self.filenames = self._list_files()
         return hash_struct(["ShardedS3Dataset", self.path, *sorted(self.filenames)])
-
-    def get_hash(self, data: bytes | None = None) -> str:
-        """Return the data set's hash."""
-        return self.hash
-
-    def update_hash(self) -> None:
-        """Compute the hash anew from the files as they are."""
-        self._hash = self._calc_hash()
-
-    def is_valid(self) -> bool:
-        """Tell whether the data set has the same files as when its hash was computed."""
-        if not self._hash:
-            self.update_hash()
-            return True
-        return self.hash == self._calc_hash()
 
     def postprocess(self, postprocess_args: dict[str, Any]) -> ShardedS3Dataset:
         """Look for the files that the task has written."""

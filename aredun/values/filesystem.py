@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+from contextlib import suppress
 from shlex import quote
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -98,10 +99,8 @@ class FileSystem:
 
     def remove(self, path: str) -> None:
         """Remove a file; one that is not there is no error."""
-        try:
+        with suppress(FileNotFoundError):
             self.get_fs(path).rm_file(path)
-        except FileNotFoundError:
-            return
 
     def touch(self, path: str, time: tuple[float, float] | None = None) -> None:
         """Make an empty file if there is none; `time` can be set on local files only."""
@@ -116,7 +115,7 @@ class FileSystem:
     def rmdir(self, path: str, recursive: bool = False) -> None:
         """Remove a directory, with all that is in it if `recursive`."""
         fs = self.get_fs(path)
-        try:
+        with suppress(FileNotFoundError):
             if not has_magic(path):
                 fs.rm(path, recursive=recursive)
                 return
@@ -124,8 +123,6 @@ class FileSystem:
             for name in sorted(fs.find(path, withdirs=True), reverse=True) if recursive else ():
                 remove_entry(fs, name)
             remove_entry(fs, path)
-        except FileNotFoundError:
-            return
 
     def get_hash(self, path: str) -> str:
         """Hash a file by its path and size; a missing file has the size -1."""
@@ -140,9 +137,16 @@ class FileSystem:
     def copy(self, src_path: str, dest_path: str) -> None:
         """Copy a file from or to this file system."""
         if get_proto(src_path) == get_proto(dest_path):
-            self.get_fs(src_path).cp_file(src_path, dest_path)
-        else:
-            copy_stream(src_path, dest_path)
+            self._copy_within(src_path, dest_path)
+            return
+        with (
+            get_filesystem(src_path).open(src_path, "rb") as source,
+            get_filesystem(dest_path).open(dest_path, "wb") as target,
+        ):
+            shutil.copyfileobj(source, target)
+
+    def _copy_within(self, src_path: str, dest_path: str) -> None:
+        self.get_fs(src_path).cp_file(src_path, dest_path)
 
     def glob(self, pattern: str) -> list[str]:
         """
@@ -189,9 +193,6 @@ class FileSystem:
 class LocalFileSystem(FileSystem):
     """The local disk (mirrors redun's `LocalFileSystem`)."""
 
-    def __init__(self) -> None:
-        super().__init__("local")
-
     def _open(self, path: str, mode: str, **kwargs: Any) -> IO[Any]:
         stream: IO[Any] = open(path, mode, **kwargs)
         return stream
@@ -205,10 +206,8 @@ class LocalFileSystem(FileSystem):
         return os.path.exists(path)
 
     def remove(self, path: str) -> None:
-        try:
+        with suppress(FileNotFoundError):
             os.remove(path)
-        except FileNotFoundError:
-            return
 
     def touch(self, path: str, time: tuple[float, float] | None = None) -> None:
         if not self.exists(path):
@@ -231,6 +230,7 @@ class LocalFileSystem(FileSystem):
         """Hash a file by its path, size and modification time; a missing file has -1 for both."""
         size: int = -1
         mtime: float = -1
+        # `suppress` would take longer than the hash.
         try:
             stat = os.stat(path)
             size, mtime = stat.st_size, stat.st_mtime
@@ -238,12 +238,9 @@ class LocalFileSystem(FileSystem):
             pass
         return hash_struct(["File", "local", path, size, str(mtime)])
 
-    def copy(self, src_path: str, dest_path: str) -> None:
-        if get_proto(src_path) == get_proto(dest_path):
-            self.make_parent(dest_path)
-            shutil.copyfile(src_path, dest_path)
-        else:
-            copy_stream(src_path, dest_path)
+    def _copy_within(self, src_path: str, dest_path: str) -> None:
+        self.make_parent(dest_path)
+        shutil.copyfile(src_path, dest_path)
 
     def _glob(self, pattern: str) -> list[str]:
         return glob.glob(pattern, recursive=True)
@@ -262,18 +259,15 @@ class LocalFileSystem(FileSystem):
         return os.stat(path).st_size
 
 
-class HTTPFileSystem(FileSystem):
-    """Web servers, which have nothing to make a directory in."""
+class FlatFileSystem(FileSystem):
+    """Web servers and object stores, which have nothing to make a directory in."""
 
     def make_parent(self, path: str) -> None:
         return
 
 
-class S3FileSystem(FileSystem):
+class S3FileSystem(FlatFileSystem):
     """AWS S3 (mirrors redun's `S3FileSystem`): files are hashed by their ETag. Needs `aredun[aws]`."""
-
-    def __init__(self) -> None:
-        super().__init__("s3")
 
     def get_fs(self, path: str) -> Any:
         # A listing that fsspec remembers would hide what another process has written since.
@@ -284,9 +278,6 @@ class S3FileSystem(FileSystem):
         """Split `s3://bucket/key` into bucket and key."""
         bucket, _, key = path.removeprefix("s3://").partition("/")
         return bucket, key
-
-    def make_parent(self, path: str) -> None:
-        return
 
     def get_hash(self, path: str) -> str:
         """Hash a file by its path and ETag, which is empty for a missing file."""
@@ -317,23 +308,17 @@ class S3FileSystem(FileSystem):
 
     def copy(self, src_path: str, dest_path: str) -> None:
         protos = (get_proto(src_path), get_proto(dest_path))
-        fs = self.get_fs(src_path)
-        if protos == ("s3", "s3"):
-            fs.cp_file(src_path, dest_path)
-        elif protos == ("s3", "local"):
+        if protos == ("s3", "local"):
             get_filesystem(dest_path).make_parent(dest_path)
-            fs.get_file(src_path, dest_path)
+            self.get_fs(src_path).get_file(src_path, dest_path)
         elif protos == ("local", "s3"):
-            fs.put_file(src_path, dest_path)
+            self.get_fs(src_path).put_file(src_path, dest_path)
         else:
-            copy_stream(src_path, dest_path)
+            super().copy(src_path, dest_path)
 
 
 class AzureBlobFileSystem(FileSystem):
     """Azure, `az://container@account.blob.core.windows.net/path`: hashed by ETag; needs adlfs."""
-
-    def __init__(self) -> None:
-        super().__init__("az")
 
     @staticmethod
     def get_account(path: str) -> str:
@@ -359,11 +344,11 @@ class AzureBlobFileSystem(FileSystem):
 
 
 _filesystems: dict[str, FileSystem] = {
-    "local": LocalFileSystem(),
-    "s3": S3FileSystem(),
-    "az": AzureBlobFileSystem(),
-    "http": HTTPFileSystem("http"),
-    "https": HTTPFileSystem("https"),
+    "local": LocalFileSystem("local"),
+    "s3": S3FileSystem("s3"),
+    "az": AzureBlobFileSystem("az"),
+    "http": FlatFileSystem("http"),
+    "https": FlatFileSystem("https"),
 }
 
 
@@ -416,15 +401,6 @@ def get_filesystem(url: str) -> FileSystem:
             raise ValueError(f"unknown protocol {proto!r} in {url!r}: use a path, s3://, gs://, https:// ...")
         filesystem = _filesystems[proto] = FileSystem(proto)
     return filesystem
-
-
-def copy_stream(src_path: str, dest_path: str) -> None:
-    """Copy a file between file systems, through this process."""
-    with (
-        get_filesystem(src_path).open(src_path, "rb") as source,
-        get_filesystem(dest_path).open(dest_path, "wb") as target,
-    ):
-        shutil.copyfileobj(source, target)
 
 
 def remove_entry(fs: Any, path: str) -> None:

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
 from aredun.formats.hashing import hash_kwargs, hash_positional_args, hash_struct
 from aredun.values.base import Value, get_type_registry
@@ -13,6 +14,7 @@ from aredun.values.namespace import compute_namespace, join_fullname
 from aredun.values.pickling import stands_for
 
 
+@dataclass(eq=False, repr=False)
 class HandleInfo:
     """
     What is recorded of a handle (mirrors redun's `Handle.HandleInfo`).
@@ -33,41 +35,25 @@ class HandleInfo:
         Tells forks of one handle apart.
     """
 
-    def __init__(
-        self,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        class_name: str,
-        namespace: str | None = None,
-        call_hash: str = "",
-        hash: str | None = None,
-        key: str = "",
-    ) -> None:
-        self.name = name
-        self.namespace = namespace
-        self.fullname = join_fullname(namespace, name)
-        self.args = args
-        self.kwargs = kwargs
-        self.class_name = class_name
-        self.call_hash = call_hash
-        self.key = key
-        self.hash = hash or self.get_hash()
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    class_name: str
+    namespace: str | None = None
+    call_hash: str = ""
+    hash: str = ""
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        self.fullname = join_fullname(self.namespace, self.name)
+        self.hash = self.hash or self.get_hash()
         self.is_recorded = False
         self.fork_parent: Handle | None = None
 
     def get_state(self) -> dict[str, Any]:
         """Return what is pickled, in redun's order."""
-        return {
-            "name": self.name,
-            "namespace": self.namespace,
-            "args": self.args,
-            "kwargs": self.kwargs,
-            "class_name": self.class_name,
-            "call_hash": self.call_hash,
-            "key": self.key,
-            "hash": self.hash,
-        }
+        names = ("name", "namespace", "args", "kwargs", "class_name", "call_hash", "key", "hash")
+        return {name: getattr(self, name) for name in names}
 
     def get_hash(self) -> str:
         """Compute the hash: of the call that made the handle's state, or of the constructor's arguments."""
@@ -92,11 +78,8 @@ class HandleInfo:
     def derive(self, handle: Handle, call_hash: str, key: str) -> Handle:
         """Copy a handle under a new call hash and key."""
         handle_class: Any = get_type_registry().parse_type_name(self.class_name)
-        derived = cast(
-            "Handle",
-            handle_class.__new__(
-                handle_class, self.name, *self.args, namespace=self.namespace, **self.kwargs
-            ),
+        derived: Handle = handle_class.__new__(
+            handle_class, self.name, *self.args, namespace=self.namespace, **self.kwargs
         )
         attributes = {name: item for name, item in handle.__dict__.items() if name != "__handle__"}
         derived.__dict__.update(attributes)
@@ -148,7 +131,7 @@ class Handle(Value):
 
     def __repr__(self) -> str:
         info = self.__handle__
-        return f"{info.class_name}(fullname={info.fullname}, hash={(info.hash or '')[:8]})"
+        return f"{info.class_name}(fullname={info.fullname}, hash={info.hash[:8]})"
 
     def __getattr__(self, attr: str) -> Any:
         if "instance" in self.__dict__:

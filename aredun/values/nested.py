@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Set
+    from collections.abc import Callable, Generator, Iterable, Iterator, Set
 
 _CONTAINERS = (list, tuple, set)
 _NESTING = frozenset({*_CONTAINERS, dict})
@@ -82,9 +82,13 @@ def holds(value: Any, is_sought: Callable[[Any], bool], unsought: Set[type] = SC
     return any(map(is_sought, iter_nested_value(value, unsought)))
 
 
-def _has_only(items: Collection[Any], kinds: Set[type]) -> bool:
-    """Tell quickly whether many items hold only leaves of some kinds; few are left to the walks."""
-    return bool(kinds) and len(items) > _FEW and _all_are(items, kinds, _DEEPEST)
+def _is_plain(value: Any, kinds: Set[type]) -> bool:
+    """Tell quickly whether a container of many holds only leaves of some kinds; few are left to the walks."""
+    kind = type(value)
+    if not kinds or kind not in _NESTING or len(value) <= _FEW:
+        return False
+    parts = (value.keys(), value.values()) if kind is dict else (value,)
+    return all(_all_are(items, kinds, _DEEPEST) for items in parts)
 
 
 def _all_are(items: Iterable[Any], kinds: Set[type], depth: int) -> bool:
@@ -120,13 +124,6 @@ def _copy_plain(value: Any, kinds: Set[type]) -> Any:
 def get_parts(value: Any, unsought: Set[type]) -> list[Any] | None:
     """List the children as `get_children` does; none if they are many and hold nothing that is sought."""
     return [] if _is_plain(value, unsought) else get_children(value)
-
-
-def _is_plain(value: Any, kinds: Set[type]) -> bool:
-    kind = type(value)
-    if kind in _CONTAINERS:
-        return _has_only(value, kinds)
-    return kind is dict and _has_only(value.keys(), kinds) and _has_only(value.values(), kinds)
 
 
 def iter_nested_value(value: Any, unsought: Set[type] = _NOTHING) -> Iterator[Any]:
@@ -202,31 +199,27 @@ def map_nested_value(
         again, as that may change what it is given. Lists, tuples, sets and dicts are always new.
     """
     kind = type(value)
+    if kind not in _NESTING and not dataclasses.is_dataclass(kind) and not is_named_tuple(value):
+        return func(value)
+    if _is_plain(value, unchanged):
+        return _copy_plain(value, unchanged)
+    met = {} if _met is None else _met
     if kind in _CONTAINERS:
-        if _is_plain(value, unchanged):
-            return _copy_plain(value, unchanged)
         # A loop, as a comprehension is one more frame: calls nested in calls go through here again and again.
-        met = {} if _met is None else _met
         mapped = []
         for item in value:
             mapped.append(map_nested_value(func, item, unchanged, met))  # noqa: PERF401
         return kind(mapped)
     if kind is dict:
-        if _is_plain(value, unchanged):
-            return _copy_plain(value, unchanged)
-        met = {} if _met is None else _met
         return {
             map_nested_value(func, key, unchanged, met): map_nested_value(func, item, unchanged, met)
             for key, item in value.items()
         }
-    if dataclasses.is_dataclass(kind) or is_named_tuple(value):
-        met = {} if _met is None else _met
-        # Pickle writes an object that it meets again as a reference. redun makes a copy for each place, so
-        # its hash knows of none.
-        is_met = id(value) in met
-        met[id(value)] = value
-        return _map_record(value, lambda part: map_nested_value(func, part, unchanged, met), is_met)
-    return func(value)
+    # Pickle writes an object that it meets again as a reference. redun makes a copy for each place, so its
+    # hash knows of none.
+    is_met = id(value) in met
+    met[id(value)] = value
+    return _map_record(value, lambda part: map_nested_value(func, part, unchanged, met), is_met)
 
 
 def map_in_steps(

@@ -18,25 +18,23 @@ def format_arguments(
     return ", ".join(items)
 
 
-_SYMBOLS = {
-    "eq": "==",
-    "ne": "!=",
-    "lt": "<",
-    "le": "<=",
-    "gt": ">",
-    "ge": ">=",
-    "add": "+",
-    "sub": "-",
-    "mul": "*",
-    "div": "/",
-    "and": "&",
-    "or": "|",
+# By the names that redun stores operators under: how each is written, and what it does.
+_OPERATORS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
+    "eq": ("==", operator.eq),
+    "ne": ("!=", operator.ne),
+    "lt": ("<", operator.lt),
+    "le": ("<=", operator.le),
+    "gt": (">", operator.gt),
+    "ge": (">=", operator.ge),
+    "add": ("+", operator.add),
+    "sub": ("-", operator.sub),
+    "mul": ("*", operator.mul),
+    "div": ("/", operator.truediv),
+    "and": ("&", lambda this, other: this and other),
+    "or": ("|", lambda this, other: this or other),
 }
-_REVERSED_SYMBOLS = {
-    f"r{name}": symbol
-    for name, symbol in _SYMBOLS.items()
-    if name in ("add", "sub", "mul", "div", "and", "or")
-}
+# Those with a form for a plain value on the left, in which the operands are stored the other way round.
+_REVERSED = {f"r{name}": name for name in ("add", "sub", "mul", "div", "and", "or")}
 
 
 def format_operation(
@@ -45,10 +43,10 @@ def format_operation(
     """Write an operation as Python code would have it, as far as it can be."""
     if len(args) == 2:
         left, right = args
-        if func_name in _SYMBOLS:
-            return f"({show(left)} {_SYMBOLS[func_name]} {show(right)})"
-        if func_name in _REVERSED_SYMBOLS:
-            return f"({show(right)} {_REVERSED_SYMBOLS[func_name]} {show(left)})"
+        if func_name in _OPERATORS:
+            return f"({show(left)} {_OPERATORS[func_name][0]} {show(right)})"
+        if func_name in _REVERSED:
+            return f"({show(right)} {_OPERATORS[_REVERSED[func_name]][0]} {show(left)})"
         if func_name == "getitem":
             return f"{show(left)}[{show(right)}]"
         if func_name == "getattr":
@@ -62,38 +60,16 @@ def _reverse(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return lambda this, other: operation(other, this)
 
 
-def _and(this: Any, other: Any) -> Any:
-    return this and other
-
-
-def _or(this: Any, other: Any) -> Any:
-    return this or other
-
-
 def _call(this: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
     return this(*args, **(kwargs or {}))
 
 
-_binary_operations: dict[str, Callable[[Any, Any], Any]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "div": operator.truediv,
-    "and": _and,
-    "or": _or,
-}
 _operations: dict[str, Callable[..., Any]] = {
-    "eq": operator.eq,
-    "ne": operator.ne,
-    "lt": operator.lt,
-    "le": operator.le,
-    "gt": operator.gt,
-    "ge": operator.ge,
     "getattr": getattr,
     "getitem": operator.getitem,
     "call": _call,
-    **_binary_operations,
-    **{f"r{name}": _reverse(operation) for name, operation in _binary_operations.items()},
+    **{name: operation for name, (_, operation) in _OPERATORS.items()},
+    **{reverse: _reverse(_OPERATORS[name][1]) for reverse, name in _REVERSED.items()},
 }
 
 

@@ -32,9 +32,10 @@ _alias_by_class: dict[type, str] = {}
 _renamed_global_by_class: dict[type, tuple[bytes, bytes]] = {}
 _redun_name_by_class: dict[type, tuple[str, str]] = {}
 _class_by_redun_name: dict[tuple[str, str], type] = {}
-# The unpickler reads more bytes than this in pieces of this size. What `peek` gives it at a time.
+# The unpickler reads more bytes than this in pieces of this size. Few names of a module or class are longer
+# than the other.
 _SLICED_SIZE = 1 << 20
-_PEEK_SIZE = 1 << 17
+_NAME_SIZE = 64
 _PLAIN_TYPES = frozenset({str, int, float, bool, type(None), bytes})
 
 
@@ -127,40 +128,27 @@ class _Unpickler(pickle.Unpickler):
             ) from error
 
 
-class _Slices:
+class _Slices(io.IOBase):
     """Bytes as a file: each call lets another thread run, which reading from memory never does."""
 
     def __init__(self, data: bytes) -> None:
-        self._data = memoryview(data)
-        self._place = 0
+        self._rest = memoryview(data)
 
-    def peek(self, size: int = 0) -> bytes:
-        return self._data[self._place : self._place + max(size, _PEEK_SIZE)].tobytes()
+    def peek(self, size: int) -> bytes:
+        # The unpickler asks for as much as it can use, `readline` for one byte at least.
+        return self._rest[: max(size, _NAME_SIZE)].tobytes()
 
-    def read(self, size: int = -1) -> bytes:
-        end = len(self._data) if size < 0 else self._place + size
-        piece = self._data[self._place : end].tobytes()
-        self._place += len(piece)
+    def read(self, size: int) -> bytes:
+        piece, self._rest = self._rest[:size].tobytes(), self._rest[size:]
         return piece
 
     def readinto(self, target: Any) -> int:
-        start = self._place
-        count = min(len(target), len(self._data) - start)
+        count = min(len(target), len(self._rest))
         for first in range(0, count, _SLICED_SIZE):
             last = min(count, first + _SLICED_SIZE)
-            target[first:last] = self._data[start + first : start + last]
-        self._place += count
+            target[first:last] = self._rest[first:last]
+        self._rest = self._rest[count:]
         return count
-
-    def readline(self) -> bytes:
-        size = 64
-        while True:
-            line_end = self._data[self._place : self._place + size].tobytes().find(b"\n")
-            if line_end >= 0:
-                return self.read(line_end + 1)
-            if self._place + size >= len(self._data):
-                return self.read()
-            size *= 8
 
 
 def pickle_dumps(value: Any) -> bytes:

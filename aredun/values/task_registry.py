@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from aredun.errors import UsageError
@@ -19,12 +18,11 @@ class TaskRegistry:
 
     def __init__(self) -> None:
         self._tasks: dict[str, Any] = {}
-        self._hash_counts: Counter[str] = Counter()
 
     @property
     def task_hashes(self) -> set[str]:
         """The hashes of all defined tasks."""
-        return set(self._hash_counts)
+        return {task.hash for task in self._tasks.values()}
 
     def add(self, task: Any) -> None:
         """
@@ -46,14 +44,7 @@ class TaskRegistry:
             if _stays_defined(replaced.func) and _stays_defined(task.func):
                 _refuse_other_file(task, replaced)
             del self._tasks[task.fullname]
-            self._forget_hash(replaced.hash)
         self._tasks[task.fullname] = task
-        self._hash_counts[task.hash] += 1
-
-    def _forget_hash(self, task_hash: str) -> None:
-        self._hash_counts[task_hash] -= 1
-        if self._hash_counts[task_hash] <= 0:
-            del self._hash_counts[task_hash]
 
     def get(self, task_name: str | None = None, hash: str | None = None) -> Any:
         """
@@ -122,7 +113,6 @@ class TaskRegistry:
             If no task has the old name.
         """
         task = self._tasks.pop(old_name)
-        self._forget_hash(task.hash)
         task.namespace = new_namespace
         task.name = new_name
         self.add(task)

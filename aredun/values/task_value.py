@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from aredun.formats.describe import describe
 from aredun.formats.hashing import hash_arguments, hash_eval, hash_struct
-from aredun.values.base import Value, get_type_registry
+from aredun.values.base import StoredAttributes, Value, get_type_registry
 from aredun.values.builtin import get_func_source
 from aredun.values.expressions import SchedulerExpression, TaskExpression
 from aredun.values.namespace import compute_namespace, join_fullname
@@ -21,25 +21,12 @@ from aredun.values.task_options import (
     JobInfo,
     check_given_options,
 )
-from aredun.values.task_registry import TaskRegistry, get_task_registry
+from aredun.values.task_registry import get_task_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from aredun.formats.hashing import ValueHasher
-
-__all__ = [
-    "PartialTaskValue",
-    "SchedulerTaskValue",
-    "TaskRegistry",
-    "TaskValue",
-    "get_task_registry",
-    "get_tuple_type_length",
-    "hash_args_eval",
-    "make_recorded_task",
-    "make_undefined_task",
-    "merge_contexts",
-]
 
 _NAMESPACE = re.compile(r"^[A-Za-z_][A-Za-z_0-9.]*$")
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z_0-9]*$")
@@ -51,7 +38,7 @@ def get_tuple_type_length(tuple_type: Any) -> int | None:
         item_types = typing.get_args(tuple_type)
         if Ellipsis in item_types or not hasattr(tuple_type, "__args__"):
             return None
-        return 0 if item_types == ((),) else len(item_types)
+        return len(item_types)
     if inspect.isclass(tuple_type) and issubclass(tuple_type, tuple):
         return len(getattr(tuple_type, "_fields", ())) or None
     return None
@@ -71,7 +58,7 @@ def merge_contexts(contexts: Sequence[Any]) -> Any:
 
 
 @stands_for("redun.task", "Task")
-class TaskValue(Value):
+class TaskValue(StoredAttributes, Value):
     """
     A task (mirrors redun's `Task`): a function with a name, a hash over its source, and options.
 
@@ -108,6 +95,16 @@ class TaskValue(Value):
     """
 
     type_name = "redun.Task"
+    _stored: ClassVar[dict[str, str]] = {
+        "name": "name",
+        "namespace": "namespace",
+        "version": "version",
+        "hash": "hash",
+        "compat": "compat",
+        "script": "script",
+        "task_options": "_task_options_override",
+        "export_options": "_export_options",
+    }
 
     def __init__(
         self,
@@ -299,30 +296,16 @@ class TaskValue(Value):
         """Tell whether the task is still defined as it was when it was stored."""
         return self.hash == self._calc_hash()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "namespace": self.namespace,
-            "version": self.version,
-            "hash": self.hash,
-            "compat": self.compat,
-            "script": self.script,
-            "task_options": self._task_options_override,
-            "export_options": self._export_options,
-        }
-
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.name = state["name"]
-        self.namespace = state["namespace"]
-        self.version = state["version"]
-        self.hash = state["hash"]
-        self.compat = state.get("compat", [])
-        self.script = state.get("script", False)
-        self._task_options_override = state.get("task_options", {})
-        self._export_options = state.get("export_options", set())
+        self.restore(**state)
         self._signature = None
         self._attach(get_task_registry().get(self.fullname))
         self._validate()
+
+    def restore(self, **state: Any) -> None:
+        """Set what is stored; earlier versions of redun stored less."""
+        defaults = {"compat": [], "script": False, "task_options": {}, "export_options": set()}
+        super().__setstate__({**defaults, **state})
 
     def _attach(self, task: TaskValue | None) -> None:
         """Take what is not stored from the task that is defined under the same name now."""
@@ -341,13 +324,8 @@ class TaskValue(Value):
 def make_recorded_task(task: Any) -> TaskValue:
     """Return what is stored of a task, given anything with its `name`, `namespace`, `source` and `hash`."""
     recorded = TaskValue.__new__(TaskValue)
-    recorded.name, recorded.namespace = task.name, task.namespace
-    recorded.source, recorded.hash = task.source, task.hash
-    recorded.version = None
-    recorded.compat = []
-    recorded.script = False
-    recorded._task_options_override = {}
-    recorded._export_options = set()
+    recorded.restore(name=task.name, namespace=task.namespace, version=None, hash=task.hash)
+    recorded.source = task.source
     return recorded
 
 

@@ -17,12 +17,11 @@ from aredun.values.task_options import (
     JobInfo,
     check_given_options,
 )
+from aredun.values.task_registry import TaskRegistry, get_task_registry
 from aredun.values.task_value import (
     PartialTaskValue,
     SchedulerTaskValue,
-    TaskRegistry,
     TaskValue,
-    get_task_registry,
     hash_args_eval,
     merge_contexts,
 )

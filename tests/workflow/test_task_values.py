@@ -146,6 +146,16 @@ def test_stored_tasks_find_their_function() -> None:
         tasks.get()
 
 
+def test_the_hash_of_a_defined_task_is_that_of_now() -> None:
+    task = TaskValue(plain_task, namespace="tests_values_changed")
+    tasks = get_task_registry()
+    tasks.add(task)
+    before, task.version = task.hash, "2"
+    task.recompute_hash()
+    assert task.hash in tasks.task_hashes
+    assert before not in tasks.task_hashes
+
+
 def test_a_stored_task_that_is_no_longer_defined() -> None:
     task = TaskValue(plain_task, namespace="tests_values_gone")
     loaded = pickle_loads(pickle_dumps(task))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _MAX_KEY_NODES = 1000
 _MAX_KEY_BITS = 61
 _MAX_DIGITS = 1000
-_PLAIN_KEYS = frozenset({str, bytes, bool, float, type(None), Stub, OpaqueKey})
+_PLAIN_KEYS = frozenset({str, bytes, bool, float, type(None), Stub, Global, OpaqueKey})
 _OTHER_KEYS = frozenset(
     {datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, complex}
 )
@@ -30,20 +30,21 @@ def make_dict_key(value: Any) -> Any:
     Large integers are wrapped because their hashes can be made to collide, nested tuples because one of a
     few bytes can take for ever to hash.
     """
+    return value if _is_plain_key(value) or _is_small_key(value) else OpaqueKey(value)
+
+
+def _is_plain_key(value: Any) -> bool:
+    """Tell whether a value has no parts and can be hashed in no time."""
     kind = type(value)
-    if kind in _PLAIN_KEYS:
-        return value
     if kind is int:
-        return value if value.bit_length() <= _MAX_KEY_BITS else OpaqueKey(value)
-    if kind in _OTHER_KEYS:
-        try:
-            hash(value)
-        except (TypeError, ValueError, ArithmeticError):
-            return OpaqueKey(value)
-        return value
-    if kind in (tuple, frozenset, Global) and _is_small_key(value):
-        return value
-    return OpaqueKey(value)
+        return bool(value.bit_length() <= _MAX_KEY_BITS)
+    if kind not in _OTHER_KEYS:
+        return kind in _PLAIN_KEYS
+    try:
+        hash(value)
+    except (TypeError, ValueError, ArithmeticError):
+        return False
+    return True
 
 
 def _is_small_key(value: Any) -> bool:
@@ -52,17 +53,12 @@ def _is_small_key(value: Any) -> bool:
     stack = [value]
     while stack:
         item = stack.pop()
-        count += 1
-        if count > _MAX_KEY_NODES:
-            return False
         if type(item) in (tuple, frozenset):
-            if len(item) > _MAX_KEY_NODES:
-                return False
-            stack.extend(item)
-        elif type(item) is int:
-            if item.bit_length() > _MAX_KEY_BITS:
-                return False
-        elif type(item) not in _PLAIN_KEYS and type(item) is not Global:
+            count += len(item)
+            stack += item if count <= _MAX_KEY_NODES else ()
+        elif not _is_plain_key(item):
+            return False
+        if count > _MAX_KEY_NODES:
             return False
     return True
 
@@ -83,23 +79,15 @@ def _get_zone(args: tuple[Any, ...]) -> datetime.tzinfo | None:
     return PreviewZone(args[0])
 
 
-def _build_date(args: tuple[Any, ...]) -> datetime.date:
-    year_high, year_low, month, day = _get_bytes(args[0], 4)
-    return datetime.date(year_high * 256 + year_low, month, day)
+def _build_from_bytes(kind: type[Any], size: int) -> Builder:
+    """Return what reads a date or time from the bytes that it is pickled as."""
 
+    def build(args: tuple[Any, ...]) -> Any:
+        zone = [_get_zone(args[1:])] if args[1:] else []
+        # Of the bytes the constructor checks the month alone; `replace` checks all that comes of them.
+        return kind(_get_bytes(args[0], size), *zone).replace()
 
-def _build_time(args: tuple[Any, ...]) -> datetime.time:
-    hour, minute, second, *micros = _get_bytes(args[0], 6)
-    fold, hour = divmod(hour, 128)
-    microsecond = int.from_bytes(bytes(micros), "big")
-    return datetime.time(hour, minute, second, microsecond, _get_zone(args[1:]), fold=fold)
-
-
-def _build_datetime(args: tuple[Any, ...]) -> datetime.datetime:
-    data = bytearray(_get_bytes(args[0], 10))
-    fold, data[2] = divmod(data[2], 128)
-    time = _build_time((bytes(data[4:]), *args[1:]))
-    return datetime.datetime.combine(_build_date((bytes(data[:4]),)), time).replace(fold=fold)
+    return build
 
 
 def _build_decimal(args: tuple[Any, ...]) -> decimal.Decimal:
@@ -160,9 +148,9 @@ def _build_by_newobj_ex(args: tuple[Any, ...]) -> Any:
 
 
 _BUILDERS: dict[tuple[str, str], Builder] = {
-    ("datetime", "date"): _build_date,
-    ("datetime", "time"): _build_time,
-    ("datetime", "datetime"): _build_datetime,
+    ("datetime", "date"): _build_from_bytes(datetime.date, 4),
+    ("datetime", "time"): _build_from_bytes(datetime.time, 6),
+    ("datetime", "datetime"): _build_from_bytes(datetime.datetime, 10),
     ("datetime", "timedelta"): lambda args: datetime.timedelta(*args),
     ("datetime", "timezone"): lambda args: datetime.timezone(*args),
     ("decimal", "Decimal"): _build_decimal,

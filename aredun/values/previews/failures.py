@@ -97,7 +97,7 @@ def _read_frame(frame: Any) -> ShownFrame:
         number if isinstance(number, int) else None,
         str(getattr(frame, "name", "?")),
         _read_line(frame),
-        {str(key): str(text) for key, text in sorted(variables.items(), key=_spell)}
+        {str(key): str(text) for key, text in sorted(variables.items(), key=lambda item: str(item[0]))}
         if isinstance(variables, dict)
         else {},
     )
@@ -107,7 +107,3 @@ def _read_line(frame: Any) -> str:
     """Return the source of a frame; Python 3.13 records it under another name, all lines of a statement."""
     text = getattr(frame, "_line", None) or getattr(frame, "_lines", None)
     return text.strip().partition("\n")[0].rstrip() if isinstance(text, str) else ""
-
-
-def _spell(item: tuple[Any, Any]) -> str:
-    return str(item[0])

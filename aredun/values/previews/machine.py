@@ -15,7 +15,7 @@ import pickletools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aredun.values.previews.builders import build_object, copies_arguments, make_dict_key
-from aredun.values.previews.stubs import Global, Stub, Unreadable
+from aredun.values.previews.stubs import Global, Stub, show_unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -261,7 +261,7 @@ class PreviewMachine:
             raise
         except Exception as error:
             # Damaged bytes can fail in any way.
-            return Unreadable(error)
+            return show_unreadable(error)
 
 
 class _Operation(NamedTuple):

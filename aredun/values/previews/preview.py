@@ -8,10 +8,10 @@ import sys
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from aredun.formats.describe import BRACKETS, MAX_DEPTH, TextWriter, get_max_bits
+from aredun.formats.describe import BRACKETS, MAX_DEPTH, Shown, TextWriter, get_max_bits
 from aredun.values.pickling import MIME_TYPE_PICKLE
 from aredun.values.previews.machine import Budget, PreviewMachine
-from aredun.values.previews.stubs import Global, OpaqueKey, OtherFormat, PreviewZone, Stub, Unreadable
+from aredun.values.previews.stubs import Global, OpaqueKey, PreviewZone, Stub, show_unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,12 +41,12 @@ def preview_value(type_name: str, value_format: str, data: bytes) -> Any:
         `Unpicklable('reason')` for what cannot be read. Never raises, nor does its `repr`.
     """
     if value_format != MIME_TYPE_PICKLE:
-        return OtherFormat(type_name, len(data))
+        return Shown(f"{type_name}(size={len(data)})")
     try:
         value = PreviewMachine(bytes(data), Budget(len(data))).load()
     except Exception as error:
         # Damaged or hostile bytes can fail in any way; none may keep the rest from being shown.
-        return Unreadable(error)
+        return show_unreadable(error)
     return value if _is_tame(value) else _BoundedPreview(value)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import builtins
 import datetime
+import uuid
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aredun.values.expressions import format_arguments, format_operation
+from aredun.formats.describe import Shown
+from aredun.values.namespace import join_fullname
+from aredun.values.operations import format_arguments, format_operation
 from aredun.values.task_options import CacheCheckValid, CacheResult, CacheScope
 
 if TYPE_CHECKING:
@@ -81,7 +84,7 @@ class Stub:
     def __repr__(self) -> str:
         formatter = None if self._preview_forged else _FORMATTERS.get(self._preview_global)
         if formatter is None:
-            formatter = _format_exception if _is_exception_name(self._preview_global) else _format_plain
+            formatter = _format_exception if _is_exception(self._preview_global) else _format_plain
         try:
             return formatter(self)
         except Exception:
@@ -122,33 +125,15 @@ class OpaqueKey:
         return repr(self.value)
 
 
-class Unreadable:
-    """Stands for bytes that are no complete pickle."""
-
-    def __init__(self, error: Exception) -> None:
-        self.reason = (str(error) or type(error).__name__)[:_MAX_REASON]
-
-    def __repr__(self) -> str:
-        return f"Unpicklable('{self.reason}')"
+def show_unreadable(error: Exception) -> Shown:
+    """Return what stands for bytes that are no complete pickle."""
+    return Shown(f"Unpicklable('{(str(error) or type(error).__name__)[:_MAX_REASON]}')")
 
 
-class OtherFormat:
-    """Stands for bytes in a format other than pickle."""
-
-    def __init__(self, type_name: str, size: int) -> None:
-        self.type_name = type_name
-        self.size = size
-
-    def __repr__(self) -> str:
-        return f"{self.type_name}(size={self.size})"
-
-
-def _is_exception_name(name: Global) -> bool:
-    """Tell whether a name is that of one of Python's exceptions."""
-    if name.module != "builtins":
-        return False
-    found = builtins.__dict__.get(name.name)
-    return isinstance(found, type) and issubclass(found, BaseException)
+def _is_exception(name: Global, kind: type[BaseException] = BaseException) -> bool:
+    """Tell whether a name is that of one of Python's exceptions, of a kind."""
+    found = vars(builtins).get(name.name) if name.module == "builtins" else None
+    return isinstance(found, type) and issubclass(found, kind)
 
 
 def _format_plain(stub: Stub) -> str:
@@ -157,41 +142,33 @@ def _format_plain(stub: Stub) -> str:
     return f"{stub._preview_global.name}({', '.join((*map(repr, shown), *state))})"
 
 
-class _Fields(dict[str, Any]):
-    """The state of a stub, and what templates derive from it: each written only where it is used."""
+# What templates derive from the state of a stub.
+_DERIVED: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "_short_hash": lambda state: str(state["hash"] or "")[:8],
+    "_fullname": lambda state: join_fullname(state.get("namespace"), state["name"]),
+    "_frame_count": lambda state: len(state["frames"]),
+    "_arguments": lambda state: format_arguments(state["args"], state["kwargs"]),
+    "_operation": lambda state: format_operation(state["func_name"], state["args"], state["kwargs"]),
+}
 
-    def __missing__(self, field: str) -> str:
-        if field == "_short_hash":
-            return str(self["hash"] or "")[:8]
-        if field == "_fullname":
-            namespace = self.get("namespace")
-            return f"{namespace}.{self['name']}" if namespace else str(self["name"])
-        raise KeyError(field)
+
+class _Fields(dict[str, Any]):
+    """The state of a stub, and what is derived from it: each written only where it is used."""
+
+    def __missing__(self, field: str) -> Any:
+        return _DERIVED[field](self)
 
 
 def _format_state(template: str) -> Callable[[Stub], str]:
-    return lambda stub: template.format_map(_Fields(stub._preview_state, _class=stub._preview_global.name))
+    return lambda stub: template.format_map(
+        _Fields(stub._preview_state, _class=stub._preview_global.name, _args=stub._preview_args)
+    )
 
 
 def _format_exception(stub: Stub) -> str:
     # An OSError shows no file names.
-    args = stub._preview_args[:2] if stub._preview_global.name in _OS_ERRORS else stub._preview_args
+    args = stub._preview_args[:2] if _is_exception(stub._preview_global, OSError) else stub._preview_args
     return f"{stub._preview_global.name}({', '.join(map(repr, args))})"
-
-
-def _format_traceback(stub: Stub) -> str:
-    state = stub._preview_state
-    return f"Traceback(error={state['error']!r}, frames={len(state['frames'])})"
-
-
-def _format_task_expression(stub: Stub) -> str:
-    state = stub._preview_state
-    return f"{state['task_name']}({format_arguments(state['args'], state['kwargs'])})"
-
-
-def _format_simple_expression(stub: Stub) -> str:
-    state = stub._preview_state
-    return format_operation(state["func_name"], state["args"], state["kwargs"])
 
 
 def _format_job_info(stub: Stub) -> str:
@@ -204,16 +181,7 @@ def _format_enum(enumeration: type[enum.Enum]) -> Callable[[Stub], str]:
 
 
 def _format_uuid(stub: Stub) -> str:
-    number = stub._preview_state["int"]
-    if type(number) is not int or not 0 <= number < 1 << 128:
-        raise ValueError("not the number of a UUID")
-    digits = f"{number:032x}"
-    parts = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
-    return f"UUID('{'-'.join(parts)}')"
-
-
-def _format_zone_info(stub: Stub) -> str:
-    return f"zoneinfo.ZoneInfo(key={stub._preview_args[0]!r})"
+    return repr(uuid.UUID(int=stub._preview_state["int"]))
 
 
 def _format_fraction(stub: Stub) -> str:
@@ -243,9 +211,6 @@ def _format_counter(stub: Stub) -> str:
     return f"Counter({dict(sorted(counts.items(), key=lambda item: -item[1]))!r})" if counts else "Counter()"
 
 
-_OS_ERRORS = frozenset(
-    name for name, found in vars(builtins).items() if isinstance(found, type) and issubclass(found, OSError)
-)
 _TEMPLATES = {
     "redun.file": {
         "File Dir IFile IDir ContentFile ContentDir": "{_class}(path={path}, hash={_short_hash})",
@@ -264,6 +229,7 @@ _TEMPLATES = {
     },
     "redun.scheduler": {
         "ErrorValue": "ErrorValue({error!r})",
+        "Traceback": "Traceback(error={error!r}, frames={_frame_count})",
         "Thread": "Thread({expr})",
         "Job": "Job(id={id})",
         "Frame": "<FrameSummary file {filename}, line {lineno} in {name}>",
@@ -272,7 +238,10 @@ _TEMPLATES = {
     "redun.expression": {
         "ValueExpression": "ValueExpression({value!r})",
         "QuotedExpression": "QuotedExpression({_expr!r})",
+        "TaskExpression SchedulerExpression": "{task_name}({_arguments})",
+        "SimpleExpression": "{_operation}",
     },
+    "zoneinfo": {"ZoneInfo._unpickle": "zoneinfo.ZoneInfo(key={_args[0]!r})"},
     "traceback": {"FrameSummary": "<FrameSummary file {filename}, line {lineno} in {name}>"},
 }
 _FORMATTERS: dict[tuple[str, str], Callable[[Stub], str]] = {
@@ -286,14 +255,9 @@ ENUMS: dict[tuple[str, str], type[enum.Enum]] = {
 }
 _FORMATTERS |= {name: _format_enum(each) for name, each in ENUMS.items()}
 _FORMATTERS |= {
-    ("redun.scheduler", "Traceback"): _format_traceback,
     ("redun.scheduler", "JobInfo"): _format_job_info,
-    ("redun.expression", "TaskExpression"): _format_task_expression,
-    ("redun.expression", "SchedulerExpression"): _format_task_expression,
-    ("redun.expression", "SimpleExpression"): _format_simple_expression,
     ("uuid", "UUID"): _format_uuid,
     ("fractions", "Fraction"): _format_fraction,
-    ("zoneinfo", "ZoneInfo._unpickle"): _format_zone_info,
     ("collections", "deque"): _format_deque,
     ("collections", "defaultdict"): _format_defaultdict,
     ("collections", "Counter"): _format_counter,
