@@ -164,7 +164,9 @@ async def connect(config: BackendConfig, *, create: bool = False) -> AsyncIterat
     path = config.url.file_path if config.url is not None else None
     if not create and path is not None and not path.exists():
         raise UsageError(f"no database at {path}: 'aredun run' makes one, '--db URI' names another")
-    backend = RedunBackendDb(config=await asyncio.to_thread(resolve_secret, config))
+    if config.db_aws_secret_name:
+        config = await asyncio.to_thread(resolve_secret, config)
+    backend = RedunBackendDb(config=config)
     backend.create_engine()
     try:
         yield backend

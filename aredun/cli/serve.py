@@ -20,6 +20,7 @@ from aredun.errors import UsageError
 if TYPE_CHECKING:
     import argparse
     from contextlib import AbstractContextManager
+    from types import FrameType
 
     from fastapi import FastAPI
     from rich.console import Console
@@ -140,7 +141,11 @@ def _make_server(uvicorn: Any, app: FastAPI) -> Any:
 
         def capture_signals(self) -> AbstractContextManager[None]:
             # uvicorn would raise them again, and end the process before the backend is closed.
-            return catch_signals(self.handle_exit, self.caught)
+            return catch_signals((signal.SIGINT, signal.SIGTERM), self.handle_exit)
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            self.caught.append(sig)
+            super().handle_exit(sig, frame)
 
         async def shutdown(self, sockets: Any = None) -> None:
             # Streams end with a close code before their connections are taken from them.

@@ -30,9 +30,6 @@ from aredun.config import BackendConfig, load_config, make_file_uri
 from aredun.errors import InvalidRecordError, UsageError
 from aredun.search.identify import get_key, infer_id
 from aredun.search.loading import list_execution_ids
-from aredun.sync import sync_records
-from aredun.transfer.records.count import count_records
-from aredun.transfer.verify import verify_repository
 
 if TYPE_CHECKING:
     import argparse
@@ -145,6 +142,8 @@ async def _write_lines(
 
 async def run_import(args: argparse.Namespace, console: Console) -> int:
     """Read records from JSON lines."""
+    from aredun.transfer.records.count import count_records
+
     errors = _Errors()
     progress: Counter[str] = Counter()
     async with _open_input(args.file) as read, open_backend(args, create=not args.dry_run) as backend:
@@ -254,6 +253,8 @@ def find_repository(args: argparse.Namespace, text: str) -> BackendConfig:
 
 async def run_sync(args: argparse.Namespace, console: Console) -> int:
     """Copy records between repositories."""
+    from aredun.sync import sync_records
+
     source = apply_read_only(args, await asyncio.to_thread(find_repository, args, args.source))
     destination = await asyncio.to_thread(find_repository, args, args.destination)
     async with (
@@ -289,6 +290,8 @@ async def run_sync(args: argparse.Namespace, console: Console) -> int:
 
 async def run_verify(args: argparse.Namespace, console: Console) -> int:
     """Check a repository, and mend what can be."""
+    from aredun.transfer.verify import verify_repository
+
     if args.repair:
         refuse_read_only(args)
     async with open_backend(args) as backend:

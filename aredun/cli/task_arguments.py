@@ -146,10 +146,8 @@ class TaskParser(CommandParser):
 
 
 def _name_options(parameters: typing.Iterable[inspect.Parameter]) -> dict[str, str]:
-    """Return the options that set parameters, `--arg-name` for `arg_name`, by parameter.
-
-    They are in lower case, as redun's are, but for parameters that differ in case only.
-    """
+    """Return the options that set parameters, `--arg-name` for `arg_name`, by parameter."""
+    # They are in lower case, as redun's are, but for parameters that differ in case only.
     names = [each.name for each in parameters if each.kind is not each.VAR_KEYWORD]
     counts = Counter(name.lower() for name in names)
     return {
