@@ -64,7 +64,7 @@ def test_pages_show_the_version_that_this_is() -> None:
 
 
 def test_compose_starts_commands_that_exist() -> None:
-    from aredun.cli.main import make_parser
+    from aredun.cli.parsers import make_parser
 
     services = yaml.safe_load((CHECKOUT / "compose.yaml").read_text())["services"]
     commands = [service["command"] for service in services.values() if "command" in service]

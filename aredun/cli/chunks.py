@@ -20,13 +20,13 @@ async def iterate(items: Iterable[T]) -> AsyncIterator[T]:
 
 async def take(items: AsyncIterator[T], limit: int | None) -> AsyncIterator[T]:
     """Yield the first items, all of them without a limit."""
-    left = limit
-    if left == 0:
+    if limit == 0:
         return
+    count = 0
     async for item in items:
         yield item
-        left = None if left is None else left - 1
-        if left == 0:
+        count += 1
+        if count == limit:
             return
 
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import sys
+from asyncio.subprocess import PIPE, create_subprocess_exec
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import open_backend
 from aredun.cli.tables import clean_line
+from aredun.dataflow import (
+    describe_edge,
+    display_dataflow,
+    make_dataflow_dom,
+    serialize_dataflow,
+    walk_dataflow,
+    walk_downstream,
+)
+from aredun.dataflow.pictures import DotPicture, MermaidPicture, get_label
+from aredun.dataflow.starts import get_start
 from aredun.errors import UsageError
+from aredun.query import infer_id
 
 if TYPE_CHECKING:
     import argparse
@@ -24,12 +35,8 @@ if TYPE_CHECKING:
     from aredun.dataflow.starts import Start
 
 
-async def run(args: argparse.Namespace, console: Console) -> int:
+async def run(args: argparse.Namespace, console: Console) -> None:
     """Write the dataflow of one record."""
-    from aredun.dataflow import walk_dataflow, walk_downstream
-    from aredun.dataflow.starts import get_start
-    from aredun.query import infer_id
-
     if args.format == "svg":
         find_graphviz()
     async with open_backend(args) as backend:
@@ -40,13 +47,12 @@ async def run(args: argparse.Namespace, console: Console) -> int:
         async with aclosing(edges), aclosing(write(backend, start, edges, args)) as lines:
             async for line in lines:
                 console.print(clean_line(line), soft_wrap=True)
-    return 0
 
 
 def write(
     backend: RedunBackendDb, start: Start, edges: AsyncGenerator[DataflowEdge, None], args: argparse.Namespace
 ) -> AsyncGenerator[str, None]:
-    """Return the lines of a dataflow in the format asked for.
+    """Return the lines of a dataflow, without line ends, in the format asked for.
 
     Parameters
     ----------
@@ -58,30 +64,18 @@ def write(
         The walk.
     args : argparse.Namespace
         With `format` and `downstream`.
-
-    Returns
-    -------
-    async generator of str
-        Lines without line ends.
     """
-    if args.format == "text":
-        return _write_edges(edges) if args.downstream else _write_text(backend, start, edges)
-    if args.format == "json":
-        return _write_json(_describe_edges(edges) if args.downstream else _serialize(backend, start, edges))
+    if args.format in ("text", "json"):
+        is_text = args.format == "text"
+        if args.downstream:
+            return _write_edges(edges) if is_text else _write_json(_describe_edges(edges))
+        dom = make_dataflow_dom(edges, new_varname=start.name)
+        return display_dataflow(backend, dom) if is_text else _write_json(serialize_dataflow(backend, dom))
     picture = _write_picture(edges, args.format, args.downstream)
     return _render_svg(picture) if args.format == "svg" else picture
 
 
-async def _write_text(backend: RedunBackendDb, start: Start, edges: Any) -> AsyncGenerator[str, None]:
-    from aredun.dataflow import display_dataflow, make_dataflow_dom
-
-    async for line in display_dataflow(backend, make_dataflow_dom(edges, new_varname=start.name)):
-        yield line
-
-
 async def _write_edges(edges: AsyncGenerator[DataflowEdge, None]) -> AsyncGenerator[str, None]:
-    from aredun.dataflow.pictures import get_label
-
     previous: Any = None
     async for src, dest in edges:
         if src != previous:
@@ -91,15 +85,7 @@ async def _write_edges(edges: AsyncGenerator[DataflowEdge, None]) -> AsyncGenera
             yield f"  --> {get_label(dest)}"
 
 
-def _serialize(backend: RedunBackendDb, start: Start, edges: Any) -> AsyncGenerator[dict[str, Any], None]:
-    from aredun.dataflow import make_dataflow_dom, serialize_dataflow
-
-    return serialize_dataflow(backend, make_dataflow_dom(edges, new_varname=start.name))
-
-
 async def _describe_edges(edges: AsyncGenerator[DataflowEdge, None]) -> AsyncGenerator[dict[str, Any], None]:
-    from aredun.dataflow import describe_edge
-
     seq = 0
     async for edge in edges:
         seq += 1
@@ -118,8 +104,6 @@ async def _write_json(items: AsyncGenerator[dict[str, Any], None]) -> AsyncGener
 async def _write_picture(
     edges: AsyncGenerator[DataflowEdge, None], language: str, downstream: bool
 ) -> AsyncGenerator[str, None]:
-    from aredun.dataflow.pictures import DotPicture, MermaidPicture
-
     picture = (MermaidPicture if language == "mermaid" else DotPicture)(downstream=downstream)
     yield picture.header
     async for edge in edges:
@@ -146,13 +130,8 @@ def find_graphviz() -> str:
 
 
 async def _render_svg(lines: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
-    process = await asyncio.create_subprocess_exec(
-        find_graphviz(),
-        "-Tsvg",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    program = find_graphviz()
+    process = await create_subprocess_exec(program, "-Tsvg", stdin=PIPE, stdout=PIPE, stderr=PIPE)
     try:
         source = "\n".join([line async for line in lines])
         output, errors = await process.communicate(source.encode())

@@ -32,20 +32,18 @@ if TYPE_CHECKING:
 
 # Calls of one task in one execution only that are listed.
 MAX_LISTED = 20
-# What made a call run that is like an earlier one: lines, each with its indent.
+# What made a call run that is like an earlier one.
 _CAUSES = {
-    "no_cache": [("- it was run with --no-cache", 4)],
-    "earlier_failed": [("- the earlier call failed, and failures are not taken from the cache", 4)],
-    "result_gone": [("- the file that was its result was no longer what the earlier call had left", 4)],
-    "below": [("- calls that it made ran again:", 4)],
-    "unknown": [
-        ("- nothing recorded tells them apart: the task may not be cached (cache=False), a file", 4),
-        ("in its result may have been gone, or the earlier call had not ended yet", 6),
-    ],
+    "no_cache": "- it was run with --no-cache",
+    "earlier_failed": "- the earlier call failed, and failures are not taken from the cache",
+    "result_gone": "- the file that was its result was no longer what the earlier call had left",
+    "below": "- calls that it made ran again:",
+    "unknown": "- nothing recorded tells them apart: the task may not be cached (cache=False), a file\n"
+    "  in its result may have been gone, or the earlier call had not ended yet",
 }
 
 
-async def run_why(args: argparse.Namespace, console: Console) -> int:
+async def run_why(args: argparse.Namespace, console: Console) -> None:
     """Tell what made a job run."""
     async with open_backend(args) as backend:
         job = await find_one(backend, "Job", args.id)
@@ -57,10 +55,9 @@ async def run_why(args: argparse.Namespace, console: Console) -> int:
             words = Words(backend, Printer(output))
             await words.prepare([reason.difference] if reason.difference else [])
             words.explain(call, reason)
-    return 0
 
 
-async def run_diff(args: argparse.Namespace, console: Console) -> int:
+async def run_diff(args: argparse.Namespace, console: Console) -> None:
     """Tell in what two executions differ."""
     async with open_backend(args) as backend:
         before = await find_one(backend, "Execution", args.before)
@@ -70,7 +67,6 @@ async def run_diff(args: argparse.Namespace, console: Console) -> int:
             words = Words(backend, Printer(output))
             await words.prepare([each for task in tasks for each in task.changed])
             words.list_tasks(before.id, after.id, tasks)
-    return 0
 
 
 class Words:
@@ -98,48 +94,36 @@ class Words:
 
     def explain(self, call: RecordedCall, reason: Reason) -> None:
         """Tell why a job ran, against the earlier call that it is most like."""
-        line, now, difference = self._printer.line, utcnow(), reason.difference
+        line, difference = self._printer.line, reason.difference
+        is_first = reason.cause == "first"
         line(("Job ", "bold"), show_id(call.job_id), " ", (clean_line(call.task_name), "bold"))
-        if reason.cause == "first":
+        if is_first:
             line("It ran for the first time: no execution before has called its task.", indent=2)
-        if difference is None:
-            self._printer.flush()
-            return
-        before = difference.before
-        if call.cached:
-            line("It did not run: its result was taken from the cache.", indent=2)
-        where = "this execution" if reason.cause == "first" else f"Exec {show_id(before.execution_id)}"
-        line(
-            f"Compared with Job {show_id(before.job_id)} of {where}, ",
-            f"{show_time(before.start_time, now)}:",
-            indent=2,
-        )
-        self._list_differences(difference, indent=4, verb="differs" if reason.cause == "first" else "changed")
+        if difference is not None:
+            before = difference.before
+            if call.cached:
+                line("It did not run: its result was taken from the cache.", indent=2)
+            where = "this execution" if is_first else f"Exec {show_id(before.execution_id)}"
+            when = show_time(before.start_time, utcnow())
+            line(f"Compared with Job {show_id(before.job_id)} of {where}, {when}:", indent=2)
+            self._list_differences(difference, indent=4, verb="differs" if is_first else "changed")
         if reason.cause not in ("changed", "first"):
             line("- the same arguments, source and version", indent=4)
-            self._explain_same(reason)
+            if reason.cause in _CAUSES:
+                line(_CAUSES[reason.cause], indent=4)
+            for below in reason.below:
+                name, job_id = clean_line(below.task_name), show_id(below.job_id)
+                line(f"{name}: 'aredun why {job_id}' tells why", indent=6)
         self._printer.flush()
-
-    def _explain_same(self, reason: Reason) -> None:
-        line = self._printer.line
-        for text, indent in _CAUSES.get(reason.cause, ()):
-            line(text, indent=indent)
-        for call in reason.below:
-            name, job_id = clean_line(call.task_name), show_id(call.job_id)
-            line(f"{name}: 'aredun why {job_id}' tells why", indent=6)
 
     def list_tasks(self, before_id: str, after_id: str, tasks: Iterable[TaskDifference]) -> None:
         """Tell task by task in what two executions differ; tasks whose calls are all the same take a line."""
         line = self._printer.line
         line(("Exec ", "bold"), f"{show_id(before_id)} -> {show_id(after_id)}")
         for task in tasks:
-            pairs = len(task.changed) + task.more
-            counts = (
-                (task.same, "the same"),
-                (pairs, "changed"),
-                (len(task.only_before), "only before"),
-                (len(task.only_after), "only after"),
-            )
+            only = (("only before", task.only_before), ("only after", task.only_after))
+            counts = [(task.same, "the same"), (len(task.changed) + task.more, "changed")]
+            counts += [(len(calls), title) for title, calls in only]
             text = ", ".join(f"{count} {what}" for count, what in counts if count)
             line((clean_line(task.task_name), "bold"), f": {text}", indent=2)
             shown: set[tuple[str, str]] = set()
@@ -152,7 +136,7 @@ class Words:
                     line("- the same arguments and source, another result or other calls below", indent=6)
             if task.more:
                 line(f"... {task.more} more changed", indent=4)
-            for title, calls in (("only before", task.only_before), ("only after", task.only_after)):
+            for title, calls in only:
                 for call in calls[:MAX_LISTED]:
                     line(f"{title}: Job {show_id(call.job_id)}", indent=4)
                 if len(calls) > MAX_LISTED:
@@ -173,15 +157,14 @@ class Words:
         line = self._printer.line
         old, new = (show_preview(self._previews.get(key)) if key else None for key in (row.before, row.after))
         if old is None:
-            line(f"- argument {name} is new: {new}", indent=indent)
+            text = f"is new: {new}"
         elif new is None:
-            line(f"- argument {name} is gone: it was {old}", indent=indent)
+            text = f"is gone: it was {old}"
         elif row.before == row.after:
-            line(
-                f"- argument {name} is given by position in one call, by keyword in the other", indent=indent
-            )
+            text = "is given by position in one call, by keyword in the other"
         else:
-            line(f"- argument {name} {verb}: {old} -> {new}", indent=indent)
+            text = f"{verb}: {old} -> {new}"
+        line(f"- argument {name} {text}", indent=indent)
         self._list_files(row.files, "", indent + 2)
         if row.origin is not None:
             task_name, job_id = clean_line(row.origin.task_name), show_id(row.origin.job_id)
@@ -197,15 +180,12 @@ class Words:
         if before.version != after.version:
             old, new = (clean_line(version or "none") for version in (before.version, after.version))
             line(f"- the version of the task changed: {old} -> {new}", indent=indent)
-        if before.source == after.source:
-            if before.version == after.version:
-                line(
-                    "- the task has another hash with the same source: its name or its options", indent=indent
-                )
-            return
-        line("- the source of the task changed" + (":" if with_source else ", as above"), indent=indent)
-        if with_source:
-            old_lines, new_lines = before.source.splitlines(), after.source.splitlines()
-            for text in list(difflib.unified_diff(old_lines, new_lines, n=1, lineterm=""))[2:]:
-                if not text.startswith("@@"):
-                    line(clean(text), indent=indent + 4)
+        elif before.source == after.source:
+            line("- the task has another hash with the same source: its name or its options", indent=indent)
+        if before.source != after.source:
+            line("- the source of the task changed" + (":" if with_source else ", as above"), indent=indent)
+            if with_source:
+                lines = (before.source.splitlines(), after.source.splitlines())
+                for text in list(difflib.unified_diff(*lines, n=1, lineterm=""))[2:]:
+                    if not text.startswith("@@"):
+                        line(clean(text), indent=indent + 4)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aredun.cli.common import one_line, open_backend
+from aredun.cli.common import one_line
 from aredun.errors import UsageError
 from aredun.values import pickle_loads
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping
 
     from aredun.backend import RedunBackendDb
@@ -60,34 +58,23 @@ class EarlierArguments(NamedTuple):
         return {*list(task.signature.parameters)[: len(self.args)], *self.kwargs}
 
 
-async def read_earlier_arguments(args: argparse.Namespace) -> EarlierArguments:
-    """Read what `--rerun` and `--input` name; without them there are no arguments yet.
+async def read_job(backend: RedunBackendDb, job_id: str) -> EarlierArguments:
+    """Return what a job, or the root job of an execution, was called with.
 
     Raises
     ------
     UsageError
-        There is no such job or file, or it does not hold arguments.
+        There is no such job, it did not end, or an argument of it cannot be read.
     """
-    options = vars(args)
-    earlier = EarlierArguments(args.task)
-    if options.get("rerun"):
-        async with open_backend(args) as backend:
-            earlier = await _read_job(backend, args.task)
-    if "input" in options:
-        given = await asyncio.to_thread(_read_file, options["input"])
-        earlier = EarlierArguments(earlier.task_name, *given)
-    return earlier
-
-
-async def _read_job(backend: RedunBackendDb, id: str) -> EarlierArguments:
+    # No run without --rerun waits for these.
     from aredun.models import Execution, Job
     from aredun.query import infer_id
     from aredun.search.loading import load_arguments
 
-    record = await infer_id(backend, id, False, required=True)
+    record = await infer_id(backend, job_id, False, required=True)
     job = record.job if isinstance(record, Execution) else record
     if not isinstance(job, Job):
-        raise UsageError(f"{id} is no job and no execution: give the id of one after --rerun")
+        raise UsageError(f"{job_id} is no job and no execution: give the id of one after --rerun")
     if job.call_hash is None:
         raise UsageError(f"job {job.id} did not end, so its arguments are not recorded: it cannot run again")
     args: list[Any] = []
@@ -104,11 +91,19 @@ async def _read_job(backend: RedunBackendDb, id: str) -> EarlierArguments:
     return EarlierArguments(job.task.fullname, tuple(args), kwargs)
 
 
-def _read_file(name: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    data = Path(name).read_bytes()
+def read_input(path: str, task_name: str) -> EarlierArguments:
+    """Return the arguments for a task that a file holds, a pickle of (args, kwargs).
+
+    Raises
+    ------
+    UsageError
+        It holds something else.
+    """
+    data = Path(path).read_bytes()
     try:
         args, kwargs = pickle_loads(data)
-        return tuple(args), {str(key): value for key, value in dict(kwargs).items()}
+        named = {str(key): value for key, value in dict(kwargs).items()}
+        return EarlierArguments(task_name, tuple(args), named)
     except Exception as error:
         # A pickle may raise anything.
-        raise UsageError(f"--input {name} is no pickle of (args, kwargs): {one_line(error)}") from error
+        raise UsageError(f"--input {path} is no pickle of (args, kwargs): {one_line(error)}") from error

@@ -8,6 +8,7 @@ import json
 import types
 import typing
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -40,7 +41,7 @@ class Hint:
     read : Callable[[str], Any]
         Reads one text; any exception says that it is not valid.
     nargs : str | None
-        How many texts there may be, as argparse has it.
+        How many texts there may be, as argparse has it; "?" for an option that may stand without one.
     collect : Callable[[list[Any]], Any] | None
         Makes the argument of several values.
     choices : tuple[Any, ...]
@@ -52,11 +53,6 @@ class Hint:
     nargs: str | None = None
     collect: Callable[[list[Any]], Any] | None = None
     choices: tuple[Any, ...] = ()
-
-    @property
-    def is_flag(self) -> bool:
-        """Whether the option may stand without a value."""
-        return self.nargs == "?"
 
 
 def read_hint(hint: Any) -> Hint:
@@ -114,20 +110,17 @@ def _order(arguments: tuple[Any, ...]) -> list[Any]:
 
 
 def _read_union(members: list[Hint]) -> Hint:
-    """Read what fits the first member that it can; the first of all tells what is wrong."""
+    """Return how to read what the first member that can does; the first of all tells what is wrong."""
     first = members[0]
     if first.collect is not None or len(members) == 1:
         return first
     single = [member for member in members if member.collect is None]
 
     def read(text: str) -> Any:
-        failures: list[Exception] = []
         for member in single:
-            try:
+            with suppress(Exception):
                 return member.read(text)
-            except Exception as error:
-                failures.append(error)
-        raise failures[0]
+        return first.read(text)
 
     return Hint(first.type, read, first.nargs, choices=first.choices)
 

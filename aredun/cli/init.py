@@ -6,7 +6,8 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from aredun.cli.common import connect, quiet_retries, refuse_read_only
+from aredun.cli.common import choose_migration, connect, refuse_read_only
+from aredun.cli.levels import quiet_retries
 from aredun.config import load_config, write_default_config
 from aredun.config.backend import DEFAULT_CONFIG_DIR
 from aredun.config.ini import absolute_db_uri
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
     from aredun.config import BackendConfig
 
 
-async def run(args: argparse.Namespace, console: Console) -> int:
+async def run(args: argparse.Namespace, console: Console) -> None:
     """Make what is missing, and tell of each part whether it was made; the database first, as it may fail."""
     refuse_read_only(args)
     ini = await asyncio.to_thread(load_config, _choose_folder(args))
     if "://" in ini.config_dir:
         raise UsageError(f"cannot make {ini.path}: give a local folder")
-    uri = getattr(args, "db", None)
+    uri = args.db
     config = ini.backend(uri)
     is_there = await asyncio.to_thread(os.path.exists, ini.path)
     if uri and is_there and config.url != ini.backend().url:
@@ -38,26 +39,21 @@ async def run(args: argparse.Namespace, console: Console) -> int:
     is_new = await asyncio.to_thread(write_default_config, ini.config_dir, written)
     console.print(f"{'made' if is_new else 'found'} {ini.path}", soft_wrap=True)
     console.print(done, soft_wrap=True)
-    return 0
 
 
 def _choose_folder(args: argparse.Namespace) -> str | None:
-    given: str | None = getattr(args, "config", None)
-    if args.folder is None:
-        return given
-    if given is not None:
+    if args.folder is not None and args.config is not None:
         raise UsageError("give DIR or --config, not both")
-    return os.path.join(args.folder, DEFAULT_CONFIG_DIR)
+    return args.config if args.folder is None else os.path.join(args.folder, DEFAULT_CONFIG_DIR)
 
 
 async def _make_repository(config: BackendConfig) -> str:
     """Make or upgrade the database and return what was done; a server's that has records is left alone."""
-    async with connect(config) as backend:
+    async with connect(config, create=True) as backend:
         with quiet_retries():
             before = await backend.get_db_version()
             is_empty = before == null_db_version
-            is_ours = is_empty or (config.url is not None and config.url.is_file)
-            await backend.load(migrate=True if is_ours else None)
+            await backend.load(migrate=True if is_empty else choose_migration(config))
         after = await backend.get_db_version()
         if is_empty:
             return f"made the repository {backend.db_uri}, version {after}"

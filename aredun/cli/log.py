@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from aredun.cli.chunks import in_chunks, iterate, take
+from aredun.cli.chunks import iterate, take
 from aredun.cli.common import open_backend
 from aredun.cli.records import RecordPrinter
 from aredun.cli.tables import Printer, paged
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 # How many records of one prefix are looked at before they are listed, not shown in detail.
 MAX_DETAILED = 3
-RECORD_CHUNK = 500
+# Options of which any shows other records than executions.
+_TYPES = ("id", "all", "exec", "job", "call_node", "task", "value", "file")
+_FILTERS = ("exec_status", "job_status", "task_name", "task_hash", "value_type", "file_path", "result", "arg")
 
 
 def get_abandoned_after(args: argparse.Namespace, backend: RedunBackendDb) -> timedelta:
@@ -46,26 +48,26 @@ def get_abandoned_after(args: argparse.Namespace, backend: RedunBackendDb) -> ti
     return statuses.get_abandoned_after(backend.config)
 
 
-async def run(args: argparse.Namespace, console: Console) -> int:
+async def run(args: argparse.Namespace, console: Console) -> None:
     """Show what the arguments ask for."""
     if args.id is not None:
         refuse_empty(args.id)
     async with open_backend(args) as backend:
-        query = _choose_types(await make_query(backend, args), args)
+        query = await make_query(backend, args)
+        if not any(getattr(args, name) for name in (*_TYPES, *_FILTERS)):
+            query = query.filter_types({"Execution"})
         if args.count:
-            await show_counts(
-                query if args.id is None else await _match_id(backend, query, args.id), args, console
-            )
-            return 0
+            query = query if args.id is None else await _match_id(backend, query, args.id)
+            await show_counts(query, args, console)
+            return
         with paged(console, not args.no_pager and args.format == "text") as output:
             printer = RecordPrinter(backend, output, get_abandoned_after(args, backend), args.full)
             if args.id is not None:
-                await _show_id(backend, query, printer, args, output)
+                await _show_id(backend, query, printer, args)
             elif args.file and args.format == "text":
                 await printer.show_files(take(iter_files(backend, query), args.limit))
             else:
-                await _show_query(backend, query, printer, args, output)
-    return 0
+                await _show_query(query, printer, args)
 
 
 async def make_query(backend: RedunBackendDb, args: argparse.Namespace) -> CallGraphQuery:
@@ -113,24 +115,6 @@ async def show_counts(query: CallGraphQuery, args: argparse.Namespace, console: 
     printer.flush()
 
 
-def _choose_types(query: CallGraphQuery, args: argparse.Namespace) -> CallGraphQuery:
-    """Confine a query to executions, unless the arguments ask for other types or have filters that do."""
-    types = ("all", "exec", "job", "call_node", "task", "value", "file")
-    filters = (
-        "exec_status",
-        "job_status",
-        "task_name",
-        "task_hash",
-        "value_type",
-        "file_path",
-        "result",
-        "arg",
-    )
-    if args.id is not None or any(getattr(args, name) for name in (*types, *filters)):
-        return query
-    return query.filter_types({"Execution"})
-
-
 async def _match_id(backend: RedunBackendDb, query: CallGraphQuery, text: str) -> CallGraphQuery:
     special = await infer_specialty_id(backend, text)
     if special is None and await query.like_id(text).first() is None:
@@ -139,11 +123,7 @@ async def _match_id(backend: RedunBackendDb, query: CallGraphQuery, text: str) -
 
 
 async def _show_id(
-    backend: RedunBackendDb,
-    query: CallGraphQuery,
-    printer: RecordPrinter,
-    args: argparse.Namespace,
-    console: Console,
+    backend: RedunBackendDb, query: CallGraphQuery, printer: RecordPrinter, args: argparse.Namespace
 ) -> None:
     special = await infer_specialty_id(backend, args.id)
     records: list[Any] = [] if special is None else [special]
@@ -155,13 +135,13 @@ async def _show_id(
             if special is None:
                 raise await explain_unknown(backend, args.id)
             records = [special]
-        elif len(records) > MAX_DETAILED and not args.detail:
-            await _show_query(backend, matching, printer, args, console)
-            return
         elif args.detail:
-            records = [record async for record in take(matching.all(), args.limit)]
+            records = [record async for record in limit_records(matching, args.limit)]
+        elif len(records) > MAX_DETAILED:
+            await _show_query(matching, printer, args)
+            return
     if args.format == "json":
-        await print_records(backend, iterate([_get_key(record) for record in records]), console)
+        await printer.write_json(iterate(map(_get_key, records)))
         return
     for record in records:
         await printer.show_record(record)
@@ -171,32 +151,16 @@ def _get_key(record: Any) -> str:
     return str(record[0].value_hash) if isinstance(record, tuple) else get_key(record)
 
 
-async def _show_query(
-    backend: RedunBackendDb,
-    query: CallGraphQuery,
-    printer: RecordPrinter,
-    args: argparse.Namespace,
-    console: Console,
-) -> None:
+async def _show_query(query: CallGraphQuery, printer: RecordPrinter, args: argparse.Namespace) -> None:
     if args.format == "json":
-        await print_records(backend, take(query.select("id", flat=True), args.limit), console)
-        return
-    records = limit_records(query, args.limit)
-    if args.detail:
-        async for record in records:
+        await printer.write_json(take(query.select("id", flat=True), args.limit))
+    elif args.detail:
+        async for record in limit_records(query, args.limit):
             await printer.show_record(record)
-        return
-    await printer.show_lines(records)
+    else:
+        await printer.show_lines(limit_records(query, args.limit))
 
 
 def limit_records(query: CallGraphQuery, limit: int | None) -> AsyncIterator[Any]:
     """Return the first records of a query, all of them without a limit."""
     return query.all() if limit is None else query.limit(limit)
-
-
-async def print_records(backend: RedunBackendDb, ids: AsyncIterator[str], console: Console) -> None:
-    """Write records as redun's JSON, one on a line, in the order of the ids; memory stays flat."""
-    async for chunk in in_chunks(ids, RECORD_CHUNK, RECORD_CHUNK):
-        async for record in backend.get_records(chunk):
-            console.file.write(json.dumps(record, sort_keys=True) + "\n")
-        console.file.flush()

@@ -13,27 +13,20 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from aredun.cli.collector import collect_rarely
-from aredun.cli.common import CommandParser, make_console, one_line
+from aredun.cli.common import make_console, one_line
 from aredun.cli.levels import keep_levels, set_level
-from aredun.cli.parsers import completion, dataflow, db, differences, init, log, query, run, serve, sync, tag
+from aredun.cli.parsers import make_parser
 from aredun.cli.signals import Terminated, cancel_on, leave
 from aredun.errors import AredunError, UsageError, describe_os_error
-from aredun.formats.versions import get_own_version
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Coroutine, Sequence
     from contextlib import AbstractContextManager
 
-EXIT_OK = 0
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 EXIT_TERMINATED = 143
-
-# What the commands take, in the order of the help. Each says as `run`, in words, which function runs it, so
-# that only the module of the command at hand is imported.
-PARSERS = (init, run, log, differences, dataflow, query, tag, db, serve, sync, completion)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,9 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with keep_levels():
             return _execute(arguments, nullcontext if argv is not None else collect_rarely)
+    except BrokenPipeError:
+        # The reader is gone (`aredun log | head`): nothing that is still buffered may be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
     except (AredunError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
-            return _close_broken_pipe()
         message = describe_os_error(error) if isinstance(error, OSError) else error
         sys.stderr.write(f"aredun: {one_line(message)}\n")
         return EXIT_BAD_INPUT
@@ -69,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"aredun: {'terminated' if is_terminated else 'interrupted'}\n")
         return leave(EXIT_TERMINATED if is_terminated else EXIT_INTERRUPTED, threads)
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else EXIT_OK
+        return stop.code if isinstance(stop.code, int) else 0
 
 
 def _open_missing_streams() -> None:
@@ -83,53 +78,27 @@ def _execute(arguments: list[str], collector: Callable[[], AbstractContextManage
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal's encoding may lack characters of a name or a value: that must not end the command.
         sys.stdout.reconfigure(errors="backslashreplace")
-    if arguments[:1] in (["-V"], ["--version"]):
-        sys.stdout.write(f"aredun {get_own_version()}\n")
-        return EXIT_OK
-    parser = make_parser()
-    args = parser.parse_args(arguments)
-    if not hasattr(args, "run"):
-        if not arguments:
-            parser.print_help()
-            return EXIT_OK
+    args = make_parser().parse_args(arguments or ["--help"])
+    if args.run is None:
         raise UsageError("no command given: see 'aredun --help'")
     args.argv = arguments
-    set_level(args)
+    set_level(args.log_level)
     with collector():
         run_command = pkgutil.resolve_name(args.run)
     # What a workflow's own tasks expect of the collector is not ours to change.
     with nullcontext() if args.command == "run" else collector():
         ending = asyncio.run(_attend(run_command(args, make_console())))
-    if not isinstance(ending, int):
+    if isinstance(ending, BaseException):
         raise ending
     sys.stdout.flush()
-    return ending
+    return ending or 0
 
 
-async def _attend(work: Coroutine[Any, Any, int]) -> int | KeyboardInterrupt | Terminated:
-    """Run a command until it ends or a signal ends it; return its exit code or what ended it."""
+async def _attend(work: Coroutine[Any, Any, int | None]) -> int | KeyboardInterrupt | Terminated | None:
+    """Run a command until it ends or a signal ends it; return its exit code (None is 0) or what ended it."""
     try:
         with cancel_on(signal.SIGINT):
             return await work
     except (KeyboardInterrupt, Terminated) as stop:
         # Raised, it would go through the loop, which may be ending already.
         return stop
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Build the parser of all commands; none of their modules is imported."""
-    parser = CommandParser(
-        prog="aredun",
-        description="Record, trace and sync the provenance of workflows, in redun's own database.",
-    )
-    parser.add_argument("-V", "--version", action="version", version=f"aredun {get_own_version()}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for module in PARSERS:
-        module.add_parser(subparsers)
-    return parser
-
-
-def _close_broken_pipe() -> int:
-    # The reader is gone (`aredun log | head`): nothing that is still buffered may be written at exit.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return EXIT_BROKEN_PIPE

@@ -32,33 +32,24 @@ STYLES = {
 REFRESH_PER_SECOND = 8
 
 
-class StatusTable:
+class StatusTable(Counter[tuple[str, JobStatus]]):
     """Counts jobs by task and status; rich renders it anew at every refresh."""
 
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, JobStatus]] = Counter()
-        self._names: list[str] = []
-
-    def count(self, job: Job, previous: JobStatus | None) -> None:
+    def take(self, job: Job, previous: JobStatus | None) -> None:
         """Take note of a job's change of status."""
         name = job.task.fullname
-        if previous is None:
-            if (name, JobStatus.PENDING) not in self._counts:
-                self._names.append(name)
-        else:
-            self._counts[name, previous] -= 1
-        self._counts[name, job.status] += 1
-
-    def __bool__(self) -> bool:
-        return bool(self._names)
+        self[name, job.status] += 1
+        if previous is not None:
+            self[name, previous] -= 1
 
     def __rich__(self) -> Table:
         table = Table("task", box=None, pad_edge=False, header_style="bold")
         for status in JobStatus:
             table.add_column(status.lower(), justify="right", style=STYLES[status])
         table.add_column("total", justify="right")
-        for name in self._names:
-            numbers = [self._counts[name, status] for status in JobStatus]
+        # A copy, as rich asks from a thread of its own while jobs go on.
+        for name in dict.fromkeys(name for name, _ in list(self)):
+            numbers = [self[name, status] for status in JobStatus]
             # A task's name is the workflow's: it is text, whatever it looks like.
             table.add_row(Text(name), *(str(number or "") for number in numbers), str(sum(numbers)))
         return table
@@ -83,7 +74,7 @@ def show_progress(console: Console, *, enabled: bool = True) -> Iterator[StatusL
     """
     table = StatusTable()
     if not enabled:
-        yield table.count
+        yield table.take
         return
     if console.is_terminal:
         # What tasks print belongs above the display, but into the file where stdout is redirected.
@@ -94,11 +85,11 @@ def show_progress(console: Console, *, enabled: bool = True) -> Iterator[StatusL
             redirect_stdout=sys.stdout.isatty(),
             redirect_stderr=sys.stderr.isatty(),
         ):
-            yield table.count
+            yield table.take
         return
 
     def report(job: Job, previous: JobStatus | None) -> None:
-        table.count(job, previous)
+        table.take(job, previous)
         if job.status in (JobStatus.RUNNING, JobStatus.CACHED, JobStatus.FAILED):
             attempt = f"  attempt {job.attempts}" if job.attempts > 1 else ""
             # rich takes 80 microseconds for a line in which it has nothing to do; this takes one.

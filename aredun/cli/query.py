@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from aredun.cli.chunks import take
+from aredun.cli.common import open_backend
 from aredun.cli.log import get_abandoned_after, limit_records, make_query, show_counts
-from aredun.cli.records import RecordPrinter
+from aredun.cli.records import LinePrinter
 from aredun.cli.tables import paged
 from aredun.models import CallNode, Execution, Job, Task
 from aredun.search.identify import get_key, refuse_empty
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
 DEFAULT_PAGE_SIZE = 100
 
 
-async def run(args: argparse.Namespace, console: Console) -> int:
+async def run(args: argparse.Namespace, console: Console) -> None:
     """Show the records that the arguments ask for."""
-    from aredun.cli.common import open_backend
-
     async with open_backend(args) as backend:
         query = await make_query(backend, args)
         query = query.clone(order_by="time" if args.order_by == "time" else None)
@@ -44,9 +43,8 @@ async def run(args: argparse.Namespace, console: Console) -> int:
                 console.file.write(json.dumps(describe_record(record)) + "\n")
         else:
             with paged(console, not args.no_pager) as output:
-                printer = RecordPrinter(backend, output, get_abandoned_after(args, backend))
+                printer = LinePrinter(backend, output, get_abandoned_after(args, backend))
                 await printer.show_lines(limit_records(query, args.limit))
-    return 0
 
 
 async def _write_page(query: CallGraphQuery, args: argparse.Namespace, console: Console) -> None:
@@ -76,40 +74,36 @@ def describe_record(record: Any) -> dict[str, Any]:
     """
     head: dict[str, Any] = {"type": type(record).__name__, "id": get_key(record)}
     if isinstance(record, Execution):
-        job = record.job
-        times = _show_times(job.start_time, job.end_time) if job else {}
-        beat = record.updated_time.isoformat() if record.updated_time else None
         return head | {
             "status": record.status,
-            **times,
-            "updated_time": beat,
+            **(_show_times(record.job) if record.job else {}),
+            "updated_time": _show_time(record.updated_time),
             "job_id": record.job_id,
-            "task": job.task.fullname if job else None,
+            "task": record.job.task.fullname if record.job else None,
             "args": record.args,
         }
     if isinstance(record, Job):
-        return head | {
-            "status": record.status,
-            **_show_times(record.start_time, record.end_time),
-            "task": record.task.fullname,
-            "task_hash": record.task_hash,
-            "call_hash": record.call_hash,
-            "parent_id": record.parent_id,
-            "execution_id": record.execution_id,
-            "cached": record.cached,
-        }
+        times = {"status": record.status, **_show_times(record), "task": record.task.fullname}
+        return head | times | _copy(record, "task_hash", "call_hash", "parent_id", "execution_id", "cached")
     if isinstance(record, CallNode):
-        keys = ("task_hash", "args_hash", "value_hash")
-        values = {key: getattr(record, key) for key in keys}
-        return head | {"task": record.task_name, **values, "timestamp": record.timestamp.isoformat()}
+        hashes = _copy(record, "task_hash", "args_hash", "value_hash")
+        return head | {"task": record.task_name, **hashes, "timestamp": _show_time(record.timestamp)}
     if isinstance(record, Task):
-        return head | {"name": record.name, "namespace": record.namespace, "source": record.source}
+        return head | _copy(record, "name", "namespace", "source")
     return head | {"value_type": record.type, "format": record.format}
 
 
-def _show_times(start: datetime, end: datetime | None) -> dict[str, Any]:
+def _copy(record: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in names}
+
+
+def _show_times(job: Job) -> dict[str, Any]:
     return {
-        "start_time": start.isoformat(),
-        "end_time": end.isoformat() if end else None,
-        "duration": (end - start).total_seconds() if end else None,
+        "start_time": _show_time(job.start_time),
+        "end_time": _show_time(job.end_time),
+        "duration": job.duration.total_seconds() if job.duration is not None else None,
     }
+
+
+def _show_time(time: datetime | None) -> str | None:
+    return time.isoformat() if time else None

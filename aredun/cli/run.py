@@ -12,7 +12,6 @@ from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import (
-    add_common_options,
     get_backend_config,
     get_ini,
     make_console,
@@ -20,18 +19,12 @@ from aredun.cli.common import (
     open_backend,
     refuse_read_only,
 )
-from aredun.cli.earlier_arguments import EarlierArguments, read_earlier_arguments
+from aredun.cli.earlier_arguments import EarlierArguments, read_input, read_job
 from aredun.cli.execution_tags import get_execution_tags
-from aredun.cli.levels import is_quiet, set_level
-from aredun.cli.parsers.run import add_run_options
+from aredun.cli.levels import set_level
 from aredun.cli.progress import show_progress
 from aredun.cli.signals import cancel_on
-from aredun.cli.task_arguments import (
-    get_option_names,
-    get_task_arguments,
-    make_task_parser,
-    parse_task_arguments,
-)
+from aredun.cli.task_arguments import TaskParser
 from aredun.cli.workflow_file import find_task, import_script, list_task_names
 from aredun.config import get_config_dir, write_default_config
 from aredun.errors import UsageError
@@ -73,33 +66,34 @@ async def _run(args: argparse.Namespace, console: Console, module: ModuleType) -
             console.print(name)
         return 0
     # Whether the id of a job stands in the place of the task decides which arguments there are.
-    args.rerun = "rerun" in args or "--rerun" in args.arguments
-    earlier = await read_earlier_arguments(args)
+    if args.rerun or "--rerun" in args.arguments:
+        async with open_backend(args) as backend:
+            earlier = await read_job(backend, args.task)
+    else:
+        earlier = EarlierArguments(args.task)
     task = find_task(earlier.task_name, args.script, module)
     positional, named = await _parse_arguments(args, task, earlier)
-    options = vars(args)
-    task = _apply_options(task, options)
+    task = _apply_options(task, args)
     ini = get_ini(args, create=True)
-    settings = _get_scheduler_settings(options, ini)
-    tags = await get_execution_tags(
-        user=options.get("user"), project=options.get("project") or task.namespace, doc=options.get("doc")
-    )
-    tags += map(parse_tag_key_value, options.get("tag", []))
-    execution_id = _get_execution_id(options)
-    if options.get("dryrun"):
-        return await _dry_run(args, console, task(*positional, **named), settings)
+    settings = _get_scheduler_settings(args, ini)
+    tags = await get_execution_tags(user=args.user, project=args.project or task.namespace, doc=args.doc)
+    tags += map(parse_tag_key_value, args.tag)
+    execution_id = _get_execution_id(args.execution_id)
+    expression = task(*positional, **named)
+    if args.dryrun:
+        return await _dry_run(args, console, expression, settings)
     refuse_read_only(args)
-    if "db" not in options:
-        await asyncio.to_thread(write_default_config, get_config_dir(options.get("config")))
+    if args.db is None:
+        await asyncio.to_thread(write_default_config, get_config_dir(args.config))
     async with open_backend(args, create=True) as backend:
-        if "execution_id" in options:
+        if args.execution_id is not None:
             await _require_new_execution(backend, execution_id)
         errors = make_console(stderr=True)
-        with show_progress(errors, enabled=not is_quiet(args)) as on_status:
+        with show_progress(errors, enabled=args.log_level != "error") as on_status:
             async with Scheduler(backend, on_status=on_status, **settings) as scheduler:
                 with cancel_on(signal.SIGTERM):
                     exit_code, result = await _run_workflow(
-                        scheduler, task(*positional, **named), options, tags, execution_id, errors
+                        scheduler, expression, args, tags, execution_id, errors
                     )
         # A live display redraws over what is printed below it, so the result waits for its end.
         if result is not None:
@@ -111,45 +105,37 @@ async def _parse_arguments(
     args: argparse.Namespace, task: Task[..., Any], earlier: EarlierArguments
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Parse what follows the task's name: its arguments, and options of `run` (they go into `args`)."""
-    parser = make_task_parser(task)
-    taken = set(get_option_names(task).values())
-    add_common_options(parser, taken)
-    add_run_options(parser, taken)
-    given = parse_task_arguments(task, parser, args.arguments)
-    for name, value in vars(given).items():
-        before = getattr(args, name, None)
-        setattr(args, name, [*before, *value] if isinstance(before, list) else value)
-    set_level(args)
-    if "input" in given:
-        earlier = await read_earlier_arguments(args)
-    positional, named = get_task_arguments(task, given, earlier.get_names(task))
+    parser = TaskParser(task)
+    parser.parse_into(args, args.arguments)
+    set_level(args.log_level)
+    if args.input is not None:
+        earlier = await asyncio.to_thread(read_input, args.input, earlier.task_name)
+    positional, named = parser.get_arguments(args, earlier.get_names(task))
     return earlier.merge(task, positional, named)
 
 
-def _apply_options(task: Task[..., Any], options: dict[str, Any]) -> Task[..., Any]:
-    overrides = dict(map(parse_tag_key_value, options.get("option", [])))
-    if options.get("no_prov"):
+def _apply_options(task: Task[..., Any], args: argparse.Namespace) -> Task[..., Any]:
+    overrides = dict(map(parse_tag_key_value, args.option))
+    if args.no_prov:
         overrides["prov"] = False
     check_task_options(overrides)
     try:
         configured = task.options(**overrides) if overrides else task
     except (TypeError, ValueError) as error:
         raise UsageError(f"invalid --option: {one_line(error)}") from error
-    context = _read_context(options)
-    return configured.update_context(context) if context else configured
-
-
-def _read_context(options: dict[str, Any]) -> dict[str, Any]:
     context: dict[str, Any] = {}
-    if "context_file" in options:
-        path = Path(options["context_file"])
-        context = _parse_context(path.read_text(encoding="utf-8-sig"), str(path))
-    for key_value in options.get("context", []):
+    if args.context_file is not None:
+        context = _read_context(Path(args.context_file))
+    for key_value in args.context:
         key, value = parse_tag_key_value(key_value)
         for part in reversed(key.split(".")):
             value = {part: value}
         context = merge_contexts([context, value])
-    return context
+    return configured.update_context(context) if context else configured
+
+
+def _read_context(path: Path) -> dict[str, Any]:
+    return _parse_context(path.read_text(encoding="utf-8-sig"), str(path))
 
 
 def _parse_context(text: str, source: str) -> dict[str, Any]:
@@ -162,7 +148,7 @@ def _parse_context(text: str, source: str) -> dict[str, Any]:
     return context
 
 
-def _get_scheduler_settings(options: dict[str, Any], ini: RedunIni) -> dict[str, Any]:
+def _get_scheduler_settings(args: argparse.Namespace, ini: RedunIni) -> dict[str, Any]:
     """Return the scheduler's settings from redun.ini: limits, tags, context, executors."""
     section = ini.section("scheduler")
     settings: dict[str, Any] = {
@@ -174,11 +160,10 @@ def _get_scheduler_settings(options: dict[str, Any], ini: RedunIni) -> dict[str,
     if "context" in section:
         settings["context"] = _parse_context(section["context"], "[scheduler] context")
     elif "context_file" in section:
-        path = Path(ini.config_dir) / section["context_file"]
-        settings["context"] = _parse_context(path.read_text(encoding="utf-8-sig"), str(path))
+        settings["context"] = _read_context(Path(ini.config_dir) / section["context_file"])
     settings["executors"] = make_executors(ini.subsections("executors"))
-    if "max_concurrency" in options:
-        settings["max_concurrency"] = options["max_concurrency"]
+    if args.max_concurrency is not None:
+        settings["max_concurrency"] = args.max_concurrency
     return settings
 
 
@@ -189,11 +174,11 @@ def _parse_int(text: str, name: str) -> int:
         raise UsageError(f"{name} is {text!r} in redun.ini: give a number") from None
 
 
-def _get_execution_id(options: dict[str, Any]) -> str:
+def _get_execution_id(given: str | None) -> str:
     try:
-        return str(uuid.UUID(options["execution_id"]) if "execution_id" in options else uuid.uuid4())
+        return str(uuid.uuid4() if given is None else uuid.UUID(given))
     except ValueError:
-        raise UsageError(f"--execution-id is {options['execution_id']!r}: give a UUID") from None
+        raise UsageError(f"--execution-id is {given!r}: give a UUID") from None
 
 
 async def _require_new_execution(backend: RedunBackendDb, execution_id: str) -> None:
@@ -211,7 +196,7 @@ async def _dry_run(
     is_missing = url is not None and url.file_path is not None and not url.file_path.exists()
     opened: Any = nullcontext() if is_missing else open_backend(args)
     async with opened as backend, Scheduler(backend, **settings) as scheduler:
-        found = await scheduler.dry_run(expression, cache=not vars(args).get("no_cache", False))
+        found = await scheduler.dry_run(expression, cache=not args.no_cache)
     for call in found.calls:
         console.print(f"would run {call}")
     if found.calls:
@@ -224,7 +209,7 @@ async def _dry_run(
 async def _run_workflow(
     scheduler: Scheduler,
     expression: Any,
-    options: dict[str, Any],
+    args: argparse.Namespace,
     tags: list[tuple[str, Any]],
     execution_id: str,
     errors: Console,
@@ -233,11 +218,11 @@ async def _run_workflow(
     try:
         result = await scheduler.run(
             expression,
-            ["aredun", *options["argv"]],
-            cache=not options.get("no_cache", False),
+            ["aredun", *args.argv],
+            cache=not args.no_cache,
             tags=tags,
             execution_id=execution_id,
-            keep_locals=options.get("pdb", False),
+            keep_locals=args.pdb,
         )
     except Exception as error:
         traceback = scheduler.get_traceback(error)
@@ -246,7 +231,7 @@ async def _run_workflow(
         errors.print(f"aredun: execution {execution_id} failed: {type(error).__name__}: {one_line(error)}")
         for text in traceback.format():
             errors.print(text.rstrip("\n"))
-        if options.get("pdb"):
+        if args.pdb:
             import pdb
 
             pdb.post_mortem(error.__traceback__)

@@ -9,16 +9,18 @@ import os
 import re
 import signal
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import open_backend
-from aredun.cli.parsers.serve import DEFAULT_HOST, TOKEN_VARIABLE
+from aredun.cli.parsers import DEFAULT_HOST, TOKEN_VARIABLE
 from aredun.cli.signals import catch_signals
 from aredun.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
     from contextlib import AbstractContextManager
+    from types import FrameType
 
     from fastapi import FastAPI
     from rich.console import Console
@@ -33,7 +35,7 @@ _SHUTDOWN_TIMEOUT = 5
 _SEND_BUFFER = 256 * 1024
 
 
-async def run(args: argparse.Namespace, console: Console) -> int:
+async def run(args: argparse.Namespace, console: Console) -> None:
     """Serve until interrupted, or until SIGTERM, which is how a server is told that it is done."""
     try:
         import uvicorn
@@ -62,22 +64,19 @@ async def run(args: argparse.Namespace, console: Console) -> int:
         app = create_app(backend, settings=settings)
         server = _make_server(uvicorn, app)
         listener = listen(args.host, args.port)
-        address = f"http://{_show_host(args.host)}:{listener.getsockname()[1]}/"
+        host = f"[{args.host}]" if ":" in args.host else args.host
+        address = f"http://{host}:{listener.getsockname()[1]}/"
         console.print(f"aredun serves {backend.db_uri} at {address} (Ctrl-C ends it)", soft_wrap=True)
         await server.serve(sockets=[listener])
     if signal.SIGINT in server.caught:
         raise KeyboardInterrupt
-    return 0
 
 
 def is_loopback(host: str) -> bool:
     """Tell whether an address is reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
+    with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host == "localhost"
 
 
 def get_allowed_hosts(host: str, more: list[str], token: str | None) -> tuple[str, ...] | None:
@@ -88,10 +87,6 @@ def get_allowed_hosts(host: str, more: list[str], token: str | None) -> tuple[st
     if token is not None and not more:
         return None
     return ("localhost", "127.0.0.1", "::1", host, *more)
-
-
-def _show_host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _log_to_stderr() -> None:
@@ -146,7 +141,11 @@ def _make_server(uvicorn: Any, app: FastAPI) -> Any:
 
         def capture_signals(self) -> AbstractContextManager[None]:
             # uvicorn would raise them again, and end the process before the backend is closed.
-            return catch_signals(self.handle_exit, self.caught)
+            return catch_signals((signal.SIGINT, signal.SIGTERM), self.handle_exit)
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            self.caught.append(sig)
+            super().handle_exit(sig, frame)
 
         async def shutdown(self, sockets: Any = None) -> None:
             # Streams end with a close code before their connections are taken from them.

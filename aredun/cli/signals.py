@@ -65,7 +65,7 @@ def cancel_on(number: signal.Signals) -> Iterator[None]:
 
     # A shell has Ctrl-C ignored by what it runs in the background.
     is_heard = signal.getsignal(number) not in (None, signal.SIG_IGN)
-    with _handle((number,) if is_heard else (), catch):
+    with catch_signals((number,) if is_heard else (), catch):
         try:
             yield
         except asyncio.CancelledError:
@@ -75,30 +75,18 @@ def cancel_on(number: signal.Signals) -> Iterator[None]:
 
 
 @contextmanager
-def catch_signals(handle: Callable[[int, FrameType | None], object], caught: list[int]) -> Iterator[None]:
-    """Hand Ctrl-C and SIGTERM to a function while the block runs.
+def catch_signals(
+    numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Have a function handle signals while the block runs; none, in another thread, where none comes.
 
     Parameters
     ----------
-    handle : callable
+    numbers : iterable of Signals
+        Which ones.
+    handler : callable
         Takes the signal's number and the frame that it came in, as `signal.signal` has it.
-    caught : list of int
-        Gets the numbers.
     """
-
-    def catch(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        handle(number, frame)
-
-    with _handle((signal.SIGINT, signal.SIGTERM), catch):
-        yield
-
-
-@contextmanager
-def _handle(
-    numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], None]
-) -> Iterator[None]:
-    """Have a function handle signals while the block runs; none, in another thread, where none comes."""
     if threading.current_thread() is not threading.main_thread():
         numbers = ()
     earlier = {number: signal.signal(number, handler) for number in numbers}

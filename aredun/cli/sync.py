@@ -8,7 +8,8 @@ import re
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -25,8 +26,10 @@ from aredun.cli.common import (
     open_repository,
     refuse_read_only,
 )
-from aredun.cli.levels import is_quiet
+from aredun.config import BackendConfig, load_config, make_file_uri
 from aredun.errors import InvalidRecordError, UsageError
+from aredun.search.identify import get_key, infer_id
+from aredun.search.loading import list_execution_ids
 
 if TYPE_CHECKING:
     import argparse
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aredun.backend import RedunBackendDb
-    from aredun.config import BackendConfig
     from aredun.sync import SyncReport
 
 EXIT_FOUND: Final = 1
@@ -46,51 +48,23 @@ _LINES_BYTES: Final = 1 << 18
 _WRITE_LINES: Final = 200
 
 
-class _Meter:
-    """A line on stderr, on a terminal only: records, bytes, rate, time left."""
+@contextmanager
+def _show_meter(title: str, args: argparse.Namespace) -> Iterator[Callable[..., None]]:
+    """Show a line on stderr, on a terminal only; yield what writes records, bytes, rate and time left."""
+    console = make_console(stderr=True)
+    progress = Progress(
+        TextColumn(title),
+        BarColumn(),
+        TextColumn("{task.fields[text]}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=args.log_level == "error" or not console.is_terminal,
+    )
+    task = progress.add_task(title, total=None, text="")
 
-    def __init__(self, title: str, args: argparse.Namespace) -> None:
-        console = make_console(stderr=True)
-        self._progress = Progress(
-            TextColumn(title),
-            BarColumn(),
-            TextColumn("{task.fields[text]}"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=is_quiet(args) or not console.is_terminal,
-        )
-        self._task = self._progress.add_task(title, total=None, text="")
-
-    @contextmanager
-    def shown(self) -> Iterator[_Meter]:
-        """Show the line for the length of the block."""
-        with self._progress:
-            yield self
-
-    def update(
-        self,
-        records: int,
-        size: int | None = None,
-        *,
-        done: int | None = None,
-        total: int | None = None,
-        left: float | None = None,
-    ) -> None:
-        """Show how far it is.
-
-        Parameters
-        ----------
-        records : int
-            Records so far.
-        size : int, optional
-            Bytes so far.
-        done, total : int, optional
-            Steps that are done, and all of them.
-        left : float, optional
-            Seconds left, if they are known.
-        """
-        elapsed = self._progress.tasks[self._task].elapsed or 0.0
+    def update(records: int, size: int | None = None, left: float | None = None, **steps: Any) -> None:
+        elapsed = progress.tasks[task].elapsed or 0.0
         parts = [f"{records:,} records"]
         if size is not None:
             parts.append(decimal(size))
@@ -98,34 +72,19 @@ class _Meter:
             parts.append(f"{records / elapsed:,.0f}/s")
         if left is not None:
             parts.append(f"{left:,.0f} s left")
-        self._progress.update(self._task, text="  ".join(parts), completed=done or 0, total=total)
+        progress.update(task, text="  ".join(parts), **steps)
+
+    with progress:
+        yield update
 
 
 async def resolve_ids(backend: RedunBackendDb, ids: Sequence[str]) -> list[str]:
     """Return the full ids of records named by their ids or their beginnings, as `aredun log` takes them."""
-    from aredun.search.identify import get_key, infer_id
-
     present = set(await backend.has_records(ids))
-    resolved = []
-    for each in ids:
-        if each in present:
-            resolved.append(each)
-            continue
-        record = await infer_id(backend, each, include_files=False, required=True)
-        resolved.append(get_key(record))
-    return resolved
-
-
-@asynccontextmanager
-async def _open_output(name: str) -> AsyncIterator[IO[bytes]]:
-    if name == "-":
-        yield sys.stdout.buffer
-        return
-    file: IO[bytes] = await asyncio.to_thread(open, name, "wb")
-    try:
-        yield file
-    finally:
-        await asyncio.to_thread(file.close)
+    return [
+        each if each in present else get_key(await infer_id(backend, each, False, required=True))
+        for each in ids
+    ]
 
 
 @asynccontextmanager
@@ -133,77 +92,76 @@ async def _open_input(name: str) -> AsyncIterator[Callable[[], Awaitable[list[by
     """Open a file or standard input; yield what reads the next lines, none at the end."""
     # Python waits for the threads of the event loop at its end. This one may wait for lines that never come.
     threads = ThreadPoolExecutor(1, "aredun-lines")
-    loop = asyncio.get_running_loop()
-    file: IO[bytes] | None = None
+    run: Callable[..., Any] = partial(asyncio.get_running_loop().run_in_executor, threads)
     try:
-        if name != "-":
-            file = await loop.run_in_executor(threads, open, name, "rb")
-        read = (file or sys.stdin.buffer).readlines
-        yield lambda: loop.run_in_executor(threads, read, _LINES_BYTES)
+        file: IO[bytes] = sys.stdin.buffer if name == "-" else await run(open, name, "rb")
+        try:
+            yield lambda: run(file.readlines, _LINES_BYTES)
+        finally:
+            if name != "-":
+                threads.submit(file.close)
     finally:
-        if file is not None:
-            threads.submit(file.close)
         threads.shutdown(wait=False)
 
 
 async def run_export(args: argparse.Namespace, console: Console) -> int:
     """Write records as JSON lines."""
-    from aredun.search.loading import list_execution_ids
-
     async with open_backend(args) as backend:
         roots = await (resolve_ids(backend, args.ids) if args.ids else list_execution_ids(backend))
         errors = _Errors("left out")
         records = backend.get_records(backend.iter_record_ids(roots), on_incomplete=errors.add)
-        meter = _Meter("export", args)
         if args.dry_run:
-            with meter.shown():
-                counts: Counter[str] = Counter()
+            counts: Counter[str] = Counter()
+            with _show_meter("export", args) as update:
                 async for record in records:
                     counts[record["_type"]] += 1
                     if counts.total() % 1000 == 0:
-                        meter.update(counts.total())
+                        update(counts.total())
             console.print(f"would export {describe_counts(counts)}")
-            return errors.show()
-        async with _open_output(args.file) as out:
-            with meter.shown():
-                await _write_lines(records, out, meter)
+        else:
+            file = sys.stdout.buffer if args.file == "-" else await asyncio.to_thread(open, args.file, "wb")
+            with nullcontext() if args.file == "-" else file, _show_meter("export", args) as update:
+                await _write_lines(records, file, update)
     return errors.show()
 
 
-async def _write_lines(records: AsyncIterator[dict[str, Any]], out: IO[bytes], meter: _Meter) -> None:
+async def _write_lines(
+    records: AsyncIterator[dict[str, Any]], out: IO[bytes], update: Callable[..., None]
+) -> None:
     count = size = 0
 
     def write(lines: list[dict[str, Any]]) -> int:
-        data = "".join(json.dumps(line) + "\n" for line in lines).encode("ascii")
-        out.write(data)
-        return len(data)
+        return out.write("".join(json.dumps(line) + "\n" for line in lines).encode("ascii"))
 
     async for lines in in_chunks(records, _WRITE_LINES, _WRITE_LINES):
         size += await asyncio.to_thread(write, lines)
         count += len(lines)
-        meter.update(count, size)
+        update(count, size)
     await asyncio.to_thread(out.flush)
 
 
 async def run_import(args: argparse.Namespace, console: Console) -> int:
     """Read records from JSON lines."""
+    from aredun.transfer.records.count import count_records
+
     errors = _Errors()
-    meter = _Meter("import", args)
-    progress = {"records": 0, "bytes": 0}
-
-    def on_written(records: int, new: int) -> None:
-        progress["records"] += records
-        meter.update(progress["records"], progress["bytes"])
-
-    async with _open_input(args.file) as read:
+    progress: Counter[str] = Counter()
+    async with _open_input(args.file) as read, open_backend(args, create=not args.dry_run) as backend:
         records = _iter_records(read, errors.add, progress)
-        async with open_backend(args, create=not args.dry_run) as backend:
-            with meter.shown():
-                if args.dry_run:
-                    text = await _count_import(backend, records, errors.add)
-                else:
-                    new = await backend.put_records(records, on_refused=errors.add, on_written=on_written)
-                    text = f"imported {new:,} new records, {progress['records'] - new:,} were there already"
+        with _show_meter("import", args) as update:
+
+            def on_written(count: int, new: int) -> None:
+                progress["records"] += count
+                update(progress["records"], progress["bytes"])
+
+            if args.dry_run:
+                counts, known = await count_records(
+                    backend.database, records, errors.add, backend.value_store
+                )
+                text = f"would import {describe_counts(counts)}; {known:,} are there already"
+            else:
+                new = await backend.put_records(records, on_refused=errors.add, on_written=on_written)
+                text = f"imported {new:,} new records, {progress['records'] - new:,} were there already"
     make_console(stderr=True).print(text)
     return errors.show()
 
@@ -211,39 +169,28 @@ async def run_import(args: argparse.Namespace, console: Console) -> int:
 async def _iter_records(
     read: Callable[[], Awaitable[list[bytes]]],
     refuse: Callable[[InvalidRecordError], None],
-    progress: dict[str, int],
+    progress: Counter[str],
 ) -> AsyncIterator[Any]:
     """Yield the records of JSON lines; lines that are no JSON are refused by their number."""
-    number = 0
+    number = 1
     while lines := await read():
-        for index, (record, error) in enumerate(await asyncio.to_thread(_parse_lines, lines), number + 1):
-            if error is not None:
-                refuse(InvalidRecordError(f"line {index} is not a JSON record: {error}"))
+        for record in await asyncio.to_thread(_parse_lines, lines, number):
+            if isinstance(record, InvalidRecordError):
+                refuse(record)
             elif record is not None:
                 yield record
         number += len(lines)
         progress["bytes"] += sum(map(len, lines))
 
 
-def _parse_lines(lines: Sequence[bytes]) -> list[tuple[Any, str | None]]:
-    parsed: list[tuple[Any, str | None]] = []
-    for line in lines:
+def _parse_lines(lines: Sequence[bytes], first: int) -> list[Any]:
+    parsed: list[Any] = []
+    for number, line in enumerate(lines, first):
         try:
-            parsed.append((json.loads(line), None) if line.strip() else (None, None))
+            parsed.append(json.loads(line) if line.strip() else None)
         except (ValueError, RecursionError) as error:
-            parsed.append((None, one_line(error)))
+            parsed.append(InvalidRecordError(f"line {number} is not a JSON record: {one_line(error)}"))
     return parsed
-
-
-async def _count_import(
-    backend: RedunBackendDb,
-    records: AsyncIterator[Any],
-    refuse: Callable[[InvalidRecordError], None],
-) -> str:
-    from aredun.transfer.records.count import count_records
-
-    new, known = await count_records(backend.database, records, refuse, backend.value_store)
-    return f"would import {describe_counts(new)}; {known:,} are there already"
 
 
 class _Errors:
@@ -262,13 +209,11 @@ class _Errors:
 
     def show(self) -> int:
         """Write them to stderr; return the exit code."""
-        if not self._count:
-            return 0
         for message in self._shown:
             sys.stderr.write(f"aredun: {self._title}: {message}\n")
         if self._count > len(self._shown):
             sys.stderr.write(f"aredun: {self._title}: {self._count - len(self._shown):,} more records\n")
-        return EXIT_REFUSED
+        return EXIT_REFUSED if self._count else 0
 
 
 def describe_counts(counts: Counter[str] | dict[str, int]) -> str:
@@ -278,7 +223,7 @@ def describe_counts(counts: Counter[str] | dict[str, int]) -> str:
     return f"{total:,} records ({parts})" if parts else "0 records"
 
 
-async def find_repository(args: argparse.Namespace, text: str) -> BackendConfig:
+def find_repository(args: argparse.Namespace, text: str) -> BackendConfig:
     """Return the settings of a repository: a name from redun.ini, a URI, a directory, or a sqlite file.
 
     Raises
@@ -286,55 +231,43 @@ async def find_repository(args: argparse.Namespace, text: str) -> BackendConfig:
     UsageError
         It is none of these.
     """
-    from aredun.config import BackendConfig, load_config, make_file_uri
-
-    ini = await asyncio.to_thread(get_ini, args)
+    ini, path = get_ini(args), Path(text)
     names = {"default", *ini.subsections("repos")}
     if text in names:
-        return await asyncio.to_thread(lambda: ini.repository(text).backend())
-    if re.match(r"[a-z][a-z0-9+]*:/", text) and not await asyncio.to_thread(Path(text).exists):
+        return ini.repository(text).backend()
+    if re.match(r"[a-z][a-z0-9+]*:/", text) and not path.exists():
         # The value store of a repository that is only named by its URI cannot be known.
         return BackendConfig.parse({}, text)
-
-    def look() -> BackendConfig | None:
-        path = Path(text)
-        for folder in (path, path / ".redun"):
-            if (folder / "redun.ini").is_file():
-                return load_config(folder, required=True).backend()
-        if path.is_dir():
-            path = path / "redun.db" if (path / "redun.db").exists() else path / ".redun" / "redun.db"
-        if path.exists() or path.suffix in (".db", ".sqlite"):
-            return BackendConfig.parse({}, make_file_uri(path.absolute()))
-        return None
-
-    config = await asyncio.to_thread(look)
-    if config is None:
-        raise UsageError(
-            f"unknown repository {text!r}: give one of {', '.join(sorted(names))}, a database URI,"
-            " a configuration directory or a sqlite file"
-        )
-    return config
+    for folder in (path, path / ".redun"):
+        if (folder / "redun.ini").is_file():
+            return load_config(folder, required=True).backend()
+    if path.is_dir():
+        path = path / "redun.db" if (path / "redun.db").exists() else path / ".redun" / "redun.db"
+    if path.exists() or path.suffix in (".db", ".sqlite"):
+        return BackendConfig.parse({}, make_file_uri(path.absolute()))
+    raise UsageError(
+        f"unknown repository {text!r}: give one of {', '.join(sorted(names))}, a database URI,"
+        " a configuration directory or a sqlite file"
+    )
 
 
 async def run_sync(args: argparse.Namespace, console: Console) -> int:
     """Copy records between repositories."""
     from aredun.sync import sync_records
 
-    source = apply_read_only(args, await find_repository(args, args.source))
-    destination = await find_repository(args, args.destination)
-    meter = _Meter("sync", args)
-
-    def on_progress(report: SyncReport) -> None:
-        left = report.seconds_left
-        meter.update(report.done, report.bytes, done=report.roots_done, total=report.roots, left=left)
-
-    creates = not args.dry_run
+    source = apply_read_only(args, await asyncio.to_thread(find_repository, args, args.source))
+    destination = await asyncio.to_thread(find_repository, args, args.destination)
     async with (
-        open_repository(source, create=False, migrate=False) as src,
-        open_repository(destination, create=creates, migrate=None if creates else False) as dst,
+        open_repository(source) as src,
+        open_repository(destination, migrate=False if args.dry_run else None) as dst,
     ):
         ids = await resolve_ids(src, args.ids) if args.ids else None
-        with meter.shown():
+        with _show_meter("sync", args) as update:
+
+            def on_progress(report: SyncReport) -> None:
+                steps = {"completed": report.roots_done, "total": report.roots}
+                update(report.done, report.bytes, report.seconds_left, **steps)
+
             report = await sync_records(
                 src,
                 dst,
@@ -357,19 +290,17 @@ async def run_sync(args: argparse.Namespace, console: Console) -> int:
 
 async def run_verify(args: argparse.Namespace, console: Console) -> int:
     """Check a repository, and mend what can be."""
-    from aredun.transfer.verify import VerifyReport, verify_repository
+    from aredun.transfer.verify import verify_repository
 
     if args.repair:
         refuse_read_only(args)
-    meter = _Meter("verify", args)
-
-    def on_progress(report: VerifyReport) -> None:
-        meter.update(sum(report.checked.values()))
-
     async with open_backend(args) as backend:
-        with meter.shown():
+        with _show_meter("verify", args) as update:
             report = await verify_repository(
-                backend.database, backend.value_store, repair=args.repair, on_progress=on_progress
+                backend.database,
+                backend.value_store,
+                repair=args.repair,
+                on_progress=lambda report: update(sum(report.checked.values())),
             )
     for problem in report.problems[:MAX_SHOWN]:
         console.print(one_line(problem))

@@ -7,14 +7,14 @@ import re
 import shlex
 import shutil
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from aredun.cli.common import PipeConsole
+from aredun.cli.common import make_console
 from aredun.formats import statuses
-from aredun.formats.tag_syntax import DOC_KEY, format_tag_key_value
+from aredun.formats.tag_syntax import format_tag_key_value
 from aredun.values.previews import read_failure
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ STATUS_STYLES = {
 STATUS_WIDTH = 6
 ID_LENGTH = 8
 MAX_PREVIEW = 200
-MAX_TAG = 50
 DEFAULT_PAGER = "less -F -K -R -S -X"
 
 # What is shown was written by anybody: no character of it may steer the terminal.
@@ -107,13 +106,13 @@ def show_duration(duration: timedelta | None) -> str:
 
 def show_tags(tags: Iterable[tuple[str, Any]]) -> Part:
     """Return tags in parentheses, sorted; the empty text without tags."""
-    shown = sorted(clean_line(format_tag_key_value(key, value, MAX_TAG)) for key, value in tags)
+    shown = sorted(clean_line(format_tag_key_value(key, value)) for key, value in tags)
     return (f" ({', '.join(shown)})", "blue") if shown else ""
 
 
-def get_docs(tags: Iterable[tuple[str, Any]]) -> list[str]:
-    """Return the texts of the documentation tags."""
-    return [clean(str(value)) for key, value in tags if key == DOC_KEY]
+def _join(parts: Iterable[Part]) -> str:
+    """Return parts of a line without their styles."""
+    return "".join(part if isinstance(part, str) else part[0] for part in parts)
 
 
 class Printer:
@@ -133,13 +132,10 @@ class Printer:
     def line(self, *parts: Part, indent: int = 0) -> None:
         """Add a line made of the parts; where they hold line ends it becomes several lines, all indented."""
         margin = " " * indent
-        for part in parts if margin else ():
-            text = part if isinstance(part, str) else part[0]
-            if "\n" in text:
-                lines = "".join(part if isinstance(part, str) else part[0] for part in parts).split("\n")
-                self._pending += [f"{margin}{line}\n" if line else "\n" for line in lines]
-                return
-        self._pending += [margin, *parts, "\n"]
+        if margin and "\n" in (text := _join(parts)):
+            self._pending += [f"{margin}{line}\n" if line else "\n" for line in text.split("\n")]
+        else:
+            self._pending += [margin, *parts, "\n"]
 
     def flush(self) -> None:
         """Write what has been added."""
@@ -149,8 +145,7 @@ class Printer:
             self._console.print(Text.assemble(*self._pending), soft_wrap=True, end="")
         else:
             # Laying plain text out would change nothing, and take most of the time.
-            text = "".join(part if isinstance(part, str) else part[0] for part in self._pending)
-            self._console.file.write(text)
+            self._console.file.write(_join(self._pending))
         self._console.file.flush()
         self._pending = []
 
@@ -178,33 +173,22 @@ def paged(console: Console, enabled: bool = True) -> Iterator[Console]:
         return
     # `less` without options would show colours as escapes.
     environment = {"LESS": "FRSX"} | os.environ
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, encoding="utf-8", errors="backslashreplace", env=environment
-    ) as pager:
+    with (
+        # The person has seen enough.
+        suppress(BrokenPipeError),
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, encoding="utf-8", errors="backslashreplace", env=environment
+        ) as pager,
+    ):
         try:
-            yield PipeConsole(
+            yield make_console(
                 file=pager.stdin,
                 force_terminal=True,
-                color_system=console.color_system,  # type: ignore[arg-type]  # the same names, typed as str
+                color_system=console.color_system,
                 width=console.width,
-                markup=False,
-                emoji=False,
-                highlight=False,
             )
-        except BrokenPipeError:
-            # The person has seen enough.
-            pass
         finally:
-            _close_quietly(pager)
-
-
-def _close_quietly(pager: subprocess.Popen[str]) -> None:
-    try:
-        if pager.stdin is not None:
-            pager.stdin.close()
-    except BrokenPipeError:
-        pass
-    pager.wait()
+            pager.communicate()
 
 
 def format_traceback(error: Any) -> list[str]:

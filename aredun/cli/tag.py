@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from aredun.cli.common import open_backend
-from aredun.cli.records import RecordPrinter
+from aredun.cli.records import LinePrinter
 from aredun.cli.tables import Printer, clean_line, paged
 from aredun.errors import UsageError
 from aredun.formats import statuses
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
     from aredun.backend import RedunBackendDb
 
+Entity = tuple[TagEntity, str]
+
 UNLIMITED = 2**31
 
 
-async def run_list(args: argparse.Namespace, console: Console) -> int:
+async def run_list(args: argparse.Namespace, console: Console) -> None:
     """List keys, or values, or the records that have tags."""
     filters = [parse_tag_key_value(tag, value_required=False) for tag in args.tags]
     async with open_backend(args) as backend:
@@ -38,21 +40,18 @@ async def run_list(args: argparse.Namespace, console: Console) -> int:
             _show_counts(await count_tag_values(backend, filters), args, console)
         else:
             _show_counts(await count_tag_keys(backend), args, console)
-    return 0
 
 
 async def _show_records(
     backend: RedunBackendDb, filters: list[tuple[str, Any]], args: argparse.Namespace, console: Console
 ) -> None:
-    from aredun.cli.log import print_records
-
-    age = statuses.get_abandoned_after(backend.config)
     query = CallGraphQuery(backend, order_by="time").filter_tags(filters)
-    if args.format == "json":
-        await print_records(backend, query.select("id", flat=True), console)
-        return
-    with paged(console, not args.no_pager) as output:
-        await RecordPrinter(backend, output, age).show_lines(query.all())
+    with paged(console, not args.no_pager and args.format == "text") as output:
+        printer = LinePrinter(backend, output, statuses.get_abandoned_after(backend.config))
+        if args.format == "json":
+            await printer.write_json(query.select("id", flat=True))
+        else:
+            await printer.show_lines(query.all())
 
 
 def _show_counts(rows: Sequence[Any], args: argparse.Namespace, console: Console) -> None:
@@ -64,9 +63,9 @@ def _show_counts(rows: Sequence[Any], args: argparse.Namespace, console: Console
     printer = Printer(console)
     if args.format == "text":
         printer.line("Tags:")
-    for (key, text), by_type in sorted(counts.items()):
+    for (key, text), found in sorted(counts.items()):
         value = [json.loads(text)] if text else []
-        by_type = dict(sorted(by_type.items()))
+        by_type = dict(sorted(found.items()))
         if args.format == "json":
             row = {"key": key, **({"value": value[0]} if value else {}), "counts": by_type}
             printer.line(json.dumps(row, sort_keys=bool(value)))
@@ -77,30 +76,19 @@ def _show_counts(rows: Sequence[Any], args: argparse.Namespace, console: Console
     printer.flush()
 
 
-async def run_add(args: argparse.Namespace, console: Console) -> int:
-    """Add tags to records."""
-    return await _record(args, console, "add")
-
-
-async def run_update(args: argparse.Namespace, console: Console) -> int:
-    """Set tags of records, in place of those with the same keys."""
-    return await _record(args, console, "update")
-
-
-async def _record(args: argparse.Namespace, console: Console, verb: str) -> int:
+async def run_record(args: argparse.Namespace, console: Console) -> None:
+    """Add tags to records, or set them in place of those with the same keys."""
     ids, pairs = _split_items(args.items)
     tags = [parse_tag_key_value(pair) for pair in pairs]
+    how = {"update": args.verb == "update", "new": args.verb == "add"}
     async with open_backend(args) as backend:
         # All ids are looked up before the first tag is written: a mistake in one changes nothing.
-        for entity_type, entity_id in [await _find_entity(backend, text) for text in ids]:
-            await backend.record_tags(
-                entity_type, entity_id, tags, update=verb == "update", new=verb == "add"
-            )
-            _show_change(console, verb, entity_type, entity_id, tags)
-    return 0
+        for entity in [await _find_entity(backend, text) for text in ids]:
+            await backend.record_tags(*entity, tags, **how)
+            _show_change(console, args.verb, entity, tags)
 
 
-async def run_remove(args: argparse.Namespace, console: Console) -> int:
+async def run_remove(args: argparse.Namespace, console: Console) -> None:
     """Delete tags from records."""
     ids, pairs = _split_items(args.items, more=args.keys)
     parsed = [parse_tag_key_value(pair, value_required=False) for pair in pairs]
@@ -109,22 +97,18 @@ async def run_remove(args: argparse.Namespace, console: Console) -> int:
     async with open_backend(args) as backend:
         entities = [await _find_entity(backend, text) for text in ids]
         await _require_tags(backend, entities, tags, keys)
-        for entity_type, entity_id in entities:
-            await backend.delete_tags(entity_id, tags, keys)
-            _show_change(console, "delete", entity_type, entity_id, tags, keys)
-    return 0
+        for entity in entities:
+            await backend.delete_tags(entity[1], tags, keys)
+            _show_change(console, "delete", entity, tags, keys)
 
 
 async def _require_tags(
-    backend: RedunBackendDb,
-    entities: list[tuple[TagEntity, str]],
-    tags: list[tuple[str, Any]],
-    keys: list[str],
+    backend: RedunBackendDb, entities: list[Entity], tags: list[tuple[str, Any]], keys: list[str]
 ) -> None:
     """Raise `UsageError` where a record has not all of the tags: a typo is no deletion."""
     present = await backend.get_tags([entity_id for _, entity_id in entities])
     for entity_type, entity_id in entities:
-        pairs = list(present[entity_id]) if entity_id in present else []
+        pairs = list(present.get(entity_id, ()))
         shown = {_show_pair(key, value) for key, value in pairs}
         missing = [_show_pair(*tag) for tag in tags if _show_pair(*tag) not in shown]
         missing += sorted(set(keys) - {key for key, _ in pairs})
@@ -147,7 +131,7 @@ def _split_items(items: list[str], more: Sequence[str] = ()) -> tuple[list[str],
     return ids, tags
 
 
-async def _find_entity(backend: RedunBackendDb, text: str) -> tuple[TagEntity, str]:
+async def _find_entity(backend: RedunBackendDb, text: str) -> Entity:
     record = await infer_id(backend, text, required=True)
     if isinstance(record, tuple):
         # A path stands for the value that the file is.
@@ -156,14 +140,9 @@ async def _find_entity(backend: RedunBackendDb, text: str) -> tuple[TagEntity, s
 
 
 def _show_change(
-    console: Console,
-    verb: str,
-    entity_type: TagEntity,
-    entity_id: str,
-    tags: Sequence[tuple[str, Any]],
-    keys: Sequence[str] = (),
+    console: Console, verb: str, entity: Entity, tags: Sequence[tuple[str, Any]], keys: Sequence[str] = ()
 ) -> None:
+    entity_type, entity_id = entity
     shown = " ".join([*(f"{key}={json.dumps(value)}" for key, value in tags), *keys])
-    printer = Printer(console)
-    printer.line(f"{verb} tag {entity_type.name}:{clean_line(entity_id)} {clean_line(shown)}")
-    printer.flush()
+    line = f"{verb} tag {entity_type.name}:{clean_line(entity_id)} {clean_line(shown)}"
+    console.print(line, soft_wrap=True)

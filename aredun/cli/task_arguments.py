@@ -7,139 +7,164 @@ import inspect
 import types
 import typing
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aredun.cli.common import CommandParser, one_line
+from aredun.cli.common import one_line
 from aredun.cli.hints import Hint, read_hint, show_choice
+from aredun.cli.parsers import CommandParser, add_common_options, add_run_options
 from aredun.errors import UsageError
 from aredun.formats.describe import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from aredun.workflow.tasks import Task
 
 _DEST_PREFIX = "task argument "
 
 
-def make_task_parser(task: Task[..., Any]) -> CommandParser:
-    """Build the parser of a task's own arguments: `--arg-name value`, a list takes several values.
+class TaskParser(CommandParser):
+    """Parses what follows a task's name: `--arg-name value` for its arguments, and the options of `run`.
+
+    A list takes several values. Options whose name an argument has are left out.
 
     Parameters
     ----------
     task : Task
         The task; its type hints say how a value is read, a parameter without one takes text.
     """
-    parser = CommandParser(
-        prog=task.fullname,
-        description=inspect.getdoc(task.func),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        common_options=False,
-        # Where an argument is called like an option, the option's other names stay.
-        conflict_handler="resolve",
-    )
-    hints = _get_hints(task)
-    options = get_option_names(task)
-    for parameter in task.signature.parameters.values():
-        if parameter.kind is not parameter.VAR_KEYWORD:
-            _add_argument(parser, parameter, options, hints.get(parameter.name))
-    return parser
+
+    def __init__(self, task: Task[..., Any]) -> None:
+        super().__init__(
+            prog=task.fullname,
+            description=inspect.getdoc(task.func),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            common_options=False,
+            # Where an argument is called like an option, the option's other names stay.
+            conflict_handler="resolve",
+        )
+        self._task = task
+        self._parameters = list(task.signature.parameters.values())
+        self._options = _name_options(self._parameters)
+        self._hints = _get_hints(task)
+        # What makes the argument of several values, by destination, with the option that they come from.
+        self._collectors: dict[str, tuple[str, Callable[[list[Any]], Any]]] = {}
+        for parameter in self._parameters:
+            if parameter.kind is not parameter.VAR_KEYWORD:
+                self._add_parameter(parameter, self._options[parameter.name], parameter.name)
+        taken = set(self._options.values())
+        add_common_options(self, taken)
+        add_run_options(self, taken)
+
+    def parse_into(self, args: argparse.Namespace, arguments: Sequence[str]) -> None:
+        """Parse what was typed; options that nobody knows go into the task's `**kwargs`, if it has some.
+
+        Parameters
+        ----------
+        args : argparse.Namespace
+            Gets what was given.
+        arguments : sequence of str
+            What was typed.
+        """
+        for parameter in self._parameters:
+            if parameter.kind is parameter.VAR_KEYWORD:
+                for option in self._find_unknown(arguments):
+                    name = option.removeprefix("--").replace("-", "_")
+                    self._add_parameter(parameter.replace(name=name), option, parameter.name)
+        self.parse_args(arguments, args)
+        for destination, (option, collect) in self._collectors.items():
+            if destination in args:
+                try:
+                    setattr(args, destination, collect(getattr(args, destination)))
+                except (TypeError, ValueError) as error:
+                    self.error(f"argument {option}: {one_line(error)}")
+
+    def get_arguments(
+        self, args: argparse.Namespace, known: Collection[str] = ()
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments that were given, by position and by name, as the task is called with them.
+
+        Parameters
+        ----------
+        args : argparse.Namespace
+            What `parse_into` filled.
+        known : Collection[str]
+            Parameters that have an argument from elsewhere.
+
+        Raises
+        ------
+        UsageError
+            An argument without a default is missing.
+        """
+        given = {
+            name.removeprefix(_DEST_PREFIX): value
+            for name, value in vars(args).items()
+            if name.startswith(_DEST_PREFIX)
+        }
+        missing = [
+            self._options[each.name]
+            for each in self._parameters
+            if each.default is each.empty
+            and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+            and each.name not in {*given, *known}
+        ]
+        if missing:
+            raise UsageError(f"task {self._task.fullname} needs {', '.join(missing)}")
+        return _take_positional(self._parameters, given), given
+
+    def _find_unknown(self, arguments: Sequence[str]) -> list[str]:
+        _, rest = self.parse_known_args(arguments)
+        options = (each.partition("=")[0] for each in rest if each.startswith("--"))
+        return list(dict.fromkeys(option for option in options if option.removeprefix("--").isprintable()))
+
+    def _add_parameter(self, parameter: inspect.Parameter, option: str, hinted: str) -> None:
+        """Add the option of a parameter, which the hint of that name is for."""
+        annotation = self._hints.get(hinted)
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            annotation = types.GenericAlias(tuple, (str if annotation is None else annotation, ...))
+        hint = read_hint(annotation)
+        destination = _DEST_PREFIX + parameter.name
+        if hint.collect is not None:
+            self._collectors[destination] = (option, hint.collect)
+        common: dict[str, Any] = {"dest": destination, "default": argparse.SUPPRESS}
+        text: str | None = None
+        if parameter.default is not parameter.empty:
+            text = f"(default: {describe(parameter.default, 200)})".replace("%", "%%")
+        self.add_argument(
+            option,
+            type=partial(_read_text, hint),
+            nargs=hint.nargs,
+            const=True if hint.nargs == "?" else None,
+            metavar=parameter.name.upper(),
+            help=text,
+            **common,
+        )
+        negation = option.replace("--", "--no-", 1)
+        if hint.nargs == "?" and negation not in self._options.values():
+            self.add_argument(negation, action="store_const", const=False, help=f"{option} false", **common)
 
 
-def parse_task_arguments(
-    task: Task[..., Any], parser: CommandParser, arguments: Sequence[str]
-) -> argparse.Namespace:
-    """Parse what follows a task's name; options that nobody knows go into its `**kwargs`, if it has some.
-
-    Parameters
-    ----------
-    task : Task
-        The task that `parser` was made for.
-    parser : CommandParser
-        What `make_task_parser` returned, with all other options added.
-    arguments : sequence of str
-        What was typed.
-    """
-    for parameter in task.signature.parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            hint = _get_hints(task).get(parameter.name)
-            for option in _find_unknown(parser, arguments):
-                name = option.removeprefix("--").replace("-", "_")
-                _add_argument(parser, parameter.replace(name=name), {name: option}, hint)
-    return parser.parse_args(arguments)
-
-
-def get_task_arguments(
-    task: Task[..., Any], args: argparse.Namespace, known: Collection[str] = ()
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments that were given, by position and by name, as the task is called with them.
-
-    Parameters
-    ----------
-    task : Task
-        The task that `args` were parsed for.
-    args : argparse.Namespace
-        What `parse_task_arguments` returned.
-    known : Collection[str]
-        Parameters that have an argument from elsewhere.
-
-    Raises
-    ------
-    UsageError
-        An argument without a default is missing.
-    """
-    given = {
-        name.removeprefix(_DEST_PREFIX): value
-        for name, value in vars(args).items()
-        if name.startswith(_DEST_PREFIX)
-    }
-    options = get_option_names(task)
-    parameters = task.signature.parameters.values()
-    missing = [
-        options[parameter.name]
-        for parameter in parameters
-        if parameter.default is parameter.empty
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        and parameter.name not in {*given, *known}
-    ]
-    if missing:
-        raise UsageError(f"task {task.fullname} needs {', '.join(missing)}")
-    return _take_positional(parameters, given), given
-
-
-def get_option_names(task: Task[..., Any]) -> dict[str, str]:
-    """Return the options that set the parameters of a task, `--arg-name` for `arg_name`, by parameter.
-
-    They are in lower case, as redun's are, but for parameters that differ in case only.
-    """
-    names = [name for name, each in task.signature.parameters.items() if each.kind is not each.VAR_KEYWORD]
+def _name_options(parameters: typing.Iterable[inspect.Parameter]) -> dict[str, str]:
+    """Return the options that set parameters, `--arg-name` for `arg_name`, by parameter."""
+    # They are in lower case, as redun's are, but for parameters that differ in case only.
+    names = [each.name for each in parameters if each.kind is not each.VAR_KEYWORD]
     counts = Counter(name.lower() for name in names)
     return {
         name: "--" + (name if counts[name.lower()] > 1 else name.lower()).replace("_", "-") for name in names
     }
 
 
-def _find_unknown(parser: CommandParser, arguments: Sequence[str]) -> list[str]:
-    _, rest = parser.parse_known_args(arguments)
-    options = (each.partition("=")[0] for each in rest if each.startswith("--"))
-    return list(dict.fromkeys(option for option in options if option.removeprefix("--").isprintable()))
-
-
-def _take_positional(
-    parameters: typing.Iterable[inspect.Parameter], given: dict[str, Any]
-) -> tuple[Any, ...]:
+def _take_positional(parameters: list[inspect.Parameter], given: dict[str, Any]) -> tuple[Any, ...]:
     """Take out of `given` what cannot be passed by name, with all that comes before it."""
     positional = [each for each in parameters if each.kind not in (each.KEYWORD_ONLY, each.VAR_KEYWORD)]
-    last = max(
-        (
-            index
-            for index, each in enumerate(positional, 1)
-            if each.name in given and each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL)
-        ),
-        default=0,
-    )
+    while positional:
+        last = positional[-1]
+        if last.name in given and last.kind in (last.POSITIONAL_ONLY, last.VAR_POSITIONAL):
+            break
+        positional.pop()
     taken: list[Any] = []
-    for each in positional[:last]:
+    for each in positional:
         if each.kind is each.VAR_POSITIONAL:
             taken += given.pop(each.name)
         else:
@@ -156,60 +181,12 @@ def _get_hints(task: Task[..., Any]) -> dict[str, Any]:
         return {name: hint for name, hint in hints.items() if isinstance(hint, type)}
 
 
-def _add_argument(
-    parser: CommandParser, parameter: inspect.Parameter, options: Mapping[str, str], annotation: Any
-) -> None:
-    if parameter.kind is parameter.VAR_POSITIONAL:
-        annotation = types.GenericAlias(tuple, (str if annotation is None else annotation, ...))
-    hint = read_hint(annotation)
-    option, destination = options[parameter.name], _DEST_PREFIX + parameter.name
-    text: str | None = None
-    if parameter.default is not parameter.empty:
-        text = f"(default: {describe(parameter.default, 200)})".replace("%", "%%")
-    common: dict[str, Any] = {"dest": destination, "default": argparse.SUPPRESS}
-    bare: dict[str, Any] = {"const": True} if hint.is_flag else {}
-    parser.add_argument(
-        option,
-        type=_make_reader(hint),
-        action=_make_collector(hint),
-        nargs=hint.nargs,
-        metavar=parameter.name.upper(),
-        help=text,
-        **common,
-        **bare,
-    )
-    negation = option.replace("--", "--no-", 1)
-    if hint.is_flag and negation not in options.values():
-        parser.add_argument(negation, action="store_const", const=False, help=f"{option} false", **common)
-
-
-def _make_reader(hint: Hint) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        try:
-            return hint.read(text)
-        except Exception as error:
-            name = getattr(hint.type, "__name__", repr(hint.type))
-            choices = f", choose from {', '.join(map(show_choice, hint.choices))}" if hint.choices else ""
-            reason = "" if isinstance(error, KeyError) and choices else f" ({one_line(error)})"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a valid {name}{choices}{reason}") from error
-
-    return read
-
-
-def _make_collector(hint: Hint) -> type[argparse.Action]:
-    class Collect(argparse.Action):
-        """Keeps the values as the collection that the hint names."""
-
-        def __call__(
-            self,
-            parser: argparse.ArgumentParser,
-            namespace: argparse.Namespace,
-            values: Any,
-            option: Any = None,
-        ) -> None:
-            try:
-                setattr(namespace, self.dest, values if hint.collect is None else hint.collect(values))
-            except (TypeError, ValueError) as error:
-                raise argparse.ArgumentError(self, one_line(error)) from error
-
-    return Collect
+def _read_text(hint: Hint, text: str) -> Any:
+    """Return what a text is by a hint; the error of one that does not fit says what would."""
+    try:
+        return hint.read(text)
+    except Exception as error:
+        name = getattr(hint.type, "__name__", repr(hint.type))
+        choices = f", choose from {', '.join(map(show_choice, hint.choices))}" if hint.choices else ""
+        reason = "" if isinstance(error, KeyError) and choices else f" ({one_line(error)})"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid {name}{choices}{reason}") from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aredun.cli import main
-from aredun.cli.main import make_parser
+from aredun.cli.parsers import make_parser
 from aredun.config.backend import BackendConfig
 from tests.cli.test_cli_documented import iter_parsers
 from tests.support.commands import BIN

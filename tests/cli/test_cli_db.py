@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 import redun.backends.db
 import sqlalchemy as sa
@@ -13,9 +15,12 @@ import sqlalchemy as sa
 from aredun import CacheCheckValid, CacheScope, RedunBackendDb
 from aredun.cli import main
 from tests.support.databases import redun_uri
+from tests.support.object_store import run_object_store
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support.databases import PostgresCluster
 
 
 @pytest.fixture(autouse=True)
@@ -168,3 +173,26 @@ def test_configuration_is_found_above(
     below.mkdir(parents=True)
     monkeypatch.chdir(below)
     assert "compatible  yes" in run(capsys, "info")
+
+
+def test_a_secret_names_the_database(
+    postgres: PostgresCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Commands fetch it before they connect, also those that do not demand a schema version."""
+    name = postgres.create_database()
+    secret = {"engine": "postgres", "username": "postgres", "password": "p@ss", "dbname": name}
+    secret |= {"host": str(postgres.socket_folder), "port": "5432"}
+    (tmp_path / ".redun").mkdir()
+    (tmp_path / ".redun" / "redun.ini").write_text("[backend]\ndb_aws_secret_name = commands/db\n")
+    with run_object_store(monkeypatch):
+        client = boto3.client("secretsmanager")
+        client.create_secret(Name="commands/db", SecretString=json.dumps(secret))
+        assert "AWS secret commands/db" in run(capsys, "info")
+        assert "to 3.5" in run(capsys, "upgrade")
+        capsys.readouterr()
+        assert main(["log", "--count"]) == 0
+        assert capsys.readouterr().out.split() == ["0", "Execution"]
+    postgres.drop_database(name)

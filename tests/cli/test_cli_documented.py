@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aredun.cli.common import add_common_options
-from aredun.cli.main import make_parser
+from aredun.cli.parsers import add_common_options, make_parser
 from aredun.query import setup_query_parser
 
 if TYPE_CHECKING:

@@ -318,6 +318,22 @@ def test_a_folded_tree_says_what_is_missing(
     assert full.count("\n") > 2_000
 
 
+def test_a_dataflow_is_cut_only_where_there_is_more(
+    log: Log,
+    repository: tuple[str, Recorded, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    url, recorded, _ = repository
+    for call_hash in recorded.call_nodes[:4]:
+        assert main(["dataflow", "--db", url, call_hash, "--format", "mermaid"]) == 0
+        edges = capsys.readouterr().out.count(" --> ")
+        monkeypatch.setattr("aredun.cli.records.MAX_EDGES", edges)
+        assert "... cut after" not in log(call_hash)
+        monkeypatch.setattr("aredun.cli.records.MAX_EDGES", edges - 1)
+        assert f"... cut after {edges - 1} edges: 'aredun dataflow " in log(call_hash)
+
+
 def test_times_and_durations() -> None:
     from datetime import timedelta
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import aredun
-from aredun.cli.main import make_parser
+from aredun.cli.parsers import make_parser
 from aredun.config import BackendConfig, load_config
 from aredun.workflow.executors.configured import make_executors
 from tests.support.dependencies import read_project
