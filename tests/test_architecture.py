@@ -185,15 +185,20 @@ def test_models_have_their_names_to_themselves() -> None:
     assert silent == set()
 
 
+def is_schema(module: str, node: ast.ClassDef) -> bool:
+    """Tell whether a class is one of the server's schemas: `Answer`, or what derives from it."""
+    bases = {base.id for base in node.bases if isinstance(base, ast.Name)}
+    return room_of(module) == "server" and bool(bases - {"Exception", "NamedTuple"})
+
+
 def test_classes_have_names_of_their_own() -> None:
     """One word means one thing; the server's schemas tell of the others, and some names are redun's."""
     fixed = {mapper.class_.__name__ for mapper in Base.registry.mappers} | {"RedunBackendDb", "Scheduler"}
     named = [
         node.name
         for module, path in MODULES.items()
-        if "schemas" not in module
         for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.ClassDef) and node.name not in fixed
+        if isinstance(node, ast.ClassDef) and node.name not in fixed and not is_schema(module, node)
     ]
     assert {name for name, count in Counter(named).items() if count > 1} == set()
 
@@ -212,7 +217,7 @@ def test_pure_rooms_do_not_know_the_database() -> None:
 def test_the_edges_make_no_statements() -> None:
     """The command and the server import no SQLAlchemy, and nothing that takes a statement."""
     edges = [module for module in MODULES if room_of(module) in EDGES]
-    assert len(edges) > 50
+    assert len(edges) > 40
     assert [
         module for module in edges if packages_of(module) & DRIVERS or own_imports(module) & ROW_READERS
     ] == []

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from aredun.errors import (
@@ -23,8 +22,6 @@ from aredun.formats.describe import cut_text
 from aredun.storage.retry import is_outage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from fastapi import FastAPI
 
 logger = logging.getLogger("aredun.server")
@@ -35,6 +32,7 @@ _CODES = {
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
+    503: "unavailable",
 }
 INTERNAL = "something went wrong on the server; its log says what"
 UNAVAILABLE = "the database does not answer: try again soon"
@@ -50,14 +48,6 @@ def dump(value: Any) -> bytes:
         return orjson.dumps(value)
     except TypeError:
         return json.dumps(value, default=str).encode()
-
-
-def respond(answer: BaseModel | Sequence[BaseModel]) -> Response:
-    """Return a model, or a list of models, as an answer."""
-    models = [answer] if isinstance(answer, BaseModel) else answer
-    contents = [model.model_dump(mode="json") for model in models]
-    content = contents[0] if isinstance(answer, BaseModel) else contents
-    return Response(dump(content), media_type="application/json")
 
 
 def make_problem(status: int, message: str, error: str | None = None) -> Response:
@@ -101,6 +91,10 @@ async def _handle_known(request: Request, error: Exception) -> Response:
 
 async def _handle_invalid(request: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, AredunError):
+        # What our own checks refuse is told in their words.
+        return await _handle_known(request, cause)
     place = ".".join(map(str, first.get("loc", ())[1:]))
     return make_problem(422, f"{place}: {first.get('msg', 'invalid')}", "invalid")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
@@ -13,7 +14,7 @@ from aredun import models
 from aredun.errors import AredunError
 from aredun.formats.versions import get_own_version
 from aredun.search.loading import load_one
-from aredun.server import api, differences, graph_api, histories, security
+from aredun.server import api, details, differences, graph_api, histories, schemas, security
 from aredun.server.answers import add_error_handlers, logger, make_problem
 from aredun.server.changes import ChangeFeed
 from aredun.server.dataflow_socket import DataflowRequest, DataflowStream, Walks
@@ -40,6 +41,14 @@ Ids may be shortened to their first characters. Lists come in pages: give `curso
 
 Beside these routes there are websockets: `/ws/dataflow/{id}`, `/ws/executions` and `/ws/executions/{id}`.
 """
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": schemas.Problem, "description": "The request makes no sense."},
+    404: {"model": schemas.Problem, "description": "There is no such record."},
+    409: {"model": schemas.Problem, "description": "The id fits several records."},
+    422: {"model": schemas.Problem, "description": "A parameter is malformed."},
+}
 
 
 def create_app(backend: RedunBackendDb, *, settings: ServerSettings | None = None, **options: Any) -> FastAPI:
@@ -80,10 +89,8 @@ def create_app(backend: RedunBackendDb, *, settings: ServerSettings | None = Non
     app.state.walks = Walks()
     app.state.layouts = LayoutProcess()
     app.state.close = lambda: _close(app)
-    app.include_router(api.router)
-    app.include_router(graph_api.router)
-    app.include_router(differences.router)
-    app.include_router(histories.router)
+    for routes in (api, details, graph_api, differences, histories):
+        app.include_router(routes.router, responses=PROBLEMS)
     _add_websockets(app)
     _add_operations(app)
     add_viewer(app)
@@ -96,15 +103,12 @@ def create_app(backend: RedunBackendDb, *, settings: ServerSettings | None = Non
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     backend: RedunBackendDb = app.state.backend
-    loads = not _is_loaded(backend)
-    if loads:
-        await backend.load(migrate=False)
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        if not _is_loaded(backend):
+            await backend.load(migrate=False)
+            stack.push_async_callback(backend.close)
+        stack.push_async_callback(app.state.close)
         yield
-    finally:
-        await _close(app)
-        if loads:
-            await backend.close()
 
 
 def _is_loaded(backend: RedunBackendDb) -> bool:
@@ -120,12 +124,6 @@ async def _close(app: FastAPI) -> None:
     await app.state.layouts.close()
 
 
-def _take_error(task: asyncio.Task[Any]) -> None:
-    """Take a task's error, which asyncio would print if nobody did."""
-    if not task.cancelled():
-        task.exception()
-
-
 def _add_websockets(app: FastAPI) -> None:
     state = app.state
 
@@ -138,26 +136,20 @@ def _add_websockets(app: FastAPI) -> None:
 
         await state.streams.run(websocket, "dataflow", body)
 
-    async def subscribe(websocket: WebSocket, execution_id: str | None) -> None:
-        async def body(sender: Sender) -> None:
-            stream = ExecutionsStream(state.backend, state.feed, state.settings, state.metrics)
-            await stream.run(execution_id, websocket.query_params.get("after"), sender)
-
-        await state.streams.run(websocket, "executions" if execution_id is None else "execution", body)
-
     @app.websocket("/ws/executions")
-    async def stream_executions(websocket: WebSocket) -> None:
-        await subscribe(websocket, None)
-
     @app.websocket("/ws/executions/{execution_id}")
-    async def stream_execution(websocket: WebSocket, execution_id: str) -> None:
-        await subscribe(websocket, execution_id)
+    async def stream_executions(websocket: WebSocket) -> None:
+        execution_id = websocket.path_params.get("execution_id")
+        stream = ExecutionsStream(state.backend, state.feed, state.settings, state.metrics)
+        body = partial(stream.run, execution_id, websocket.query_params.get("after"))
+        await state.streams.run(websocket, "executions" if execution_id is None else "execution", body)
 
 
 async def _check_database(backend: RedunBackendDb) -> None:
     """Ask the database for something; raise an error if it does not answer in time."""
     reading = asyncio.create_task(load_one(backend, models.RedunVersion, "1"))
-    reading.add_done_callback(_take_error)
+    # If nobody took its error, asyncio would print it.
+    reading.add_done_callback(lambda task: task.cancelled() or task.exception())
     done, _ = await asyncio.wait({reading}, timeout=_READY_TIMEOUT)
     if not done:
         # What ends its connection may wait itself: it is told, and not waited for.
@@ -166,25 +158,13 @@ async def _check_database(backend: RedunBackendDb) -> None:
     reading.result()
 
 
-def _keep_key(request: Request, answer: Response, token: str) -> None:
-    """Give a browser the key of the server, as a cookie."""
-    answer.set_cookie(
-        security.get_cookie_name(token),
-        security.make_session_key(token),
-        max_age=_MONTH,
-        httponly=True,
-        samesite="strict",
-        secure=request.scope["scheme"] == "https",
-    )
-
-
 def _add_operations(app: FastAPI) -> None:
     state = app.state
 
     @app.get("/healthz", include_in_schema=False)
-    async def check_health() -> Response:
+    async def check_health() -> dict[str, str]:
         """Answer while the event loop turns."""
-        return Response(b'{"status":"ok"}', media_type="application/json")
+        return {"status": "ok"}
 
     @app.get("/readyz", include_in_schema=False)
     async def check_readiness() -> Response:
@@ -213,5 +193,13 @@ def _add_operations(app: FastAPI) -> None:
         answer = Response(status_code=204)
         token = state.settings.token
         if token is not None and "authorization" in request.headers:
-            _keep_key(request, answer, token)
+            # A browser keeps the key of the server.
+            answer.set_cookie(
+                security.get_cookie_name(token),
+                security.make_session_key(token),
+                max_age=_MONTH,
+                httponly=True,
+                samesite="strict",
+                secure=request.scope["scheme"] == "https",
+            )
         return answer

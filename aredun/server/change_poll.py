@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +15,7 @@ from aredun.server.records import make_execution, make_job
 from aredun.tables.column_types import utcnow
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
     from datetime import datetime
 
     from aredun.backend import RedunBackendDb
@@ -50,22 +52,6 @@ class Event(NamedTuple):
     content: dict[str, Any]
 
 
-class _Seen(NamedTuple):
-    """What is known of a job that was seen: whether it had ended, and in which look it was seen last."""
-
-    ended: bool
-    look: int
-
-
-class _Look(NamedTuple):
-    """What a look has found, when it began (time of jobs, monotonic clock), and whether it went far back."""
-
-    rows: list[ChangedJob]
-    began: datetime
-    clock: float
-    is_wide: bool
-
-
 class _Moment(NamedTuple):
     """When a job began or ended, and its number in the order of arrival."""
 
@@ -91,10 +77,10 @@ class ChangePoll:
     def __init__(self, backend: RedunBackendDb) -> None:
         self._backend = backend
         self._last_arrival = 0
-        self._seen: dict[str, _Seen] = {}
+        # Jobs that were seen, and whether they had ended.
+        self._seen: dict[str, bool] = {}
         # Executions whose root job is open, and their last heartbeat.
         self._beats: dict[str, datetime | None] = {}
-        self._look = 0
         self._next_wide = 0.0
         self._last_look = utcnow()
 
@@ -102,80 +88,65 @@ class ChangePoll:
         """Take what is there as seen."""
         # By its number; only what is open or recent is known by name.
         self._last_arrival = await get_last_arrival(self._backend)
-        look = await self._find_rows()
-        self._beats = await get_heartbeats(self._backend, None)
-        self._take_as_seen(look)
+        async with self._look():
+            self._beats = await get_heartbeats(self._backend, None)
 
     async def read(self) -> list[Event]:
         """Return what happened since the last call that did not fail, in the order in which it did."""
-        look = await self._find_rows()
-        changed = self._find_changed(look)
-        jobs = await load_all(self._backend, Job, {job_id for job_id, _, _ in changed})
-        roots = {job.execution_id for job in jobs.values() if job.parent_id is None}
-        executions = await load_all(self._backend, Execution, roots)
-        moments: list[_Moment] = []
-        latest = None
-        for number, (job_id, started, ended) in enumerate(changed):
-            job = jobs.get(job_id)
-            if job is None:
-                continue
-            begin = job.start_time
-            if started:
-                # Arrivals come in their order, whatever the clocks of the writers say.
-                latest = begin = begin if latest is None else max(begin, latest)
-                moments.append(_Moment(begin, False, number, job))
-            if ended and job.end_time is not None:
-                moments.append(_Moment(max(job.end_time, begin), True, number, job))
-        moments.sort(key=lambda moment: (moment.time, moment.ended, moment.number))
-        calls = [moment.job.call_hash for moment in moments if moment.ended]
-        arguments = await get_brief_arguments(self._backend, calls)
-        made = []
-        for _, ended, _, job in moments:
-            shown = make_job(job, arguments.get(job.call_hash or "") if ended else None)
-            made += _make_events(job, shown, executions, ended)
-        made += await self._find_heartbeats(executions)
-        # Not before all is read: what is taken as seen is not told again.
-        self._take_as_seen(look)
-        return made
+        async with self._look() as rows:
+            # In the order of arrival, as far as that is known.
+            changed = [
+                row for row in rows if row.id not in self._seen or (row.is_ended and not self._seen[row.id])
+            ]
+            jobs = await load_all(self._backend, Job, {row.id for row in changed})
+            roots = {job.execution_id for job in jobs.values() if job.parent_id is None}
+            executions = await load_all(self._backend, Execution, roots)
+            moments = self._list_moments(changed, jobs)
+            calls = [moment.job.call_hash for moment in moments if moment.ended]
+            arguments = await get_brief_arguments(self._backend, calls)
+            made = []
+            for _, ended, _, job in moments:
+                shown = make_job(job, arguments.get(job.call_hash or "") if ended else None)
+                made += _make_events(job, shown, executions, ended)
+            return made + await self._find_heartbeats(executions)
 
-    async def _find_rows(self) -> _Look:
-        """Look for jobs that may have changed."""
-        now, clock = utcnow(), time.monotonic()
+    @contextlib.asynccontextmanager
+    async def _look(self) -> AsyncIterator[list[ChangedJob]]:
+        """Look for jobs that may have changed; they count as seen once all is read that is told of them."""
+        began, clock = utcnow(), time.monotonic()
         is_wide = clock >= self._next_wide
-        since = min(now, self._last_look) - (_WIDE_OVERLAP if is_wide else _OVERLAP)
-        known_open = [job_id for job_id, seen in self._seen.items() if not seen.ended]
+        since = min(began, self._last_look) - (_WIDE_OVERLAP if is_wide else _OVERLAP)
+        known_open = [job_id for job_id, ended in self._seen.items() if not ended]
         rows = await find_changed_jobs(
             self._backend, since, self._last_arrival, known_open, with_open=is_wide
         )
-        return _Look(rows, now, clock, is_wide)
-
-    def _find_changed(self, look: _Look) -> list[tuple[str, bool, bool]]:
-        """Return which jobs have started or ended, in the order of arrival as far as that is known."""
-        changed: list[tuple[str, bool, bool]] = []
-        for job_id, is_ended, _ in look.rows:
-            seen = self._seen.get(job_id)
-            if seen is None:
-                changed.append((job_id, True, is_ended))
-            elif is_ended and not seen.ended:
-                changed.append((job_id, False, True))
-        return changed
-
-    def _take_as_seen(self, look: _Look) -> None:
-        self._look += 1
-        for job_id, is_ended, arrival in look.rows:
-            self._last_arrival = max(self._last_arrival, arrival or 0)
-            self._seen[job_id] = _Seen(is_ended, self._look)
-        self._last_look = look.began
-        if look.is_wide:
-            self._forget()
-            spent = time.monotonic() - look.clock
+        yield rows
+        self._last_look = began
+        self._last_arrival = max([self._last_arrival, *(row.arrival or 0 for row in rows)])
+        met = {row.id: row.is_ended for row in rows}
+        self._seen |= met
+        if is_wide:
+            # Ended jobs that even a wide look has not met again are forgotten.
+            self._seen = {key: ended for key, ended in self._seen.items() if key in met or not ended}
+            spent = time.monotonic() - clock
             self._next_wide = time.monotonic() + max(_WIDE_PAUSE, spent * _WIDE_SHARE)
 
-    def _forget(self) -> None:
-        """Forget ended jobs that even a wide look has not met again."""
-        gone = [job_id for job_id, seen in self._seen.items() if seen.ended and seen.look != self._look]
-        for job_id in gone:
-            del self._seen[job_id]
+    def _list_moments(self, changed: Iterable[ChangedJob], jobs: dict[str, Job]) -> list[_Moment]:
+        """Return when jobs started and ended, as far as that has not been seen, in the order of time."""
+        moments: list[_Moment] = []
+        latest = None
+        for number, row in enumerate(changed):
+            job = jobs.get(row.id)
+            if job is None:
+                continue
+            begin = job.start_time
+            if row.id not in self._seen:
+                # Arrivals come in their order, whatever the clocks of the writers say.
+                latest = begin = begin if latest is None else max(begin, latest)
+                moments.append(_Moment(begin, False, number, job))
+            if row.is_ended and job.end_time is not None:
+                moments.append(_Moment(max(job.end_time, begin), True, number, job))
+        return sorted(moments, key=lambda moment: moment[:3])
 
     async def _find_heartbeats(self, changed: dict[str, Execution]) -> list[Event]:
         known = [execution_id for execution_id in self._beats if execution_id not in changed]

@@ -123,11 +123,6 @@ class ChangeFeed:
         """How many there are."""
         return len(self._subscriptions)
 
-    @property
-    def seq(self) -> int:
-        """How many changes there were."""
-        return self._seq
-
     def make_cursor(self, seq: int) -> str:
         """Return the text that stands for a place in the feed."""
         return f"{self._epoch}:{seq}"
@@ -184,9 +179,8 @@ class ChangeFeed:
         if epoch != self._epoch or not number.isascii() or not number.isdigit():
             return None
         seq = int(number[:20])
-        if seq > self._seq or (seq < self._seq and (not self._history or self._history[0].seq > seq + 1)):
-            return None
-        return [change for change in self._history if change.seq > seq]
+        missed = [change for change in self._history if change.seq > seq]
+        return missed if len(missed) == self._seq - seq else None
 
     async def _run(self, poll: ChangePoll) -> None:
         settings = self._settings

@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import time
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aredun.dataflow import describe_edge, serialize_dataflow, walk_dataflow, walk_downstream, walk_inside
 from aredun.dataflow.display import make_dataflow_dom
 from aredun.dataflow.policy import MAX_LIMIT
-from aredun.errors import UsageError
+from aredun.dataflow.starts import find_call, get_start
+from aredun.errors import UnknownIdError, UsageError
 from aredun.loop.pacing import take_turn
-from aredun.models import Execution, Job
+from aredun.models import CallNode, Execution, Job
 from aredun.server.answers import dump
-from aredun.server.finding import find_inside, find_start
+from aredun.server.parameters import check_id, find_anything
 from aredun.server.streams import end_tasks
 from aredun.storage.retry import retry_briefly
 
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from aredun.server.metrics import Metrics
     from aredun.server.settings import ServerSettings
     from aredun.server.streams import Sender
+
+    Edges = AsyncGenerator[DataflowEdge, None]
+    Message = dict[str, Any]
 
 UPSTREAM, DOWNSTREAM, INSIDE = "upstream", "downstream", "inside"
 
@@ -123,11 +128,12 @@ def walk(backend: RedunBackendDb, start: Any, request: DataflowRequest, look_ahe
     return walk_dataflow(backend, start, **bounds)
 
 
+@dataclass(eq=False)
 class DataflowStream:
     """
     One stream of a dataflow. A slow client stops its walk: the next edges are walked once it took the last.
 
-    Parameters
+    Attributes
     ----------
     backend : RedunBackendDb
         The repository.
@@ -141,23 +147,18 @@ class DataflowStream:
         Where edges are counted.
     """
 
-    def __init__(
-        self,
-        backend: RedunBackendDb,
-        request: DataflowRequest,
-        settings: ServerSettings,
-        walks: Walks,
-        metrics: Metrics,
-    ) -> None:
-        self._backend = backend
-        self._request = request
-        self._settings = settings
-        self._walks = walks
-        self._metrics = metrics
-        self._count = 0
-        self._is_cut = False
-        # What sections are made of; None without them.
-        self._edges: list[DataflowEdge] | None = [] if request.with_sections else None
+    backend: RedunBackendDb
+    request: DataflowRequest
+    settings: ServerSettings
+    walks: Walks
+    metrics: Metrics
+    _count: int = field(default=0, init=False)
+    _is_cut: bool = field(default=False, init=False)
+    # What sections are made of; None without them.
+    _edges: list[DataflowEdge] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._edges = [] if self.request.with_sections else None
 
     async def run(self, record_id: str, sender: Sender) -> None:
         """Send everything, in the order of the walk."""
@@ -166,8 +167,8 @@ class DataflowStream:
             node, name = await self._find_start(record_id)
         if isinstance(node, Job | Execution):
             await self._send(sender, [_describe_run(node)])
-        with self._walks.share_look_ahead() as look_ahead:
-            async with aclosing(walk(self._backend, node, self._request, look_ahead)) as edges:
+        with self.walks.share_look_ahead() as look_ahead:
+            async with aclosing(walk(self.backend, node, self.request, look_ahead)) as edges:
                 await self._send_edges(edges, sender)
         if self._edges is not None:
             await self._send_sections(self._edges, name, sender)
@@ -178,12 +179,21 @@ class DataflowStream:
 
     async def _find_start(self, record_id: str) -> tuple[Any, str]:
         """Return where the walk begins, and what its text calls that."""
-        if self._request.direction == INSIDE:
-            return await find_inside(self._backend, record_id), ""
-        is_downstream = self._request.direction == DOWNSTREAM
-        return await find_start(self._backend, record_id, downstream=is_downstream)
+        # A call is walked from itself. An execution and a job stand for their result (`dataflow.starts`) or,
+        # where it is their inside that is walked, for their call; while they have none, for themselves.
+        record = await find_anything(self.backend, check_id(record_id))
+        direction = self.request.direction
+        is_run = isinstance(record, Job | Execution)
+        if direction == INSIDE and is_run and await find_call(self.backend, record) is None:
+            return record, ""
+        # "Downstream" begins at the call itself.
+        from_call = direction != UPSTREAM or isinstance(record, CallNode)
+        try:
+            return await get_start(self.backend, record, downstream=from_call)
+        except UsageError as error:
+            raise UnknownIdError(str(error)) from error
 
-    async def _send_edges(self, edges: AsyncGenerator[DataflowEdge, None], sender: Sender) -> None:
+    async def _send_edges(self, edges: Edges, sender: Sender) -> None:
         """Send the first edge at once, and the rest when this walk is among those that may go on."""
         messages, is_end = await self._walk_message(edges)
         sending = asyncio.create_task(self._send(sender, messages))
@@ -191,7 +201,7 @@ class DataflowStream:
             while not is_end:
                 # Another walk may go on in the place of one whose client is slow.
                 await sending
-                async with self._walks.turns:
+                async with self.walks.turns:
                     while sending.done() and not is_end:
                         sending.result()
                         messages, is_end = await self._walk_message(edges)
@@ -201,57 +211,49 @@ class DataflowStream:
         finally:
             await end_tasks(sending)
 
-    async def _walk_message(
-        self, edges: AsyncGenerator[DataflowEdge, None]
-    ) -> tuple[list[dict[str, Any]], bool]:
+    async def _walk_message(self, edges: Edges) -> tuple[list[Message], bool]:
         """Return the messages of the next edges, as many as go together, and whether they are the last."""
-        request = self._request
-        messages: list[dict[str, Any]] = []
+        first, batch = self.request.after + 1, self.request.batch
+        messages: list[Message] = []
         due = time.monotonic() + _PACKING_TIME
-        while True:
-            is_end = await self._walk_slice(edges, messages)
-            is_first = self._count == request.after + 1
-            if is_end or is_first or len(messages) >= request.batch or time.monotonic() >= due:
-                self._metrics.edges.inc(len(messages))
-                return messages, is_end
-
-    async def _walk_slice(
-        self, edges: AsyncGenerator[DataflowEdge, None], messages: list[dict[str, Any]]
-    ) -> bool:
-        """Walk the next few edges and add their messages; tells whether they were the last."""
-        request = self._request
-        first = request.after + 1
+        is_end = True
         await take_turn()
         async for edge in edges:
-            if self._count == request.max_edges:
+            if self._count == self.request.max_edges:
                 self._is_cut = True
-                return True
+                break
             self._count += 1
             self._keep(edge)
             if self._count >= first:
                 messages.append(describe_edge(self._count, edge))
             # The first edge leaves at once.
-            if self._count == first or self._count % SLICE == 0 or len(messages) == request.batch:
-                return False
-        return True
+            is_full = self._count == first or 0 < batch == len(messages)
+            if self._count % SLICE == 0:
+                is_full = is_full or len(messages) >= batch or time.monotonic() >= due
+                await take_turn()
+            if is_full:
+                is_end = False
+                break
+        self.metrics.edges.inc(len(messages))
+        return messages, is_end
 
     def _keep(self, edge: DataflowEdge) -> None:
-        if self._edges is not None and len(self._edges) < self._settings.max_section_edges:
+        if self._edges is not None and len(self._edges) < self.settings.max_section_edges:
             self._edges.append(edge)
         else:
             self._edges = None
 
     async def _send_sections(self, edges: list[DataflowEdge], name: str, sender: Sender) -> None:
         """Make sections in turn with the walks of the other streams, but not while the client is slow."""
-        async with aclosing(serialize_dataflow(self._backend, make_dataflow_dom(edges, name))) as sections:
+        async with aclosing(serialize_dataflow(self.backend, make_dataflow_dom(edges, name))) as sections:
             while True:
-                async with self._walks.turns:
+                async with self.walks.turns:
                     section = await anext(sections, None)
                 if section is None:
                     return
                 await self._send(sender, [{"type": "section", **section}])
 
-    async def _send(self, sender: Sender, messages: list[dict[str, Any]]) -> None:
+    async def _send(self, sender: Sender, messages: list[Message]) -> None:
         """Send messages: in one, if the client wants them so."""
-        for content in [messages] if self._request.batch and messages else messages:
+        for content in [messages] if self.request.batch and messages else messages:
             await sender.send(dump(content).decode())

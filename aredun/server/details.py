@@ -1,63 +1,87 @@
-"""One record with all that a person wants to see beside it, in a handful of statements."""
+"""The routes of one record with all that a person wants to see beside it, each in a handful of statements."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Query
 
 from aredun import models
 from aredun.formats.arguments import name_argument
+from aredun.formats.describe import cut_text
+from aredun.formats.statuses import get_cutoff
 from aredun.search.call_texts import get_ancestors, get_brief_arguments
-from aredun.search.identify import find_use
+from aredun.search.failures import find_error, find_next_failed, find_path
+from aredun.search.identify import find_one, find_use
 from aredun.search.job_tree import JobRow, count_jobs, get_job_tree
 from aredun.search.loading import load_arguments, load_neighbours, load_one, load_origins
 from aredun.server import records, schemas
-from aredun.server.failures import add_arguments, get_failure
-from aredun.server.highlighting import highlight_source
+from aredun.server.highlighting import highlight, highlight_source
+from aredun.server.parameters import Backend, RecordId  # noqa: TC001  # FastAPI reads it at run time
+from aredun.server.schemas import fill
+from aredun.values.previews import read_failure
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Iterable
 
     from aredun.backend import RedunBackendDb
+    from aredun.search.call_texts import Ancestor
 
 MAX_NEIGHBOURS = 100
 MAX_ARGUMENTS = 100
+# A recursion that ran out of stack leaves a thousand frames: the first and the last ones tell it.
+_MAX_FRAMES = 100
+_MAX_LOGS = 200
+_MAX_VARIABLES = 50
+
+router = APIRouter(prefix="/api")
 
 
-async def get_execution_details(
-    backend: RedunBackendDb, execution: models.Execution, cutoff: datetime
-) -> schemas.ExecutionDetails:
-    """Return an execution with its jobs counted by task and status."""
+@router.get("/executions/{execution_id}", tags=["executions"])
+async def get_execution(backend: Backend, execution_id: RecordId) -> schemas.ExecutionDetails:
+    """Get an execution with its jobs counted; `-` is the newest, `~2` the one before it."""
+    execution = await find_one(backend, "Execution", execution_id)
     [shown] = await records.make_records(backend, [execution])
-    counted = await count_jobs(backend, execution.id, cutoff)
-    counts = [schemas.TaskCounts(task=task, counts=dict(counts)) for task, counts in counted.items()]
+    counted = await count_jobs(backend, execution.id, get_cutoff(backend.config))
+    counts = [schemas.TaskCounts(task=task, counts=counts) for task, counts in counted.items()]
     root = execution.job
-    failure = None if root is None else await get_failure(backend, root.id, root.call_hash)
-    return schemas.fill(schemas.ExecutionDetails, shown, counts=counts, failure=failure)
+    failure = None if root is None else await _get_failure(backend, root.id, root.call_hash)
+    return fill(schemas.ExecutionDetails, shown, counts=counts, failure=failure)
 
 
-async def get_tree(
-    backend: RedunBackendDb, execution_id: str, cutoff: datetime, *, fold: int | None, max_jobs: int
+@router.get("/executions/{execution_id}/tree", tags=["executions", "jobs"])
+async def get_execution_tree(
+    backend: Backend,
+    execution_id: RecordId,
+    fold: Annotated[
+        int, Query(ge=0, le=1_000, description="Jobs shown of one task under one parent; 0: all.")
+    ] = 10,
+    max_jobs: Annotated[int, Query(ge=1, le=20_000)] = 2_000,
 ) -> schemas.JobTree:
-    """Return the jobs of an execution as the lines of a tree."""
-    tree = await get_job_tree(backend, execution_id, cutoff, fold=fold, max_jobs=max_jobs)
+    """Get the jobs of an execution as a tree, each job before those that it started."""
+    whole_id = (await find_one(backend, "Execution", execution_id)).id
+    cutoff = get_cutoff(backend.config)
+    tree = await get_job_tree(backend, whole_id, cutoff, fold=fold or None, max_jobs=max_jobs)
     lines = list(tree.walk_lines())
     calls = [line.entry.call_hash for line in lines if isinstance(line.entry, JobRow)]
     arguments = await get_brief_arguments(backend, calls)
     shown = []
-    for depth, entry in lines:
-        if isinstance(entry, JobRow):
-            job = records.make_tree_job(entry, execution_id, arguments.get(entry.call_hash or ""))
-            shown.append(schemas.TreeLine(depth=depth, job=job, folded=None))
-        else:
-            folded = schemas.TaskCounts(task=entry.task_name, counts=entry.counts)
-            shown.append(schemas.TreeLine(depth=depth, job=None, folded=folded))
+    for line in lines:
+        job, folded = None, line.entry
+        if isinstance(folded, JobRow):
+            job = records.make_tree_job(folded, whole_id, arguments.get(folded.call_hash or ""))
+        shown.append(fill(schemas.TreeLine, line, job=job, folded=folded if job is None else None))
     return schemas.JobTree(lines=shown, is_cut=tree.is_cut)
 
 
-async def get_job_details(backend: RedunBackendDb, job: models.Job) -> schemas.JobDetails:
-    """Return a job with its call, its tags and the jobs above it."""
+@router.get("/jobs/{job_id}", tags=["jobs"])
+async def get_job(backend: Backend, job_id: RecordId) -> schemas.JobDetails:
+    """Get a job with its call, its tags, the jobs above it, and of a failed one the error."""
+    job = await find_one(backend, "Job", job_id)
     node = await load_one(backend, models.CallNode, job.call_hash)
-    call = None if node is None else await get_call_details(backend, node)
+    call = None if node is None else await _show_call(backend, node)
     if call is not None and call.task_hash == job.task_hash:
         source, spans = call.source, call.source_spans
     else:
@@ -68,33 +92,36 @@ async def get_job_details(backend: RedunBackendDb, job: models.Job) -> schemas.J
     context = await backend.entities.get_context(job.call_hash) if job.call_hash else {}
     above = await get_ancestors(backend, job.id)
     [shown] = await records.make_records(backend, [job])
-    failure = await get_failure(backend, job.id, job.call_hash)
+    failure = await _get_failure(backend, job.id, job.call_hash)
     if failure is not None and call is not None:
-        add_arguments(failure, call)
-    return schemas.fill(
+        _add_arguments(failure, call)
+    return fill(
         schemas.JobDetails,
         shown,
         call=call,
         source=source,
         source_spans=spans,
-        # A context is a stored value: whatever in it is no JSON is shown as text.
-        context=_plain(context),
+        context=context,
         tags=tags.get(job.id, []),
-        ancestors=[schemas.Ancestor(id=job_id, task=name) for job_id, name in above],
+        ancestors=above,
         failure=failure,
     )
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value if isinstance(value, str | int | float | None) else repr(value)
+@router.get("/jobs/{job_id}/next-failed", tags=["jobs"])
+async def get_next_failed(backend: Backend, job_id: RecordId) -> schemas.NextFailed:
+    """Get the failures before and after a job in its execution: the jobs that raised an error, by start."""
+    job = await find_one(backend, "Job", job_id)
+    return schemas.NextFailed.model_validate(await find_next_failed(backend, job))
 
 
-async def get_call_details(backend: RedunBackendDb, node: models.CallNode) -> schemas.CallNodeDetails:
-    """Return a call with its arguments, its result and its neighbours."""
+@router.get("/call-nodes/{call_hash}", tags=["calls"])
+async def get_call_node(backend: Backend, call_hash: RecordId) -> schemas.CallNodeDetails:
+    """Get a call with its arguments, its result and its neighbours in the call graph."""
+    return await _show_call(backend, await find_one(backend, "CallNode", call_hash))
+
+
+async def _show_call(backend: RedunBackendDb, node: models.CallNode) -> schemas.CallNodeDetails:
     task = await load_one(backend, models.Task, node.task_hash)
     arguments = await load_arguments(backend, node.call_hash, MAX_ARGUMENTS + 1)
     upstream = await load_origins(backend, [row.arg_hash for row in arguments])
@@ -104,9 +131,9 @@ async def get_call_details(backend: RedunBackendDb, node: models.CallNode) -> sc
     parents = await load_neighbours(backend, node.call_hash, MAX_NEIGHBOURS + 1, down=False)
     tags = await records.make_tags(backend, [node.call_hash])
     source = task.source if task is not None else ""
-    return schemas.fill(
+    return fill(
         schemas.CallNodeDetails,
-        records.make_call_node(node),
+        node,
         arguments=[
             schemas.Argument(
                 arg_hash=row.arg_hash,
@@ -123,19 +150,20 @@ async def get_call_details(backend: RedunBackendDb, node: models.CallNode) -> sc
         source=source,
         source_spans=await highlight_source(source),
         tags=tags.get(node.call_hash, []),
-        children=[records.make_call_node(child) for child in children[:MAX_NEIGHBOURS]],
-        parents=[records.make_call_node(parent) for parent in parents[:MAX_NEIGHBOURS]],
+        children=children[:MAX_NEIGHBOURS],
+        parents=parents[:MAX_NEIGHBOURS],
         is_cut=max(len(children), len(parents), len(arguments)) > MAX_NEIGHBOURS,
     )
 
 
-async def get_value_details(backend: RedunBackendDb, value: models.Value) -> schemas.ValueDetails:
-    """Return a value with its tags and the job that it is best told by."""
-    shown = (await records.make_values(backend, [value]))[value.value_hash]
-    tags = await records.make_tags(backend, [value.value_hash])
+@router.get("/values/{value_hash}", tags=["values"])
+async def get_value(backend: Backend, value_hash: RecordId) -> schemas.ValueDetails:
+    """Get a value with its tags and the job that it is best told by."""
+    value = await find_one(backend, "Value", value_hash)
     use = await find_use(backend, value.value_hash)
-    jobs = await records.make_records(backend, [] if use is None else [use[0]])
-    return schemas.fill(
+    [shown, *jobs] = await records.make_records(backend, [value] if use is None else [value, use[0]])
+    tags = await records.make_tags(backend, [value.value_hash])
+    return fill(
         schemas.ValueDetails,
         shown,
         tags=tags.get(value.value_hash, []),
@@ -144,12 +172,58 @@ async def get_value_details(backend: RedunBackendDb, value: models.Value) -> sch
     )
 
 
-async def get_task_details(backend: RedunBackendDb, task: models.Task) -> schemas.TaskDetails:
-    """Return a task with its source and tags."""
+@router.get("/tasks/{task_hash}", tags=["tasks"])
+async def get_task(backend: Backend, task_hash: RecordId) -> schemas.TaskDetails:
+    """Get a version of a task with its source."""
+    task = await find_one(backend, "Task", task_hash)
     tags = await records.make_tags(backend, [task.hash])
-    return schemas.fill(
+    return fill(
         schemas.TaskDetails,
         task,
         source_spans=await highlight_source(task.source),
         tags=tags.get(task.hash, []),
     )
+
+
+async def _get_failure(backend: RedunBackendDb, job_id: str, call_hash: str | None) -> schemas.Failure | None:
+    """Return what a job failed with, in three statements; None if its result is no error."""
+    value_hash = None if call_hash is None else await find_error(backend, call_hash)
+    if value_hash is None:
+        return None
+    preview = (await backend.get_previews([value_hash])).get(value_hash)
+    path = await find_path(backend, job_id, value_hash)
+    # What an error holds may be long: writing it out is work.
+    return await asyncio.to_thread(_make_failure, preview, path)
+
+
+def _make_failure(preview: Any, path: list[Ancestor]) -> schemas.Failure:
+    shown = read_failure(preview)
+    frames = shown.frames
+    left_out = max(len(frames) - 2 * _MAX_FRAMES, 0)
+    if left_out:
+        frames = [*frames[:_MAX_FRAMES], *frames[-_MAX_FRAMES:]]
+    made = [
+        fill(
+            schemas.Frame,
+            frame,
+            line_spans=highlight(cut_text(frame.line)),
+            variables=_make_variables(frame.variables.items()),
+        )
+        for frame in frames
+    ]
+    logs = shown.logs[-_MAX_LOGS:]
+    return fill(schemas.Failure, shown, frames=made, frames_left_out=left_out, logs=logs, path=path)
+
+
+def _make_variables(texts: Iterable[tuple[str, str]]) -> list[schemas.Variable]:
+    return [schemas.Variable(name=name, text=text) for name, text in islice(texts, _MAX_VARIABLES)]
+
+
+def _add_arguments(failure: schemas.Failure, call: schemas.CallNodeDetails) -> None:
+    """Show with the line of the task's function what it was called with: errors are recorded without."""
+    # Where a call below raised the error, the arguments tell nothing of the lines.
+    name = call.task.rpartition(".")[2]
+    frame = next((frame for frame in failure.frames if frame.name == name), None)
+    if frame is not None and not frame.variables and len(failure.path) <= 1:
+        texts = ((argument.name, argument.value.preview or "not readable") for argument in call.arguments)
+        frame.variables = _make_variables(texts)

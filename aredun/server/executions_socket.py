@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aredun.query import CallGraphQuery
+from aredun.search.identify import find_one
 from aredun.search.loading import list_first_jobs
-from aredun.server import records
 from aredun.server.answers import dump
-from aredun.server.finding import find_record
+from aredun.server.parameters import check_id
+from aredun.server.records import make_records
 from aredun.storage.retry import retry_briefly
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aredun.backend import RedunBackendDb
     from aredun.server.changes import Change, ChangeFeed
     from aredun.server.metrics import Metrics
@@ -22,11 +25,12 @@ if TYPE_CHECKING:
 _RUNNING = ("RUNNING", "ABANDONED")
 
 
+@dataclass(eq=False)
 class ExecutionsStream:
     """
     One subscription to executions.
 
-    Parameters
+    Attributes
     ----------
     backend : RedunBackendDb
         The repository.
@@ -38,36 +42,29 @@ class ExecutionsStream:
         Where changes are counted.
     """
 
-    def __init__(
-        self, backend: RedunBackendDb, feed: ChangeFeed, settings: ServerSettings, metrics: Metrics
-    ) -> None:
-        self._backend = backend
-        self._feed = feed
-        self._settings = settings
-        self._metrics = metrics
-        # What the snapshot told already: jobs and executions, and whether they had ended.
-        self._told: dict[str, bool] = {}
+    backend: RedunBackendDb
+    feed: ChangeFeed
+    settings: ServerSettings
+    metrics: Metrics
+    # What the snapshot told already: jobs and executions, and whether they had ended.
+    _told: dict[str, bool] = field(default_factory=dict, init=False)
 
     async def run(self, execution_id: str | None, after: str | None, sender: Sender) -> None:
         """Send a snapshot, or what was missed since a cursor; then changes without end."""
-        async with AsyncExitStack() as stack:
-            with retry_briefly():
-                whole_id = None
-                if execution_id is not None:
-                    whole_id = (await find_record(self._backend, "Execution", execution_id)).id
-                subscription, cursor, is_resumed = await stack.enter_async_context(
-                    self._feed.subscribe(whole_id, after)
-                )
-                first: dict[str, Any] = {"type": "resumed", "cursor": cursor}
+        # Once the changes come, nothing is read.
+        with retry_briefly():
+            if execution_id is not None:
+                execution_id = (await find_one(self.backend, "Execution", check_id(execution_id))).id
+            async with self.feed.subscribe(execution_id, after) as (subscription, cursor, is_resumed):
+                first = {"type": "resumed", "cursor": cursor}
                 if not is_resumed:
-                    snapshot = await self._make_snapshot(whole_id)
-                    first = {"type": "snapshot", "cursor": cursor, **snapshot}
-            await sender.send(dump(first).decode())
-            while True:
-                change = await subscription.take()
-                if not self._is_told(change):
-                    self._metrics.changes.inc()
-                    await sender.send(change.message)
+                    first = {**first, "type": "snapshot", **await self._make_snapshot(execution_id)}
+                await sender.send(dump(first).decode())
+                while True:
+                    change = await subscription.take()
+                    if not self._is_told(change):
+                        self.metrics.changes.inc()
+                        await sender.send(change.message)
 
     def _is_told(self, change: Change) -> bool:
         """Tell whether the snapshot, which is read after its cursor, showed a change already."""
@@ -77,30 +74,17 @@ class ExecutionsStream:
         return ended is not None and (ended or change.change == "started")
 
     async def _make_snapshot(self, execution_id: str | None) -> dict[str, Any]:
+        query = CallGraphQuery(self.backend, filter_types=["Execution"])
         if execution_id is None:
-            return await self._read_executions()
-        query = CallGraphQuery(self._backend).filter_types(["Execution"]).filter_ids([execution_id])
-        execution = await query.one()
-        limit = self._settings.snapshot_jobs
-        jobs = await list_first_jobs(self._backend, execution_id, limit + 1)
-        [shown] = await records.make_records(self._backend, [execution])
-        made = await records.make_records(self._backend, jobs[:limit])
-        self._remember(execution, *jobs[:limit])
-        return {
-            "execution": shown.model_dump(mode="json"),
-            "jobs": [job.model_dump(mode="json") for job in made],
-            "is_cut": len(jobs) > limit,
-        }
+            page = await query.clone(order_by="time").page_after(None, self.settings.snapshot_executions)
+            return {"executions": await self._show(page.records), "next": page.cursor}
+        execution = await query.filter_ids([execution_id]).one()
+        limit = self.settings.snapshot_jobs
+        jobs = await list_first_jobs(self.backend, execution_id, limit + 1)
+        shown, *others = await self._show([execution, *jobs[:limit]])
+        return {"execution": shown, "jobs": others, "is_cut": len(jobs) > limit}
 
-    async def _read_executions(self) -> dict[str, Any]:
-        query = CallGraphQuery(self._backend, order_by="time").filter_types(["Execution"])
-        page = await query.page_after(None, self._settings.snapshot_executions)
-        self._remember(*page.records)
-        shown = await records.make_records(self._backend, page.records)
-        return {
-            "executions": [execution.model_dump(mode="json") for execution in shown],
-            "next": page.cursor,
-        }
-
-    def _remember(self, *shown: Any) -> None:
-        self._told.update((record.id, record.status not in _RUNNING) for record in shown)
+    async def _show(self, found: Sequence[Any]) -> list[dict[str, Any]]:
+        """Return records as the API shows them, and remember that they are told."""
+        self._told.update((record.id, record.status not in _RUNNING) for record in found)
+        return [record.model_dump(mode="json") for record in await make_records(self.backend, found)]

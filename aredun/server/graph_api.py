@@ -4,63 +4,103 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Request
+from pydantic import Field
 
 from aredun.dataflow.display import get_latest_jobs
 from aredun.formats.describe import cut_text
 from aredun.search.call_texts import get_brief_arguments
 from aredun.search.statuses import get_job_statuses
-from aredun.server import records
-from aredun.server.answers import make_problem, respond
-from aredun.server.api import PROBLEMS, Backend
-from aredun.server.finding import check_id
-from aredun.server.graph_schemas import CallLabel, GraphLayout, GraphShape, ValueLabel
-from aredun.server.layout import LayoutUnavailableError
-from aredun.server.schemas import fill
+from aredun.server.parameters import Backend, Id
+from aredun.server.records import load_values
+from aredun.server.schemas import Answer, Text, example, fill
 
+# What takes longer than about half a second to lay out is better grouped first.
+MAX_NODES = 2_000
+MAX_EDGES = 4_000
 MAX_LABELS = 250
 _MAX_PREVIEW = 200
 
-router = APIRouter(prefix="/api", responses=PROBLEMS, tags=["drawing"])
+router = APIRouter(prefix="/api", tags=["drawing"])
 
-Hashes = Annotated[list[str], Query(min_length=1, max_length=MAX_LABELS, description="Whole hashes.")]
+Hashes = Annotated[list[Id], Query(min_length=1, max_length=MAX_LABELS, description="Whole hashes.")]
+Place = tuple[float, float]
 
 
-@router.post("/layout", response_model=GraphLayout)
-async def lay_out(request: Request, graph: GraphShape) -> Response:
+class GraphShape(Answer):
+    """A graph to lay out: nodes are numbers from 0."""
+
+    model_config = example(nodes=3, edges=[[0, 1], [1, 2], [0, 2]])
+
+    nodes: Annotated[int, Field(ge=1, le=MAX_NODES)]
+    edges: Annotated[list[tuple[int, int]], Field(max_length=MAX_EDGES)]
+
+
+class GraphLayout(Answer):
+    """Where the nodes of a graph stand."""
+
+    model_config = example(places=[[0, 0.5], [1, 0], [2, 0.5]], routes=[[2, [[1, 1]]]])
+
+    places: list[Place] = Field(description="Of every node its layer, from the left, and its row.")
+    routes: list[tuple[int, list[Place]]] = Field(
+        description="The numbers of the edges that are longer than a layer, with the places that they pass."
+    )
+
+
+class CallLabel(Answer):
+    """What a call is known by in a drawing."""
+
+    model_config = example(arguments="'a.bam', min=20", status="DONE")
+
+    call_hash: Text
+    arguments: Text | None = Field(description="Short; null where they were not asked for.")
+    status: Text | None = Field(description="Of its latest job; null where none is recorded.")
+    job_id: Text | None
+
+
+class ValueLabel(Answer):
+    """What a value is known by in a drawing."""
+
+    model_config = example(path="sample.bam", preview=None, value_type="redun.File")
+
+    value_hash: Text
+    path: Text | None = Field(description="Of a file.")
+    preview: Text | None = Field(description="Cut at 200 characters.")
+    value_type: Text
+
+
+@router.post("/layout")
+async def lay_out(request: Request, graph: GraphShape) -> GraphLayout:
     """Lay a graph out in layers from left to right: every edge leads to a later layer, the nodes of a layer
     stand a row apart or more.
     """
-    try:
-        return respond(await request.app.state.layouts.lay_out(graph.nodes, graph.edges))
-    except LayoutUnavailableError as error:
-        return make_problem(503, str(error), "unavailable")
+    return GraphLayout.model_validate_json(await request.app.state.layouts.lay_out(graph.nodes, graph.edges))
 
 
-@router.get("/call-labels", response_model=list[CallLabel])
-async def list_call_labels(backend: Backend, call_hash: Hashes, arguments: bool = True) -> Response:
+@router.get("/call-labels")
+async def list_call_labels(backend: Backend, call_hash: Hashes, arguments: bool = True) -> list[CallLabel]:
     """Get the arguments and the statuses of many calls; those without arguments or job are left out."""
-    calls = sorted({check_id(text) for text in call_hash})
+    calls = sorted(set(call_hash))
     texts = await get_brief_arguments(backend, calls) if arguments else {}
-    latest = await get_latest_jobs(backend, calls)
-    statuses = await get_job_statuses(backend, [job.job_id for job in latest.values()])
-    labels = []
-    for call in calls:
-        job_id = latest[call].job_id if call in latest else None
-        if job_id is not None or call in texts:
-            text = cut_text(texts.get(call, ""), _MAX_PREVIEW) if arguments else None
-            status = statuses.get(job_id)
-            labels.append(CallLabel(call_hash=call, arguments=text, status=status, job_id=job_id))
-    return respond(labels)
+    jobs = {call: job.job_id for call, job in (await get_latest_jobs(backend, calls)).items()}
+    statuses = await get_job_statuses(backend, jobs.values())
+    return [
+        CallLabel(
+            call_hash=call,
+            arguments=cut_text(texts.get(call, ""), _MAX_PREVIEW) if arguments else None,
+            status=statuses.get(jobs.get(call)),
+            job_id=jobs.get(call),
+        )
+        for call in calls
+        if call in jobs or call in texts
+    ]
 
 
-@router.get("/value-labels", response_model=list[ValueLabel])
-async def list_value_labels(backend: Backend, value_hash: Hashes) -> Response:
+@router.get("/value-labels")
+async def list_value_labels(backend: Backend, value_hash: Hashes) -> list[ValueLabel]:
     """Get what many values are known by; those that are not recorded are left out."""
-    found = await records.load_values(backend, [check_id(text) for text in value_hash])
-    return respond(
-        [
-            fill(ValueLabel, value, preview=value.preview and cut_text(value.preview, _MAX_PREVIEW))
-            for value in found.values()
-        ]
-    )
+    found = await load_values(backend, value_hash)
+    return [
+        fill(ValueLabel, value, preview=value.preview and cut_text(value.preview, _MAX_PREVIEW))
+        for value in found.values()
+    ]

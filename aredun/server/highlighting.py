@@ -22,8 +22,6 @@ Span = tuple[int, int, SpanKind]
 
 # What lies behind is shown without colours: a browser has to make an element of each part.
 MAX_HIGHLIGHTED = 50_000
-# More than that takes longer than a loop may be held up.
-_MAX_AT_ONCE = 1_000
 # The narrower kinds of tokens first.
 _KINDS: tuple[tuple[Any, SpanKind], ...] = (
     (token.Operator.Word, "keyword"),
@@ -42,11 +40,8 @@ _LEXER = PythonLexer()
 
 
 async def highlight_source(source: str) -> list[Span]:
-    """Return what `highlight` does of a task's source, off the loop where it is long."""
-    source = cut_text(source, MAX_SOURCE)
-    if len(source) <= _MAX_AT_ONCE:
-        return highlight(source)
-    return await asyncio.to_thread(highlight, source)
+    """Return what `highlight` does of a task's source, off the loop: a long one holds it up."""
+    return await asyncio.to_thread(highlight, cut_text(source, MAX_SOURCE))
 
 
 def highlight(source: str) -> list[Span]:

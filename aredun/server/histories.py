@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from datetime import datetime  # noqa: TC003  # pydantic reads it at run time
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
+from pydantic import Field
 
+from aredun import models
 from aredun.errors import UnknownIdError
-from aredun.models import Job
 from aredun.query import CallGraphQuery
 from aredun.search import file_versions, task_history
 from aredun.search.loading import load_all
 from aredun.search.pages import pack_cursor, read_place
-from aredun.server import history_schemas as schemas
-from aredun.server import records
-from aredun.server.answers import respond
-from aredun.server.api import PROBLEMS, Backend, Page, RecordId
-from aredun.server.finding import check_id
-from aredun.server.schemas import fill
+from aredun.server.parameters import Backend, Name, Page, Part, RecordId
+from aredun.server.records import make_records
+from aredun.server.schemas import Answer, BasePage, Job, Text, example, fill
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from aredun.backend import RedunBackendDb
     from aredun.search.file_versions import FileOrigin
@@ -28,51 +28,149 @@ if TYPE_CHECKING:
 MAX_VERSIONS = 200
 MAX_JOBS = 200
 
-router = APIRouter(prefix="/api", responses=PROBLEMS)
+router = APIRouter(prefix="/api")
 
-Part = Annotated[
-    str | None, Query(min_length=1, max_length=200, description="Part of it, whatever the case.")
-]
+TextPart = Annotated[Part | None, Query(description="Part of it, whatever the case.")]
 
 
-@router.get("/files", response_model=schemas.FilePage, tags=["values"])
-async def list_files(backend: Backend, page: Page, text: Part = None) -> Response:
+class Number(Answer):
+    """How many there are, up to a bound."""
+
+    model_config = example(count=1000, is_more=True)
+
+    count: int
+    is_more: bool = Field(description="Whether there are more than were counted.")
+
+
+class Written(Answer):
+    """Where a version of a file came from; all null if no recorded call returned it."""
+
+    model_config = example(task="variants.align_reads", job=None)
+
+    value_hash: Text | None
+    written: datetime | None = Field(description="When the job that returned it first ended.")
+    task: Text | None
+    call_hash: Text | None
+    job: Job | None = Field(description="The job that returned it first; null if only its call is recorded.")
+
+
+class FilePath(Written):
+    """A path with its latest version."""
+
+    path: Text
+    versions: Number
+
+
+class FileVersion(Written):
+    """A version of a file."""
+
+    value_hash: Text
+    stored_size: int | None = Field(
+        description="Bytes of the record of the file, not of the file, whose size redun records nowhere; "
+        "null in a value store."
+    )
+    readers: Number = Field(description="Jobs that took it, alone or inside another value.")
+
+
+class FileHistory(Answer):
+    """The versions of a file, that written last first."""
+
+    path: Text
+    total: Number
+    versions: list[FileVersion] = Field(description="At most 200.")
+
+
+class TaskName(Answer):
+    """A task with all its versions."""
+
+    model_config = example(
+        fullname="variants.align_reads",
+        name="align_reads",
+        namespace="variants",
+        versions=3,
+        jobs={"count": 1002, "is_more": False},
+        failed={"count": 4, "is_more": False},
+    )
+
+    fullname: Text
+    name: Text
+    namespace: Text
+    versions: int
+    jobs: Number
+    failed: Number
+    last_run: datetime | None = Field(
+        description="Start of its last job; null if it has none, or many and none of the newest."
+    )
+
+
+class TaskVersion(Answer):
+    """A version of a task with the first and the last start of its jobs."""
+
+    model_config = example(jobs=12)
+
+    hash: Text
+    jobs: int
+    first_run: datetime | None
+    last_run: datetime | None
+
+
+class TaskHistory(Answer):
+    """A task: its versions, that which ran last first, and its latest jobs."""
+
+    fullname: Text
+    versions: list[TaskVersion]
+    is_cut: bool = Field(description="Whether there are more versions or jobs than were looked at.")
+    jobs: list[Job] = Field(description="The latest, newest first.")
+
+
+class FilePage(BasePage):
+    """A page of files by path."""
+
+    items: list[FilePath]
+
+
+class TaskNamePage(BasePage):
+    """A page of tasks by namespace and name."""
+
+    items: list[TaskName]
+
+
+@router.get("/files", tags=["values"])
+async def list_files(backend: Backend, page: Page, text: TextPart = None) -> FilePage:
     """List files by path, each with the job that wrote it last; a page of a part may have fewer than fit."""
-    after = read_place(page.cursor, "File", 1)
-    text = None if text is None else check_id(text)
-    paths, end = await file_versions.list_paths(backend, text, after[0] if after else None, page.limit)
-    written = await _load_written(backend, [path.origin for path in paths if path.origin is not None])
+    [after] = read_place(page.cursor, "File", 1) or [None]
+    paths, end = await file_versions.list_paths(backend, text, after, page.limit)
+    written = await _load_written(backend, [path.origin for path in paths])
     items = [
-        schemas.FilePath(
+        FilePath(
             path=path.path,
             versions=_count(path.versions, file_versions.MAX_VERSIONS),
-            **_tell_written(path.origin, written),
+            **written[path.origin],
         )
         for path in paths
     ]
-    return respond(schemas.FilePage(items=items, cursor=None if end is None else pack_cursor(["File", end])))
+    return FilePage(items=items, cursor=None if end is None else pack_cursor(["File", end]))
 
 
-@router.get("/file-versions", response_model=schemas.FileHistory, tags=["values"])
+@router.get("/file-versions", tags=["values"])
 async def get_file_versions(
-    backend: Backend,
-    path: Annotated[str, Query(min_length=1, max_length=2_048, description="As it was recorded.")],
-) -> Response:
+    backend: Backend, path: Annotated[Name, Query(description="As it was recorded.")]
+) -> FileHistory:
     """Get the versions of a file: who wrote each and when, and how many jobs took it."""
-    found = dict(await file_versions.list_file_versions(backend, check_id(path)))
+    found = dict(await file_versions.list_file_versions(backend, path))
     if not found:
         raise UnknownIdError(f"no file is recorded under the path {path!r}")
-    written = await _load_written(backend, [origin for origin in found.values() if origin is not None])
+    written = await _load_written(backend, found.values())
 
     def get_time(value_hash: str) -> tuple[bool, float, str]:
-        time = _tell_written(found[value_hash], written)["written"]
+        time = written[found[value_hash]]["written"]
         return time is None, 0.0 if time is None else -time.timestamp(), value_hash
 
     hashes = sorted(found, key=get_time)[:MAX_VERSIONS]
     readers = await file_versions.count_readers(backend, hashes)
     versions = [
-        schemas.FileVersion(
-            **{**_tell_written(found[value_hash], written), "value_hash": value_hash},
+        FileVersion(
+            **{**written[found[value_hash]], "value_hash": value_hash},
             stored_size=readers[value_hash][0] or None,
             readers=_count(readers[value_hash][1], file_versions.MAX_USES),
         )
@@ -80,81 +178,74 @@ async def get_file_versions(
         if value_hash in readers
     ]
     total = _count(len(found), file_versions.MAX_VERSIONS)
-    return respond(schemas.FileHistory(path=path, total=total, versions=versions))
+    return FileHistory(path=path, total=total, versions=versions)
 
 
-@router.get("/task-names", response_model=schemas.TaskNamePage, tags=["tasks"])
-async def list_task_names(backend: Backend, page: Page, text: Part = None) -> Response:
+@router.get("/task-names", tags=["tasks"])
+async def list_task_names(backend: Backend, page: Page, text: TextPart = None) -> TaskNamePage:
     """List tasks by namespace and name, each with its versions, jobs, failures and last run."""
     after = read_place(page.cursor, "TaskName", 2)
     key = None if after is None else (after[0], after[1])
-    text = None if text is None else check_id(text)
     found = await task_history.list_names(backend, text, key, page.limit + 1)
     tasks = found[: page.limit]
     failed, is_more = await task_history.count_failed(backend)
     last = await task_history.get_last_runs(backend, tasks)
     items = [
         fill(
-            schemas.TaskName,
+            TaskName,
             task,
             jobs=_count(task.jobs, task_history.MAX_JOBS),
-            failed=schemas.Number(count=failed.get(task.key, 0), is_more=is_more),
+            failed=Number(count=failed.get(task.key, 0), is_more=is_more),
             last_run=last.get(task.key),
         )
         for task in tasks
     ]
     cursor = pack_cursor(["TaskName", *tasks[-1].key]) if len(found) > page.limit else None
-    return respond(schemas.TaskNamePage(items=items, cursor=cursor))
+    return TaskNamePage(items=items, cursor=cursor)
 
 
-@router.get("/task-names/{fullname:path}", response_model=schemas.TaskHistory, tags=["tasks"])
+@router.get("/task-names/{fullname:path}", tags=["tasks"])
 async def get_task_history(
     backend: Backend,
     fullname: RecordId,
     jobs: Annotated[int, Query(ge=1, le=500, description="How many of its latest jobs.")] = MAX_JOBS,
-) -> Response:
+) -> TaskHistory:
     """Get a task by its full name: its versions with their first and last use, and its latest jobs."""
-    versions, is_cut = await task_history.list_task_versions(backend, check_id(fullname))
+    versions, is_cut = await task_history.list_task_versions(backend, fullname)
     if not versions:
         raise UnknownIdError(f"no task has the full name {fullname!r}")
     query = CallGraphQuery(backend, order_by="time", filter_types=["Job"])
-    query = query.filter_task_hashes([version.hash for version in versions])
-    latest: Any = await query.page_after(None, jobs)
-    return respond(
-        schemas.TaskHistory(
-            fullname=fullname,
-            versions=[fill(schemas.TaskVersion, version) for version in versions],
-            is_cut=is_cut,
-            jobs=await records.make_records(backend, latest.records),
-        )
+    latest = await query.filter_task_hashes([version.hash for version in versions]).page_after(None, jobs)
+    return TaskHistory(
+        fullname=fullname,
+        versions=list(map(TaskVersion.model_validate, versions)),
+        is_cut=is_cut,
+        jobs=await make_records(backend, latest.records),
     )
 
 
-def _count(number: int, bound: int) -> schemas.Number:
-    return schemas.Number(count=min(number, bound), is_more=number > bound)
+def _count(number: int, bound: int) -> Number:
+    return Number(count=min(number, bound), is_more=number > bound)
 
 
 async def _load_written(
-    backend: RedunBackendDb, origins: Sequence[FileOrigin]
-) -> dict[str, tuple[file_versions.Maker, Any]]:
-    """Return the calls that made files with the jobs that ran them, as the API shows them, by call hash."""
-    makers = await file_versions.load_makers(backend, {origin.call_hash for origin in origins})
-    found = await load_all(backend, Job, {maker.job_id for maker in makers.values() if maker.job_id})
-    jobs = {job.id: job for job in await records.make_records(backend, list(found.values()))}
-    return {call_hash: (maker, jobs.get(maker.job_id or "")) for call_hash, maker in makers.items()}
-
-
-def _tell_written(
-    origin: FileOrigin | None, written: dict[str, tuple[file_versions.Maker, Any]]
-) -> dict[str, Any]:
-    """Return the fields of `schemas.Written`."""
-    if origin is None or origin.call_hash not in written:
-        return dict.fromkeys(schemas.Written.model_fields)
-    maker, job = written[origin.call_hash]
-    return {
-        "value_hash": origin.value_hash,
-        "written": (job and job.end_time) or maker.timestamp,
-        "task": maker.task_name,
-        "call_hash": origin.call_hash,
-        "job": job,
-    }
+    backend: RedunBackendDb, origins: Iterable[FileOrigin | None]
+) -> dict[FileOrigin | None, dict[str, Any]]:
+    """Return the fields of `Written` by where files came from."""
+    known = {origin for origin in origins if origin is not None}
+    makers = await file_versions.load_makers(backend, {origin.call_hash for origin in known})
+    found = await load_all(backend, models.Job, {maker.job_id for maker in makers.values() if maker.job_id})
+    jobs = {job.id: job for job in await make_records(backend, list(found.values()))}
+    written: dict[FileOrigin | None, dict[str, Any]]
+    written = defaultdict(lambda: dict.fromkeys(Written.model_fields))
+    for origin in known:
+        if (maker := makers.get(origin.call_hash)) is not None:
+            job = jobs.get(maker.job_id or "")
+            written[origin] = {
+                "value_hash": origin.value_hash,
+                "written": (job and job.end_time) or maker.timestamp,
+                "task": maker.task_name,
+                "call_hash": origin.call_hash,
+                "job": job,
+            }
+    return written

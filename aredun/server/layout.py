@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
+from starlette.exceptions import HTTPException
 
 from aredun.errors import UsageError
-from aredun.server.graph_schemas import GraphLayout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,10 +24,6 @@ _MAX_WAITING = 16
 _MAX_ANSWER = 4 * 1024 * 1024
 
 
-class LayoutUnavailableError(Exception):
-    """The layout took too long, too many wait for theirs, or the process that makes them ended."""
-
-
 class LayoutProcess:
     """One process that lays graphs out, one at a time. It starts with the first graph."""
 
@@ -36,63 +32,57 @@ class LayoutProcess:
         self._turn = asyncio.Lock()
         self._waiting = 0
 
-    async def lay_out(self, size: int, edges: Sequence[tuple[int, int]]) -> GraphLayout:
+    async def lay_out(self, size: int, edges: Sequence[tuple[int, int]]) -> bytes:
         """
-        Return where the nodes of a graph stand, and where its long edges bend.
+        Return where the nodes of a graph stand, and where its long edges bend, as JSON.
 
         Raises
         ------
         UsageError
             An edge leads to no node or is given twice, or the edges form a cycle.
-        LayoutUnavailableError
-            It took too long, or too many wait.
+        HTTPException
+            503: it took too long, too many wait for theirs, or the process ended.
         """
         check_graph(size, edges)
         if self._waiting >= _MAX_WAITING:
-            raise LayoutUnavailableError("too many graphs wait for their layout: try again soon")
+            raise HTTPException(503, "too many graphs wait for their layout: try again soon")
         self._waiting += 1
         try:
             async with self._turn, asyncio.timeout(_TIMEOUT):
                 answer = await self._ask(orjson.dumps([size, edges]) + b"\n")
         except TimeoutError as error:
-            raise LayoutUnavailableError(
-                "the layout of this graph takes too long: group its nodes"
-            ) from error
+            raise HTTPException(503, "the layout of this graph takes too long: group its nodes") from error
         finally:
             self._waiting -= 1
-        return GraphLayout.model_validate_json(answer)
+        if not answer:
+            raise HTTPException(503, "the process that lays graphs out ended: try again")
+        return answer
 
     async def _ask(self, question: bytes) -> bytes:
         """Send a line and return the answer; whatever keeps it from coming ends the process."""
         answer = b""
         try:
-            process = await self._start()
-            if process.stdin is None or process.stdout is None:
-                raise LayoutUnavailableError("the process that lays graphs out has no pipes")
-            process.stdin.write(question)
-            with contextlib.suppress(ConnectionError):
-                await process.stdin.drain()
-            answer = await process.stdout.readline()
+            if self._process is None:
+                # Safe path: a module of this folder must not stand for one of Python's.
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-P",
+                    str(_WORKER),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    limit=_MAX_ANSWER,
+                )
+            reader, writer = self._process.stdout, self._process.stdin
+            if reader is not None and writer is not None:
+                writer.write(question)
+                with contextlib.suppress(ConnectionError):
+                    await writer.drain()
+                answer = await reader.readline()
         finally:
             if not answer.endswith(b"\n"):
                 await self.close()
-        if not answer:
-            raise LayoutUnavailableError("the process that lays graphs out ended: try again")
         return answer
-
-    async def _start(self) -> asyncio.subprocess.Process:
-        if self._process is None:
-            # Safe path: a module of this folder must not stand for one of Python's.
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                str(_WORKER),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                limit=_MAX_ANSWER,
-            )
-        return self._process
 
     async def close(self) -> None:
         """End the process, if there is one."""

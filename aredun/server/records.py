@@ -13,9 +13,10 @@ from aredun.search.call_texts import get_brief_arguments
 from aredun.search.loading import load_all
 from aredun.search.tags import load_tags
 from aredun.server import schemas
+from aredun.server.schemas import fill
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from datetime import datetime
 
     from aredun.backend import RedunBackendDb
@@ -41,7 +42,7 @@ def make_execution(execution: models.Execution, tags: Sequence[schemas.Tag] = ()
     """Return an execution that was loaded with its root job."""
     job = execution.job
     start, end = (None, None) if job is None else (job.start_time, job.end_time)
-    return schemas.fill(
+    return fill(
         schemas.Execution,
         execution,
         args=show_args(execution.args),
@@ -49,7 +50,7 @@ def make_execution(execution: models.Execution, tags: Sequence[schemas.Tag] = ()
         start_time=start,
         end_time=end,
         duration=get_duration(start, end),
-        tags=list(tags),
+        tags=tags,
     )
 
 
@@ -57,12 +58,12 @@ def make_job(job: models.Job, arguments: str | None) -> schemas.Job:
     """Return a job that was loaded with its task and its call's result, with its call's arguments as text."""
     task = job.task.fullname if job.task is not None else None
     duration = get_duration(job.start_time, job.end_time)
-    return schemas.fill(schemas.Job, job, task=task, duration=duration, arguments=arguments)
+    return fill(schemas.Job, job, task=task, duration=duration, arguments=arguments)
 
 
 def make_tree_job(row: JobRow, execution_id: str, arguments: str | None) -> schemas.Job:
     """Return a job of a tree, with its call's arguments as text."""
-    return schemas.fill(
+    return fill(
         schemas.Job,
         row,
         task=row.task_name,
@@ -73,11 +74,6 @@ def make_tree_job(row: JobRow, execution_id: str, arguments: str | None) -> sche
     )
 
 
-def make_call_node(node: models.CallNode) -> schemas.CallNode:
-    """Return a call."""
-    return schemas.fill(schemas.CallNode, node, task=node.task_name)
-
-
 async def make_values(backend: RedunBackendDb, values: Collection[models.Value]) -> dict[str, schemas.Value]:
     """Return values with their previews and, of files, their paths, by hash."""
     hashes = [value.value_hash for value in values]
@@ -86,7 +82,7 @@ async def make_values(backend: RedunBackendDb, values: Collection[models.Value])
     previews = await get_preview_texts(backend, hashes)
     files = await load_all(backend, models.File, hashes)
     return {
-        value.value_hash: schemas.fill(
+        value.value_hash: fill(
             schemas.Value,
             value,
             value_type=value.type,
@@ -107,12 +103,8 @@ async def get_preview_texts(backend: RedunBackendDb, hashes: Collection[str]) ->
     previews = await backend.get_previews(hashes)
     # A preview may be a list of a million items: writing it out is work.
     return await asyncio.to_thread(
-        lambda: {value_hash: _cut_repr(preview) for value_hash, preview in previews.items()}
+        lambda: {key: cut_text(repr(preview), _MAX_PREVIEW) for key, preview in previews.items()}
     )
-
-
-def _cut_repr(preview: Any) -> str:
-    return cut_text(repr(preview), _MAX_PREVIEW)
 
 
 async def make_tags(backend: RedunBackendDb, entity_ids: Collection[str]) -> dict[str, list[schemas.Tag]]:
@@ -125,7 +117,7 @@ async def make_tags(backend: RedunBackendDb, entity_ids: Collection[str]) -> dic
 
 def make_tag(tag: models.Tag) -> schemas.Tag:
     """Return a tag."""
-    return schemas.fill(schemas.Tag, tag, entity_type=tag.entity_type.name)
+    return fill(schemas.Tag, tag, entity_type=tag.entity_type.name)
 
 
 async def make_records(backend: RedunBackendDb, records: Sequence[Any]) -> list[Any]:
@@ -135,16 +127,11 @@ async def make_records(backend: RedunBackendDb, records: Sequence[Any]) -> list[
     values = await make_values(backend, [record for record in records if isinstance(record, models.Value)])
     calls = [record.call_hash for record in records if isinstance(record, models.Job)]
     arguments = await get_brief_arguments(backend, calls)
-    made: list[Any] = []
-    for record in records:
-        if isinstance(record, models.Execution):
-            made.append(make_execution(record, tags.get(record.id, ())))
-        elif isinstance(record, models.Job):
-            made.append(make_job(record, arguments.get(record.call_hash or "")))
-        elif isinstance(record, models.CallNode):
-            made.append(make_call_node(record))
-        elif isinstance(record, models.Task):
-            made.append(schemas.fill(schemas.Task, record))
-        else:
-            made.append(values[record.value_hash])
-    return made
+    makers: dict[type, Callable[[Any], schemas.Answer]] = {
+        models.Execution: lambda execution: make_execution(execution, tags.get(execution.id, ())),
+        models.Job: lambda job: make_job(job, arguments.get(job.call_hash or "")),
+        models.CallNode: schemas.CallNode.model_validate,
+        models.Task: schemas.Task.model_validate,
+        models.Value: lambda value: values[value.value_hash],
+    }
+    return [makers[type(record)](record) for record in records]

@@ -14,8 +14,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from aredun.formats.describe import cut_text
 
-SchemaT = TypeVar("SchemaT", bound=BaseModel)
-
 MAX_SOURCE = 500_000
 _MAX_JSON_DEPTH = 40
 _MAX_JSON_ITEMS = 200
@@ -31,7 +29,7 @@ def _clean_source(value: Any) -> Any:
 
 
 def clean_json(value: Any, depth: int = 0) -> Any:
-    """Return a JSON value that every client can read: texts, lists and depth cut, numbers as JavaScript's."""
+    """Return JSON that clients can read: texts, lists, depth cut, numbers as JavaScript's; else a `repr`."""
     if isinstance(value, str):
         return cut_text(value)
     if isinstance(value, bool) or value is None:
@@ -42,14 +40,14 @@ def clean_json(value: Any, depth: int = 0) -> Any:
         return value if math.isfinite(value) else str(value)
     if depth >= _MAX_JSON_DEPTH:
         return "…"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         items = [clean_json(item, depth + 1) for item in value[:_MAX_JSON_ITEMS]]
         return [*items, "…"] if len(value) > _MAX_JSON_ITEMS else items
     if isinstance(value, dict):
         pairs = list(value.items())[:_MAX_JSON_ITEMS]
         cleaned = {cut_text(str(key)): clean_json(item, depth + 1) for key, item in pairs}
         return {**cleaned, "…": "…"} if len(value) > _MAX_JSON_ITEMS else cleaned
-    return cut_text(str(value))
+    return cut_text(repr(value))
 
 
 Text = Annotated[str, BeforeValidator(_clean)]
@@ -64,35 +62,55 @@ Spans = Annotated[
     ),
 ]
 
-HASH = "5a4d7e0a0c1d4b8b9c7f3f0f7a1d2e3c4b5a6978"
-ID = "2f0e8b1c-7a55-4c1e-9f0b-0d6c1f7f3a10"
-TIME = "2025-01-31T12:00:00.250000+00:00"
+_TIME = "2025-01-31T12:00:00.250000+00:00"
+# What examples have in fields whose names end so.
+_EXAMPLES = {
+    "hash": "5a4d7e0a0c1d4b8b9c7f3f0f7a1d2e3c4b5a6978",
+    "id": "2f0e8b1c-7a55-4c1e-9f0b-0d6c1f7f3a10",
+    **dict.fromkeys(("time", "timestamp", "run", "written"), _TIME),
+}
 
 
-def fill(schema: type[SchemaT], record: Any, **others: Any) -> SchemaT:
-    """Return an answer with the attributes of a record that have its fields' names, and with the others."""
-    for name in _list_others(schema, tuple(others)):
-        others[name] = getattr(record, name)
+class Answer(BaseModel):
+    """What an answer consists of; it can be made of any object with attributes of its fields' names."""
+
+    model_config = ConfigDict(from_attributes=True, populate_by_name=True)
+
+
+AnswerT = TypeVar("AnswerT", bound=Answer)
+
+
+def fill(schema: type[AnswerT], record: Any, **others: Any) -> AnswerT:
+    """Return an answer with what a record has under the names of its fields, and with the others."""
+    for name, attribute in _list_attributes(schema):
+        if name not in others:
+            others[name] = getattr(record, attribute)
     return schema(**others)
 
 
 @cache
-def _list_others(schema: type[BaseModel], given: tuple[str, ...]) -> list[str]:
-    """Return the fields of an answer that are not given; kept, as a page has hundreds of records."""
-    return [name for name in schema.model_fields if name not in given and name != "type"]
+def _list_attributes(schema: type[Answer]) -> list[tuple[str, str]]:
+    """Return the fields of an answer and what they are called in records; kept, as a page has hundreds."""
+    fields = schema.model_fields.items()
+    return [(name, str(field.validation_alias or name)) for name, field in fields if name != "type"]
 
 
-def example(**fields: Any) -> ConfigDict:
-    """Return the settings of an answer with these fields as its example."""
-    return ConfigDict(json_schema_extra={"examples": [fields]})
+def example(**chosen: Any) -> ConfigDict:
+    """Return the settings of an answer with an example: these fields, hashes, ids, times and defaults."""
+
+    def add_example(content: dict[str, Any], schema: type[BaseModel]) -> None:
+        fields = schema.model_fields.items()
+        usual = {name: field.default for name, field in fields if not field.is_required()}
+        usual |= {name: _EXAMPLES[end] for name, _ in fields if (end := name.rpartition("_")[2]) in _EXAMPLES}
+        content["examples"] = [usual | chosen]
+
+    return ConfigDict(json_schema_extra=add_example)
 
 
-class Tag(BaseModel):
+class Tag(Answer):
     """A key and a value on a record."""
 
-    model_config = example(
-        tag_hash=HASH, entity_type="Execution", entity_id=ID, key="project", value="atlas", is_current=True
-    )
+    model_config = example(entity_type="Execution", key="project", value="atlas", is_current=True)
 
     tag_hash: Text
     entity_type: Text
@@ -102,21 +120,11 @@ class Tag(BaseModel):
     is_current: bool
 
 
-class Execution(BaseModel):
+class Execution(Answer):
     """One run of a workflow."""
 
     model_config = example(
-        type="Execution",
-        id=ID,
-        args="aredun run workflow.py main",
-        status="DONE",
-        task="variants.main",
-        job_id=ID,
-        start_time=TIME,
-        end_time=TIME,
-        updated_time=TIME,
-        duration=12.5,
-        tags=[],
+        args="aredun run workflow.py main", status="DONE", task="variants.main", duration=12.5
     )
 
     type: Literal["Execution"] = "Execution"
@@ -132,21 +140,13 @@ class Execution(BaseModel):
     tags: list[Tag] = []
 
 
-class Job(BaseModel):
+class Job(Answer):
     """One task call within an execution."""
 
     model_config = example(
-        type="Job",
-        id=ID,
         status="CACHED",
         task="variants.align_reads",
-        task_hash=HASH,
-        call_hash=HASH,
         cached=True,
-        parent_id=ID,
-        execution_id=ID,
-        start_time=TIME,
-        end_time=TIME,
         duration=0.25,
         arguments="'sample3.fastq', min=20",
     )
@@ -166,12 +166,10 @@ class Job(BaseModel):
     arguments: Text | None = Field(description="Short, at most 1,000 characters; null without a call.")
 
 
-class Value(BaseModel):
+class Value(Answer):
     """A recorded value as people may see it; nothing of it was run to show it."""
 
     model_config = example(
-        type="Value",
-        value_hash=HASH,
         value_type="redun.File",
         format="application/python-pickle",
         preview="File(path=sample.bam, hash=5a4d7e0a)",
@@ -186,43 +184,33 @@ class Value(BaseModel):
     path: Text | None = Field(default=None, description="Of a file.")
 
 
-class Preview(BaseModel):
+class Preview(Answer):
     """What a value looks like."""
 
-    model_config = example(value_hash=HASH, preview="File(path=sample.bam, hash=5a4d7e0a)")
+    model_config = example(preview="File(path=sample.bam, hash=5a4d7e0a)")
 
     value_hash: Text
     preview: Text
 
 
-class CallNode(BaseModel):
+class CallNode(Answer):
     """A call of a task."""
 
-    model_config = example(
-        type="CallNode",
-        call_hash=HASH,
-        task="variants.align_reads",
-        task_hash=HASH,
-        args_hash=HASH,
-        value_hash=HASH,
-        timestamp=TIME,
-    )
+    model_config = example(task="variants.align_reads")
 
     type: Literal["CallNode"] = "CallNode"
     call_hash: Text
-    task: Text
+    task: Text = Field(validation_alias="task_name")
     task_hash: Text
     args_hash: Text
     value_hash: Text
     timestamp: datetime | None
 
 
-class Task(BaseModel):
+class Task(Answer):
     """A version of a task."""
 
-    model_config = example(
-        type="Task", hash=HASH, name="align_reads", namespace="variants", fullname="variants.align_reads"
-    )
+    model_config = example(name="align_reads", namespace="variants", fullname="variants.align_reads")
 
     type: Literal["Task"] = "Task"
     hash: Text
@@ -234,7 +222,7 @@ class Task(BaseModel):
 Record = Annotated[Execution | Job | CallNode | Task | Value, Field(discriminator="type")]
 
 
-class Argument(BaseModel):
+class Argument(Answer):
     """An argument of a call, with what it looks like and where it came from."""
 
     arg_hash: Text
@@ -249,8 +237,6 @@ class TaskDetails(Task):
     """A version of a task with its source and tags."""
 
     model_config = example(
-        type="Task",
-        hash=HASH,
         name="align_reads",
         namespace="variants",
         fullname="variants.align_reads",
@@ -285,16 +271,16 @@ class CallNodeDetails(CallNode):
     is_cut: bool = Field(description="Whether there are more neighbours or arguments than shown.")
 
 
-class Ancestor(BaseModel):
+class Ancestor(Answer):
     """A job above another."""
 
-    model_config = example(id=ID, task="variants.main")
+    model_config = example(task="variants.main")
 
     id: Text
-    task: Text
+    task: Text = Field(validation_alias="task_name")
 
 
-class Variable(BaseModel):
+class Variable(Answer):
     """An argument of a task in a traceback, as a short text."""
 
     model_config = example(name="sample", text="'NA12878'")
@@ -303,7 +289,7 @@ class Variable(BaseModel):
     text: Text
 
 
-class Frame(BaseModel):
+class Frame(Answer):
     """A line of a traceback: of a task, then with the job that ran it and its arguments, or of a function."""
 
     model_config = example(
@@ -325,7 +311,7 @@ class Frame(BaseModel):
     variables: list[Variable]
 
 
-class Failure(BaseModel):
+class Failure(Answer):
     """What a job failed with; nothing of the error was run to show it."""
 
     model_config = example(
@@ -334,7 +320,7 @@ class Failure(BaseModel):
         frames=[],
         frames_left_out=0,
         logs=[],
-        path=[{"id": ID, "task": "variants.main"}],
+        path=[{"id": _EXAMPLES["id"], "task": "variants.main"}],
     )
 
     error_type: Text = Field(description="Name of the error's class; empty where it cannot be read.")
@@ -345,10 +331,10 @@ class Failure(BaseModel):
     path: list[Ancestor] = Field(description="From the job down to the one that raised the error.")
 
 
-class NextFailed(BaseModel):
+class NextFailed(Answer):
     """Where a job stands among those of its execution that raised an error, by start."""
 
-    model_config = example(total=3, number=2, next_id=ID, previous_id=ID)
+    model_config = example(total=3, number=2)
 
     total: int
     number: int | None = Field(description="Counted from one; null if the job raised no error itself.")
@@ -368,12 +354,12 @@ class JobDetails(Job):
     failure: Failure | None = Field(description="Of a job that failed.")
 
 
-class TaskCounts(BaseModel):
+class TaskCounts(Answer):
     """How many jobs of a task there are, by status."""
 
     model_config = example(task="variants.align_reads", counts={"DONE": 3, "CACHED": 1})
 
-    task: Text
+    task: Text = Field(validation_alias="task_name")
     counts: dict[str, int]
 
 
@@ -384,7 +370,7 @@ class ExecutionDetails(Execution):
     failure: Failure | None = Field(description="Of one that failed: the error of its root job.")
 
 
-class TreeLine(BaseModel):
+class TreeLine(Answer):
     """A line of a job tree: a job, or jobs of one task under one parent that are only counted."""
 
     model_config = example(depth=1, job=None, folded={"task": "variants.align_reads", "counts": {"DONE": 90}})
@@ -394,14 +380,14 @@ class TreeLine(BaseModel):
     folded: TaskCounts | None
 
 
-class JobTree(BaseModel):
+class JobTree(Answer):
     """The jobs of an execution in the order of their calls."""
 
     lines: list[TreeLine]
     is_cut: bool
 
 
-class Match(BaseModel):
+class Match(Answer):
     """What an id stands for."""
 
     record: Record
@@ -409,21 +395,21 @@ class Match(BaseModel):
     job: Job | None = Field(description="Of a file: the job that it is best told by.")
 
 
-class Hit(BaseModel):
+class Hit(Answer):
     """A record that a search found."""
 
     record: Record
     because: str | None = Field(description="The tag or the arguments that fit; None: its id, name or path.")
 
 
-class Search(BaseModel):
+class Search(Answer):
     """What a search found."""
 
     hits: list[Hit]
     bound: str | None = Field(description="What was looked at, in words, if that is not all.")
 
 
-class Count(BaseModel):
+class Count(Answer):
     """How many records of a type there are."""
 
     model_config = example(type="Job", count=1002)
@@ -432,7 +418,7 @@ class Count(BaseModel):
     count: int
 
 
-class BasePage(BaseModel):
+class BasePage(Answer):
     """A page of a list."""
 
     cursor: str | None = Field(
@@ -482,7 +468,7 @@ class RecordPage(BasePage):
     items: list[Record]
 
 
-class Problem(BaseModel):
+class Problem(Answer):
     """Why there is no answer."""
 
     model_config = example(error="not_found", message="no Job has an id that begins with '2f0e'")

@@ -82,18 +82,14 @@ def has_token(headers: Headers, token: str) -> bool | None:
     return any(is_same_secret(key, secret) for key in given_keys for secret in secrets)
 
 
-def get_host_name(host: str) -> str:
-    """Return the name in a `Host` header, without port and brackets."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
-        return ""
-
-
 def is_host_allowed(headers: Headers, settings: ServerSettings) -> bool:
     """Tell whether a request is addressed to a name of this server, and to a name at all."""
     host = headers.get("host", "")
-    name = get_host_name(host)
+    try:
+        # Without port and brackets.
+        name = (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        name = ""
     if settings.allowed_hosts is None:
         return not host or bool(name)
     return name in {allowed.lower() for allowed in settings.allowed_hosts}
@@ -104,14 +100,9 @@ def is_origin_allowed(headers: Headers, settings: ServerSettings) -> bool:
 
     Programs other than browsers send no origin.
     """
-    origin = headers.get("origin")
-    if origin is None or origin in settings.allowed_origins:
-        return True
-    try:
-        parts = urlsplit(origin)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and parts.netloc.lower() == headers.get("host", "").lower()
+    origin, host = headers.get("origin"), headers.get("host", "")
+    own = (f"http://{host}".lower(), f"https://{host}".lower())
+    return origin is None or origin in settings.allowed_origins or origin.lower() in own
 
 
 class Guard:

@@ -6,7 +6,7 @@ import functools
 import gzip
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fastapi import Request, Response
 
@@ -25,20 +25,13 @@ _TYPES = {
 }
 
 
-class _Answer(NamedTuple):
-    """A file as it is sent; each way of sending it has a tag of its own."""
-
-    content: bytes
-    tag: str
-    encoding: dict[str, str]
-
-
 @functools.cache
-def _prepare(content: bytes, is_packed: bool) -> _Answer:
+def _prepare(content: bytes, is_packed: bool) -> tuple[bytes, str, dict[str, str]]:
+    """Return what is sent of a file, the tag that this way of sending it has, and what tells of it."""
     tag = hashlib.sha256(content).hexdigest()[:20]
     if is_packed:
-        return _Answer(gzip.compress(content, mtime=0), f'"{tag}-gzip"', {"content-encoding": "gzip"})
-    return _Answer(content, f'"{tag}"', {})
+        return gzip.compress(content, mtime=0), f'"{tag}-gzip"', {"content-encoding": "gzip"}
+    return content, f'"{tag}"', {}
 
 
 def takes_gzip(accepted: str) -> bool:
@@ -55,39 +48,29 @@ def is_known(tag: str, known: str) -> bool:
     return any(item.strip().removeprefix("W/") in (tag, "*") for item in known.split(","))
 
 
-class ViewerFiles:
-    """All files of the viewer in memory; there are few, and no request names a path on disk."""
-
-    def __init__(self) -> None:
-        self._files = {
-            str(path.relative_to(FOLDER)): (path.read_bytes(), _TYPES[path.suffix])
-            for path in sorted(FOLDER.rglob("*"))
-            if path.suffix in _TYPES
-        }
-
-    def answer(self, request: Request, name: str) -> Response:
-        """Return a file, or that the browser has it already."""
-        if name not in self._files:
-            return make_problem(404, "there is no such file")
-        content, media_type = self._files[name]
-        answer = _prepare(content, takes_gzip(",".join(request.headers.getlist("accept-encoding"))))
-        headers = {"etag": answer.tag, "cache-control": "no-cache", "vary": "accept-encoding"}
-        if is_known(answer.tag, request.headers.get("if-none-match", "")):
-            return Response(status_code=304, headers=headers)
-        headers |= {"content-type": media_type, **answer.encoding}
-        return Response(answer.content, headers=headers)
-
-
 def add_viewer(app: FastAPI) -> None:
     """Serve the page at `/` and its files below `/static/`."""
-    files = ViewerFiles()
+    # All in memory: there are few, and no request names a path on disk.
+    files = {
+        str(path.relative_to(FOLDER)): (path.read_bytes(), _TYPES[path.suffix])
+        for path in sorted(FOLDER.rglob("*"))
+        if path.suffix in _TYPES
+    }
+
+    @app.get("/static/{name:path}", include_in_schema=False)
+    async def show_file(request: Request, name: str) -> Response:
+        """Show a file of the viewer, or tell that the browser has it already."""
+        if name not in files:
+            return make_problem(404, "there is no such file")
+        content, media_type = files[name]
+        is_packed = takes_gzip(",".join(request.headers.getlist("accept-encoding")))
+        sent, tag, encoding = _prepare(content, is_packed)
+        headers = {"etag": tag, "cache-control": "no-cache", "vary": "accept-encoding"}
+        if is_known(tag, request.headers.get("if-none-match", "")):
+            return Response(status_code=304, headers=headers)
+        return Response(sent, headers=headers | {"content-type": media_type, **encoding})
 
     @app.get("/", include_in_schema=False)
     async def show_page(request: Request) -> Response:
         """Show the viewer."""
-        return files.answer(request, PAGE)
-
-    @app.get("/static/{name:path}", include_in_schema=False)
-    async def show_file(request: Request, name: str) -> Response:
-        """Show a file of the viewer."""
-        return files.answer(request, name)
+        return await show_file(request, PAGE)

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from starlette.websockets import WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocketDisconnect
 
+from aredun.loop.ending import finish
 from aredun.loop.pacing import take_turn
 from aredun.server.answers import dump, get_problem, logger
 from aredun.server.metrics import log_access
 from aredun.server.security import has_token, is_host_allowed, is_origin_allowed, is_same_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
     from starlette.websockets import WebSocket
 
     from aredun.server.metrics import Metrics
     from aredun.server.settings import ServerSettings
+
+    Body = Callable[["Sender"], Coroutine[Any, Any, None]]
+
+# How a stream ends: the close code, the error's name (empty for none) and what is told of it.
+Ending = tuple[int, str, str]
 
 NORMAL = 1000
 GOING_AWAY = 1001
@@ -86,21 +93,15 @@ class Streams:
     def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._open: dict[Sender, asyncio.Task[Any] | None] = {}
-        self._closing = False
+        self._open: set[asyncio.Task[Any]] = set()
+        self._is_closing = False
 
     @property
     def count(self) -> int:
         """How many are open."""
         return len(self._open)
 
-    def is_closing(self) -> bool:
-        """Tell whether no more streams are wanted."""
-        return self._closing
-
-    async def run(
-        self, websocket: WebSocket, endpoint: str, body: Callable[[Sender], Awaitable[None]]
-    ) -> None:
+    async def run(self, websocket: WebSocket, endpoint: str, body: Body) -> None:
         """
         Serve one websocket: check it, run its body until it or the client ends, and close it.
 
@@ -113,78 +114,71 @@ class Streams:
         body : callable
             Sends the messages; it is cancelled as soon as the client is gone.
         """
-        settings = self._settings
-        began, code = time.perf_counter(), INTERNAL_ERROR
-        sender = Sender(websocket, settings.stall_timeout)
-        known = has_token(websocket.headers, settings.token) if settings.token is not None else True
+        token = self._settings.token
+        began, sender = time.perf_counter(), Sender(websocket, self._settings.stall_timeout)
+        known = token is None or has_token(websocket.headers, token)
         refusal = self._find_refusal(websocket, known)
-        if refusal is not None:
-            await websocket.close(refusal)
-            self._report(websocket, endpoint, refusal, sender, began)
-            return
-        self._open[sender] = asyncio.current_task()
-        self._metrics.streams.labels(endpoint).inc()
-        self._metrics.streams_total.labels(endpoint).inc()
+        code = INTERNAL_ERROR if refusal is None else refusal
         try:
-            await websocket.accept()
-            code = await self._serve(websocket, sender, body, None if known else settings.token)
+            if refusal is not None:
+                await websocket.close(refusal)
+                return
+            with self._keep_open(endpoint):
+                await websocket.accept()
+                code, error, message = await self._serve(websocket, sender, body, None if known else token)
+                if error:
+                    content = dump({"type": "error", "error": error, "message": message}).decode()
+                    await _quietly(websocket.send({"type": "websocket.send", "text": content}))
+                await _quietly(websocket.close(code, error))
         except asyncio.CancelledError:
             code = GOING_AWAY
-            if not self.is_closing():
+            if not self._is_closing:
                 raise
-            await _close(websocket, code, "the server is shutting down")
+            await _quietly(websocket.close(code, "the server is shutting down"))
         finally:
-            del self._open[sender]
-            self._metrics.streams.labels(endpoint).dec()
-            self._report(websocket, endpoint, code, sender, began)
+            self._metrics.closes.labels(endpoint, str(code)).inc()
+            log_access(
+                event="stream",
+                endpoint=endpoint,
+                path=websocket.scope["path"][:500],
+                code=code,
+                messages=sender.messages,
+                ms=round((time.perf_counter() - began) * 1000, 2),
+                client=websocket.client.host if websocket.client else "",
+            )
 
     def _find_refusal(self, websocket: WebSocket, known: bool | None) -> int | None:
         """Return the code that a websocket is refused with before it is open, None if it is let in."""
         headers, settings = websocket.headers, self._settings
-        if not is_host_allowed(headers, settings) or not is_origin_allowed(headers, settings):
+        is_wanted = is_host_allowed(headers, settings) and is_origin_allowed(headers, settings)
+        if not is_wanted or known is False:
             return REFUSED
-        if known is False:
-            return REFUSED
-        return TRY_AGAIN if self._closing or self.count >= settings.max_connections else None
+        return TRY_AGAIN if self._is_closing or self.count >= settings.max_connections else None
 
-    def _report(self, websocket: WebSocket, endpoint: str, code: int, sender: Sender, began: float) -> None:
-        self._metrics.closes.labels(endpoint, str(code)).inc()
-        log_access(
-            event="stream",
-            endpoint=endpoint,
-            path=websocket.scope["path"][:500],
-            code=code,
-            messages=sender.messages,
-            ms=round((time.perf_counter() - began) * 1000, 2),
-            client=websocket.client.host if websocket.client else "",
-        )
+    @contextlib.contextmanager
+    def _keep_open(self, endpoint: str) -> Iterator[None]:
+        """Count the stream of the current task while it is open."""
+        task: Any = asyncio.current_task()
+        self._open.add(task)
+        self._metrics.streams.labels(endpoint).inc()
+        self._metrics.streams_total.labels(endpoint).inc()
+        try:
+            yield
+        finally:
+            self._open.discard(task)
+            self._metrics.streams.labels(endpoint).dec()
 
-    async def _serve(
-        self,
-        websocket: WebSocket,
-        sender: Sender,
-        body: Callable[[Sender], Awaitable[None]],
-        wanted: str | None,
-    ) -> int:
-        """Run a body beside what the client sends, after it gave the wanted token; returns the close code."""
+    async def _serve(self, websocket: WebSocket, sender: Sender, body: Body, wanted: str | None) -> Ending:
+        """Run a body beside what the client sends, after it gave the wanted token."""
         if wanted is not None and not await self._authenticate(websocket, wanted):
-            await _send_error(websocket, "unauthorized", "this server wants a token first")
-            await _close(websocket, UNAUTHORIZED, "unauthorized")
-            return UNAUTHORIZED
-        work = asyncio.create_task(_run(body, sender))
+            return UNAUTHORIZED, "unauthorized", "this server wants a token first"
+        work = asyncio.create_task(body(sender))
         watcher = asyncio.create_task(_wait_for_end(websocket))
         try:
             await asyncio.wait({work, watcher}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                code, error, message = _get_ending(work)
-            else:
-                code, error, message = watcher.result(), "", "too many messages"
+            return _get_ending(work) if work.done() else (watcher.result(), "", "")
         finally:
             await end_tasks(work, watcher)
-        if error:
-            await _send_error(websocket, error, message)
-        await _close(websocket, code, error)
-        return code
 
     async def _authenticate(self, websocket: WebSocket, token: str) -> bool:
         """Wait for the token in the first message: `{"type": "auth", "token": "..."}`, or the bare token."""
@@ -193,24 +187,21 @@ class Streams:
                 text = await websocket.receive_text()
         except (TimeoutError, WebSocketDisconnect, KeyError):
             return False
-        try:
+        given: Any = text
+        with contextlib.suppress(ValueError, RecursionError):
             message = json.loads(text)
-        except (ValueError, RecursionError):
-            message = text
-        given = message.get("token") if isinstance(message, dict) else message
+            # A bare token may read as a number.
+            if isinstance(message, dict | str):
+                given = message.get("token") if isinstance(message, dict) else message
         return isinstance(given, str) and is_same_secret(given, token)
 
     async def close(self) -> None:
         """End all streams; clients are told that the server goes away."""
-        self._closing = True
-        tasks = [task for task in self._open.values() if task is not None]
+        self._is_closing = True
+        tasks = list(self._open)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _run(body: Callable[[Sender], Awaitable[None]], sender: Sender) -> None:
-    await body(sender)
 
 
 async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
@@ -218,23 +209,15 @@ async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
 
     A second cancellation would hit a task while it gives its connection back.
     """
-    is_cancelled = False
     for task in tasks:
         task.cancel()
-    while pending := [task for task in tasks if not task.done()]:
-        try:
-            await asyncio.wait(pending)
-        except asyncio.CancelledError:
-            is_cancelled = True
-    for task in tasks:
-        if not task.cancelled():
-            # Looked at, so that nobody warns of it.
-            task.exception()
-    if is_cancelled:
-        raise asyncio.CancelledError
+    # Their errors are looked at, so that nobody warns of them.
+    cancelled = await finish(asyncio.gather(*tasks, return_exceptions=True))
+    if cancelled is not None:
+        raise cancelled
 
 
-def _get_ending(work: asyncio.Task[None]) -> tuple[int, str, str]:
+def _get_ending(work: asyncio.Task[None]) -> Ending:
     error = work.exception()
     if error is None or isinstance(error, WebSocketDisconnect | OSError):
         return NORMAL, "", ""
@@ -262,23 +245,8 @@ async def _wait_for_end(websocket: WebSocket) -> int:
     return REFUSED
 
 
-async def _send_error(websocket: WebSocket, error: str, message: str) -> None:
-    content = {"type": "error", "error": error, "message": message}
-    await _quietly(websocket.send({"type": "websocket.send", "text": dump(content).decode()}))
-
-
-async def _close(websocket: WebSocket, code: int, reason: str) -> None:
-    if (
-        websocket.application_state is WebSocketState.CONNECTED
-        and websocket.client_state is WebSocketState.CONNECTED
-    ):
-        await _quietly(websocket.close(code, reason))
-
-
 async def _quietly(sending: Awaitable[None]) -> None:
     """Send something to a client that may be gone, and that must not keep the server waiting."""
-    try:
+    with contextlib.suppress(TimeoutError, RuntimeError, OSError, WebSocketDisconnect):
         async with asyncio.timeout(1):
             await sending
-    except (TimeoutError, RuntimeError, OSError, WebSocketDisconnect):
-        return

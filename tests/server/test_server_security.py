@@ -69,6 +69,15 @@ async def _check_sockets(served: Served) -> None:
             assert websocket.close_code == 4401
 
 
+async def test_a_token_of_digits(backend: RedunBackendDb) -> None:
+    """A bare token that reads as a number opens a stream as any other does."""
+    async with serve(backend, token="271828") as served:
+        for text in ("271828", '"271828"', '{"token": "271828"}'):
+            async with served.connect("/ws/executions") as websocket:
+                await websocket.send(text)
+                assert (await receive(websocket))["type"] == "snapshot"
+
+
 async def test_origins_and_hosts(backend: RedunBackendDb) -> None:
     """Pages of other origins open no stream, and other names do not lead here."""
     options: dict[str, Any] = {
