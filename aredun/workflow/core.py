@@ -15,8 +15,7 @@ from aredun.tables.column_types import TagEntity
 from aredun.values import Traceback
 from aredun.workflow.dryrun import DryRun, DryRunner, UnwrittenBackend, WouldRun
 from aredun.workflow.evaluation import Evaluator
-from aredun.workflow.executors.checks import check_workflow
-from aredun.workflow.executors.registry import Executors
+from aredun.workflow.executors.registry import Executors, check_workflow
 from aredun.workflow.failures import tell_task
 from aredun.workflow.jobs import Execution, Job, JobStatus, Scope
 from aredun.workflow.lifecycle import JobRunner
