@@ -6,14 +6,15 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aredun.storage.retry import is_passing
+from aredun.storage import Write
+from aredun.storage.retry import halve, is_passing
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Coroutine, Hashable, Iterable, Sequence
 
     from aredun.bridge.loop_thread import LoopThread
-    from aredun.storage import Database, Write
+    from aredun.storage import Database
 
 # Seconds that the first write of a group waits for others. A crash loses the writes of that time, and those
 # that came while the group before was being written.
@@ -147,25 +148,28 @@ class WriteBehind:
                 group, self._queued = self._queued, []
                 self._writing, self._subjects = self._subjects, set()
                 self._rows = self._bytes = 0
-            await self._write(group)
+            try:
+                if group:
+                    await self._write(group)
+            finally:
+                with self._lock:
+                    self._writing = set()
 
     async def _write(self, group: Sequence[_Queued]) -> None:
-        """Write a group: the database's own queue makes one transaction of it; one at fault fails alone."""
-        writes = [self._database.write_rows(queued.write) for queued in group]
+        """Write a group in one transaction; if one of it is at fault, its halves."""
+        together = Write()
+        for queued in group:
+            together.extend(queued.write)
         try:
-            errors = await asyncio.gather(*writes, return_exceptions=True)
-        finally:
-            with self._lock:
-                self._writing = set()
-        failures: list[Exception] = []
-        for queued, error in zip(group, errors, strict=True):
-            if isinstance(error, Exception):
-                cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
-                if queued.is_spare and not is_passing(cause):
-                    self._logger.warning("a tag was left out: %s", error)
-                else:
-                    failures.append(error)
-        if failures:
-            self._logger.error("%s queued write(s) failed: %s", len(failures), failures[0])
-            with self._lock:
-                self._failure = self._failure or failures[0]
+            await self._database.write_rows(together)
+        except Exception as error:
+            cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            if len(group) > 1 and not is_passing(cause):
+                for half in halve(group):
+                    await self._write(half)
+            elif group[0].is_spare and not is_passing(cause):
+                self._logger.warning("a tag was left out: %s", error)
+            else:
+                self._logger.error("%s queued write(s) failed: %s", len(group), error)
+                with self._lock:
+                    self._failure = self._failure or error
