@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aredun.config import resolve_secret
@@ -49,10 +49,11 @@ class Opened:
         await self.database.close()
 
 
+@dataclass(eq=False)
 class Lifecycle:
     """Opens, loads, migrates and closes the database of one backend.
 
-    Parameters
+    Attributes
     ----------
     config : BackendConfig
         Where the database is; completed from its AWS secret by `load`.
@@ -64,21 +65,14 @@ class Lifecycle:
         Hears of retries and of values that cannot be read.
     """
 
-    def __init__(
-        self,
-        config: BackendConfig,
-        type_registry: Any,
-        value_store: ValueStore | None,
-        logger: logging.Logger,
-    ) -> None:
-        self.config = config
-        self._type_registry = type_registry
-        self._value_store = value_store
-        self._logger = logger
-        self._opened: Opened | None = None
-        self._was_closed = False
-        self._closing: asyncio.Task[None] | None = None
-        self._is_shared = False
+    config: BackendConfig
+    type_registry: Any
+    value_store: ValueStore | None
+    logger: logging.Logger
+    _opened: Opened | None = field(init=False, default=None)
+    _was_closed: bool = field(init=False, default=False)
+    _closing: asyncio.Task[None] | None = field(init=False, default=None)
+    _is_shared: bool = field(init=False, default=False)
 
     @property
     def opened(self) -> Opened:
@@ -91,9 +85,9 @@ class Lifecycle:
     def open(self, backend: Any) -> Opened:
         """Set the database up, unless that is done, without connecting; models find `backend` as theirs."""
         if self._opened is None:
-            database = Database(self.config, backend, self._logger)
-            caches = Caches(database, self._type_registry, self._value_store, self._logger)
-            self._opened = Opened(database, caches, Entities(database, self._value_store))
+            database = Database(self.config, backend, self.logger)
+            caches = Caches(database, self.type_registry, self.value_store, self.logger)
+            self._opened = Opened(database, caches, Entities(database, self.value_store))
         return self._opened
 
     async def load(self, backend: Any, migrate: bool | None) -> None:

@@ -187,16 +187,15 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
 
     def record_updated_time(self, execution_id: str) -> None:
         """Set an execution's heartbeat to now."""
-        with self._recording() as recorder:
-            write = recorder.make_heartbeat(execution_id)
+        with self._entered() as core:
+            write = core.recorder.make_heartbeat(execution_id)
             if write is not None:
                 self._put(write)
 
     def record_job_start(self, job: Any, now: datetime | None = None) -> Any:
         """Record that a job has started; returns redun's model of it, apart from any session."""
-        with self._recording() as recorder:
-            core = self._open_core
-            row, write = complete(recorder.make_job_start(job, now))
+        with self._entered() as core:
+            row, write = complete(core.recorder.make_job_start(job, now))
             if row.task_hash not in core.known_tasks:
                 # redun lists tasks in the order in which they were written.
                 core.known_tasks.add(row.task_hash)
@@ -210,19 +209,17 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
 
     def record_job_end(self, job: Any, now: datetime | None = None, status: str | None = None) -> None:
         """Record that a job has ended; with the last one of an execution, all that is queued is written."""
-        core = self._open_core
-        with self._recording() as recorder:
-            write = complete(recorder.make_job_end(job, now))
-            subjects = (job.task.hash, getattr(job, "args_hash", None))
-            self._put(write, subjects)
+        with self._entered() as core:
+            write = complete(core.recorder.make_job_end(job, now))
+            self._put(write, (job.task.hash, getattr(job, "args_hash", None)))
             if core.close_job(job):
                 core.queue.flush()
 
     def record_value(self, value: Any, data: bytes | None = None) -> str:
         """Record a value with its file or task and its subvalues; returns its hash."""
-        with self._recording() as recorder:
-            value_hash, write = complete(recorder.make_value(value, data))
-            self._put(write, value_hash, is_complete=False)
+        with self._entered() as core:
+            value_hash, write = complete(core.recorder.make_value(value, data))
+            self._put(write, value_hash)
             return value_hash
 
     def record_call_node(
@@ -237,9 +234,9 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
         subtree_tasks: Iterable[Any] | None = None,
     ) -> str:
         """Record a completed call with its arguments and its children, as a whole; returns its hash."""
-        with self._recording() as recorder:
+        with self._entered() as core:
             call_hash, write = complete(
-                recorder.make_call_node(
+                core.recorder.make_call_node(
                     task_name,
                     task_hash,
                     args_hash,
@@ -250,22 +247,24 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
                     subtree_tasks,
                 )
             )
-            self._put(write, call_hash, (task_hash, args_hash), is_complete=False)
+            self._put(write, call_hash, (task_hash, args_hash))
             return call_hash
 
     def record_call_node_context(self, call_hash: str, context_hash: str | None, context: Any) -> str:
         """Record the context that a call was made in; returns the context's hash."""
-        with self._recording() as recorder:
-            context_hash, write = complete(recorder.make_context(call_hash, context_hash, context))
-            self._put(write, context_hash, is_complete=False)
+        with self._entered() as core:
+            context_hash, write = complete(core.recorder.make_context(call_hash, context_hash, context))
+            self._put(write, context_hash)
             return context_hash
 
     def set_eval_cache(
         self, eval_hash: str, task_hash: str, args_hash: str, value: Any, value_hash: str | None = None
     ) -> None:
         """Record the result of a single step of evaluation, in place of the one before."""
-        with self._recording() as recorder:
-            write = complete(recorder.make_evaluation(eval_hash, task_hash, args_hash, value, value_hash))
+        with self._entered() as core:
+            write = complete(
+                core.recorder.make_evaluation(eval_hash, task_hash, args_hash, value, value_hash)
+            )
             self._put(write, eval_hash)
 
     # Caches
@@ -318,18 +317,21 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
 
     def get_value(self, value_hash: str) -> tuple[Any, bool]:
         """Get a recorded value, and whether there is one that can be read."""
-        with self._written(value_hash) as backend:
-            return _read_back(self._run(backend.get_value(value_hash)), self.type_registry)
+        return _read_back(
+            self._ask(lambda backend: backend.get_value(value_hash), value_hash), self.type_registry
+        )
 
     def get_eval_cache(self, eval_hash: str) -> tuple[Any, bool]:
         """Get the result of a single step of evaluation, and whether there is one."""
-        with self._written(eval_hash) as backend:
-            return _read_back(self._run(backend.get_eval_cache(eval_hash)), self.type_registry)
+        return _read_back(
+            self._ask(lambda backend: backend.get_eval_cache(eval_hash), eval_hash), self.type_registry
+        )
 
     def get_call_cache(self, call_hash: str) -> tuple[Any, bool]:
         """Get the final result of a recorded call, and whether there is one."""
-        with self._written(call_hash) as backend:
-            return _read_back(self._run(backend.get_call_cache(call_hash)), self.type_registry)
+        return _read_back(
+            self._ask(lambda backend: backend.get_call_cache(call_hash), call_hash), self.type_registry
+        )
 
     # Tags
 
@@ -348,31 +350,30 @@ class RedunBackendDb(BridgeCalls, OriginalBackend):  # type: ignore[misc]  # red
         """
         pairs, parent_hashes = list(tags), list(parents)
         if not (update or new or parent_hashes):
-            with self._recording() as recorder:
+            with self._entered() as core:
+                is_running = core.recorder.is_running
                 groups = [pairs]
-                if recorder.is_running:
+                if is_running:
                     groups = [[pair] for pair in pairs if is_sound(pair, self.logger)]
                 made = [make_tag_write(entity_type, entity_id, group) for group in groups if group]
                 for _, write in made:
-                    self._put(write, is_spare=recorder.is_running)
+                    self._put(write, is_spare=is_running)
                 return [result for results, _ in made for result in results]
-        with self._written() as backend:
-            return self._run(
-                backend.record_tags(entity_type, entity_id, pairs, parent_hashes, update=update, new=new)
+        return self._ask(
+            lambda backend: backend.record_tags(
+                entity_type, entity_id, pairs, parent_hashes, update=update, new=new
             )
+        )
 
     def get_tags(self, entity_ids: list[str]) -> dict[str, Any]:
         """Get the current tags of entities, by id, in redun's own kind of mapping."""
-        with self._written() as backend:
-            found = self._run(backend.get_tags(list(entity_ids)))
+        found = self._ask(lambda backend: backend.get_tags(list(entity_ids)))
         return {entity_id: MultiMap(tags.items()) for entity_id, tags in found.items()}
 
     def get_child_record_ids(self, model_ids: Iterable[tuple[Any, str]]) -> Iterator[tuple[str, Any, str]]:
         """Yield the ownership edges of records as (label, redun's model, id)."""
         wanted = [(getattr(models, model.__name__), record_id) for model, record_id in model_ids]
-        with self._written() as backend:
-            pass
-        for label, model, record_id in self._iterate(backend.get_child_record_ids(wanted)):
+        for label, model, record_id in self._iterate(lambda backend: backend.get_child_record_ids(wanted)):
             yield label, getattr(redun_db, model.__name__), record_id
 
 

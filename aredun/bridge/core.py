@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import os
@@ -20,9 +21,9 @@ from aredun.recording.recorder import Recorder, ValueRecorder
 from aredun.values.sizes import Weight, weigh
 
 if TYPE_CHECKING:
-    import asyncio
     import logging
     from collections.abc import Callable
+    from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
     from aredun.storage import ValueRows
@@ -74,16 +75,12 @@ class _DirectValueRecorder(ValueRecorder):
         serialized = self.serialize(value, data, plain=weigh(value) is Weight.PLAIN)
         if self._value_store is not None:
             for value_hash, stored in serialized.to_store:
-                get_loop_thread().run(_put(self._value_store, value_hash, stored))
+                get_loop_thread().run(self._value_store.put(value_hash, stored))
         if key is not None and serialized.rows.size <= MAX_KEPT_BYTES and not serialized.to_store:
             if len(self._small) >= KEPT_VALUES:
                 self._small.clear()
             self._small[key] = serialized.rows
         return serialized.rows
-
-
-async def _put(value_store: Any, value_hash: str, data: bytes) -> None:
-    await value_store.put(value_hash, data)
 
 
 class BridgeCore:
@@ -178,13 +175,10 @@ class BridgeCore:
     def abandon(self) -> None:
         """Close without waiting: garbage may be collected in the loop's own thread."""
         if not self.is_closed and self.loop.is_usable:
-            self.loop.call_soon(self._start_closing)
-
-    def _start_closing(self) -> None:
-        task = self.loop.loop.create_task(self._aclose_quietly(), name="aredun-close")
-        # The loop itself holds tasks weakly.
-        _closing.add(task)
-        task.add_done_callback(_closing.discard)
+            # The loop itself holds tasks weakly.
+            closing = asyncio.run_coroutine_threadsafe(self._aclose_quietly(), self.loop.loop)
+            _closing.add(closing)
+            closing.add_done_callback(_closing.discard)
 
     async def _aclose_quietly(self) -> None:
         # The queue has logged its errors; at the end of a program the threads that closing needs are gone.
@@ -199,7 +193,7 @@ class BridgeCore:
 
 _open_cores: set[BridgeCore] = set()
 _of_parents: list[RedunBackendDb] = []
-_closing: set[asyncio.Task[None]] = set()
+_closing: set[Future[None]] = set()
 
 
 @atexit.register

@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 
 T = TypeVar("T")
 
@@ -67,10 +67,6 @@ class LoopThread:
             # At the very end of a program the thread is gone, and waiting for it would take for ever.
             if not sys.is_finalizing():
                 self.run(_close(items))
-
-    def call_soon(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Have a function called on the loop, without waiting for it."""
-        self.loop.call_soon_threadsafe(function, *arguments)
 
 
 async def _close(items: AsyncIterator[Any] | AsyncGenerator[Any, None]) -> None:

@@ -74,3 +74,10 @@ def misspell_hash(text: str) -> set[str]:
 def ask_whether(names: Iterable[str]) -> str:
     """Return the question whether one of the names was meant, such as `did you mean a or b?`."""
     return f"did you mean {' or '.join(names)}?"
+
+
+def suggest(text: str, names: Iterable[str]) -> str:
+    """Return the question whether the nearest of the names was meant, or all of them if none is near."""
+    known = sorted(names)
+    near = find_near(text, known)[:1]
+    return ask_whether(near) if near else f"give one of {', '.join(known)}"

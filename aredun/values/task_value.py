@@ -208,12 +208,12 @@ class TaskValue(StoredAttributes, Value):
         """Tell whether an option is set."""
         return option_name in self._task_options_override or option_name in self._task_options_base
 
-    def options(self, **task_options_update: Any) -> Any:
-        """Return the task with further options for its calls; they are hashed."""
+    def options(self, **task_options_update: Any) -> Self:
+        """Return the task with other options for its calls, such as `cache=False`; they are hashed."""
         check_given_options(task_options_update, self.fullname, of_call=True)
         return self._clone(task_options_update)
 
-    def export_options(self, **task_options_update: Any) -> Any:
+    def export_options(self, **task_options_update: Any) -> Self:
         """Return the task with further options for its calls and for all calls within them."""
         check_given_options(task_options_update, self.fullname, of_call=True)
         names = self._export_options | set(task_options_update)
@@ -221,7 +221,7 @@ class TaskValue(StoredAttributes, Value):
             names.add("cache_scope")
         return self._clone(task_options_update, export_options=names)
 
-    def update_context(self, context: dict[str, Any] | None = None, **kwargs: Any) -> Any:
+    def update_context(self, context: dict[str, Any] | None = None, **kwargs: Any) -> Self:
         """Return the task with context variables set for its calls."""
         previous = self._task_options_override.get(CONTEXT_OPTION, {})
         return self.options(**{CONTEXT_OPTION: merge_contexts([previous, context or {}, kwargs])})
@@ -419,7 +419,7 @@ class PartialTaskValue(TaskValue):
         """Tell whether an option of the task is set."""
         return self.task.has_task_option(option_name)
 
-    def partial(self, *args: Any, **kwargs: Any) -> Any:
+    def partial(self, *args: Any, **kwargs: Any) -> Self:
         """Return the task with further arguments given."""
         return type(self)(self.task, self.args + args, {**self.kwargs, **kwargs})
 

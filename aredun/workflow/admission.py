@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from aredun.loop.pacing import ANSWER_SECONDS, take_turn
@@ -18,13 +19,14 @@ MAX_ARRIVING: Final = 1000
 LEAST_ROOM: Final = MAX_ARRIVING // 2
 
 
+@dataclass(slots=True)
 class StartQueue:
     """Lets the jobs that wait for the same places begin in their order, a bounded number of them at once.
 
     A job leaves when its function begins, or before it waits for another job or for a limit: what is in the
     queue waits for nothing that has still to enter it.
 
-    Parameters
+    Attributes
     ----------
     begin : Callable[[Job], bool]
         Makes a job begin; False if it has ended before.
@@ -32,16 +34,11 @@ class StartQueue:
         Runs a coroutine as a part of the execution.
     """
 
-    __slots__ = ("_begin", "_is_filling", "_room", "_spawn", "_waiting")
-
-    def __init__(
-        self, begin: Callable[[Job], bool], spawn: Callable[[Coroutine[Any, Any, None]], object]
-    ) -> None:
-        self._begin = begin
-        self._spawn = spawn
-        self._room = MAX_ARRIVING
-        self._waiting: deque[Job] = deque()
-        self._is_filling = False
+    begin: Callable[[Job], bool]
+    spawn: Callable[[Coroutine[Any, Any, None]], object]
+    _room: int = field(init=False, default_factory=lambda: MAX_ARRIVING)
+    _waiting: deque[Job] = field(init=False, default_factory=deque)
+    _is_filling: bool = field(init=False, default=False)
 
     def enter(self, job: Job) -> None:
         """Let a job begin as soon as there is room; those that came earlier are before it."""
@@ -54,7 +51,7 @@ class StartQueue:
         self._room += 1
         if self._waiting and self._room >= LEAST_ROOM and not self._is_filling:
             self._is_filling = True
-            self._spawn(self._fill())
+            self.spawn(self._fill())
 
     async def _fill(self) -> None:
         while self._room and self._waiting:
@@ -67,6 +64,6 @@ class StartQueue:
         # It is taken before the job begins, as it may leave at once.
         self._room -= 1
         job.give_room = self.leave
-        if not self._begin(job):
+        if not self.begin(job):
             job.give_room = None
             self._room += 1

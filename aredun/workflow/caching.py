@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 from aredun.errors import InvalidValueError
 from aredun.values import ErrorValue, is_file, is_handle
 from aredun.values.error import is_cancellation
-from aredun.values.expressions import ApplyExpression
-from aredun.values.nested import is_long, iter_nested_value
+from aredun.values.nested import is_long
 from aredun.values.task_value import TaskValue
-from aredun.workflow.sizes import get_unhandled, run_through
+from aredun.workflow.sizes import get_unhandled, iter_leaves, run_through
 from aredun.workflow.tasks import CacheCheckValid, CacheResult, CacheScope, get_task_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from aredun.backend import RedunBackendDb
     from aredun.workflow.jobs import Job
 
@@ -116,7 +113,7 @@ async def find_cached(backend: RedunBackendDb, job: Job, is_first: bool) -> Any:
 async def is_usable(backend: RedunBackendDb, result: Any) -> bool:
     """Tell whether everything in a cached result is still valid: files unchanged, handles not rolled back."""
     unhandled = get_unhandled(backend.type_registry, result)
-    leaves = await run_through(result, lambda: list(_iter_leaves(result, unhandled)))
+    leaves = await run_through(result, lambda: list(iter_leaves(result, unhandled)))
     for leaf in leaves:
         if is_handle(leaf) and not await backend.is_valid_handle(leaf):
             return False
@@ -126,10 +123,3 @@ async def is_usable(backend: RedunBackendDb, result: Any) -> bool:
         # A file system may be slow, or far away.
         return await asyncio.to_thread(lambda: all(map(check, others)))
     return all(map(check, others))
-
-
-def _iter_leaves(value: Any, unsought: frozenset[type]) -> Iterator[Any]:
-    for leaf in iter_nested_value(value, unsought):
-        yield leaf
-        if isinstance(leaf, ApplyExpression):
-            yield from _iter_leaves((leaf.args, leaf.kwargs), unsought)

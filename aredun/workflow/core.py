@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
@@ -15,20 +16,17 @@ from aredun.tables.column_types import TagEntity
 from aredun.values import Traceback
 from aredun.workflow.dryrun import DryRun, DryRunner, UnwrittenBackend, WouldRun
 from aredun.workflow.evaluation import Evaluator
-from aredun.workflow.executors.checks import check_workflow
-from aredun.workflow.executors.registry import Executors
+from aredun.workflow.executors.registry import Executors, check_workflow
 from aredun.workflow.failures import tell_task
 from aredun.workflow.jobs import Execution, Job, JobStatus, Scope
 from aredun.workflow.lifecycle import JobRunner
 from aredun.workflow.limits import LimitPool
-from aredun.workflow.records import JobRecorder
 from aredun.workflow.root import wrap_root
 from aredun.workflow.tasks import merge_contexts
 from aredun.workflow.texts import describe_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from types import TracebackType
 
     from aredun.workflow.tasks import Call
 
@@ -145,29 +143,22 @@ class Scheduler:
         self._limits = LimitPool(limits)
         self._executors = Executors(executors or {}, max_workers)
         self._slots: asyncio.Semaphore | None = None
-        self._is_open = False
         # The workflows under way, each with what is done when it has ended.
         self._runs: dict[Evaluator, asyncio.Future[None]] = {}
         self._end: asyncio.Task[None] | None = None
         self._leave_threads: asyncio.Event | None = None
 
     async def __aenter__(self) -> Scheduler:
-        if self._is_open:
+        if self._slots is not None and self._end is None:
             raise UsageError("the scheduler is already open")
         if self._owns_backend:
             await self.backend.load(migrate=True)
         self._slots = asyncio.Semaphore(self.max_concurrency)
         self._leave_threads = asyncio.Event()
         self._end = None
-        self._is_open = True
         return self
 
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         if self._leave_threads is None:
             return
         if error_type is not None and not issubclass(error_type, Exception):
@@ -196,25 +187,21 @@ class Scheduler:
 
     async def close(self) -> None:
         """Close the scheduler, as the end of `async with` does; what runs is cancelled."""
-        await self.__aexit__(None, None, None)
+        await self.__aexit__(None)
 
     async def _close(self, leave_threads: asyncio.Event) -> None:
-        self._is_open = False
         for evaluator in list(self._runs):
             await evaluator.stop(finish_threads=False)
         if self._runs:
             await asyncio.wait(self._runs.values())
-        closing = asyncio.ensure_future(self._executors.close())
-        leaving = asyncio.ensure_future(leave_threads.wait())
-        await asyncio.wait((closing, leaving), return_when=asyncio.FIRST_COMPLETED)
-        leaving.cancel()
-        if not closing.done():
-            closing.cancel()
-            await asyncio.wait([closing])
+        closing = asyncio.create_task(self._executors.close())
+        leaving = asyncio.create_task(leave_threads.wait())
+        leaving.add_done_callback(lambda _: closing.cancel())
         try:
-            if not closing.cancelled():
-                closing.result()
+            with suppress(asyncio.CancelledError):
+                await closing
         finally:
+            leaving.cancel()
             if self._owns_backend:
                 await self.backend.close()
 
@@ -280,9 +267,9 @@ class Scheduler:
             await self.backend.record_execution(execution.id, argv)
             await self.backend.record_updated_time(execution.id)
             await self.backend.record_tags(TagEntity.Execution, execution.id, [*self.tags, *tags])
-        recorder = JobRecorder(self.backend)
-        runner = JobRunner(self.backend, recorder, self._limits, slots, self._executors, self._count_status)
-        runner.keep_frames = keep_locals
+        runner = JobRunner(
+            self.backend, self._limits, slots, self._executors, self._count_status, keep_frames=keep_locals
+        )
         evaluator = Evaluator(execution, runner, use_cache=cache)
         ended = self._runs[evaluator] = asyncio.get_running_loop().create_future()
         heart = asyncio.create_task(self._beat(execution.id))
@@ -331,9 +318,7 @@ class Scheduler:
         check_workflow(self._executors, expression)
         execution = Execution(None, merge_contexts([self.context, context or {}]))
         backend: Any = UnwrittenBackend(self.backend)
-        runner = DryRunner(
-            backend, JobRecorder(backend), self._limits, slots, self._executors, lambda job, previous: None
-        )
+        runner = DryRunner(backend, self._limits, slots, self._executors, lambda job, previous: None)
         evaluator = Evaluator(execution, runner, use_cache=cache)
         try:
             runner.found.result = await evaluator.evaluate(
@@ -346,7 +331,7 @@ class Scheduler:
         return runner.found
 
     def _require_open(self) -> asyncio.Semaphore:
-        if self._slots is None or not self._is_open:
+        if self._slots is None or self._end is not None:
             raise UsageError("the scheduler is not open: use 'async with Scheduler(backend) as scheduler'")
         return self._slots
 

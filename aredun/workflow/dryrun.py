@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from aredun.formats.hashing import hash_call_node
 from aredun.values.expressions import TaskExpression
-from aredun.workflow.jobs import JobStatus, current_job
 from aredun.workflow.lifecycle import JobRunner
 from aredun.workflow.root import root_task
 from aredun.workflow.texts import describe_values
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from aredun.backend import RedunBackendDb
     from aredun.workflow.evaluation import Evaluator
-    from aredun.workflow.jobs import Job
+    from aredun.workflow.jobs import Job, JobStatus
 
 MAX_CALL_LENGTH = 200
 
@@ -86,32 +85,16 @@ class UnwrittenBackend:
 class DryRunner(JobRunner):
     """Takes jobs to what the cache has of them; one that it has nothing of raises `WouldRun`."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.found = DryRun()
 
-    async def run(self, job: Job, evaluator: Evaluator) -> Any:
-        """Return the result of a job if it has one.
+    def _set_status(self, job: Job, status: JobStatus) -> None:
+        super()._set_status(job, status)
+        self.found.cached += job.is_over and job.was_cached
 
-        Raises
-        ------
-        WouldRun
-            The job, or one that it depends on, would have to run.
-        """
-        current_job.set(job)
-        job.evaluate_awaited = evaluator.evaluate_awaited
-        status = JobStatus.FAILED
-        try:
-            await self._prepare(job)
-            result = await self._get_result(job, evaluator)
-            await self._recorder.record_result(job, result)
-            status = JobStatus.CACHED
-            return result
-        finally:
-            self.found.cached += job.was_cached
-            self._set_status(job, status)
-            self._end_lead(job)
-            job.release()
+    async def _record_end(self, job: Job, raised: BaseException, evaluator: Evaluator) -> BaseException:
+        return raised
 
     async def _try(self, job: Job, evaluator: Evaluator) -> Any:
         args, kwargs = job.args

@@ -24,13 +24,13 @@ from aredun.values.nested import (
     SCALARS,
     holds,
     is_long,
-    iter_nested_value,
     map_in_steps,
     map_nested_value,
 )
 from aredun.values.task_options import check_task_options
 from aredun.values.task_value import SchedulerTaskValue
 from aredun.workflow.admission import StartQueue
+from aredun.workflow.failures import forget_locals
 from aredun.workflow.jobs import Execution, Job, PendingExpression, Scope, get_current_job
 from aredun.workflow.outcomes import (
     ResultCollector,
@@ -38,15 +38,13 @@ from aredun.workflow.outcomes import (
     fail,
     fill_if_known,
     hand_over,
-    make_cancelled,
     make_failed,
     make_resolved,
     mark_retrieved,
 )
-from aredun.workflow.sizes import is_light, run_through
+from aredun.workflow.sizes import is_light, iter_leaves, run_through
 from aredun.workflow.snapshots import copy_containers
 from aredun.workflow.tasks import CacheScope, get_default_arguments, get_task_registry
-from aredun.workflow.tracebacks import forget_locals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -151,7 +149,7 @@ class Evaluator:
         if not terms[1]:
             return make_resolved(terms[0])
         outcome = self._make_outcome()
-        ResultCollector(terms, outcome, outcome.set_result, self)
+        ResultCollector(terms, outcome, outcome.set_result, self.variables)
         return outcome
 
     async def evaluate_result(self, value: Any, scope: Scope) -> asyncio.Future[Any]:
@@ -239,10 +237,10 @@ class Evaluator:
         job = self._open.get(future)
         if job is not None:
             job.is_cancelled = True
-        if job is None or not job.has_begun:
-            future.cancel()
-        elif job.runner is not None:
+        if job is not None and job.runner is not None:
             job.runner.cancel()
+        elif job is None or not job.is_over:
+            future.cancel()
 
     async def stop(self, *, finish_threads: bool) -> None:
         """Start nothing more, cancel what runs, and wait until all has ended and is recorded.
@@ -289,7 +287,7 @@ class Evaluator:
         # Left to the caller to call: calls nested in calls are to go as deep as in redun, and each has its
         # frames on the stack here.
         if self._is_stopping:
-            return lambda *_: make_cancelled()
+            return lambda *_: make_failed(asyncio.CancelledError())
         if isinstance(expression, SchedulerExpression):
             return self._start_scheduler_task
         if isinstance(expression, TaskExpression):
@@ -317,7 +315,7 @@ class Evaluator:
             defaults = None if options[1] else self._start_defaults(job, options[0])
             arguments = self._start_terms((expression.args, expression.kwargs), scope)
             if defaults is None:
-                ResultCollector(options, outcome, partial(self._take_options, job, arguments), self)
+                ResultCollector(options, outcome, partial(self._take_options, job, arguments), self.variables)
             else:
                 self._await_arguments(job, arguments, defaults)
         except Exception as error:
@@ -352,7 +350,7 @@ class Evaluator:
         (args, kwargs), started = arguments
         shape, started = fill_if_known((args, {**defaults[0], **kwargs}), [*started, *defaults[1]])
         if started and job.outcome is not None:
-            ResultCollector((shape, started), job.outcome, partial(self._enter, job), self)
+            ResultCollector((shape, started), job.outcome, partial(self._enter, job), self.variables)
         else:
             self._enter(job, shape)
 
@@ -367,7 +365,6 @@ class Evaluator:
     def _begin(self, job: Job) -> bool:
         if job.outcome is None or job.outcome.done():
             return False
-        job.has_begun = True
         variables, job.caller_variables = job.caller_variables, None
         run = self._runner.run(job, self)
         job.runner = asyncio.create_task(run, context=variables and variables.copy())
@@ -378,28 +375,26 @@ class Evaluator:
         operation = get_lazy_operation(expression.func_name)
         if operation is None:
             return make_failed(LookupError(f"unknown operation {expression.func_name!r} in an expression"))
-        arguments = self.evaluate((expression.args, expression.kwargs), scope)
-        if not arguments.done():
-            return self.spawn(self._run_operation(operation, arguments, scope))
-        try:
-            args, kwargs = arguments.result()
-            return self.evaluate(operation(*args, **kwargs), scope)
-        except Exception as error:
-            forget_locals(error)
-            return make_failed(error)
+        outcome = self._make_outcome()
 
-    async def _run_operation(
-        self, operation: Callable[..., Any], arguments: asyncio.Future[Any], scope: Scope
-    ) -> Any:
-        args, kwargs = await arguments
+        def apply(arguments: Arguments) -> None:
+            args, kwargs = arguments
+            value = self.evaluate(operation(*args, **kwargs), scope)
+            if value.done():
+                hand_over(outcome, value)
+            else:
+                value.add_done_callback(partial(hand_over, outcome), context=self.variables)
+
         try:
-            value = operation(*args, **kwargs)
+            terms = self._start_terms((expression.args, expression.kwargs), scope)
+            if terms[1]:
+                ResultCollector(terms, outcome, apply, scope.variables or copy_context())
+            else:
+                apply(terms[0])
         except Exception as error:
             forget_locals(error)
-            raise
-        finally:
-            del args, kwargs, arguments
-        return await self.evaluate(value, scope)
+            fail(outcome, error)
+        return outcome
 
     def _start_scheduler_task(self, expression: SchedulerExpression, scope: Scope) -> asyncio.Future[Any]:
         task = get_task_registry().get(expression.task_name)
@@ -436,16 +431,11 @@ class Evaluator:
 def _holds_only_calls(value: Any) -> bool:
     """Tell whether all expressions in a value are calls of tasks."""
     # Others make calls of their own, which come after all that are in the value: no turns for those.
-    stack = [value]
-    while stack:
-        for leaf in iter_nested_value(stack.pop(), SCALARS):
-            if isinstance(leaf, ApplyExpression):
-                if isinstance(leaf, SchedulerExpression | SimpleExpression):
-                    return False
-                if isinstance(leaf, TaskExpression) and leaf._options:
-                    return False
-                stack += (leaf.args, leaf.kwargs)
-    return True
+    calls = (leaf for leaf in iter_leaves(value, SCALARS) if isinstance(leaf, ApplyExpression))
+    return all(
+        isinstance(call, TaskExpression) and not isinstance(call, SchedulerExpression) and not call._options
+        for call in calls
+    )
 
 
 def _copy_lineage(source: ApplyExpression, target: ApplyExpression) -> None:

@@ -9,9 +9,8 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from aredun.values.task_options import CacheScope
@@ -34,7 +33,7 @@ TagPairs = Sequence[tuple[str, Any]]
 
 # What most jobs have none of, one for all of them.
 _NO_ARGUMENTS: Arguments = ((), {})
-_NO_LIMITS: Mapping[str, int] = MappingProxyType({})
+_NO_LIMITS: Mapping[str, int] = {}
 _NO_NAMES: frozenset[str] = frozenset()
 
 
@@ -131,6 +130,7 @@ class Failure:
     frames: TracebackType | None = None
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class Job:
     """One call of a task on its way to a result (mirrors redun's `Job`).
 
@@ -143,143 +143,89 @@ class Job:
         The task that is called.
     expression : TaskExpression
         The call.
-    scope : Scope
+    caller : Scope
         Where the call is evaluated.
     execution : Execution
         The run that the job is part of.
     options : Mapping[str, Any]
         Options that take precedence over the task's and the call's.
-    outcome : asyncio.Future[Any]
+    outcome : asyncio.Future[Any] | None
         Gets the result, without any expression left.
     """
 
-    __slots__ = (
-        "_parent_context",
-        "_scope",
-        "_subtree_tasks",
-        "abandoned",
-        "args",
-        "args_hash",
-        "attempts",
-        "call_hash",
-        "caller_variables",
-        "child_jobs",
-        "context_hash",
-        "eval_args",
-        "eval_hash",
-        "eval_options",
-        "evaluate_awaited",
-        "execution",
-        "execution_tags",
-        "export_options",
-        "expression",
-        "failure",
-        "followers",
-        "give_room",
-        "handle_forks",
-        "has_begun",
-        "held_limits",
-        "id",
-        "is_cancelled",
-        "is_plain",
-        "is_recorded",
-        "is_single_step",
-        "job_tags",
-        "leader",
-        "options",
-        "outcome",
-        "parent_job",
-        "raised",
-        "recorded_args",
-        "runner",
-        "slot",
-        "status",
-        "stored_traceback",
-        "task",
-        "value_tags",
-        "was_cached",
+    task: TaskValue
+    expression: TaskExpression
+    caller: InitVar[Scope]
+    execution: Execution
+    options: Mapping[str, Any]
+    outcome: asyncio.Future[Any] | None
+    id: str = field(init=False, default_factory=lambda: str(uuid.uuid4()))
+    parent_job: Job | None = field(init=False)
+    status: JobStatus = field(init=False, default=JobStatus.PENDING)
+    # What the caller has set of `contextvars`.
+    caller_variables: Context | None = field(init=False)
+    # Names of the options that child jobs inherit.
+    export_options: Set[str] = field(init=False)
+    _parent_context: dict[str, Any] = field(init=False)
+    _scope: Scope | None = field(init=False, default=None)
+
+    # Known once the options are evaluated.
+    eval_options: dict[str, Any] = field(init=False, default_factory=dict)
+    # The evaluated arguments; the function's own copy of them; a copy that the function cannot change.
+    eval_args: Arguments = field(init=False, default=_NO_ARGUMENTS)
+    args: Arguments = field(init=False, default=_NO_ARGUMENTS)
+    recorded_args: Arguments = field(init=False, default=_NO_ARGUMENTS)
+    # Known once the arguments are evaluated.
+    args_hash: str = field(init=False, default="")
+    eval_hash: str = field(init=False, default="")
+    context_hash: str | None = field(init=False, default=None)
+    # Known once there is a result.
+    was_cached: bool = field(init=False, default=False)
+    call_hash: str | None = field(init=False, default=None)
+    is_recorded: bool = field(init=False, default=False)
+    # Where an equal job of this execution raised the error that this one is answered with.
+    stored_traceback: Traceback | None = field(init=False, default=None)
+    failure: Failure | None = field(init=False, default=None)
+    # The function returned no expression: its result is recorded together with its call.
+    is_single_step: bool = field(init=False, default=False)
+
+    # Its function runs on an executor, to its end though the workflow has failed.
+    is_plain: bool = field(init=False, default=False)
+    # What the function raised in another process, and where.
+    raised: tuple[BaseException, Traceback] | None = field(init=False, default=None)
+    # How often the function has been called.
+    attempts: int = field(init=False, default=0)
+    child_jobs: list[Job] | tuple[()] = field(init=False, default=())
+    handle_forks: Counter[str] | None = field(init=False, default=None)
+    job_tags: TagPairs = field(init=False, default=())
+    execution_tags: TagPairs = field(init=False, default=())
+    value_tags: Sequence[tuple[str, TagPairs]] = field(init=False, default=())
+    _subtree_tasks: dict[str, TaskValue | str] | None = field(init=False, default=None)
+    # Equal jobs that wait for this one's result, and the one whose result this one waits for.
+    followers: set[Job] | tuple[()] = field(init=False, default=())
+    leader: Job | None = field(init=False, default=None)
+    # The evaluation that nobody but the followers still waits for.
+    abandoned: PendingExpression | None = field(init=False, default=None)
+    held_limits: Mapping[str, int] = field(init=False, default_factory=lambda: _NO_LIMITS)
+    is_cancelled: bool = field(init=False, default=False)
+    # What it holds while it runs.
+    give_room: Callable[[], None] | None = field(init=False, default=None)
+    runner: asyncio.Task[Any] | None = field(init=False, default=None)
+    slot: Slot | None = field(init=False, default=None)
+    # Evaluates what the function awaits.
+    evaluate_awaited: Callable[[Expression, Job, Slot], Coroutine[Any, Any, Any]] | None = field(
+        init=False, default=None
     )
 
-    def __init__(
-        self,
-        task: TaskValue,
-        expression: TaskExpression,
-        scope: Scope,
-        execution: Execution,
-        options: Mapping[str, Any],
-        outcome: asyncio.Future[Any],
-    ) -> None:
-        self.id = str(uuid.uuid4())
-        self.task = task
-        self.expression = expression
-        self.execution = execution
-        self.parent_job = scope.job
-        self.options = options
-        self.outcome: asyncio.Future[Any] | None = outcome
-        self.status = JobStatus.PENDING
-        # What the caller has set of `contextvars`.
-        self.caller_variables: Context | None = scope.variables or copy_context()
-        self.export_options = self._find_exported()
-        if self.parent_job:
-            self.parent_job.add_child(self)
-        self._parent_context = scope.context
-        self._scope: Scope | None = None
-        self._set_unknown()
-        self._set_idle()
-
-    def _find_exported(self) -> Set[str]:
+    def __post_init__(self, caller: Scope) -> None:
+        self.parent_job = caller.job
+        self.caller_variables = caller.variables or copy_context()
+        self._parent_context = caller.context
         exported: tuple[Set[str], ...] = (self.task._export_options, self.expression._export_options)
         if self.parent_job:
             exported = (*exported, self.parent_job.export_options)
-        return frozenset().union(*exported) if any(exported) else _NO_NAMES
-
-    def _set_unknown(self) -> None:
-        """Set what is known later."""
-        # Once the options are evaluated.
-        self.eval_options: dict[str, Any] = {}
-        # The evaluated arguments; the function's own copy of them; a copy that the function cannot change.
-        self.eval_args = self.args = self.recorded_args = _NO_ARGUMENTS
-        # Once the arguments are evaluated.
-        self.args_hash = self.eval_hash = ""
-        self.context_hash: str | None = None
-        # Once there is a result.
-        self.was_cached = False
-        self.call_hash: str | None = None
-        self.is_recorded = False
-        # Where an equal job of this execution raised the error that this one is answered with.
-        self.stored_traceback: Traceback | None = None
-        self.failure: Failure | None = None
-        # The function returned no expression: its result is recorded together with its call.
-        self.is_single_step = False
-
-    def _set_idle(self) -> None:
-        """Set what a job that runs has, or has to do with."""
-        # Its function runs on an executor, to its end though the workflow has failed.
-        self.is_plain = False
-        # What the function raised in another process, and where.
-        self.raised: tuple[BaseException, Traceback] | None = None
-        # How often the function has been called.
-        self.attempts = 0
-        self.child_jobs: list[Job] | tuple[()] = ()
-        self.handle_forks: Counter[str] | None = None
-        self.job_tags: TagPairs = ()
-        self.execution_tags: TagPairs = ()
-        self.value_tags: Sequence[tuple[str, TagPairs]] = ()
-        self._subtree_tasks: dict[str, TaskValue | str] | None = None
-        # Equal jobs that wait for this one's result, and the one whose result this one waits for.
-        self.followers: set[Job] | tuple[()] = ()
-        self.leader: Job | None = None
-        # The evaluation that nobody but the followers still waits for.
-        self.abandoned: PendingExpression | None = None
-        self.held_limits: Mapping[str, int] = _NO_LIMITS
-        self.is_cancelled = False
-        self.has_begun = False
-        # What it holds while it runs.
-        self.give_room: Callable[[], None] | None = None
-        self.runner: asyncio.Task[Any] | None = None
-        self.slot: Slot | None = None
-        # Evaluates what the function awaits.
-        self.evaluate_awaited: Callable[[Expression, Job, Slot], Coroutine[Any, Any, Any]] | None = None
+            self.parent_job.add_child(self)
+        self.export_options = frozenset().union(*exported) if any(exported) else _NO_NAMES
 
     def __repr__(self) -> str:
         return f"Job(id={self.id}, task_name={self.task.fullname})"

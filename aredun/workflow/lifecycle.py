@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aredun.errors import UsageError
@@ -15,16 +16,16 @@ from aredun.values.error import make_cancellation
 from aredun.values.nested import SCALARS, holds, iter_nested_value, map_nested_value
 from aredun.workflow.caching import CALL_WITHOUT_RESULT, find_cached, is_shared
 from aredun.workflow.executors.base import FunctionCall
-from aredun.workflow.failures import find_failure, make_task_error, make_task_traceback
+from aredun.workflow.failures import find_failure, forget_locals, make_task_error, make_task_traceback
 from aredun.workflow.jobs import Failure, JobStatus, current_job
 from aredun.workflow.limits import LimitPool, check_result
 from aredun.workflow.outcomes import is_successful
+from aredun.workflow.records import JobRecorder
 from aredun.workflow.retries import TimeLimit
 from aredun.workflow.sizes import get_unhandled, is_light, run_through
 from aredun.workflow.slots import Slot
 from aredun.workflow.snapshots import copy_containers, serialize_arguments
 from aredun.workflow.tasks import JobInfo, hash_args_eval
-from aredun.workflow.tracebacks import forget_locals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,21 +34,19 @@ if TYPE_CHECKING:
     from aredun.workflow.evaluation import Evaluator
     from aredun.workflow.executors.registry import Executors
     from aredun.workflow.jobs import Arguments, Job
-    from aredun.workflow.records import JobRecorder
     from aredun.workflow.retries import RetryPolicy
 
 logger = logging.getLogger("aredun")
 
 
+@dataclass(eq=False)
 class JobRunner:
     """Takes the jobs of one execution from evaluated arguments to their recorded results.
 
-    Parameters
+    Attributes
     ----------
     backend : RedunBackendDb
-        Where the cache is.
-    recorder : JobRecorder
-        Writes the records of a job.
+        Where the cache is, and jobs are recorded.
     limits : LimitPool
         Named resources that tasks ask for.
     slots : asyncio.Semaphore
@@ -56,28 +55,23 @@ class JobRunner:
         Run plain functions.
     on_status : Callable[[Job, JobStatus | None], None]
         Told of every change of status: the job and the status that it had before, None for a new job.
+    keep_frames : bool
+        Whether errors keep their frames, for a debugger.
     """
 
-    def __init__(
-        self,
-        backend: RedunBackendDb,
-        recorder: JobRecorder,
-        limits: LimitPool,
-        slots: asyncio.Semaphore,
-        executors: Executors,
-        on_status: Callable[[Job, JobStatus | None], None],
-    ) -> None:
-        self.backend = backend
-        self._registry = backend.type_registry
-        self._recorder = recorder
-        self._limits = limits
-        self._slots = slots
-        self._executors = executors
-        self._on_status = on_status
+    backend: RedunBackendDb
+    limits: LimitPool
+    slots: asyncio.Semaphore
+    executors: Executors
+    on_status: Callable[[Job, JobStatus | None], None]
+    keep_frames: bool = False
+
+    def __post_init__(self) -> None:
+        self._registry = self.backend.type_registry
+        self._recorder = JobRecorder(self.backend)
         # Jobs under way by what they compute: an equal call waits for them instead of running again.
         self._leaders: dict[tuple[str, str | None], Job] = {}
         self._root_failure: Failure | None = None
-        self.keep_frames = False
 
     def get_failure(self, error: Exception) -> Failure | None:
         """Return where the error of the workflow was raised, None if that was in no job."""
@@ -86,20 +80,19 @@ class JobRunner:
 
     def on_created(self, job: Job) -> None:
         """Take note of a job whose arguments are about to be evaluated."""
-        self._on_status(job, None)
+        self.on_status(job, None)
 
     def on_dropped(self, job: Job) -> None:
         """Take note of a job that never started, since an argument failed or the run stopped."""
         self._set_status(job, JobStatus.FAILED)
         job.release()
 
-    def get_places(self, job: Job) -> object:
+    def get_places(self, job: Job) -> asyncio.Semaphore:
         """Return what a job will wait for until its function can run; jobs that do so begin in one row."""
-        try:
-            return self._executors.get_places(job.task, job.eval_options) or self._slots
-        except UsageError:
-            # The job begins, and fails of the same error then.
-            return self._slots
+        # A job that has none begins, and fails of the same error then.
+        with suppress(UsageError):
+            return self.executors.get_places(job.task, job.eval_options) or self.slots
+        return self.slots
 
     async def run(self, job: Job, evaluator: Evaluator) -> Any:
         """Run a job whose arguments are evaluated, and return its result without any expression left.
@@ -119,16 +112,9 @@ class JobRunner:
             if isinstance(raised, GeneratorExit) and not _is_running(job):
                 # The loop is gone, and the coroutine is being closed.
                 raise
-            if isinstance(raised, asyncio.CancelledError) and evaluator.is_cancelled(job):
-                if job.is_recorded:
-                    await finish(self._record_cancellation(job))
-                self._set_status(job, JobStatus.FAILED)
-                raise
-            error = make_task_error(job.task.fullname, raised)
-            await finish(self._record_error(job, error))
+            error = await self._record_end(job, raised, evaluator)
             self._set_status(job, JobStatus.FAILED)
-            if error is raised or isinstance(raised, KeyboardInterrupt):
-                # Ctrl-C may hit any function on the loop, and ends more than the workflow.
+            if error is raised:
                 raise
             raise error from raised
         else:
@@ -138,29 +124,40 @@ class JobRunner:
             self._end_lead(job)
             job.release()
 
+    async def _record_end(self, job: Job, raised: BaseException, evaluator: Evaluator) -> BaseException:
+        """Record what a job ended with, and return what it fails with."""
+        if isinstance(raised, asyncio.CancelledError) and evaluator.is_cancelled(job):
+            if job.is_recorded:
+                cancelled = make_cancellation()
+                await finish(self._recorder.record_failure(job, cancelled.error, cancelled.traceback))
+            return raised
+        error = make_task_error(job.task.fullname, raised)
+        await finish(self._record_error(job, error))
+        # Ctrl-C may hit any function on the loop, and ends more than the workflow.
+        return raised if isinstance(raised, KeyboardInterrupt) else error
+
     async def _record_error(self, job: Job, error: Exception) -> None:
-        _mark_failure(error, job.stored_traceback)
+        # redun's scheduler leaves this attribute on what a job raises. It is pickled with the error: without
+        # it the call of a recover task would have another hash than in redun. An immutable error stays as it
+        # is.
+        with suppress(AttributeError):
+            setattr(error, "redun_traceback", job.stored_traceback)  # noqa: B010
         # The first job to fail of an error is the one that raised it; it fails its parents in turn.
         # Whoever asks a future for its error again loses the frames of it, so their texts are kept.
         known = find_failure(job, error)
-        origin = self._find_origin(job, error) if known is None else known.origin
-        frames = known.frames if known is not None else error.__traceback__ if self.keep_frames else None
+        if known is not None:
+            origin, frames = known.origin, known.frames
+        else:
+            there = job.raised if job.raised is not None and job.raised[0] is error else None
+            origin = Traceback.from_error(error) if there is None else there[1]
+            frames = error.__traceback__ if self.keep_frames else None
         forget_locals(error)
         raised = job.stored_traceback or origin
-        traceback = known.traceback if known is not None else await make_task_traceback(job, raised)
+        traceback = await make_task_traceback(job, raised) if known is None else known.traceback
         job.failure = Failure(error, origin, traceback, frames)
         if job.parent_job is None:
             self._root_failure = job.failure
         await self._recorder.record_failure(job, error, raised)
-
-    def _find_origin(self, job: Job, error: Exception) -> Traceback:
-        if job.raised is not None and job.raised[0] is error:
-            return job.raised[1]
-        return Traceback.from_error(error)
-
-    async def _record_cancellation(self, job: Job) -> None:
-        cancelled = make_cancellation()
-        await self._recorder.record_failure(job, cancelled.error, cancelled.traceback)
 
     async def _prepare(self, job: Job) -> None:
         job.args = await self._preprocess(job)
@@ -205,7 +202,7 @@ class JobRunner:
     async def _get_result(self, job: Job, evaluator: Evaluator) -> Any:
         leader = self._leaders.get((job.eval_hash, job.context_hash)) if is_shared(job) else None
         if leader is not None and leader.runner is not None:
-            check_result(job, leader, self._limits)
+            check_result(job, leader, self.limits)
             return await self._follow(job, leader, leader.runner, evaluator)
         if job.is_recording():
             self._leaders[job.eval_hash, job.context_hash] = job
@@ -271,12 +268,12 @@ class JobRunner:
     async def _try(self, job: Job, evaluator: Evaluator) -> Any:
         """Call the function, again if it fails and the job's options say so; nothing is held in between."""
         policy = job.get_retry_policy()
-        self._executors.check(job.task, job.eval_options)
-        places = self._executors.get_places(job.task, job.eval_options) or self._slots
+        self.executors.check(job.task, job.eval_options)
+        places = self.get_places(job)
         while True:
             if limits := job.get_limits():
                 job.leave_queue()
-            await self._limits.take(job, limits)
+            await self.limits.take(job, limits)
             try:
                 async with Slot(places) as job.slot:
                     job.leave_queue()
@@ -293,7 +290,7 @@ class JobRunner:
                         _tell_retry(job, policy, delay, error)
                         del error
             finally:
-                self._limits.give_back(job)
+                self.limits.give_back(job)
             self._set_status(job, JobStatus.PENDING)
             job.is_plain = False
             # Cancelled calls have no result: the next try makes them again.
@@ -324,7 +321,7 @@ class JobRunner:
             job.is_plain = True
             call = FunctionCall(job.task, args, kwargs, job.eval_options, limit.begin)
             try:
-                return await self._executors.submit(call, self.backend)
+                return await self.executors.submit(call, self.backend)
             finally:
                 job.raised = call.raised
 
@@ -345,7 +342,7 @@ class JobRunner:
 
     def _set_status(self, job: Job, status: JobStatus) -> None:
         previous, job.status = job.status, status
-        self._on_status(job, previous)
+        self.on_status(job, previous)
 
 
 def _is_running(job: Job) -> bool:
@@ -353,13 +350,6 @@ def _is_running(job: Job) -> bool:
         return asyncio.current_task() is job.runner
     except RuntimeError:
         return False
-
-
-def _mark_failure(error: Exception, stored: Traceback | None) -> None:
-    # redun's scheduler leaves this attribute on what a job raises. It is pickled with the error: without it
-    # the call of a recover task would have another hash than in redun. An immutable error stays as it is.
-    with suppress(AttributeError):
-        setattr(error, "redun_traceback", stored)  # noqa: B010
 
 
 def _tell_retry(job: Job, policy: RetryPolicy, delay: float, error: Exception) -> None:

@@ -31,7 +31,7 @@ class LimitPool:
 
     def __init__(self, limits: Mapping[str, int] | None = None) -> None:
         self._limits = dict(limits or {})
-        self._used: dict[str, int] = {}
+        self._used = Counter[str]()
         self._waiting: deque[tuple[Job, Mapping[str, int], asyncio.Future[None]]] = deque()
 
     async def take(self, job: Job, wanted: Mapping[str, int]) -> None:
@@ -55,8 +55,18 @@ class LimitPool:
                     f"a task needs {count} of the limit {name!r}, which is {self._get_limit(name)}: "
                     f"raise it with {name} = {count} in section [limits] of redun.ini"
                 )
-        if wanted:
-            await self._acquire(job, wanted)
+        if self._fits(wanted):
+            self._used.update(wanted)
+        else:
+            check_limits(job, wanted, self)
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append((job, wanted, turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._release(wanted)
+                raise
         job.held_limits = wanted
 
     def give_back(self, job: Job) -> None:
@@ -68,11 +78,7 @@ class LimitPool:
         return self._limits.get(name, DEFAULT_LIMIT)
 
     def _fits(self, wanted: Mapping[str, int]) -> bool:
-        return all(self._used.get(name, 0) + count <= self._get_limit(name) for name, count in wanted.items())
-
-    def _take(self, wanted: Mapping[str, int]) -> None:
-        for name, count in wanted.items():
-            self._used[name] = self._used.get(name, 0) + count
+        return all(self._used[name] + count <= self._get_limit(name) for name, count in wanted.items())
 
     def find_lack(self, wanted: Mapping[str, int], held: Mapping[str, int]) -> str | None:
         """Return the limit of which there is not enough as long as some jobs hold what they hold."""
@@ -88,30 +94,15 @@ class LimitPool:
         lacks = ((job, self.find_lack(wanted, held)) for job, wanted, _ in waiting)
         return [(job, name) for job, name in lacks if name is not None]
 
-    async def _acquire(self, job: Job, wanted: Mapping[str, int]) -> None:
-        if self._fits(wanted):
-            self._take(wanted)
-            return
-        check_limits(job, wanted, self)
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((job, wanted, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._release(wanted)
-            raise
-
     def _release(self, wanted: Mapping[str, int]) -> None:
-        for name, count in wanted.items():
-            self._used[name] -= count
+        self._used.subtract(wanted)
         still_waiting: deque[tuple[Job, Mapping[str, int], asyncio.Future[None]]] = deque()
         for waiter in self._waiting:
             _, needed, turn = waiter
             if turn.done():
                 continue
             if self._fits(needed):
-                self._take(needed)
+                self._used.update(needed)
                 turn.set_result(None)
             else:
                 still_waiting.append(waiter)

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from aredun.values.nested import SCALARS, is_long, map_nested_value
+from aredun.workflow.failures import forget_locals
 from aredun.workflow.jobs import PendingExpression
-from aredun.workflow.tracebacks import forget_locals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from contextvars import Context
 
 # A value with the expressions in it begun: pending ones in their places, and where their results will be.
 Terms = tuple[Any, list[asyncio.Future[Any]]]
-
-
-class Owner(Protocol):
-    """Whose evaluation it is."""
-
-    variables: Context
-
-    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> object:
-        """Run a coroutine as a part of it."""
 
 
 class ResultCollector:
@@ -37,23 +29,22 @@ class ResultCollector:
         Fails if one of them does. Nothing is waited for once it is done.
     then : Callable[[Any], None]
         Called with the value, without any expression.
-    owner : Owner
-        Fills in a long value in a thread.
+    variables : Context
+        What is called sees of `contextvars`; mostly one for all, as each would be another object.
     """
 
-    __slots__ = ("_left", "_outcome", "_owner", "_shape", "_then")
+    __slots__ = ("_left", "_outcome", "_shape", "_then", "_variables")
 
     def __init__(
-        self, terms: Terms, outcome: asyncio.Future[Any], then: Callable[[Any], None], owner: Owner
+        self, terms: Terms, outcome: asyncio.Future[Any], then: Callable[[Any], None], variables: Context
     ) -> None:
         self._shape, started = terms
         self._left = len(started)
         self._outcome = outcome
         self._then = then
-        self._owner = owner
+        self._variables = variables
         for future in started:
-            # One context for all: each would be another object.
-            future.add_done_callback(self._note, context=owner.variables)
+            future.add_done_callback(self._note, context=variables)
 
     def _note(self, future: asyncio.Future[Any]) -> None:
         self._left -= 1
@@ -64,35 +55,32 @@ class ResultCollector:
         elif not self._left:
             shape, self._shape = self._shape, None
             if is_long(shape):
-                self._owner.spawn(self._fill_in_thread(shape))
+                filled = asyncio.get_running_loop().run_in_executor(None, fill_in, shape)
+                filled.add_done_callback(lambda done: self._go_on(done.result), context=self._variables)
             else:
-                self._go_on(fill_in, shape)
+                self._go_on(partial(fill_in, shape))
 
-    async def _fill_in_thread(self, shape: Any) -> None:
-        filled: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(fill_in, shape))
-        await asyncio.wait([filled])
-        if not self._outcome.done():
-            self._go_on(asyncio.Future.result, filled)
-
-    def _go_on(self, get: Callable[[Any], Any], source: Any) -> None:
+    def _go_on(self, get_value: Callable[[], Any]) -> None:
+        if self._outcome.done():
+            return
         try:
-            self._then(get(source))
+            self._then(get_value())
         except (Exception, asyncio.CancelledError) as error:
             # An error keeps its frames, and a frame keeps its local variables.
             forget_locals(error)
             fail(self._outcome, error)
 
 
-def hand_over(outcome: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:
-    """Let a future end as a task has ended."""
+def hand_over(outcome: asyncio.Future[Any], ended: asyncio.Future[Any]) -> None:
+    """Let a future end as another one, or a task, has ended."""
     if outcome.done():
         return
-    if task.cancelled():
+    if ended.cancelled():
         outcome.cancel()
-    elif (error := task.exception()) is not None:
+    elif (error := ended.exception()) is not None:
         fail(outcome, error)
     else:
-        outcome.set_result(task.result())
+        outcome.set_result(ended.result())
 
 
 def fill_if_known(shape: Any, started: list[asyncio.Future[Any]]) -> Terms:
@@ -129,18 +117,11 @@ def make_resolved(value: Any) -> asyncio.Future[Any]:
     return future
 
 
-def make_failed(error: Exception) -> asyncio.Future[Any]:
-    """Return a future that has failed."""
+def make_failed(error: BaseException) -> asyncio.Future[Any]:
+    """Return a future that has failed, or is cancelled."""
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    future.set_exception(error)
+    fail(future, error)
     mark_retrieved(future)
-    return future
-
-
-def make_cancelled() -> asyncio.Future[Any]:
-    """Return a future that is cancelled."""
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    future.cancel()
     return future
 
 

@@ -12,7 +12,6 @@ from aredun.values.task_options import MAX_RETRY_DELAY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
 DEFAULT_RETRY_DELAY = 1.0
 # Enough doublings for any delay to become the longest; after a thousand a float overflows.
@@ -102,20 +101,15 @@ class TimeLimit:
         await self._deadline.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *raised: Any) -> None:
         try:
-            await self._deadline.__aexit__(error_type, error, traceback)
+            await self._deadline.__aexit__(*raised)
         except TimeoutError:
             late = TimeoutError(
                 f"task {self._task_name} did not end within its timeout of {self._seconds:g} s"
             )
             # The traceback shows where the function was cancelled.
-            raise late.with_traceback(traceback) from None
+            raise late.with_traceback(raised[2]) from None
 
     def begin(self) -> None:
         """Count the time from now on; called from any thread when the function begins."""

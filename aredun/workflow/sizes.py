@@ -26,7 +26,7 @@ def is_light(value: Any) -> bool:
     if is_long(value):
         return False
     size = 0
-    for leaf in _iter_leaves(value):
+    for leaf in _iter_weighed(value):
         if isinstance(leaf, str | bytes):
             size += len(leaf)
         elif not (isinstance(leaf, _SMALL_TYPES) or is_handle(leaf) or is_task(leaf) or _is_quick_file(leaf)):
@@ -49,6 +49,14 @@ def get_unhandled(registry: Any, value: Any) -> frozenset[type]:
     return frozenset(kind for kind in SCALARS if registry.get_type(kind, use_default=False) is None)
 
 
+def iter_leaves(value: Any, unsought: frozenset[type]) -> Iterator[Any]:
+    """Yield the leaves of a nested value, and those of the arguments of each expression among them."""
+    for leaf in iter_nested_value(value, unsought):
+        yield leaf
+        if isinstance(leaf, ApplyExpression):
+            yield from iter_leaves((leaf.args, leaf.kwargs), unsought)
+
+
 def _is_quick_file(value: Any) -> bool:
     """Tell whether the hash of a file is known, or takes no more than a look at a local file."""
     if not is_file(value):
@@ -56,9 +64,9 @@ def _is_quick_file(value: Any) -> bool:
     return bool(getattr(value, "_hash", None)) or (type(value) is File and "://" not in value.path)
 
 
-def _iter_leaves(value: Any) -> Iterator[Any]:
+def _iter_weighed(value: Any) -> Iterator[Any]:
     for leaf in iter_nested_value(value):
         if isinstance(leaf, ApplyExpression) and not is_long((leaf.args, leaf.kwargs)):
-            yield from _iter_leaves((leaf.args, leaf.kwargs))
+            yield from _iter_weighed((leaf.args, leaf.kwargs))
         else:
             yield leaf

@@ -89,18 +89,6 @@ class Task(TaskValue, Generic[P, R]):
         _check_arguments(self, args, kwargs)
         return super().__call__(*args, **kwargs)  # type: ignore[no-any-return]  # a Call, which is no class
 
-    def options(self, **task_options_update: Any) -> Task[P, R]:
-        """Return the task with other options for its calls, such as `cache=False` or `limits=["db"]`."""
-        return super().options(**task_options_update)  # type: ignore[no-any-return]  # its own class
-
-    def export_options(self, **task_options_update: Any) -> Task[P, R]:
-        """Return the task with other options for its calls and for all calls within them."""
-        return super().export_options(**task_options_update)  # type: ignore[no-any-return]  # its own class
-
-    def update_context(self, context: dict[str, Any] | None = None, **kwargs: Any) -> Task[P, R]:
-        """Return the task with context variables set for its calls."""
-        return super().update_context(context, **kwargs)  # type: ignore[no-any-return]  # its own class
-
     def partial(self, *args: Any, **kwargs: Any) -> PartialTask[R]:
         """Return the task with some of its arguments given."""
         return PartialTask(self, args, kwargs)
@@ -115,10 +103,6 @@ class PartialTask(PartialTaskValue, Generic[R]):
     def __call__(self, *args: Any, **kwargs: Any) -> Call[R]:
         """Return the lazy call of the task with the given and the further arguments."""
         return super().__call__(*args, **kwargs)  # type: ignore[no-any-return]  # a Call, which is no class
-
-    def partial(self, *args: Any, **kwargs: Any) -> PartialTask[R]:
-        """Return the task with further arguments given."""
-        return super().partial(*args, **kwargs)  # type: ignore[no-any-return]  # its own class
 
 
 @stands_for("redun.task", "SchedulerTask")

@@ -71,8 +71,7 @@ def test_flush_waits_until_all_is_written(queue: WriteBehind, opened: RedunBacke
 
 def test_what_nobody_waits_for_is_written_soon(queue: WriteBehind, opened: RedunBackendDb) -> None:
     queue.put(make_value("a"))
-    # The beginning of something, whose rest never comes.
-    queue.put(make_value("b"), is_complete=False)
+    queue.put(make_value("b"))
     while read_names(opened) != ["a", "b"]:
         time.sleep(LINGER / 4)
 

@@ -243,3 +243,4 @@ async def test_locals_are_kept_for_a_debugger_only(scheduler: Scheduler) -> None
             await scheduler.run(outer_note(), cache=False, keep_locals=keeps)
         *_, (frame, _) = traceback.walk_tb(caught.value.__traceback__)
         assert frame.f_locals.get("worth") == ([3] if keeps else None)
+        assert keeps or frame.f_back is None

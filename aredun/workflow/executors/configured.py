@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aredun.errors import UsageError
-from aredun.formats.spelling import ask_whether, find_near
+from aredun.formats.spelling import suggest
 from aredun.workflow.executors.processes import ProcessExecutor
 from aredun.workflow.executors.threads import ThreadExecutor
 
@@ -21,7 +21,7 @@ _LOCAL_OPTIONS = frozenset({"type", "mode", "max_workers"})
 _REDUN_LOCAL_OPTIONS = frozenset({"start_method", "scratch"})
 _DASK_COUNTS = ("n_workers", "threads_per_worker", "capacity", "max_result_size")
 _DASK_OPTIONS = frozenset({"type", "address", "resources", *_DASK_COUNTS})
-_MODES = {"thread": "thread", "threads": "thread", "process": "process", "processes": "process"}
+_MODES = {"thread", "threads", "process", "processes"}
 
 
 def make_executors(sections: Mapping[str, Mapping[str, str]]) -> dict[str, Executor | str]:
@@ -60,11 +60,11 @@ def _make_executor(section: str, options: Mapping[str, str]) -> Executor | str:
 
 def _make_local(section: str, options: Mapping[str, str]) -> Executor:
     _refuse_unknown(section, options, _LOCAL_OPTIONS, _REDUN_LOCAL_OPTIONS)
-    given = options.get("mode", "thread")
-    if given not in _MODES:
-        raise UsageError(f"{section} mode is {given!r} in redun.ini: give thread or process")
+    mode = options.get("mode", "thread")
+    if mode not in _MODES:
+        raise UsageError(f"{section} mode is {mode!r} in redun.ini: give thread or process")
     workers = _parse_count(section, "max_workers", options)
-    if _MODES[given] == "process":
+    if mode.startswith("process"):
         return ProcessExecutor(workers)
     return ThreadExecutor(workers or DEFAULT_THREADS)
 
@@ -75,11 +75,9 @@ def _make_dask(section: str, options: Mapping[str, str]) -> Executor | str:
         from aredun.workflow.executors.dask import DaskExecutor
     except UsageError as error:
         return str(error)
-    counts: dict[str, Any] = {}
-    for name in _DASK_COUNTS:
-        count = _parse_count(section, name, options)
-        if count is not None:
-            counts[name] = count
+    counts: dict[str, Any] = {
+        name: _parse_count(section, name, options) for name in _DASK_COUNTS if name in options
+    }
     if "address" in options and {"n_workers", "threads_per_worker"} & set(counts):
         raise UsageError(f"{section} of redun.ini has an address: n_workers is of a cluster that is started")
     return DaskExecutor(
@@ -92,8 +90,7 @@ def _refuse_unknown(
 ) -> None:
     for name in options:
         if name not in known | passed:
-            near = find_near(name, known)[:1]
-            hint = ask_whether(near) if near else f"give one of {', '.join(sorted(known))}"
+            hint = suggest(name, known)
             raise UsageError(f"{section} of redun.ini has an unknown option {name}: {hint}")
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 from aredun.errors import ExecutorError, UsageError
 from aredun.formats.describe import describe_error
-from aredun.workflow.executors.base import Executor, FunctionCall
-from aredun.workflow.executors.remote import ResultStore, make_reference, pack_arguments, unpack_outcome
+from aredun.workflow.executors.remote import RemoteExecutor, ResultStore, make_reference
 
 try:
     from distributed import Client, LocalCluster
@@ -22,12 +22,15 @@ except ImportError as error:
 if TYPE_CHECKING:
     from aredun.backend import RedunBackendDb
     from aredun.values.task_value import TaskValue
+    from aredun.workflow.executors.base import FunctionCall
+    from aredun.workflow.executors.remote import Outcome, TaskReference
 
 DEFAULT_CAPACITY = 1000
 DEFAULT_MAX_RESULT_SIZE = 1 << 20
 
 
-class DaskExecutor(Executor):
+@dataclass(eq=False)
+class DaskExecutor(RemoteExecutor):
     """Runs functions on the workers of a cluster, which have to have aredun and the workflow's modules.
 
     A worker that dies loses the calls that it had begun: each is a failed try, which only the option
@@ -53,54 +56,46 @@ class DaskExecutor(Executor):
 
     has_resources = True
 
-    def __init__(
-        self,
-        cluster: Any = None,
-        *,
-        n_workers: int | None = None,
-        threads_per_worker: int = 1,
-        resources: dict[str, float] | None = None,
-        capacity: int = DEFAULT_CAPACITY,
-        max_result_size: int = DEFAULT_MAX_RESULT_SIZE,
-    ) -> None:
-        if capacity < 1:
-            raise UsageError(f"capacity is {capacity}: give 1 or more")
-        self.capacity: int = capacity
-        self._cluster = cluster
-        self._n_workers = n_workers
-        self._threads_per_worker = threads_per_worker
-        self._resources = dict(resources or {})
-        self._max_result_size = max_result_size
+    cluster: Any = None
+    _: KW_ONLY
+    n_workers: int | None = None
+    threads_per_worker: int = 1
+    resources: dict[str, float] | None = None
+    capacity: int = DEFAULT_CAPACITY
+    max_result_size: int = DEFAULT_MAX_RESULT_SIZE
+
+    def __post_init__(self) -> None:
+        if self.capacity < 1:
+            raise UsageError(f"capacity is {self.capacity}: give 1 or more")
         self._own: Any = None
         self._client: Any = None
-        self._backend: RedunBackendDb | None = None
         self._storage: ResultStore | None = None
         self._waiting: dict[str, FunctionCall] = {}
 
     async def open(self, backend: RedunBackendDb) -> None:
         """Connect to the cluster."""
-        self._backend = backend
+        self._store = backend.value_store
         if backend.value_store is not None:
-            least = max(self._max_result_size, backend.config.value_store_min_size)
+            least = max(self.max_result_size, backend.config.value_store_min_size)
             self._storage = ResultStore(backend.value_store.root_path, least)
         try:
-            if self._cluster is None:
+            if self.cluster is None:
                 self._own = await LocalCluster(
-                    n_workers=self._n_workers,
-                    threads_per_worker=self._threads_per_worker,
+                    n_workers=self.n_workers,
+                    threads_per_worker=self.threads_per_worker,
                     processes=True,
                     asynchronous=True,
                     # The dashboard's own port may be another cluster's.
                     dashboard_address=":0",
                 )
-            client = Client(self._own or self._cluster, asynchronous=True, set_as_default=False)
+            client = Client(self._own or self.cluster, asynchronous=True, set_as_default=False)
             self._client = await client
             await client.register_plugin(BeginPlugin())
             self._topic = f"aredun-{client.id}"
             client.subscribe_topic(self._topic, self._on_begin)
         except Exception as error:
             await self.close()
-            where = f"the cluster {self._cluster}" if self._cluster else "a local cluster"
+            where = f"the cluster {self.cluster}" if self.cluster else "a local cluster"
             raise ExecutorError(f"cannot use {where}: {describe_error(error)}") from error
 
     def check(self, task: TaskValue) -> None:
@@ -111,11 +106,9 @@ class DaskExecutor(Executor):
                 "it into a module"
             )
 
-    async def submit(self, call: FunctionCall) -> Any:
-        """Run a call; when it is cancelled, dask drops it unless it has begun."""
-        reference, data = make_reference(call.task), await pack_arguments(call)
+    async def _send(self, call: FunctionCall, reference: TaskReference, data: bytes) -> Outcome:
         key = f"{call.task.fullname}-{call.id}"
-        resources = {**self._resources, **call.options.get("resources", {})}
+        resources = {**(self.resources or {}), **call.options.get("resources", {})}
         topic = None if call.options.get("timeout") is None else self._topic
         self._waiting[key] = call
         future = None
@@ -132,7 +125,7 @@ class DaskExecutor(Executor):
                 retries=0,
                 resources=resources or None,
             )
-            outcome = await future
+            outcome: Outcome = await future
         except Exception as error:
             # What the function raises comes back as an outcome.
             raise ExecutorError(
@@ -142,8 +135,7 @@ class DaskExecutor(Executor):
             del self._waiting[key]
             if future is not None:
                 future.release()
-        store = self._backend.value_store if self._backend is not None else None
-        return await unpack_outcome(call, outcome, store)
+        return outcome
 
     def _on_begin(self, event: tuple[float, str]) -> None:
         call = self._waiting.get(event[1])

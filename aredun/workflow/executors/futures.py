@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import BrokenExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aredun.errors import ExecutorError
 from aredun.formats.describe import describe_error
-from aredun.workflow.executors.base import Executor, FunctionCall
-from aredun.workflow.executors.remote import make_reference, pack_arguments, run_packed, unpack_outcome
+from aredun.workflow.executors.remote import RemoteExecutor, run_packed
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor as Pool
 
-    from aredun.values.task_value import TaskValue
+    from aredun.workflow.executors.base import FunctionCall
+    from aredun.workflow.executors.remote import Outcome, TaskReference
 
 
-class FuturesExecutor(Executor):
+class FuturesExecutor(RemoteExecutor):
     """Runs functions in a pool of the caller's own, which is left alone at the end.
 
     The pool may be in other processes: tasks are found by their module, and values are pickled. What the pool
@@ -32,20 +32,13 @@ class FuturesExecutor(Executor):
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    def check(self, task: TaskValue) -> None:
-        """Refuse a task that another process could not import."""
-        make_reference(task)
-
-    async def submit(self, call: FunctionCall) -> Any:
-        """Run a call."""
-        data = await pack_arguments(call)
+    async def _send(self, call: FunctionCall, reference: TaskReference, data: bytes) -> Outcome:
         call.begin()
         try:
             # A pool may start its workers here.
-            future = await asyncio.to_thread(self._pool.submit, run_packed, make_reference(call.task), data)
-            outcome = await asyncio.wrap_future(future)
+            future = await asyncio.to_thread(self._pool.submit, run_packed, reference, data)
+            return await asyncio.wrap_future(future)
         except (BrokenExecutor, RuntimeError) as error:
             raise ExecutorError(
                 f"task {call.task.fullname} was lost by its pool: {describe_error(error)}"
             ) from error
-        return await unpack_outcome(call, outcome)

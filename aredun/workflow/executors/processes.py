@@ -9,28 +9,19 @@ import signal
 import threading
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aredun.errors import ExecutorError, UsageError
-from aredun.workflow.executors.base import Executor, FunctionCall
-from aredun.workflow.executors.remote import make_reference, pack_arguments, run_packed, unpack_outcome
+from aredun.workflow.executors.remote import RemoteExecutor, run_packed
 from aredun.workflow.executors.threads import run_aside
 
 if TYPE_CHECKING:
     from aredun.backend import RedunBackendDb
-    from aredun.values.task_value import TaskValue
+    from aredun.workflow.executors.base import FunctionCall
+    from aredun.workflow.executors.remote import Outcome, TaskReference
 
 
-@dataclass(eq=False)
-class _Worker:
-    """A pool of one process, and the id of that."""
-
-    pool: ProcessPoolExecutor
-    pid: int
-
-
-class ProcessExecutor(Executor):
+class ProcessExecutor(RemoteExecutor):
     """Runs functions in processes that are started anew (spawn), when they are needed first.
 
     Each worker is a pool of its own: to kill one of a common `ProcessPoolExecutor`, or of loky, breaks the
@@ -47,38 +38,33 @@ class ProcessExecutor(Executor):
         if max_workers is not None and max_workers < 1:
             raise UsageError(f"max_workers is {max_workers}: give 1 or more")
         self.capacity: int = max_workers or os.cpu_count() or 1
-        self._idle: list[_Worker] = []
+        self._idle: list[tuple[ProcessPoolExecutor, int]] = []
         self._ending: set[asyncio.Future[None]] = set()
 
     async def open(self, backend: RedunBackendDb) -> None:
         """Start with no process."""
         self._idle = []
 
-    def check(self, task: TaskValue) -> None:
-        """Refuse a task that another process could not import."""
-        make_reference(task)
-
-    async def submit(self, call: FunctionCall) -> Any:
-        """Run a call; when it is cancelled, its process is killed."""
-        reference, data = make_reference(call.task), await pack_arguments(call)
-        worker = self._idle.pop() if self._idle else await self._start(call)
+    async def _send(self, call: FunctionCall, reference: TaskReference, data: bytes) -> Outcome:
+        pool, pid = self._idle.pop() if self._idle else await self._start(call)
         try:
             call.begin()
-            outcome = await asyncio.wrap_future(worker.pool.submit(run_packed, reference, data))
+            outcome = await asyncio.wrap_future(pool.submit(run_packed, reference, data))
         except BrokenExecutor:
-            self._end(worker)
+            self._end(pool)
             raise ExecutorError(
-                f"task {call.task.fullname} was lost: its worker process {worker.pid} has died"
+                f"task {call.task.fullname} was lost: its worker process {pid} has died"
             ) from None
         except BaseException:
             with suppress(ProcessLookupError):
-                os.killpg(worker.pid, signal.SIGKILL)
-            self._end(worker)
+                os.killpg(pid, signal.SIGKILL)
+            self._end(pool)
             raise
-        self._idle.append(worker)
-        return await unpack_outcome(call, outcome)
+        self._idle.append((pool, pid))
+        return outcome
 
-    async def _start(self, call: FunctionCall) -> _Worker:
+    async def _start(self, call: FunctionCall) -> tuple[ProcessPoolExecutor, int]:
+        """Return a worker, which is a pool of one process, and the id of that."""
         pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare_worker)
         try:
             pid = await asyncio.wrap_future(await asyncio.to_thread(pool.submit, os.getpid))
@@ -88,19 +74,19 @@ class ProcessExecutor(Executor):
                 'if __name__ == "__main__"?'
             ) from None
         except BaseException:
-            self._end(_Worker(pool, 0))
+            self._end(pool)
             raise
-        return _Worker(pool, pid)
+        return pool, pid
 
-    def _end(self, worker: _Worker) -> None:
-        ending = run_aside(worker.pool.shutdown, "aredun-join")
+    def _end(self, pool: ProcessPoolExecutor) -> None:
+        ending = run_aside(pool.shutdown, "aredun-join")
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
 
     async def close(self) -> None:
         """End the processes, and wait for that."""
         while self._idle:
-            self._end(self._idle.pop())
+            self._end(self._idle.pop()[0])
         if self._ending:
             await asyncio.wait(self._ending)
 

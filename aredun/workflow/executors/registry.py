@@ -1,26 +1,33 @@
-"""The executors of a scheduler, by the names that tasks give."""
+"""The executors of a scheduler, by name, and whether the tasks of a workflow have the one that they name."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from concurrent.futures import Executor as Pool
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from aredun.errors import UsageError
 from aredun.formats.describe import describe_class
-from aredun.formats.spelling import ask_whether, find_near
+from aredun.formats.spelling import suggest
+from aredun.values import is_expression
+from aredun.values.expressions import ApplyExpression, SchedulerExpression, TaskExpression
+from aredun.values.nested import SCALARS, is_long, iter_nested_value
+from aredun.values.task_value import PartialTaskValue, TaskValue
 from aredun.workflow.executors.base import Executor
 from aredun.workflow.executors.futures import FuturesExecutor
 from aredun.workflow.executors.processes import ProcessExecutor
 from aredun.workflow.executors.threads import ThreadExecutor
+from aredun.workflow.tasks import get_task_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from aredun.backend import RedunBackendDb
-    from aredun.values.task_value import TaskValue
     from aredun.workflow.executors.base import FunctionCall
 
 # Plain functions run here if nothing else is said, as in redun.
@@ -56,14 +63,11 @@ class Executors:
 
     def __init__(self, given: Mapping[str, Any], max_workers: int) -> None:
         threads = ThreadExecutor(max_workers)
-        self._executors: dict[str, Executor] = {DEFAULT_NAME: threads, "thread": threads}
-        self._executors["process"] = ProcessExecutor()
-        self._refused: dict[str, str] = {}
-        for name, executor in given.items():
-            if isinstance(executor, str):
-                self._refused[name] = executor
-            else:
-                self._executors[name] = _adapt(name, executor)
+        self._refused = {name: why for name, why in given.items() if isinstance(why, str)}
+        self._executors: dict[str, Executor] = {
+            **{DEFAULT_NAME: threads, "thread": threads, "process": ProcessExecutor()},
+            **{name: _adapt(name, each) for name, each in given.items() if name not in self._refused},
+        }
         self._entries: dict[int, _Entry] = {}
 
     def check(self, task: TaskValue, options: Mapping[str, Any]) -> None:
@@ -107,11 +111,10 @@ class Executors:
     async def submit(self, call: FunctionCall, backend: RedunBackendDb) -> Any:
         """Run a call on its executor, which is opened by then."""
         entry = self._enter(self._get(call.task, call.options.get("executor")))
-        if not entry.is_open:
-            async with entry.opening:
-                if not entry.is_open:
-                    await entry.executor.open(backend)
-                    entry.is_open = True
+        async with entry.opening:
+            if not entry.is_open:
+                await entry.executor.open(backend)
+                entry.is_open = True
         return await entry.executor.submit(call)
 
     async def close(self) -> None:
@@ -124,17 +127,16 @@ class Executors:
                 raise error
 
     def _get(self, task: TaskValue, name: Any) -> Executor:
-        executor = self._executors.get(DEFAULT_NAME if name is None else name)
-        if executor is not None and name not in self._refused:
-            return executor
         if name in self._refused:
             raise UsageError(f"task {task.fullname}: executor {name!r} {self._refused[name]}")
-        near = find_near(str(name), self._executors)[:1]
-        hint = ask_whether(near) if near else f"give one of {', '.join(sorted(self._executors))}"
-        raise UsageError(
-            f"task {task.fullname} names an unknown executor {name!r}: {hint}, or add [executors.{name}] to "
-            "redun.ini"
-        )
+        executor = self._executors.get(DEFAULT_NAME if name is None else name)
+        if executor is None:
+            hint = suggest(str(name), self._executors)
+            raise UsageError(
+                f"task {task.fullname} names an unknown executor {name!r}: {hint}, or add [executors.{name}] "
+                "to redun.ini"
+            )
+        return executor
 
     def _enter(self, executor: Executor) -> _Entry:
         entry = self._entries.get(id(executor))
@@ -155,3 +157,77 @@ def _adapt(name: str, executor: Any) -> Executor:
         f"executor {name!r} is {describe_class(executor)}: give an Executor of aredun, or a pool with the "
         "interface of concurrent.futures.Executor"
     )
+
+
+def check_workflow(executors: Executors, expression: Any) -> None:
+    """Check the calls in an expression, and all tasks that their functions name, and so on.
+
+    Parameters
+    ----------
+    executors : Executors
+        Those of the scheduler.
+    expression : Any
+        What is to be run.
+
+    Raises
+    ------
+    UsageError
+        A task asks for what the executors do not have.
+    """
+    waiting: list[TaskValue] = []
+    for call in _iter_calls(expression):
+        task = get_task_registry().get(call.task_name)
+        if task is not None and not isinstance(call, SchedulerExpression):
+            executors.check(task, _get_known({**task.get_task_options(), **call._options}))
+            waiting.append(task)
+    seen = {task.fullname for task in waiting}
+    while waiting:
+        for task in _iter_named_tasks(waiting.pop()):
+            if task.fullname not in seen:
+                seen.add(task.fullname)
+                # A call may name another executor than the task, hence not what only `default` refuses.
+                if task.has_task_option("executor"):
+                    executors.check(task, _get_known(task.get_task_options()))
+                waiting.append(task)
+
+
+def _get_known(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if not is_expression(value)}
+
+
+def _iter_calls(value: Any) -> Iterator[TaskExpression]:
+    if is_long(value):
+        return
+    for leaf in iter_nested_value(value, SCALARS):
+        if isinstance(leaf, ApplyExpression):
+            if isinstance(leaf, TaskExpression):
+                yield leaf
+            yield from _iter_calls((leaf.args, leaf.kwargs))
+
+
+def _iter_named_tasks(task: TaskValue) -> Iterator[TaskValue]:
+    """Yield the tasks that the function of a task names: globals, what it closes over, parts of modules."""
+    func = inspect.unwrap(task.func)
+    code = getattr(func, "__code__", None)
+    if code is None:
+        return
+    names = set(_iter_names(code))
+    known = getattr(func, "__globals__", {})
+    found = [known[name] for name in names if name in known]
+    for cell in func.__closure__ or ():
+        # A cell may be empty still.
+        with suppress(ValueError):
+            found.append(cell.cell_contents)
+    for module in [value for value in found if isinstance(value, ModuleType)]:
+        found += [vars(module)[name] for name in names if name in vars(module)]
+    for value in found:
+        named = value.task if isinstance(value, PartialTaskValue) else value
+        if isinstance(named, TaskValue):
+            yield named
+
+
+def _iter_names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _iter_names(constant)

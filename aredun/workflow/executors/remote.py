@@ -9,6 +9,7 @@ import inspect
 import os
 import sys
 import threading
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from aredun.errors import ExecutorError, UsageError
 from aredun.formats.describe import describe, describe_error
 from aredun.values import Traceback, get_type_registry, pickle_dumps, pickle_loads
 from aredun.values.sizes import SMALL_BYTES
-from aredun.workflow.executors.base import FunctionCall
+from aredun.workflow.executors.base import Executor, FunctionCall
 from aredun.workflow.executors.threads import call_function
 from aredun.workflow.sizes import is_light
 from aredun.workflow.tasks import get_task_registry
@@ -90,30 +91,6 @@ def make_reference(task: TaskValue) -> TaskReference:
     return TaskReference(task.fullname, task.hash, task.load_module, os.path.abspath(file) if file else "")
 
 
-async def pack_arguments(call: FunctionCall) -> bytes:
-    """Serialize the arguments of a call.
-
-    Parameters
-    ----------
-    call : FunctionCall
-        What another process is to run.
-
-    Raises
-    ------
-    UsageError
-        An argument cannot be pickled.
-    """
-    arguments = (call.args, call.kwargs)
-    try:
-        if is_light(arguments):
-            return pickle_dumps(arguments)
-        return await asyncio.to_thread(pickle_dumps, arguments)
-    except Exception as error:
-        raise UsageError(
-            f"an argument of task {call.task.fullname} cannot go to another process: {describe_error(error)}"
-        ) from error
-
-
 def run_packed(reference: TaskReference, data: bytes, storage: ResultStore | None = None) -> Outcome:
     """Run a call that came from another process; blocks, and raises nothing of the function's.
 
@@ -122,14 +99,14 @@ def run_packed(reference: TaskReference, data: bytes, storage: ResultStore | Non
     reference : TaskReference
         The task.
     data : bytes
-        The arguments, from `pack_arguments`.
+        The arguments, pickled.
     storage : ResultStore | None
         Where large results go; by default they all go back as they are.
 
     Returns
     -------
     Outcome
-        For `unpack_outcome`.
+        What came of it, for `RemoteExecutor`.
     """
     try:
         task = _find_task(reference)
@@ -206,41 +183,50 @@ def _pack_error(error: Exception) -> bytes:
         return pickle_dumps((substitute, Traceback(substitute, raised.frames)))
 
 
-async def unpack_outcome(call: FunctionCall, outcome: Outcome, store: ValueStore | None = None) -> Any:
-    """Return what a function in another process returned, or raise what it raised.
+class RemoteExecutor(Executor):
+    """Runs functions in other processes: tasks are found there by their modules, values are pickled."""
 
-    Parameters
-    ----------
-    call : FunctionCall
-        What was run; gets the traceback of an error.
-    outcome : Outcome
-        What `run_packed` returned.
-    store : ValueStore | None
-        Where large results are.
+    # Where large results are left.
+    _store: ValueStore | None = None
 
-    Raises
-    ------
-    Exception
-        What the function raised.
-    UsageError
-        The other process could not call it, or not send its result.
-    ExecutorError
-        The result is not where it was left.
-    """
-    kind, data = outcome
-    if kind == _REFUSAL:
-        raise UsageError(data.decode().removeprefix("UsageError: "))
-    if kind == _ERROR:
-        error, traceback = pickle_loads(data)
-        call.raised = error, traceback
-        raise error
-    if kind == _VALUE:
-        return pickle_loads(data) if len(data) < SMALL_BYTES else await asyncio.to_thread(pickle_loads, data)
-    value_hash, type_name = pickle_loads(data)
-    stored, is_there = await store.get(value_hash, type_name) if store else (b"", False)
-    if not is_there:
-        raise ExecutorError(
-            f"the result of task {call.task.fullname} is not in the value store: its worker has to see the "
-            "same value_store_path"
-        )
-    return await asyncio.to_thread(get_type_registry().deserialize, type_name, stored)
+    def check(self, task: TaskValue) -> None:
+        """Refuse a task that another process could not import."""
+        make_reference(task)
+
+    async def submit(self, call: FunctionCall) -> Any:
+        """Run a call to its end."""
+        reference, data = make_reference(call.task), await _pack_arguments(call)
+        kind, data = await self._send(call, reference, data)
+        if kind == _REFUSAL:
+            raise UsageError(data.decode().removeprefix("UsageError: "))
+        if kind == _ERROR:
+            error, traceback = pickle_loads(data)
+            call.raised = error, traceback
+            raise error
+        if kind == _VALUE:
+            is_small = len(data) < SMALL_BYTES
+            return pickle_loads(data) if is_small else await asyncio.to_thread(pickle_loads, data)
+        value_hash, type_name = pickle_loads(data)
+        stored, is_there = await self._store.get(value_hash, type_name) if self._store else (b"", False)
+        if not is_there:
+            raise ExecutorError(
+                f"the result of task {call.task.fullname} is not in the value store: its worker has to see "
+                "the same value_store_path"
+            )
+        return await asyncio.to_thread(get_type_registry().deserialize, type_name, stored)
+
+    @abstractmethod
+    async def _send(self, call: FunctionCall, reference: TaskReference, data: bytes) -> Outcome:
+        """Have a call run by `run_packed`; raises ExecutorError if it is lost."""
+
+
+async def _pack_arguments(call: FunctionCall) -> bytes:
+    arguments = (call.args, call.kwargs)
+    try:
+        if is_light(arguments):
+            return pickle_dumps(arguments)
+        return await asyncio.to_thread(pickle_dumps, arguments)
+    except Exception as error:
+        raise UsageError(
+            f"an argument of task {call.task.fullname} cannot go to another process: {describe_error(error)}"
+        ) from error

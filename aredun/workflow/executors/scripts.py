@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 from textwrap import dedent
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from aredun.errors import UsageError
 from aredun.formats.describe import describe_class, shorten
@@ -135,21 +135,18 @@ def prepare_command(command: str) -> str:
 
 def _read(process: subprocess.Popen[bytes], name: str) -> tuple[bytes, bytes]:
     """Read both streams to their ends, and log their lines as they come."""
-    collected: dict[IO[bytes], list[bytes]] = {}
-    loggers: dict[IO[bytes], Callable[[bytes], None]] = {}
+    collected: dict[Any, list[bytes]] = {}
     with selectors.DefaultSelector() as selector:
         for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                collected[stream] = []
-                loggers[stream] = _make_line_logger(name)
-                selector.register(stream, selectors.EVENT_READ, stream)
+            collected[stream] = []
+            selector.register(cast("IO[bytes]", stream), selectors.EVENT_READ, _make_line_logger(name))
         while selector.get_map():
             for key, _ in selector.select():
                 chunk = os.read(key.fd, _PIPE_SIZE)
                 if not chunk:
                     selector.unregister(key.fileobj)
-                collected[key.data].append(chunk)
-                loggers[key.data](chunk)
+                collected[key.fileobj].append(chunk)
+                key.data(chunk)
     output, errors = (b"".join(chunks) for chunks in collected.values())
     return output, errors
 

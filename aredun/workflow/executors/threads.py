@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from concurrent.futures import CancelledError as JobCancelled
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -74,14 +73,13 @@ def call_function(call: FunctionCall) -> Any:
             return result
         command, name = prepare_command(result), call.task.fullname
         return call.script.run(command, name, own_group=call.is_here)
-    except (StopIteration, JobCancelled) as error:
-        # A future refuses the one, and whoever waits for it would wait for ever; the other one it takes for
-        # its own cancellation.
-        raise make_task_error(call.task.fullname, error) from error
-    except Exception:
-        raise
-    except BaseException as error:
-        raise make_task_error(call.task.fullname, error) from error
+    except BaseException as raised:
+        # A future refuses StopIteration, and whoever waits for it would wait for ever; CancelledError it
+        # takes for its own cancellation.
+        error = make_task_error(call.task.fullname, raised)
+        if error is raised:
+            raise
+        raise error from raised
 
 
 def run_aside(function: Callable[[], object], name: str) -> asyncio.Future[None]:
