@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
-from sqlalchemy.dialects.postgresql.asyncpg import dialect as AsyncpgDialect
 
 from aredun.backend import RedunBackendDb
 from aredun.recording import caches, call_rows
@@ -28,9 +28,9 @@ async def test_rows_are_not_compared_with_one_key_after_the_other(postgres_url: 
     async with RedunBackendDb(postgres_url) as backend:
         job = await start(backend)
         await record_call(backend, job, 1)
-        text = str(STATEMENTS[name].compile(dialect=AsyncpgDialect()))
         async with backend.database.engine.connect() as connection:
-            driver = (await connection.get_raw_connection()).driver_connection
+            text = str(STATEMENTS[name].compile(dialect=connection.dialect))
+            driver: Any = (await connection.get_raw_connection()).driver_connection
             await driver.execute("SET plan_cache_mode = force_generic_plan")
             await driver.execute(f"PREPARE lookup AS {text}")
             parameters = ", ".join(["'{a,b}'"] * len(set(re.findall(r"\$\d+", text))))
