@@ -26,10 +26,9 @@ from aredun.search.call_texts import get_ancestors, get_arguments_texts, get_las
 from aredun.search.identify import find_use
 from aredun.search.job_tree import FoldedJobs, JobRow, TreeLine, count_jobs, get_job_tree
 from aredun.search.loading import load_first_job, load_one
-from aredun.search.scan import mark_abandoned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from aredun.cli.tables import Part
 
@@ -45,7 +44,7 @@ class RecordPrinter(LinePrinter):
     async def show_record(self, record: Any) -> None:
         """Show a record in detail: of the models, or what `find_file` returns."""
         if isinstance(record, tuple):
-            await self._show_file_use(*record)
+            await self._show_file(record[0])
         elif isinstance(record, Execution):
             await self._show_execution(record)
         elif isinstance(record, Job):
@@ -133,7 +132,7 @@ class RecordPrinter(LinePrinter):
             self._printer.line()
             await self._show_task(job.task, show_job=False, indent=2)
             return
-        await self._show_call_node(node, neighbours=False, indent=2)
+        await self._show_call_node(node, arguments, neighbours=False, indent=2)
         if job.status == statuses.FAILED:
             await self._show_traceback(node.value_hash, indent=2)
 
@@ -152,11 +151,19 @@ class RecordPrinter(LinePrinter):
         for line in format_traceback(error):
             self._printer.line(clean(line), indent=indent)
 
-    async def _show_call_node(self, node: CallNode, *, neighbours: bool = True, indent: int = 0) -> None:
+    async def _show_call_node(
+        self,
+        node: CallNode,
+        arguments: Mapping[str, str] | None = None,
+        *,
+        neighbours: bool = True,
+        indent: int = 0,
+    ) -> None:
         backend, printer, inner = self._backend, self._printer, indent + 2
         tags = (await self._get_tags([node.call_hash]))[node.call_hash]
         self._call_node_line(node, tags, indent=indent, detail=True)
-        arguments = await get_arguments_texts(backend, [node.call_hash], show_preview)
+        if arguments is None:
+            arguments = await get_arguments_texts(backend, [node.call_hash], show_preview)
         printer.line(f"Args:   {arguments[node.call_hash]}", indent=inner)
         value = await load_one(backend, Value, node.value_hash)
         preview = (await backend.get_previews([node.value_hash])).get(node.value_hash)
@@ -199,8 +206,7 @@ class RecordPrinter(LinePrinter):
     async def _show_value(self, value: Value) -> None:
         file = await load_one(self._backend, File, value.value_hash)
         if file is not None:
-            use = await find_use(self._backend, value.value_hash)
-            await self._show_file(file, use)
+            await self._show_file(file)
         else:
             tags = (await self._get_tags([value.value_hash]))[value.value_hash]
             kind = (clean_line(value.type), "dim")
@@ -210,20 +216,15 @@ class RecordPrinter(LinePrinter):
         preview = (await self._backend.get_previews([value.value_hash])).get(value.value_hash)
         await self._show_dataflow(value, "value", preview, 0)
 
-    async def _show_file_use(self, file: File, job: Job, kind: str) -> None:
-        # The job that made the file first says where it comes from; later ones may have had it from the
-        # cache.
-        use = await find_use(self._backend, file.value_hash)
-        await self._show_file(file, use or (job, kind))
-
-    async def _show_file(self, file: File, use: tuple[Job, str] | None) -> None:
+    async def _show_file(self, file: File) -> None:
         tags = (await self._get_tags([file.value_hash]))[file.value_hash]
         self._file_line(file, tags)
+        # The job that made the file first says where it comes from; later ones may have had it from the
+        # cache.
+        use = await find_use(self._backend, file.value_hash, self._cutoff)
         if use is None:
             return
         job, kind = use
-        async with self._backend.session() as session:
-            await mark_abandoned(session, [job], self._cutoff)
         self._printer.line(f"{'Produced' if kind == 'result' else 'Consumed'} by Job {show_id(job.id)}")
         self._printer.line()
         arguments = await get_arguments_texts(self._backend, [job.call_hash], show_preview)

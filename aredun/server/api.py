@@ -12,8 +12,8 @@ from aredun.formats.spelling import spell_path
 from aredun.formats.tag_syntax import parse_tag_key_value
 from aredun.query import CallGraphQuery
 from aredun.search import substrings
-from aredun.search.bases import select_by_part, select_inside, select_started
 from aredun.search.failures import find_next_failed
+from aredun.search.filters import select_by_part, select_inside, select_started
 from aredun.search.pages import pack_cursor, read_place
 from aredun.search.tags import list_current_tags
 from aredun.server import details, records, schemas

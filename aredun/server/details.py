@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aredun import models
 from aredun.formats.arguments import name_argument
-from aredun.search.call_texts import get_ancestors, get_brief_arguments
+from aredun.search.call_texts import get_ancestors, get_brief_arguments, write_brief_arguments
 from aredun.search.identify import find_use
 from aredun.search.job_tree import JobRow, count_jobs, get_job_tree
 from aredun.search.loading import load_arguments, load_neighbours, load_one, load_origins
@@ -15,6 +15,7 @@ from aredun.server.failures import add_arguments, get_failure
 from aredun.server.highlighting import highlight_source
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from aredun.backend import RedunBackendDb
@@ -57,7 +58,11 @@ async def get_tree(
 async def get_job_details(backend: RedunBackendDb, job: models.Job) -> schemas.JobDetails:
     """Return a job with its call, its tags and the jobs above it."""
     node = await load_one(backend, models.CallNode, job.call_hash)
-    call = None if node is None else await get_call_details(backend, node)
+    call, text = None, None
+    if node is not None:
+        given = await load_arguments(backend, node.call_hash)
+        call = await get_call_details(backend, node, given)
+        text = await write_brief_arguments(backend, given)
     if call is not None and call.task_hash == job.task_hash:
         source, spans = call.source, call.source_spans
     else:
@@ -67,13 +72,12 @@ async def get_job_details(backend: RedunBackendDb, job: models.Job) -> schemas.J
     tags = await records.make_tags(backend, [job.id])
     context = await backend.entities.get_context(job.call_hash) if job.call_hash else {}
     above = await get_ancestors(backend, job.id)
-    [shown] = await records.make_records(backend, [job])
     failure = await get_failure(backend, job.id, job.call_hash)
     if failure is not None and call is not None:
         add_arguments(failure, call)
     return schemas.fill(
         schemas.JobDetails,
-        shown,
+        records.make_job(job, text),
         call=call,
         source=source,
         source_spans=spans,
@@ -93,12 +97,15 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else repr(value)
 
 
-async def get_call_details(backend: RedunBackendDb, node: models.CallNode) -> schemas.CallNodeDetails:
-    """Return a call with its arguments, its result and its neighbours."""
+async def get_call_details(
+    backend: RedunBackendDb, node: models.CallNode, arguments: Sequence[models.Argument] | None = None
+) -> schemas.CallNodeDetails:
+    """Return a call with its arguments, which may be at hand already, its result and its neighbours."""
     task = await load_one(backend, models.Task, node.task_hash)
-    arguments = await load_arguments(backend, node.call_hash, MAX_ARGUMENTS + 1)
-    upstream = await load_origins(backend, [row.arg_hash for row in arguments])
+    if arguments is None:
+        arguments = await load_arguments(backend, node.call_hash)
     shown = arguments[:MAX_ARGUMENTS]
+    upstream = await load_origins(backend, [row.arg_hash for row in shown])
     values = await records.load_values(backend, {node.value_hash, *(row.value_hash for row in shown)})
     children = await load_neighbours(backend, node.call_hash, MAX_NEIGHBOURS + 1, down=True)
     parents = await load_neighbours(backend, node.call_hash, MAX_NEIGHBOURS + 1, down=False)
