@@ -45,6 +45,9 @@ class Condition:
     on_key : bool
         Whether the condition confines the primary key itself, so that records in its order are found
         directly.
+    seek_rows : int
+        Up to how many rows of the sources seeking is the better way for the first rows, if that is more than
+        usual.
     is_bounded : bool
         Whether there are never more matches than rows of the sources.
     kept : tuple[Condition, dict[str, Any]] | None
@@ -58,6 +61,7 @@ class Condition:
     probe: Spelling
     sources: Callable[[], Sequence[Select[Any]]] | None = None
     on_key: bool = False
+    seek_rows: int = 0
     is_bounded: bool = True
     kept: tuple[Condition, dict[str, Any]] | None = None
     resolution: tuple[Select[Any], Callable[[list[str]], Condition]] | None = None

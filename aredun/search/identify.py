@@ -20,7 +20,7 @@ from aredun.search.filters import filter_id_prefix, took_one_of
 from aredun.search.records import PRIMARY_KEYS, ModelMaker, Record, get_reader, read_records
 from aredun.search.records import get_key as get_key
 from aredun.search.scan import Scan
-from aredun.search.statements import ScanPlan, count_sources
+from aredun.search.statements import ScanPlan, bound_sources, count_sources
 from aredun.search.suggestions import suggest
 from aredun.storage.reads import read_scalars
 from aredun.tables.column_types import in_array
@@ -196,7 +196,7 @@ async def find_by_prefix(
     if len(kept) > 1:
         # One statement says which types there are to read from; mostly it is one.
         statement = count_sources(tuple(of_all for of_all, _ in kept))
-        (counts,) = await backend.database.fetch(statement, {**kept[0][1], "bound": limit})
+        (counts,) = await backend.database.fetch(statement, {**kept[0][1], **bound_sources(counts)})
     found: list[Any] = []
     for name, each, count in zip(types, conditions, counts, strict=True):
         if count and len(found) < limit:

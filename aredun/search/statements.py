@@ -172,14 +172,21 @@ def select_sought(plan: ScanPlan, where: Sequence[Spelling], goes_on: bool) -> S
 
 @lru_cache(KEPT)
 def count_sources(conditions: Sequence[Condition]) -> Select[Any]:
-    """Return the select of how many rows each condition leads to, of each of its ways up to `bound`."""
-    bound = sa.bindparam("bound", type_=sa.Integer())
+    """Return the select of how many rows each condition leads to, for the parameters of `bound_sources`."""
+    totals = []
+    for place, condition in enumerate(conditions):
+        bound = sa.bindparam(f"bound{place}", type_=sa.Integer())
+        sources = (
+            [source.limit(bound).subquery() for source in condition.sources()] if condition.sources else []
+        )
+        counts = (sa.select(sa.func.count()).select_from(rows).scalar_subquery() for rows in sources)
+        totals.append(sum(counts, sa.literal(0)))
+    return sa.select(*totals)
 
-    def count(source: Select[Any]) -> Any:
-        return sa.select(sa.func.count()).select_from(source.limit(bound).subquery()).scalar_subquery()
 
-    totals = (map(count, condition.sources() if condition.sources else ()) for condition in conditions)
-    return sa.select(*(sum(counts, sa.literal(0)) for counts in totals))
+def bound_sources(bounds: Iterable[int]) -> dict[str, Any]:
+    """Return the parameters of `count_sources`: up to what is counted of each way of each condition."""
+    return {f"bound{place}": bound for place, bound in enumerate(bounds)}
 
 
 def _name_columns(order: Order) -> list[Any]:

@@ -17,6 +17,7 @@ from aredun.errors import UsageError
 from aredun.formats.tag_syntax import ANY_VALUE
 from aredun.models import Execution
 from aredun.query import CallGraphQuery
+from aredun.search import filters as query_filters
 from aredun.search import scan as query_scan
 from aredun.search import strategies
 from tests.support.call_graphs import TAGS, TASK_NAMES, Recorded
@@ -90,6 +91,7 @@ def small_steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(strategies, "SEEK_ROWS", 1)
         monkeypatch.setattr(strategies, "RARE_SEEK_ROWS", 1)
         monkeypatch.setattr(strategies, "ALL_SEEK_ROWS", 1)
+        monkeypatch.setattr(query_filters, "EXECUTION_SEEK_ROWS", 1)
 
 
 def make_steps(recorded: Recorded, folder: str) -> st.SearchStrategy[list[Step]]:

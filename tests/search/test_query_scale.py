@@ -15,6 +15,7 @@ from aredun.backend import RedunBackendDb
 from aredun.models import Execution, Job
 from aredun.query import CallGraphQuery, find_file, infer_id
 from aredun.search import differences, file_versions, strategies, substrings, task_history
+from aredun.search import filters as query_filters
 from aredun.search.identify import find_use
 from aredun.search.statements import RECENT_JOBS
 from aredun.search.substrings import search
@@ -175,6 +176,7 @@ async def test_all_ways_lead_to_the_same_records(
             monkeypatch.setattr(strategies, "SEEK_ROWS", seek_rows)
             monkeypatch.setattr(strategies, "RARE_SEEK_ROWS", seek_rows)
             monkeypatch.setattr(strategies, "ALL_SEEK_ROWS", seek_rows)
+            monkeypatch.setattr(query_filters, "EXECUTION_SEEK_ROWS", seek_rows)
             asked = apply_filters(query, filters)
             answers.append([row async for row in asked.select("type", "id")])
             counts = {kind: number async for kind, number in asked.count()}
