@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy as sa
 
 from aredun.search.records import MODEL_CLASSES, get_key, select_by_keys
-from aredun.search.strategies import Seek, Walk, choose_strategy
+from aredun.search.strategies import Seek, IndexWalk, choose_strategy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -72,7 +72,7 @@ class Scan:
         self._is_kept = kept is not None or not conditions
         self._conditions, parameters = ([kept[0]], kept[1]) if kept else (conditions, {})
         self._parameters: Mapping[str, Any] = {**parameters, "cutoff": cutoff}
-        self._strategy: Walk | Seek | None = None
+        self._strategy: IndexWalk | Seek | None = None
         self._gathered: list[Key] = []
         # Whether nothing comes behind what was gathered.
         self._is_whole = False
@@ -101,7 +101,7 @@ class Scan:
             rows = await self._find(after, limit, skip, None if wanted is None else max(limit, wanted))
             width = len(self.plan.order.columns)
             self._gathered = [tuple(row[-width:]) for row in rows]
-            if isinstance(self._strategy, Walk) and not self.plan.ids_only:
+            if isinstance(self._strategy, IndexWalk) and not self.plan.ids_only:
                 keys, self._gathered = self._gathered, []
                 return Portion(self._make(rows), keys, None if self._is_whole else keys[-1])
         # Keys beyond the limit are kept: to gather them again for every portion would be slow.

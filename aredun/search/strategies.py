@@ -34,7 +34,7 @@ SAMPLE_ROWS, WALKED_SAMPLES = 500, 40
 _UNBOUNDED = 2**40
 
 
-class Walk(NamedTuple):
+class IndexWalk(NamedTuple):
     """Reads records along the order's index, and probes each row: good where many match."""
 
     where: tuple[Spelling, ...]
@@ -63,7 +63,7 @@ async def choose_strategy(
     parameters: Mapping[str, Any],
     *,
     wanted: int | None,
-) -> Walk | Seek:
+) -> IndexWalk | Seek:
     """
     Choose how to find the records that meet all conditions.
 
@@ -118,7 +118,7 @@ async def choose_strategy(
         seek = await find_few(ALL_SEEK_ROWS)
     elif counted and seek is None and wanted is not None and await is_rare(wanted):
         seek = await find_few(RARE_SEEK_ROWS)
-    return seek or Walk(spell(()))
+    return seek or IndexWalk(spell(()))
 
 
 async def _resolve(condition: Condition, ask: Ask) -> Condition:
