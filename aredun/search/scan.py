@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy as sa
 
 from aredun.search.records import MODEL_CLASSES, get_key, select_by_keys
-from aredun.search.strategies import Seek, IndexWalk, choose_strategy
+from aredun.search.strategies import IndexWalk, Seek, choose_strategy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
