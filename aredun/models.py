@@ -680,7 +680,15 @@ class Task(Base):
 
     @hybrid_property
     def fullname(self) -> str:
-        """The name with its namespace in front; a statement may select it and compare it."""
+        """Return the name with its namespace in front; a statement may select it and compare it.
+
+        Mirrors redun's `Task.fullname`.
+
+        Returns
+        -------
+        str
+            `namespace.name`, or the name alone where there is no namespace.
+        """
         return f"{self.namespace}.{self.name}" if self.namespace else self.name
 
     @fullname.inplace.expression
