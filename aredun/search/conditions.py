@@ -48,8 +48,6 @@ class Condition:
     seek_rows : int
         Up to how many rows of the sources seeking is the better way for the first rows, if that is more than
         usual.
-    is_bounded : bool
-        Whether there are never more matches than rows of the sources.
     kept : tuple[Condition, dict[str, Any]] | None
         A condition that is made once, for every like question, and the parameters with which it says the
         same as this one.
@@ -62,7 +60,6 @@ class Condition:
     sources: Callable[[], Sequence[Select[Any]]] | None = None
     on_key: bool = False
     seek_rows: int = 0
-    is_bounded: bool = True
     kept: tuple[Condition, dict[str, Any]] | None = None
     resolution: tuple[Select[Any], Callable[[list[str]], Condition]] | None = None
 

@@ -328,10 +328,10 @@ def filter_executions(clauses: Sequence[Callable[[Any], ColumnElement[bool]]]) -
     def chosen(column: Any) -> ColumnElement[bool]:
         return sa.and_(*(clause(column) for clause in clauses))
 
-    def count_jobs(condition: Condition, seek_rows: int = 0, *, is_bounded: bool = True) -> Condition:
+    def count_jobs(condition: Condition, seek_rows: int = 0) -> Condition:
         # What there is to look up grows with the executions' jobs, by whichever of the ways it is found.
         sources = [sa.select(job.id).where(chosen(job.execution_id))]
-        return replace(condition, sources=lambda: sources, seek_rows=seek_rows, is_bounded=is_bounded)
+        return replace(condition, sources=lambda: sources, seek_rows=seek_rows)
 
     def call_branches(column: Any) -> list[Select[Any]]:
         return [sa.select(job.call_hash).where(chosen(column(job.execution_id)))]
@@ -351,9 +351,9 @@ def filter_executions(clauses: Sequence[Callable[[Any], ColumnElement[bool]]]) -
         Job=lambda: count_jobs(indexed(Job.execution_id, chosen), EXECUTION_SEEK_ROWS),
         CallNode=lambda: count_jobs(among(CallNode.call_hash, call_branches), EXECUTION_SEEK_ROWS),
         # Never probed: a task that has many jobs, but none there, would take as many look-ups as it has.
-        Task=lambda: replace(among(Task.hash, task_branches), sources=list, is_bounded=False),
+        Task=lambda: replace(among(Task.hash, task_branches), sources=list),
         # Seeking takes ten look-ups a job: too many to wait for where the first values are wanted at once.
-        Value=lambda: count_jobs(among(Value.value_hash, value_branches), is_bounded=False),
+        Value=lambda: count_jobs(among(Value.value_hash, value_branches)),
     )
 
 

@@ -118,11 +118,10 @@ class Scan:
                 self._strategy = await choose_strategy(
                     self.plan, self._conditions, ask, self._parameters, wanted=wanted
                 )
-            strategy, parameters, size = self._strategy, self._parameters, limit
+            strategy, size = self._strategy, limit
             if isinstance(strategy, Seek):
                 size = MAX_IDS if wanted is None else min(wanted, MAX_IDS)
-                parameters = {**parameters, "most": strategy.most}
-            parameters = {**parameters, **self.plan.order.place(after, size, skip)}
+            parameters = {**self._parameters, **self.plan.order.place(after, size, skip)}
             rows = await ask(strategy.select(self.plan, after is not None), parameters)
             self._is_whole = len(rows) < size
             return rows

@@ -162,10 +162,9 @@ def _select_recent(
 
 @lru_cache(KEPT)
 def select_sought(plan: ScanPlan, where: Sequence[Spelling], goes_on: bool) -> Select[Any]:
-    """Return the keys of rows that are gathered first, `most` at the most, for those parameters too."""
-    most = sa.bindparam("most", type_=sa.BigInteger())
+    """Return the keys of rows that are gathered first, for the parameters of `Order.place`."""
     # Materialised, so that no planner walks the order's index in the hope of meeting the few matches.
-    matched = sa.select(*_name_columns(plan.order)).where(*(spell() for spell in where)).limit(most)
+    matched = sa.select(*_name_columns(plan.order)).where(*(spell() for spell in where))
     columns = list(matched.cte("matched").prefix_with("MATERIALIZED").c)
     return plan.order.cut(sa.select(*columns), columns, goes_on)
 

@@ -31,7 +31,6 @@ SEEK_ROWS, RARE_SEEK_ROWS, ALL_SEEK_ROWS = 1_000, 20_000, 50_000
 FEW = 2
 # A walk over forty times the rows of the sample takes as long as gathering some thousands of matches.
 SAMPLE_ROWS, WALKED_SAMPLES = 500, 40
-_UNBOUNDED = 2**40
 
 
 class IndexWalk(NamedTuple):
@@ -48,11 +47,9 @@ class Seek(NamedTuple):
     """Gathers what some condition leads to and sorts it: good where few match."""
 
     where: tuple[Spelling, ...]
-    # Tells the planner how few there are; rows that are added meanwhile still fit in.
-    most: int
 
     def select(self, plan: ScanPlan, goes_on: bool) -> Select[Any]:
-        """Return the select of keys, for the parameter `most` too."""
+        """Return the select of keys."""
         return select_sought(plan, self.where, goes_on)
 
 
@@ -99,8 +96,7 @@ async def choose_strategy(
         beyond = bound_sources(bound + 1 for bound in bounds)
         (sizes,) = await ask(count_sources(counted), {**parameters, **beyond})
         few = [each for each, size, bound in zip(counted, sizes, bounds, strict=True) if size <= bound]
-        is_bounded = any(condition.is_bounded for condition in few)
-        return Seek(spell(few), 2 * max(bounds) + 1_000 if is_bounded else _UNBOUNDED) if few else None
+        return Seek(spell(few)) if few else None
 
     async def is_rare(wanted: int) -> bool:
         """Tell whether so few of the first records match that a walk to the wanted ones is long."""
