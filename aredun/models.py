@@ -13,8 +13,9 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy import ColumnElement, ForeignKey, Index, String, case, literal_column, text
 from sqlalchemy.ext.asyncio import AsyncAttrs
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from aredun.formats.statuses import get_execution_status, get_job_status
@@ -677,10 +678,25 @@ class Task(Base):
     jobs: Mapped[list[Job]] = many("task")
     tags: Mapped[list[Tag]] = tagged("Task.hash")
 
-    @property
+    @hybrid_property
     def fullname(self) -> str:
-        """The name with its namespace in front."""
+        """Return the name with its namespace in front; a statement may select it and compare it.
+
+        Mirrors redun's `Task.fullname`.
+
+        Returns
+        -------
+        str
+            `namespace.name`, or the name alone where there is no namespace.
+        """
         return f"{self.namespace}.{self.name}" if self.namespace else self.name
+
+    @fullname.inplace.expression
+    @classmethod
+    def _select_fullname(cls) -> ColumnElement[str]:
+        # Without parameters, so that it is the same expression wherever it stands in a statement.
+        nothing, dot = literal_column("''", String), literal_column("'.'", String)
+        return case((cls.namespace == nothing, cls.name), else_=cls.namespace + dot + cls.name)
 
     def show_source(self) -> None:
         """Write the task's source to standard output (mirrors redun's `Task.show_source`)."""

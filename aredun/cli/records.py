@@ -30,11 +30,10 @@ from aredun.search.call_texts import get_ancestors, get_arguments_texts, get_las
 from aredun.search.identify import find_use, get_key
 from aredun.search.job_tree import FoldedJobs, JobRow, TreeLine, count_jobs, get_job_tree
 from aredun.search.loading import load_first_job, load_one
-from aredun.search.scan import mark_abandoned
 from aredun.tables.column_types import utcnow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from rich.console import Console
@@ -172,7 +171,7 @@ class RecordPrinter(LinePrinter):
     async def show_record(self, record: Any) -> None:
         """Show a record in detail: of the models, or what `find_file` returns."""
         shows: dict[type, Callable[[Any], Awaitable[None]]] = {
-            tuple: lambda found: self._show_file(found[0], found[1:]),
+            tuple: lambda found: self._show_file(found[0]),
             Execution: self._show_execution,
             Job: self._show_job,
             CallNode: self._show_call_node,
@@ -258,7 +257,7 @@ class RecordPrinter(LinePrinter):
             self._printer.line()
             await self._show_task(job.task, show_job=False, indent=2)
             return
-        await self._show_call_node(node, neighbours=False, indent=2)
+        await self._show_call_node(node, arguments, neighbours=False, indent=2)
         if job.status == statuses.FAILED:
             self._printer.line("Traceback:", indent=2)
             for line in format_traceback(await self._backend.entities.get_preview(node.value_hash)):
@@ -273,11 +272,19 @@ class RecordPrinter(LinePrinter):
         parts.append(f"Job {show_id(job.id)} {clean_line(job.task.fullname)}")
         self._printer.line(f"Traceback: {' > '.join(parts)}")
 
-    async def _show_call_node(self, node: CallNode, *, neighbours: bool = True, indent: int = 0) -> None:
+    async def _show_call_node(
+        self,
+        node: CallNode,
+        arguments: Mapping[str, str] | None = None,
+        *,
+        neighbours: bool = True,
+        indent: int = 0,
+    ) -> None:
         backend, printer, inner = self._backend, self._printer, indent + 2
         tags = (await self._get_tags([node.call_hash]))[node.call_hash]
         self._call_node_line(node, tags, indent=indent, detail=True)
-        arguments = await get_arguments_texts(backend, [node.call_hash], show_preview)
+        if arguments is None:
+            arguments = await get_arguments_texts(backend, [node.call_hash], show_preview)
         printer.line(f"Args:   {arguments[node.call_hash]}", indent=inner)
         value = await load_one(backend, Value, node.value_hash)
         preview = await backend.entities.get_preview(node.value_hash)
@@ -328,17 +335,15 @@ class RecordPrinter(LinePrinter):
         preview = await self._backend.entities.get_preview(value.value_hash)
         await self._show_dataflow(value, "value", preview, 0)
 
-    async def _show_file(self, file: File, last_use: tuple[Job, str] | None = None) -> None:
-        # The job that made the file first says where it comes from; later ones may have had it from the
-        # cache.
-        use = await find_use(self._backend, file.value_hash) or last_use
+    async def _show_file(self, file: File) -> None:
         tags = (await self._get_tags([file.value_hash]))[file.value_hash]
         self._file_line(file, tags)
+        # The job that made the file first says where it comes from; later ones may have had it from the
+        # cache.
+        use = await find_use(self._backend, file.value_hash, self._cutoff)
         if use is None:
             return
         job, kind = use
-        async with self._backend.session() as session:
-            await mark_abandoned(session, [job], self._cutoff)
         self._printer.line(f"{'Produced' if kind == 'result' else 'Consumed'} by Job {show_id(job.id)}")
         self._printer.line()
         arguments = await get_arguments_texts(self._backend, [job.call_hash], show_preview)

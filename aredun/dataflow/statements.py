@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.orm import aliased
 
 from aredun.models import Argument, CallNode, Execution, Job, Task
 
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 
     from aredun.storage.graph import GraphDialect
 
-FULL_NAME = (
-    "CASE WHEN t.namespace IS NULL OR t.namespace = '' THEN t.name ELSE t.namespace || '.' || t.name END"
-)
+FULL_NAME = str(aliased(Task, name="t").fullname.compile())
 INTERNAL_TASKS = "('redun.script', 'redun.postprocess_script')"
 # Columns of `make_edges_statement`.
 EDGE_WIDTH = 12

@@ -37,7 +37,7 @@ def get_job_status(end_time: datetime | None, cached: bool, result_type: str | N
     """
     Return the status of a job as its row tells it (mirrors redun's `Job.calc_status`).
 
-    Whether an open job is ABANDONED depends on its whole execution: see `aredun.search.scan.mark_abandoned`.
+    Whether an open job is ABANDONED depends on its whole execution: see `aredun.search.statuses.is_alive`.
 
     Parameters
     ----------

@@ -20,6 +20,23 @@ _TYPE_OPTIONS = {
     "task": ("Task", "tasks"),
     "value": ("Value", "values"),
 }
+# Options with a list in one value: flag, metavar and help.
+_LIST_OPTIONS = (
+    ("--exec-status", "STATUS,...", "executions that are RUNNING, FAILED, DONE or ABANDONED"),
+    ("--job-status", "STATUS,...", "jobs that are RUNNING, FAILED, CACHED, DONE or ABANDONED"),
+    ("--exec-id", "ID,...", "records of these executions"),
+)
+# Options that may be repeated, in the same way.
+_REPEATED_OPTIONS = (
+    (("--task-name",), "NAME", "tasks of that name and their jobs"),
+    (("--task-hash",), "HASH", "the task whose hash begins so, and its jobs"),
+    (("--value-type",), "TYPE", "values of that type, such as builtins.int"),
+    (("--file-path",), "PATTERN", "files whose path matches, relative or absolute; * stands for any text"),
+    (("--result",), "HASH", "jobs with the value whose hash begins so as or in their result"),
+    (("--arg",), "HASH", "jobs with the value whose hash begins so as or in an argument"),
+    (("-t", "--tag"), "KEY[=VALUE]", "records with that tag"),
+    (("--exec-tag",), "KEY[=VALUE]", "records of executions with that tag"),
+)
 
 
 def setup_query_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -42,31 +59,9 @@ def setup_query_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
         types.add_argument(f"--{option.replace('_', '-')}", action="store_true", help=f"show {plural}")
     types.add_argument("--file", action="store_true", help="show files")
     filters = parser.add_argument_group("filters (a record must meet all of them)")
-    filters.add_argument(
-        "--exec-status",
-        metavar="STATUS,...",
-        help="executions that are RUNNING, FAILED, DONE or ABANDONED",
-    )
-    filters.add_argument(
-        "--job-status",
-        metavar="STATUS,...",
-        help="jobs that are RUNNING, FAILED, CACHED, DONE or ABANDONED",
-    )
-    filters.add_argument("--exec-id", metavar="ID,...", help="records of these executions")
-    for flags, metavar, text in (
-        (("--task-name",), "NAME", "tasks of that name and their jobs"),
-        (("--task-hash",), "HASH", "the task whose hash begins so, and its jobs"),
-        (("--value-type",), "TYPE", "values of that type, such as builtins.int"),
-        (
-            ("--file-path",),
-            "PATTERN",
-            "files whose path matches, relative or absolute; * stands for any text",
-        ),
-        (("--result",), "HASH", "jobs with the value whose hash begins so as or in their result"),
-        (("--arg",), "HASH", "jobs with the value whose hash begins so as or in an argument"),
-        (("-t", "--tag"), "KEY[=VALUE]", "records with that tag"),
-        (("--exec-tag",), "KEY[=VALUE]", "records of executions with that tag"),
-    ):
+    for flag, metavar, text in _LIST_OPTIONS:
+        filters.add_argument(flag, metavar=metavar, help=text)
+    for flags, metavar, text in _REPEATED_OPTIONS:
         filters.add_argument(*flags, metavar=metavar, action="append", help=f"{text}; may be repeated")
     return parser
 
@@ -118,16 +113,17 @@ def _filter_types(query: CallGraphQuery, args: argparse.Namespace) -> CallGraphQ
 
 
 def _filter_records(query: CallGraphQuery, args: argparse.Namespace) -> CallGraphQuery:
-    filters: dict[str, list[Any]] = {
+    def read_tags(tags: list[str] | None) -> list[Any]:
+        return [parse_tag_key_value(tag, value_required=False) for tag in tags or ()]
+
+    filters: dict[str, list[Any] | None] = {
         "filter_execution_ids": args.exec_id.split(",") if args.exec_id else [],
         "filter_task_names": args.task_name,
         "filter_task_hashes": args.task_hash,
         "filter_results": args.result,
         "filter_arguments": args.arg,
-        "filter_tags": [parse_tag_key_value(tag, value_required=False) for tag in args.tag or ()],
-        "filter_execution_tags": [
-            parse_tag_key_value(tag, value_required=False) for tag in args.exec_tag or ()
-        ],
+        "filter_tags": read_tags(args.tag),
+        "filter_execution_tags": read_tags(args.exec_tag),
     }
     for name, given in filters.items():
         query = getattr(query, name)(given) if given else query

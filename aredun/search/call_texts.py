@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
@@ -12,16 +11,13 @@ from sqlalchemy.orm import aliased
 from aredun.formats.arguments import argument_order
 from aredun.formats.describe import cut_text
 from aredun.models import Argument, Execution, Job, Task
-from aredun.storage.reads import read_rows
+from aredun.storage.reads import read_rows, read_scalars
 from aredun.tables.behaviour import PreviewValue
 from aredun.tables.column_types import in_array
-from aredun.values.namespace import join_fullname
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
-
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.search.repository import Repository
 
@@ -67,41 +63,52 @@ async def get_arguments_texts(
     calls = sorted({call_hash for call_hash in call_hashes if call_hash is not None})
     if not calls:
         return {}
-    statement = sa.select(
-        Argument.call_hash, Argument.arg_position, Argument.arg_key, Argument.value_hash
-    ).where(in_array(Argument.call_hash, calls))
-    by_call: dict[str, list[Any]] = defaultdict(list)
-    for row in await read_rows(backend.database, statement):
+    columns = (Argument.call_hash, Argument.arg_position, Argument.arg_key, Argument.value_hash)
+    by_call: dict[str, list[Any]] = {call_hash: [] for call_hash in calls}
+    for row in await read_rows(backend.database, sa.select(*columns).where(in_array(columns[0], calls))):
         by_call[row.call_hash].append(row)
     for rows in by_call.values():
         rows.sort(key=lambda row: argument_order(row.arg_position, row.arg_key))
-    chosen = {call: rows[:MAX_ARGUMENTS] for call, rows in by_call.items()}
-    hashes = {row.value_hash for rows in chosen.values() for row in rows}
+    return await _write_texts(backend, by_call, show, brief=brief)
+
+
+async def _write_texts(
+    backend: Repository, by_call: Mapping[str, Sequence[Any]], show: Callable[[Any], str], *, brief: bool
+) -> dict[str, str]:
+    """Return the texts of calls whose arguments are given in their order."""
+    hashes = {row.value_hash for rows in by_call.values() for row in rows[:MAX_ARGUMENTS]}
     if brief:
         previews = await backend.entities.get_previews(hashes, _MAX_BRIEF_SIZE, use_store=False)
     else:
         previews = await backend.get_previews(hashes)
 
-    def write(call_hash: str, shown: dict[str, str]) -> str:
-        parts = [
-            (f"{row.arg_key}=" if row.arg_position is None else "") + shown.get(row.value_hash, "?")
-            for row in chosen.get(call_hash, [])
-        ]
-        more = len(by_call[call_hash]) - len(parts) if call_hash in by_call else 0
-        return ", ".join([*parts, f"... {more} more"] if more else parts)
-
     def write_all() -> dict[str, str]:
         shown = {value_hash: show(preview) for value_hash, preview in previews.items()}
-        return {call_hash: write(call_hash, shown) for call_hash in calls}
+        return {call_hash: _write_arguments(rows, shown) for call_hash, rows in by_call.items()}
 
     # Writing out what thousands of values look like is work.
     return await asyncio.to_thread(write_all)
+
+
+def _write_arguments(rows: Sequence[Any], shown: Mapping[str, str]) -> str:
+    parts = [
+        (f"{row.arg_key}=" if row.arg_position is None else "") + shown.get(row.value_hash, "?")
+        for row in rows[:MAX_ARGUMENTS]
+    ]
+    more = len(rows) - len(parts)
+    return ", ".join([*parts, f"... {more} more"] if more else parts)
 
 
 async def get_brief_arguments(backend: Repository, call_hashes: Iterable[str | None]) -> dict[str, str]:
     """Return the arguments of calls as the short texts on the rows of their jobs; without a call, none."""
     found = await get_arguments_texts(backend, call_hashes, _show_argument, brief=True)
     return {call_hash: cut_text(text, MAX_BRIEF) for call_hash, text in found.items()}
+
+
+async def write_brief_arguments(backend: Repository, arguments: Sequence[Argument]) -> str:
+    """Return all arguments of a call, which are given in their order, as such a short text."""
+    found = await _write_texts(backend, {"": arguments}, _show_argument, brief=True)
+    return cut_text(found[""], MAX_BRIEF)
 
 
 def _show_argument(preview: Any) -> str:
@@ -122,29 +129,26 @@ async def get_ancestors(backend: Repository, job_id: str) -> list[Ancestor]:
     job_id : str
         Whole id of the job.
     """
-    start, parent, task = aliased(Job), aliased(Job), aliased(Task)
+    start, parent = aliased(Job), aliased(Job)
     above = sa.select(start.parent_id.label("id"), sa.literal(1).label("height")).where(start.id == job_id)
     tree = above.cte("above", recursive=True)
     tree = tree.union_all(sa.select(parent.parent_id, tree.c.height + 1).join(tree, parent.id == tree.c.id))
     statement = (
-        sa.select(Job.id, task.namespace, task.name)
+        sa.select(Job.id, Task.fullname)
         .join(tree, tree.c.id == Job.id)
-        .join(task, task.hash == Job.task_hash)
+        .join(Task, Task.hash == Job.task_hash)
         .order_by(tree.c.height)
     )
-
-    rows = await read_rows(backend.database, statement)
-    return [Ancestor(key, join_fullname(namespace, name)) for key, namespace, name in rows]
+    return [Ancestor(*row) for row in await read_rows(backend.database, statement)]
 
 
 async def get_last_sign(backend: Repository, execution_id: str) -> datetime | None:
     """Return the latest heartbeat, job start or job end of an execution; None without any."""
-    jobs = sa.select(sa.func.max(Job.start_time), sa.func.max(Job.end_time))
-    beat = sa.select(Execution.updated_time).where(Execution.id == execution_id)
-
-    async def operation(session: AsyncSession) -> datetime | None:
-        started, ended = (await session.execute(jobs.where(Job.execution_id == execution_id))).one()
-        signs = [sign for sign in (started, ended, await session.scalar(beat)) if sign is not None]
-        return max(signs, default=None)
-
-    return await backend.database.read(operation)
+    own = Job.execution_id == execution_id
+    signs: Any = sa.union_all(
+        sa.select(Execution.updated_time).where(Execution.id == execution_id),
+        sa.select(sa.func.max(Job.start_time)).where(own),
+        sa.select(sa.func.max(Job.end_time)).where(own),
+    )
+    found = await read_scalars(backend.database, signs)
+    return max((sign for sign in found if sign is not None), default=None)

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Select
 
+    # Makes one of the spellings of a condition.
+    Spelling = Callable[[], ColumnElement[bool]]
+    # Makes the condition on records of a type, by its name; None where there is none.
+    Filter = Callable[[str], "Condition | None"]
+
 
 @dataclass(frozen=True, eq=False)
 class Condition:
@@ -40,11 +45,9 @@ class Condition:
     on_key : bool
         Whether the condition confines the primary key itself, so that records in its order are found
         directly.
-    seek_rows : tuple[int, int]
-        Up to how many rows of the sources seeking is the better way, for the first rows and for all, if that
-        is more than usual.
-    is_bounded : bool
-        Whether there are never more matches than rows of the sources.
+    seek_rows : int
+        Up to how many rows of the sources seeking is the better way for the first rows, if that is more than
+        usual.
     kept : tuple[Condition, dict[str, Any]] | None
         A condition that is made once, for every like question, and the parameters with which it says the
         same as this one.
@@ -52,14 +55,18 @@ class Condition:
         Selects few keys, and makes of them, once looked up, the condition that this one gives way to.
     """
 
-    seek: Callable[[], ColumnElement[bool]]
-    probe: Callable[[], ColumnElement[bool]]
+    seek: Spelling
+    probe: Spelling
     sources: Callable[[], Sequence[Select[Any]]] | None = None
     on_key: bool = False
-    seek_rows: tuple[int, int] = (0, 0)
-    is_bounded: bool = True
+    seek_rows: int = 0
     kept: tuple[Condition, dict[str, Any]] | None = None
     resolution: tuple[Select[Any], Callable[[list[str]], Condition]] | None = None
+
+
+def for_types(**makers: Callable[[], Condition]) -> Filter:
+    """Return the filter that makes conditions on records of these types."""
+    return lambda name: makers[name]() if name in makers else None
 
 
 @cache

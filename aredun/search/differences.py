@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
@@ -14,7 +14,6 @@ from aredun.models import Argument, ArgumentResult, CallNode, File, Job, Subvalu
 from aredun.search.loading import load_all
 from aredun.storage.reads import read_rows
 from aredun.tables.column_types import in_array
-from aredun.values.namespace import join_fullname
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -29,6 +28,11 @@ MAX_CANDIDATES = 100
 FEW_JOBS, WINDOW = 5_000, 10_000
 # Pairs of calls of one task whose arguments are compared.
 MAX_PAIRS = 20
+
+# Where an argument stands in a call: at a position, or by a keyword.
+_Place = tuple[int | None, str | None]
+# A place, and the arguments that stand there in the earlier and in the later call; None in one without.
+_Changed = tuple[_Place, Any, Any]
 
 
 class RecordedCall(NamedTuple):
@@ -46,26 +50,8 @@ class RecordedCall(NamedTuple):
     result_type: str | None
 
 
-class _Place(NamedTuple):
-    """Where an argument stands in a call: at a position, or by a keyword."""
-
-    position: int | None
-    key: str | None
-
-
-class _Given(NamedTuple):
-    """An argument of a call: its hash, and that of its value."""
-
-    arg_hash: str
-    value_hash: str
-
-
-class _Changed(NamedTuple):
-    """A place, and what stands there in the earlier and in the later call."""
-
-    place: _Place
-    old: _Given | None
-    new: _Given | None
+# The earlier and the later of two calls that stand for each other.
+_Pair = tuple[RecordedCall, RecordedCall]
 
 
 class FileDifference(NamedTuple):
@@ -185,8 +171,7 @@ async def get_call(backend: Repository, job_id: str) -> RecordedCall | None:
     RecordedCall | None
         None while the job has led to none.
     """
-    rows = await read_rows(backend.database, _select_calls().where(Job.id == job_id))
-    return _make_call(rows[0]) if rows else None
+    return next(iter(await _read_calls(backend, Job.id == job_id)), None)
 
 
 async def find_earlier_call(backend: Repository, call: RecordedCall) -> RecordedCall | None:
@@ -206,25 +191,19 @@ async def find_earlier_call(backend: Repository, call: RecordedCall) -> Recorded
         Of the latest `MAX_CANDIDATES` that started before, those of other executions first: the one with the
         fewest differences, the latest of several. None for a first call.
     """
-    candidates = [_make_call(row) for row in await _read_candidates(backend, call)]
+    candidates = await _read_candidates(backend, call)
     arguments = await _get_arguments(backend, {each.call_hash for each in (call, *candidates)})
-    own_arguments, nothing = arguments[call.call_hash], _Given("", "")
 
     def rank(other: RecordedCall) -> tuple[bool, int, float]:
-        given = arguments[other.call_hash]
-        places = own_arguments.keys() | given.keys()
-        different = sum(
-            own_arguments.get(place, nothing).value_hash != given.get(place, nothing).value_hash
-            for place in places
-        )
+        different = len(_list_changed(arguments[call.call_hash], arguments[other.call_hash]))
         is_near = other.execution_id == call.execution_id
         return is_near, different + (other.task_hash != call.task_hash), -other.start_time.timestamp()
 
     return min(candidates, key=rank, default=None)
 
 
-async def _read_candidates(backend: Repository, call: RecordedCall) -> Sequence[Any]:
-    """Return the rows of the latest earlier calls of the same task, those of other executions first."""
+async def _read_candidates(backend: Repository, call: RecordedCall) -> list[RecordedCall]:
+    """Return the latest earlier calls of the same task, those of other executions first."""
     own = sa.select(Task.name, Task.namespace).where(Task.hash == call.task_hash).subquery("own")
     is_own = sa.and_(Task.name == own.c.name, Task.namespace == own.c.namespace)
     same_task = sa.select(Task.hash).join(own, is_own)
@@ -245,12 +224,12 @@ async def _read_candidates(backend: Repository, call: RecordedCall) -> Sequence[
         window = before.order_by(Job.start_time.desc()).limit(WINDOW).cte("found")
         found = window.prefix_with("MATERIALIZED")
         latest = select_latest(found).where(found.c.task_hash.in_(same_task))
-        rows = await read_rows(backend.database, _select_calls().where(Job.id.in_(latest)))
-        if len(rows) == MAX_CANDIDATES:
-            return rows
+        calls = await _read_calls(backend, Job.id.in_(latest))
+        if len(calls) == MAX_CANDIDATES:
+            return calls
     # Materialised: no planner shall walk all jobs by start time in search of these.
     found = of_task.cte("found").prefix_with("MATERIALIZED")
-    return await read_rows(backend.database, _select_calls().where(Job.id.in_(select_latest(found))))
+    return await _read_calls(backend, Job.id.in_(select_latest(found)))
 
 
 async def list_calls_below(backend: Repository, job_id: str, limit: int) -> list[RecordedCall]:
@@ -271,14 +250,10 @@ async def list_calls_below(backend: Repository, job_id: str, limit: int) -> list
     list[RecordedCall]
         In the order of their start.
     """
-    ran = _select_calls().where(Job.parent_id == job_id, Job.cached.is_(False))
-    rows = await read_rows(backend.database, ran.order_by(Job.start_time, Job.id).limit(limit))
-    return [_make_call(row) for row in rows]
+    return await _read_calls(backend, Job.parent_id == job_id, Job.cached.is_(False), limit=limit)
 
 
-async def compare_calls(
-    backend: Repository, pairs: Sequence[tuple[RecordedCall, RecordedCall]]
-) -> list[CallDifference]:
+async def compare_calls(backend: Repository, pairs: Sequence[_Pair]) -> list[CallDifference]:
     """
     Tell in what calls differ, in a handful of statements however many pairs there are.
 
@@ -294,20 +269,23 @@ async def compare_calls(
     list[CallDifference]
         One for each pair.
     """
-    different = [pair for pair in pairs if pair[0].args_hash != pair[1].args_hash]
-    arguments = await _get_arguments(backend, {call.call_hash for pair in different for call in pair})
+
+    def list_unequal(field: str) -> list[RecordedCall]:
+        unequal = [pair for pair in pairs if getattr(pair[0], field) != getattr(pair[1], field)]
+        return [call for pair in unequal for call in pair]
+
+    arguments = await _get_arguments(backend, {call.call_hash for call in list_unequal("args_hash")})
     changed = {
-        pair: _list_changed(arguments[pair[0].call_hash], arguments[pair[1].call_hash]) for pair in different
+        (old, new): _list_changed(arguments[old.call_hash], arguments[new.call_hash])
+        for old, new in pairs
+        if old.args_hash != new.args_hash
     }
-    rows = [row for rows in changed.values() for row in rows]
-    hashes = {given.value_hash for row in rows for given in (row.old, row.new) if given is not None}
-    hashes |= {call.value_hash for pair in pairs for call in pair if pair[0].value_hash != pair[1].value_hash}
-    files = await _get_files(backend, hashes)
-    later = {row.new.arg_hash for row in rows if row.new is not None}
+    given = [pair for rows in changed.values() for _, *pair in rows]
+    hashes = {argument.value_hash for pair in given for argument in pair if argument is not None}
+    files = await _get_files(backend, hashes | {call.value_hash for call in list_unequal("value_hash")})
+    later = {new.arg_hash for _, new in given if new is not None}
     origins = await _get_origins(backend, later, {after.execution_id for _, after in pairs})
-    tasks = await _get_tasks(
-        backend, {call.task_hash for pair in pairs for call in pair if pair[0].task_hash != pair[1].task_hash}
-    )
+    tasks = await _get_tasks(backend, {call.task_hash for call in list_unequal("task_hash")})
 
     def compare(before: RecordedCall, after: RecordedCall) -> CallDifference:
         found = tuple(
@@ -345,51 +323,38 @@ async def compare_executions(backend: Repository, before_id: str, after_id: str)
         One for each task of either, in the order of the first calls. Calls that are in both are set aside;
         of the others, those with the same arguments stand for each other, then those in the same order.
     """
-    order = (Job.start_time, Job.id)
-    both = [
-        [
-            _make_call(row)
-            for row in await read_rows(
-                backend.database, _select_calls().where(Job.execution_id == key).order_by(*order)
-            )
-        ]
-        for key in (before_id, after_id)
-    ]
-    matched = await asyncio.to_thread(_match_tasks, *both)
-    pairs = [pair for _, _, paired, *_ in matched for pair in paired[:MAX_PAIRS]]
+    before, after = [await _read_calls(backend, Job.execution_id == key) for key in (before_id, after_id)]
+    matched = await asyncio.to_thread(_match_tasks, before, after)
+    pairs = [pair for task_pairs, _ in matched for pair in task_pairs]
     compared = dict(zip(pairs, await compare_calls(backend, pairs), strict=True))
     return [
-        TaskDifference(
-            name,
-            same,
-            tuple(compared[pair] for pair in paired[:MAX_PAIRS]),
-            max(len(paired) - MAX_PAIRS, 0),
-            tuple(only_before),
-            tuple(only_after),
-        )
-        for name, same, paired, only_before, only_after in matched
+        replace(task, changed=tuple(compared[pair] for pair in task_pairs)) for task_pairs, task in matched
     ]
 
 
-def _match_tasks(before: Iterable[RecordedCall], after: Iterable[RecordedCall]) -> list[tuple[Any, ...]]:
-    """Return for each task its name, how many calls are in both, pairs of others, and what is left over."""
+def _match_tasks(
+    before: Iterable[RecordedCall], after: Iterable[RecordedCall]
+) -> list[tuple[list[_Pair], TaskDifference]]:
+    """Return for each task the pairs that are to be compared, and the difference without them."""
     tasks: dict[str, tuple[list[RecordedCall], list[RecordedCall]]] = defaultdict(lambda: ([], []))
     for side, calls in enumerate((before, after)):
         for call in calls:
             tasks[call.task_name][side].append(call)
-    matched: list[tuple[Any, ...]] = []
+    matched = []
     for name, (old, new) in tasks.items():
         equal, old, new = _pair(old, new, "call_hash")
         paired, old, new = _pair(old, new, "args_hash")
         rest = min(len(old), len(new))
         paired += zip(old, new, strict=False)
-        matched.append((name, len(equal), paired, old[rest:], new[rest:]))
+        more = max(len(paired) - MAX_PAIRS, 0)
+        task = TaskDifference(name, len(equal), (), more, tuple(old[rest:]), tuple(new[rest:]))
+        matched.append((paired[:MAX_PAIRS], task))
     return matched
 
 
 def _pair(
     old: list[RecordedCall], new: list[RecordedCall], key: str
-) -> tuple[list[Any], list[RecordedCall], list[RecordedCall]]:
+) -> tuple[list[_Pair], list[RecordedCall], list[RecordedCall]]:
     """Pair calls that have the same in a field, each once; return the pairs and the calls without one."""
     waiting: dict[str, list[RecordedCall]] = defaultdict(list)
     for call in reversed(old):
@@ -401,20 +366,20 @@ def _pair(
             pairs.append((same.pop(), call))
         else:
             left.append(call)
-    taken = Counter(before.job_id for before, _ in pairs)
+    taken = {before.job_id for before, _ in pairs}
     return pairs, [call for call in old if call.job_id not in taken], left
 
 
-def _select_calls() -> Any:
-    return (
+async def _read_calls(backend: Repository, *where: Any, limit: int | None = None) -> list[RecordedCall]:
+    """Return the calls of the jobs that conditions choose, in the order of their start."""
+    statement = (
         sa.select(
             Job.id,
             Job.execution_id,
             Job.start_time,
             Job.cached,
             Job.task_hash,
-            Task.namespace,
-            Task.name,
+            Task.fullname,
             Job.call_hash,
             CallNode.args_hash,
             CallNode.value_hash,
@@ -423,35 +388,29 @@ def _select_calls() -> Any:
         .join(Task, Task.hash == Job.task_hash)
         .join(CallNode, CallNode.call_hash == Job.call_hash)
         .outerjoin(Value, Value.value_hash == CallNode.value_hash)
+        .where(*where)
+        .order_by(Job.start_time, Job.id)
+        .limit(limit)
     )
+    return [RecordedCall(*row) for row in await read_rows(backend.database, statement)]
 
 
-def _make_call(row: Any) -> RecordedCall:
-    job, execution, start, cached, task_hash, namespace, name, *call = row
-    return RecordedCall(job, execution, start, cached, task_hash, join_fullname(namespace, name), *call)
-
-
-async def _get_arguments(backend: Repository, calls: Collection[str]) -> dict[str, dict[_Place, _Given]]:
-    """Return by call and place the hashes of each argument and of its value."""
-    found: dict[str, dict[_Place, _Given]] = defaultdict(dict)
-    columns = (
-        Argument.call_hash,
-        Argument.arg_position,
-        Argument.arg_key,
-        Argument.arg_hash,
-        Argument.value_hash,
-    )
+async def _get_arguments(backend: Repository, calls: Collection[str]) -> dict[str, dict[_Place, Any]]:
+    """Return by call and place each argument: its hash, and that of its value."""
+    found: dict[str, dict[_Place, Any]] = defaultdict(dict)
+    place = (Argument.arg_position, Argument.arg_key)
     if calls:
-        statement = sa.select(*columns).where(in_array(Argument.call_hash, sorted(calls)))
-        for call, position, key, arg, value in await read_rows(backend.database, statement):
-            found[call][_Place(position, key)] = _Given(arg, value)
+        arguments = sa.select(Argument.call_hash, *place, Argument.arg_hash, Argument.value_hash)
+        arguments = arguments.where(in_array(Argument.call_hash, sorted(calls)))
+        for row in await read_rows(backend.database, arguments):
+            found[row.call_hash][row.arg_position, row.arg_key] = row
     return found
 
 
-def _list_changed(old: dict[_Place, _Given], new: dict[_Place, _Given]) -> list[_Changed]:
+def _list_changed(old: dict[_Place, Any], new: dict[_Place, Any]) -> list[_Changed]:
     places = sorted(old.keys() | new.keys(), key=lambda place: argument_order(*place))
-    rows = [_Changed(place, old.get(place), new.get(place)) for place in places]
-    return [row for row in rows if not row.old or not row.new or row.old.value_hash != row.new.value_hash]
+    rows = [(place, old.get(place), new.get(place)) for place in places]
+    return [row for row in rows if not row[1] or not row[2] or row[1].value_hash != row[2].value_hash]
 
 
 async def _get_files(backend: Repository, hashes: Collection[str]) -> dict[str, dict[str, str]]:

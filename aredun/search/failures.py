@@ -12,7 +12,6 @@ from aredun.models import CallNode, Job, Task, Value
 from aredun.search.call_texts import Ancestor
 from aredun.storage.reads import read_rows, read_scalars
 from aredun.values.error import make_cancellation
-from aredun.values.namespace import join_fullname
 
 if TYPE_CHECKING:
     from aredun.search.repository import Repository
@@ -50,13 +49,13 @@ async def find_path(backend: Repository, job_id: str, value_hash: str) -> list[A
         .join(call, call.call_hash == child.call_hash)
         .where(call.value_hash == value_hash)
     )
-    columns = (Job.id, Job.parent_id, Task.namespace, Task.name)
+    columns = (Job.id, Job.parent_id, Task.fullname)
     statement = sa.select(*columns).join(below, below.c.id == Job.id).join(Task, Task.hash == Job.task_hash)
     statement = statement.order_by(below.c.depth, Job.end_time, Job.id).limit(MAX_BELOW)
     first_below: dict[str, Any] = {}
     names: dict[str, str] = {}
-    for key, parent_id, namespace, name in await read_rows(backend.database, statement):
-        names[key] = join_fullname(namespace, name)
+    for key, parent_id, task_name in await read_rows(backend.database, statement):
+        names[key] = task_name
         first_below.setdefault(parent_id, key)
     path = [job_id]
     while path[-1] in first_below:

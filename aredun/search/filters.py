@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,14 @@ from aredun.search.conditions import (
     alias,
     among,
     any_of,
+    for_types,
     identity,
     indexed,
     is_one_of,
     leave_out_unstorable,
     unindexed,
 )
+from aredun.search.records import PRIMARY_KEYS
 from aredun.tables.column_types import (
     JSON,
     get_prefix_bounds,
@@ -34,33 +36,19 @@ from aredun.tables.column_types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy import ColumnElement, Select
 
-Record = Execution | Job | CallNode | Task | Value
-MODEL_CLASSES: dict[str, Any] = {
-    "Execution": Execution,
-    "Job": Job,
-    "CallNode": CallNode,
-    "Task": Task,
-    "Value": Value,
-}
-# One instance, whose key in the cache of statements is worked out once.
-JSON_TYPE = JSON()
+    from aredun.search.conditions import Filter
+
 # What belongs to executions is gathered up to this many jobs.
 EXECUTION_SEEK_ROWS = 10_000
-
-PRIMARY_KEYS: dict[str, Any] = {
-    "Execution": Execution.id,
-    "Job": Job.id,
-    "CallNode": CallNode.call_hash,
-    "Task": Task.hash,
-    "Value": Value.value_hash,
-}
+# One instance, whose key in the cache of statements is worked out once.
+JSON_TYPE = JSON()
 
 
-def filter_ids(ids: Sequence[str]) -> Callable[[str], Condition]:
+def filter_ids(ids: Sequence[str]) -> Filter:
     """Return the filter of records with one of the ids."""
     keys = leave_out_unstorable(ids)
     return lambda name: replace(
@@ -88,7 +76,12 @@ def filter_id_prefix(prefix: str) -> Callable[[str], Condition]:
     spellings = spell_id(prefix) or ([""] if not prefix else [])
     if not spellings:
         return filter_nothing
-    parameters = _split_task_name(spellings[0])
+    namespace, dot, task_name = spellings[0].rpartition(".")
+    parameters: dict[str, Any] = {
+        "sought": spellings[0],
+        "task_namespace": namespace if dot else None,
+        "task_name": task_name,
+    }
     bounds = get_prefix_bounds(spellings[0])
 
     def condition(name: str) -> Condition:
@@ -98,14 +91,9 @@ def filter_id_prefix(prefix: str) -> Callable[[str], Condition]:
         if bounds is None or len(spellings) > 1:
             return found
         lower, upper = bounds
-        return replace(found, kept=(keep_prefix(name), {**parameters, "lower": lower, "upper": upper}))
+        return replace(found, kept=(_keep_prefix(name), {**parameters, "lower": lower, "upper": upper}))
 
     return condition
-
-
-def _split_task_name(text: str) -> dict[str, Any]:
-    namespace, dot, name = text.rpartition(".")
-    return {"sought": text, "task_namespace": namespace if dot else None, "task_name": name}
 
 
 def _make_prefix_condition(
@@ -125,20 +113,37 @@ def _make_prefix_condition(
 
 
 @cache
-def keep_prefix(name: str) -> Condition:
+def _keep_prefix(name: str) -> Condition:
     """Return the condition of `filter_id_prefix` for parameters."""
     text = sa.String()
     parameters = {key: sa.bindparam(key, type_=text) for key in ("sought", "task_namespace", "task_name")}
     return _make_prefix_condition(name, lambda key: starts_with_parameters(key, "lower", "upper"), parameters)
 
 
-def filter_base(base: Select[Any], record_type: str) -> Callable[[str], Condition | None]:
+def filter_base(base: Select[Any], record_type: str) -> Filter:
     """Return the filter of records that a select of their model gives."""
     key = PRIMARY_KEYS[record_type]
     keys = base.with_only_columns(key, maintain_column_froms=True).correlate(None)
     clause = key.in_(keys)
-    condition = Condition(lambda: clause, lambda: clause, lambda: [keys])
-    return lambda name: condition if name == record_type else None
+    return for_types(**{record_type: lambda: Condition(lambda: clause, lambda: clause, lambda: [keys])})
+
+
+def select_started(job_id: str) -> Select[Any]:
+    """Return the select of the jobs that a job started, for `filter_base`."""
+    return sa.select(Job).where(Job.parent_id == job_id)
+
+
+def select_by_part(execution_id: str, text: str) -> Select[Any]:
+    """Return the select of an execution's jobs by a part of a task's name, or the beginning of an id."""
+    text = text.strip()
+    fits = Task.fullname.icontains(text, autoescape=True) | starts_with(Job.id, text.lower())
+    return sa.select(Job).join(Task, Task.hash == Job.task_hash).where(Job.execution_id == execution_id, fits)
+
+
+def select_inside(value_hash: str) -> Select[Any]:
+    """Return the select of the values inside a value."""
+    inside = sa.select(Subvalue.value_hash).where(Subvalue.parent_value_hash == value_hash)
+    return sa.select(Value).where(Value.value_hash.in_(inside))
 
 
 def filter_nothing(name: str) -> Condition:
@@ -146,7 +151,7 @@ def filter_nothing(name: str) -> Condition:
     return _on_key(name, lambda _: sa.false())
 
 
-def filter_task_names(names: Iterable[str]) -> Callable[[str], Condition | None]:
+def filter_task_names(names: Iterable[str]) -> Filter:
     """Return the filter of tasks of the names, with namespace or without, and of their jobs."""
 
     def matches(task: Any) -> ColumnElement[bool]:
@@ -160,39 +165,28 @@ def filter_task_names(names: Iterable[str]) -> Callable[[str], Condition | None]
     names = [name.strip() for name in names if is_storable_text(name)]
     task = alias(Task, "named_task")
     tasks = sa.select(task.hash).where(matches(task))
-
-    def condition(name: str) -> Condition | None:
-        if name == "Task":
-            return indexed(Task.name, lambda _: matches(Task))
-        if name == "Job":
-            # The versions of a task are few. Looked up first, they let the planner know which have many jobs.
-            among_tasks = indexed(Job.task_hash, lambda column: column.in_(tasks))
-            return replace(among_tasks, resolution=(tasks, _has_task))
-        return None
-
-    return condition
+    # The versions of a task are few. Looked up first, they let the planner know which have many jobs.
+    among_tasks = indexed(Job.task_hash, lambda column: column.in_(tasks))
+    return for_types(
+        Task=lambda: indexed(Task.name, lambda _: matches(Task)),
+        Job=lambda: replace(among_tasks, resolution=(tasks, _has_task)),
+    )
 
 
 def _has_task(hashes: Sequence[str]) -> Condition:
     return indexed(Job.task_hash, lambda column: is_one_of(column, hashes))
 
 
-def filter_task_hashes(hashes: Sequence[str]) -> Callable[[str], Condition | None]:
+def filter_task_hashes(hashes: Sequence[str]) -> Filter:
     """Return the filter of tasks with one of the hashes, and of their jobs."""
-
-    def condition(name: str) -> Condition | None:
-        if name == "Task":
-            return _on_key(name, lambda key: is_one_of(key, hashes))
-        if name == "Job":
-            return _has_task(hashes)
-        return None
-
-    return condition
+    return for_types(
+        Task=lambda: _on_key("Task", lambda key: is_one_of(key, hashes)), Job=lambda: _has_task(hashes)
+    )
 
 
-def filter_arguments(value_hashes: Sequence[str]) -> Callable[[str], Condition | None]:
+def filter_arguments(value_hashes: Sequence[str]) -> Filter:
     """Return the filter of jobs that had one of the values as an argument, or inside one."""
-    return lambda name: took_one_of(value_hashes) if name == "Job" else None
+    return for_types(Job=lambda: took_one_of(value_hashes))
 
 
 def took_one_of(value_hashes: Sequence[str]) -> Condition:
@@ -200,9 +194,9 @@ def took_one_of(value_hashes: Sequence[str]) -> Condition:
     return _among_calls(Argument, value_hashes)
 
 
-def filter_results(value_hashes: Sequence[str]) -> Callable[[str], Condition | None]:
+def filter_results(value_hashes: Sequence[str]) -> Filter:
     """Return the filter of jobs that had one of the values as their result, or inside it."""
-    return lambda name: _among_calls(CallNode, value_hashes) if name == "Job" else None
+    return for_types(Job=lambda: _among_calls(CallNode, value_hashes))
 
 
 def _among_calls(model: Any, value_hashes: Sequence[str]) -> Condition:
@@ -241,14 +235,12 @@ def _make_call_condition(model: Any, is_sought: Callable[[Any], ColumnElement[bo
     return replace(among(Job.call_hash, branches), sources=sources)
 
 
-def filter_value_types(types: Sequence[str]) -> Callable[[str], Condition | None]:
+def filter_value_types(types: Sequence[str]) -> Filter:
     """Return the filter of values of the types."""
-    return lambda name: (
-        indexed(Value.type, lambda column: is_one_of(column, types)) if name == "Value" else None
-    )
+    return for_types(Value=lambda: indexed(Value.type, lambda column: is_one_of(column, types)))
 
 
-def filter_file_paths(paths: Sequence[str]) -> Callable[[str], Condition | None]:
+def filter_file_paths(paths: Sequence[str]) -> Filter:
     """Return the filter of files whose path matches a pattern, in which `*` stands for any text."""
 
     exact = [path for path in paths if "*" not in path]
@@ -262,50 +254,51 @@ def filter_file_paths(paths: Sequence[str]) -> Callable[[str], Condition | None]
         file = alias(File, "file_1")
         return [sa.select(file.value_hash).where(matches(column(file.path)))]
 
-    return lambda name: among(Value.value_hash, branches) if name == "Value" else None
+    return for_types(Value=lambda: among(Value.value_hash, branches))
 
 
-def _tagged_ids(tag: Any, tags: tuple[str, Any], column: Any) -> Select[Any]:
-    key, value = tags
-    is_sought = column(tag.key) == key if _is_parameter(key) else is_one_of(column(tag.key), [key])
-    select = sa.select(tag.entity_id).where(tag.is_current, is_sought)
-    if value is ANY_VALUE:
-        return select
-    if value is None:
-        # redun compares with SQL's NULL here, which equals nothing; the same records are promised.
-        return select.where(sa.false())
-    literal = value if _is_parameter(value) else sa.literal(value, JSON_TYPE)
-    return select.where(tag.value == sa.cast(literal, JSON_TYPE))
-
-
-def _is_parameter(value: Any) -> bool:
-    return isinstance(value, sa.BindParameter)
-
-
-def filter_tags(tags: Sequence[tuple[str, Any]]) -> list[Callable[[str], Condition]]:
+def filter_tags(tags: Sequence[tuple[str, Any]]) -> list[Filter]:
     """Return one filter per tag, of records that carry the tag."""
 
-    def make(tag: tuple[str, Any]) -> Callable[[str], Condition]:
-        key, value = tag = _check_tag(tag)
+    def make(tag: tuple[str, Any]) -> Filter:
+        key, value = _bind_tag(tag)
 
         def condition(name: str) -> Condition:
-            found = _make_tag_condition(name, tag)
-            if value is ANY_VALUE or value is None or not is_storable_text(key):
+            found = _make_tag_condition(name, key, value)
+            if not isinstance(key, str) or not isinstance(value, sa.BindParameter):
                 return found
-            return replace(found, kept=(_keep_tag_condition(name), {"tag_key": key, "tag_value": value}))
+            return replace(
+                found, kept=(_keep_tag_condition(name), {"tag_key": key, "tag_value": value.value})
+            )
 
         return condition
 
     return [make(tag) for tag in tags]
 
 
-def _make_tag_condition(name: str, tag: tuple[Any, Any]) -> Condition:
-    return among(PRIMARY_KEYS[name], lambda column: [_tagged_ids(alias(Tag, "tag_1"), tag, column)])
+def _bind_tag(tag: Any) -> tuple[Any, Any]:
+    """Return a tag's key and value as statements take them; NULL for what no tag has."""
+    match tag:
+        case (str(key), value):
+            # redun compares with NULL, too, where the value is None; the same records are promised.
+            sought = sa.null() if value is None else sa.literal(value, JSON_TYPE)
+            return key if is_storable_text(key) else sa.null(), value if value is ANY_VALUE else sought
+    raise UsageError(f"tag {tag!r} is not a pair: give (key, value)")
+
+
+def _tagged_ids(tag: Any, key: Any, value: Any) -> Select[Any]:
+    select = sa.select(tag.entity_id).where(tag.is_current, key)
+    return select if value is ANY_VALUE else select.where(tag.value == sa.cast(value, JSON_TYPE))
+
+
+def _make_tag_condition(name: str, key: Any, value: Any) -> Condition:
+    tag = alias(Tag, "tag_1")
+    return among(PRIMARY_KEYS[name], lambda column: [_tagged_ids(tag, column(tag.key) == key, value)])
 
 
 @cache
 def _keep_tag_condition(name: str) -> Condition:
-    return _make_tag_condition(name, (sa.bindparam("tag_key"), sa.bindparam("tag_value", type_=JSON_TYPE)))
+    return _make_tag_condition(name, sa.bindparam("tag_key"), sa.bindparam("tag_value", type_=JSON_TYPE))
 
 
 def execution_ids_clause(ids: Sequence[str]) -> Callable[[Any], ColumnElement[bool]]:
@@ -315,70 +308,53 @@ def execution_ids_clause(ids: Sequence[str]) -> Callable[[Any], ColumnElement[bo
 
 def execution_tag_clauses(tags: Sequence[tuple[str, Any]]) -> list[Callable[[Any], ColumnElement[bool]]]:
     """Return the demands that an execution carries each of the tags; without tags, that there is one."""
+    tag = alias(Tag, "execution_tag")
 
-    def make(tag: tuple[str, Any]) -> Callable[[Any], ColumnElement[bool]]:
-        tag = _check_tag(tag)
-        return lambda column: column.in_(_tagged_ids(alias(Tag, "execution_tag"), tag, identity))
+    def make(key: Any, value: Any) -> Callable[[Any], ColumnElement[bool]]:
+        return lambda column: column.in_(_tagged_ids(tag, tag.key == key, value))
 
-    return [make(tag) for tag in tags] or [lambda _: sa.true()]
-
-
-def _check_tag(tag: Any) -> tuple[str, Any]:
-    match tag:
-        case (str(key), value):
-            return key, value
-    raise UsageError(f"tag {tag!r} is not a pair: give (key, value)")
+    return [make(*_bind_tag(tag)) for tag in tags] or [lambda _: sa.true()]
 
 
-def filter_executions(
-    clauses: Sequence[Callable[[Any], ColumnElement[bool]]],
-) -> Callable[[str], Condition]:
+def filter_executions(clauses: Sequence[Callable[[Any], ColumnElement[bool]]]) -> Filter:
     """
     Return the filter of records that belong to an execution which meets all clauses.
 
     A value belongs to an execution when it is, or is inside, an argument or the result of one of its calls.
     All clauses are about one and the same execution.
     """
+    job = alias(Job, "job_1")
 
     def chosen(column: Any) -> ColumnElement[bool]:
         return sa.and_(*(clause(column) for clause in clauses))
 
-    def count_jobs(condition: Condition, first_rows: int, *, is_bounded: bool = True) -> Condition:
+    def count_jobs(condition: Condition, seek_rows: int = 0) -> Condition:
         # What there is to look up grows with the executions' jobs, by whichever of the ways it is found.
-        job = alias(Job, "counted_job")
         sources = [sa.select(job.id).where(chosen(job.execution_id))]
-        seek_rows = (first_rows, EXECUTION_SEEK_ROWS)
-        return replace(condition, sources=lambda: sources, seek_rows=seek_rows, is_bounded=is_bounded)
+        return replace(condition, sources=lambda: sources, seek_rows=seek_rows)
 
     def call_branches(column: Any) -> list[Select[Any]]:
-        job = alias(Job, "job_1")
         return [sa.select(job.call_hash).where(chosen(column(job.execution_id)))]
 
     def task_branches(column: Any) -> list[Select[Any]]:
-        job = alias(Job, "job_1")
-        tasks = sa.select(job.task_hash).where(chosen(column(job.execution_id)))
-        if column is not identity:
-            return [tasks]
+        tasks = (
+            sa.select(job.task_hash).where(chosen(column(job.execution_id))).distinct().cte("chosen_tasks")
+        )
         # Materialised, or PostgreSQL goes through the jobs of each task in search of one in the execution.
-        return [sa.select(tasks.distinct().cte("chosen_tasks").prefix_with("MATERIALIZED").c.task_hash)]
+        return [sa.select(tasks.prefix_with("MATERIALIZED").c.task_hash)]
 
     def value_branches(column: Any) -> list[Select[Any]]:
         return _seek_values(chosen) if column is identity else _probe_values(chosen)
 
-    def condition(name: str) -> Condition:
-        if name == "Execution":
-            return indexed(Execution.id, chosen)
-        if name == "Job":
-            return count_jobs(indexed(Job.execution_id, chosen), EXECUTION_SEEK_ROWS)
-        if name == "CallNode":
-            return count_jobs(among(CallNode.call_hash, call_branches), EXECUTION_SEEK_ROWS)
-        if name == "Task":
-            # Never probed: a task that has many jobs, but none there, would take as many look-ups as it has.
-            return replace(among(Task.hash, task_branches), sources=list, is_bounded=False)
+    return for_types(
+        Execution=lambda: indexed(Execution.id, chosen),
+        Job=lambda: count_jobs(indexed(Job.execution_id, chosen), EXECUTION_SEEK_ROWS),
+        CallNode=lambda: count_jobs(among(CallNode.call_hash, call_branches), EXECUTION_SEEK_ROWS),
+        # Never probed: a task that has many jobs, but none there, would take as many look-ups as it has.
+        Task=lambda: replace(among(Task.hash, task_branches), sources=list),
         # Seeking takes ten look-ups a job: too many to wait for where the first values are wanted at once.
-        return count_jobs(among(Value.value_hash, value_branches), 0, is_bounded=False)
-
-    return condition
+        Value=lambda: count_jobs(among(Value.value_hash, value_branches)),
+    )
 
 
 def _seek_values(chosen: Callable[[Any], ColumnElement[bool]]) -> list[Select[Any]]:
@@ -399,19 +375,13 @@ def _seek_values(chosen: Callable[[Any], ColumnElement[bool]]) -> list[Select[An
 
 def _probe_values(chosen: Callable[[Any], ColumnElement[bool]]) -> list[Select[Any]]:
     """Return the four ways from jobs to values: results, arguments, and the values inside either."""
+    job, subvalue = alias(Job, "job_1"), alias(Subvalue, "subvalue_1")
     branches = []
-    for through_argument in (False, True):
-        for inside in (False, True):
-            job = alias(Job, "job_1")
-            source = alias(Argument, "argument_1") if through_argument else alias(CallNode, "call_node_1")
-            value_hash = source.value_hash
-            join = sa.join(source, job, job.call_hash == source.call_hash)
-            if inside:
-                subvalue = alias(Subvalue, "subvalue_1")
-                join = sa.join(join, subvalue, subvalue.parent_value_hash == value_hash)
-                value_hash = subvalue.value_hash
-            clause = chosen(unindexed(job.execution_id))
-            branches.append(sa.select(value_hash).select_from(join).where(clause))
+    for source in (alias(CallNode, "call_node_1"), alias(Argument, "argument_1")):
+        held = sa.select(source.value_hash).join(job, job.call_hash == source.call_hash)
+        held = held.where(chosen(unindexed(job.execution_id)))
+        inside = held.join(subvalue, subvalue.parent_value_hash == source.value_hash)
+        branches += [held, inside.with_only_columns(subvalue.value_hash, maintain_column_froms=True)]
     return branches
 
 

@@ -15,17 +15,19 @@ from aredun.formats import statuses
 from aredun.formats.spelling import ask_whether, spell_id, spell_path
 from aredun.formats.tag_syntax import is_storable_text
 from aredun.models import Argument, CallNode, Execution, File, Job, Subvalue, Task, Value
-from aredun.search.conditions import among, identity
-from aredun.search.filters import PRIMARY_KEYS, Record, filter_id_prefix, keep_prefix, took_one_of
-from aredun.search.records import ModelMaker, get_reader
-from aredun.search.scan import Scan, get_load_options
-from aredun.search.statements import count_rows
+from aredun.search.conditions import among
+from aredun.search.filters import filter_id_prefix, took_one_of
+from aredun.search.records import PRIMARY_KEYS, ModelMaker, Record, get_reader, read_records
+from aredun.search.records import get_key as get_key
+from aredun.search.scan import Scan
+from aredun.search.statements import ScanPlan, bound_sources, count_sources
 from aredun.search.suggestions import suggest
 from aredun.storage.reads import read_scalars
 from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from sqlalchemy import Select
 
@@ -161,21 +163,10 @@ def explain_ambiguous(text: str, records: Sequence[Any]) -> AmbiguousIdError:
     return AmbiguousIdError(f"id {text[:80]!r} is ambiguous, it fits {shown}: {hint}")
 
 
-@cache
-def _count_prefix() -> Select[Any]:
-    bound = sa.bindparam("bound", type_=sa.Integer())
-    return sa.select(*(count_rows(keep_prefix(name), bound) for name in PRIMARY_KEYS))
-
-
 def leave_out_task_values(records: Sequence[Any]) -> list[Any]:
     """Return the records without values that stand for a task among them: the two have one hash."""
     tasks = {record.hash for record in records if isinstance(record, Task)}
     return [record for record in records if not (isinstance(record, Value) and record.value_hash in tasks)]
-
-
-def get_key(record: Any) -> str:
-    """Return the whole id of a record."""
-    return str(getattr(record, PRIMARY_KEYS[type(record).__name__].key))
 
 
 def describe(record: Any) -> str:
@@ -199,17 +190,17 @@ async def find_by_prefix(
     """
     refuse_empty(prefix)
     condition = filter_id_prefix(prefix)
-    # One statement says which types there are to read from; mostly it is one.
-    kept = condition("Task").kept
+    conditions = [condition(name) for name in types]
+    kept = [each.kept for each in conditions if each.kept is not None]
     counts: Sequence[int] = [limit] * len(types)
-    if kept is not None and len(types) > 1:
-        _, parameters = kept
-        (counts,) = await backend.database.fetch(_count_prefix(), {**parameters, "bound": limit})
-
+    if len(kept) > 1:
+        # One statement says which types there are to read from; mostly it is one.
+        statement = count_sources(tuple(of_all for of_all, _ in kept))
+        (counts,) = await backend.database.fetch(statement, {**kept[0][1], **bound_sources(counts)})
     found: list[Any] = []
-    for name, count in zip(types, counts, strict=True):
+    for name, each, count in zip(types, conditions, counts, strict=True):
         if count and len(found) < limit:
-            scan = _make_scan(backend, name, [condition(name)])
+            scan = _make_scan(backend, ScanPlan(name), [each])
             found += [record async for record in scan.iter_rows(limit - len(found))]
     return found
 
@@ -243,7 +234,9 @@ async def infer_specialty_id(
         When there are not that many executions.
     """
     text = id.strip()
-    if include_files and (":" in id or await asyncio.to_thread(_exists, id, text)):
+    if include_files and (
+        ":" in id or await asyncio.to_thread(lambda: os.path.exists(id) or os.path.exists(text))
+    ):
         use = await find_file(backend, id)
         if use is not None:
             return use
@@ -261,20 +254,13 @@ async def infer_specialty_id(
     return execution
 
 
-def _exists(*paths: str) -> bool:
-    return any(map(os.path.exists, paths))
-
-
 async def _get_recent_execution(backend: Repository, index: int) -> Execution | None:
-    scan = _make_scan(backend, "Execution", [], by_time=True)
-    portion = await scan.read(None, 1, index - 1)
-    return portion.rows[0] if portion.rows else None
+    scan = _make_scan(backend, ScanPlan("Execution", by_time=True), [])
+    return await anext(scan.iter_rows(1, index - 1), None)
 
 
-def _make_scan(
-    backend: Repository, name: str, conditions: Sequence[Condition], *, by_time: bool = False
-) -> Scan:
-    return Scan(backend, name, conditions, by_time=by_time, cutoff=statuses.get_cutoff(backend.config))
+def _make_scan(backend: Repository, plan: ScanPlan, conditions: Sequence[Condition]) -> Scan:
+    return Scan(backend, plan, conditions, statuses.get_cutoff(backend.config))
 
 
 async def find_file(backend: Repository, path: str) -> FileUse | None:
@@ -319,13 +305,9 @@ async def _find_exact(backend: Repository, path: str) -> FileUse | None:
     made = await _find_last_result(backend, path)
     if made is not None:
         return made
-    return _choose_later(
-        await _find_last_argument(backend, path, inside=False),
-        await _find_last_argument(backend, path, inside=True),
-    )
-
-
-def _choose_later(alone: FileUse | None, inside: FileUse | None) -> FileUse | None:
+    alone, inside = [
+        await _find_last_argument(backend, path, inside=is_inside) for is_inside in (False, True)
+    ]
     if alone is None or inside is None:
         return alone or inside
     first, second = alone[1].end_time, inside[1].end_time
@@ -337,7 +319,7 @@ async def _find_last_result(backend: Repository, path: str) -> FileUse | None:
     rows = await backend.database.fetch(_select_last_result(), parameters)
     if not rows:
         return None
-    (job,) = get_reader("Job").make(rows, backend.database.backend, tells_alive=True)
+    (job,) = get_reader(Job).make(rows, backend.database.backend, tells_alive=True)
     return _FILES.make(rows[0][-len(_FILES.columns) :], backend.database.backend), job, "result"
 
 
@@ -345,45 +327,46 @@ async def _find_last_result(backend: Repository, path: str) -> FileUse | None:
 def _select_last_result() -> Select[Any]:
     """Return the statement for the parameter `path`; kept, because making it takes longer than running it."""
 
-    def select_results(is_inside: int) -> Select[Any]:
-        place = sa.literal(is_inside).label("is_inside")
-        results = sa.select(*_FILES.columns, Job.id.label("pk"), Job.end_time, place).select_from(File)
-        if is_inside:
-            results = results.join(Subvalue, Subvalue.value_hash == File.value_hash)
-            results = results.join(CallNode, CallNode.value_hash == Subvalue.parent_value_hash)
-        else:
-            results = results.join(CallNode, CallNode.value_hash == File.value_hash)
-        results = results.join(Job, Job.call_hash == CallNode.call_hash)
-        return results.where(File.path == sa.bindparam("path"))
+    def select_results(*, inside: bool) -> Select[Any]:
+        place = sa.literal(inside, sa.Integer()).label("is_inside")
+        results = sa.select(*_FILES.columns, Job.id.label("pk"), Job.end_time, place)
+        results = results.join_from(Job, CallNode, CallNode.call_hash == Job.call_hash)
+        return _join_files(results, CallNode, inside=inside).where(File.path == sa.bindparam("path"))
 
     # Materialised, so that no planner walks all jobs by end time in search of the file's.
-    made = sa.union_all(select_results(0), select_results(1)).cte("made").prefix_with("MATERIALIZED")
-    jobs = get_reader("Job").select(sa.bindparam("cutoff"), made)
+    made = sa.union_all(select_results(inside=False), select_results(inside=True)).cte("made")
+    made = made.prefix_with("MATERIALIZED")
+    jobs = get_reader(Job).select(sa.bindparam("cutoff"), made)
     jobs = jobs.add_columns(*(made.c[column.key] for column in _FILES.columns))
     order = (made.c.end_time.desc().nulls_last(), made.c.is_inside.desc(), made.c.pk)
     return jobs.order_by(*order).limit(1)
 
 
+def _join_files(statement: Select[Any], model: Any, *, inside: bool) -> Select[Any]:
+    """Return a select of rows that name a value joined with the file that it is, or with those inside it."""
+    if not inside:
+        return statement.join(File, File.value_hash == model.value_hash)
+    statement = statement.join(Subvalue, Subvalue.parent_value_hash == model.value_hash)
+    return statement.join(File, File.value_hash == Subvalue.value_hash)
+
+
 async def _find_last_argument(backend: Repository, path: str, *, inside: bool) -> FileUse | None:
-    def uses(column: Any) -> Select[Any]:
-        calls = sa.select(Argument.call_hash)
-        if inside:
-            calls = calls.join(Subvalue, Subvalue.parent_value_hash == Argument.value_hash)
-            return calls.join(File, File.value_hash == Subvalue.value_hash).where(column(File.path) == path)
-        return calls.join(File, File.value_hash == Argument.value_hash).where(column(File.path) == path)
-
+    calls = _join_files(sa.select(Argument.call_hash), Argument, inside=inside)
     # A reference file may have been given to every job, so this is a scan, which copes with many matches.
-    scan = _make_scan(backend, "Job", [among(Job.call_hash, lambda column: [uses(column)])], by_time=True)
-    jobs = [job async for job in scan.iter_rows(1)]
-    if not jobs:
-        return None
-    job: Job = jobs[0]
-    given = uses(identity).with_only_columns(File).where(Argument.call_hash == job.call_hash)
-    [file] = await read_scalars(backend.database, given.order_by(File.value_hash).limit(1))
-    return file, job, "arg"
+    condition = among(Job.call_hash, lambda column: [calls.where(column(File.path) == path)])
+    scan = _make_scan(backend, ScanPlan("Job", by_time=True), [condition])
+    job: Job
+    async for job in scan.iter_rows(1):
+        given = calls.with_only_columns(File, maintain_column_froms=True)
+        given = given.where(File.path == path, Argument.call_hash == job.call_hash)
+        [file] = await read_scalars(backend.database, given.order_by(File.value_hash).limit(1))
+        return file, job, "arg"
+    return None
 
 
-async def find_use(backend: Repository, value_hash: str) -> tuple[Job, str] | None:
+async def find_use(
+    backend: Repository, value_hash: str, cutoff: datetime | None = None
+) -> tuple[Job, str] | None:
     """
     Find the job that a value is best told by: the one that made it first, else the last that was given it.
 
@@ -393,6 +376,8 @@ async def find_use(backend: Repository, value_hash: str) -> tuple[Job, str] | No
         The repository to look in.
     value_hash : str
         Whole hash of the value, which may be inside another.
+    cutoff : datetime | None
+        Without a sign of life since then an open job is ABANDONED; by default as the configuration says.
 
     Returns
     -------
@@ -400,6 +385,7 @@ async def find_use(backend: Repository, value_hash: str) -> tuple[Job, str] | No
         The job and "result" (it ended first of all that returned the value; later ones may have had it from
         the cache) or "arg" (it started last of all that took the value); None when no job had it.
     """
+    cutoff = cutoff or statuses.get_cutoff(backend.config)
     holders = sa.select(Subvalue.parent_value_hash).where(Subvalue.value_hash == value_hash)
     # One select, not OR, for which PostgreSQL would read all calls.
     values = sa.union_all(sa.select(sa.literal(value_hash)), holders)
@@ -407,12 +393,10 @@ async def find_use(backend: Repository, value_hash: str) -> tuple[Job, str] | No
     results = results.where(CallNode.value_hash.in_(values))
     # Materialised, so that no planner walks all jobs by end time in search of these.
     made = results.cte("made").prefix_with("MATERIALIZED")
-    first = sa.select(made.c.id).order_by(made.c.end_time.asc().nulls_last(), made.c.id).limit(1)
-    statement = sa.select(Job).where(Job.id.in_(first)).options(*get_load_options("Job"))
-
-    for job in await read_scalars(backend.database, statement):
+    first = sa.select(made.c.id.label("pk")).order_by(made.c.end_time.asc().nulls_last(), made.c.id).limit(1)
+    for job in await read_records(backend, Job, first, cutoff=cutoff):
         return job, "result"
-    condition = took_one_of([value_hash])
-    async for taker in _make_scan(backend, "Job", [condition], by_time=True).iter_rows(1):
-        return taker, "arg"
+    scan = Scan(backend, ScanPlan("Job", by_time=True), [took_one_of([value_hash])], cutoff)
+    async for job in scan.iter_rows(1):
+        return job, "arg"
     return None

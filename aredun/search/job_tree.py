@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
@@ -13,7 +13,6 @@ from aredun.models import Execution, Job, Task, Value
 from aredun.search.statuses import is_alive, join_result
 from aredun.storage.reads import read_rows
 from aredun.tables.column_types import in_array
-from aredun.values.namespace import join_fullname
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -31,6 +30,14 @@ DEFAULT_MAX_JOBS = 1_000
 
 # People look for jobs of these statuses, so these are folded last.
 _PROMINENT = (statuses.FAILED, statuses.RUNNING, statuses.ABANDONED)
+
+
+_STATUS: Any = sa.case(
+    (Value.type == statuses.ERROR_TYPE_NAME, statuses.FAILED),
+    (Job.end_time.is_(None), statuses.RUNNING),
+    (Job.cached, statuses.CACHED),
+    else_=statuses.DONE,
+)
 
 
 class JobRow(NamedTuple):
@@ -80,31 +87,30 @@ class JobTree:
 
     Attributes
     ----------
-    roots : list[JobRow]
-        Jobs without a parent, by start; usually one.
-    children : dict[str, list[JobRow]]
-        Shown jobs by parent, by start.
-    folded : dict[str, list[FoldedJobs]]
-        What is not shown, by parent.
+    below : dict[str | None, list[JobRow | FoldedJobs]]
+        What is shown under each job: jobs by start, then what is folded; under None the jobs without a
+        parent, usually one.
     is_cut : bool
         Whether jobs below the shown ones were left out because there were too many.
     """
 
-    roots: list[JobRow] = field(default_factory=list)
-    children: dict[str, list[JobRow]] = field(default_factory=dict)
-    folded: dict[str, list[FoldedJobs]] = field(default_factory=dict)
+    below: dict[str | None, list[JobRow | FoldedJobs]]
     is_cut: bool = False
 
     def walk_lines(self) -> Iterator[TreeLine]:
         """Yield the lines of the tree, each job before the jobs that it started."""
-        stack: list[TreeLine] = [TreeLine(0, root) for root in reversed(self.roots)]
+        stack = [TreeLine(0, root) for root in reversed(self.below[None])]
         while stack:
             line = stack.pop()
             yield line
             if isinstance(line.entry, JobRow):
-                depth, key = line.depth + 1, line.entry.id
-                stack += [TreeLine(depth, folded) for folded in reversed(self.folded.get(key, []))]
-                stack += [TreeLine(depth, child) for child in reversed(self.children.get(key, []))]
+                entries = self.below.get(line.entry.id, [])
+                stack += [TreeLine(line.depth + 1, entry) for entry in reversed(entries)]
+
+    def list_jobs(self, parents: Iterable[str | None]) -> list[str]:
+        """Return the ids of the jobs that are shown under some jobs."""
+        entries = (entry for parent in parents for entry in self.below.get(parent, []))
+        return [entry.id for entry in entries if isinstance(entry, JobRow)]
 
 
 async def count_jobs(backend: Repository, execution_id: str, cutoff: datetime) -> dict[str, Counter[str]]:
@@ -125,18 +131,17 @@ async def count_jobs(backend: Repository, execution_id: str, cutoff: datetime) -
     dict[str, Counter[str]]
         Counts by status, by the full name of the task, sorted by name.
     """
-    status = _status()
     statement = (
-        _join_status(sa.select(Task.namespace, Task.name, status, sa.func.count()).select_from(Job))
+        _join_status(sa.select(Task.fullname, _STATUS, sa.func.count()).select_from(Job))
         .where(Job.execution_id == execution_id)
-        .group_by(Task.namespace, Task.name, status)
+        .group_by(Task.namespace, Task.name, _STATUS)
     )
 
     async def operation(session: AsyncSession) -> dict[str, Counter[str]]:
         abandoned = await _is_abandoned(session, execution_id, cutoff)
         counts: dict[str, Counter[str]] = defaultdict(Counter)
-        for namespace, name, raw_status, count in await session.execute(statement):
-            counts[join_fullname(namespace, name)][_tell(raw_status, abandoned)] += count
+        for task_name, status, count in await session.execute(statement):
+            counts[task_name][_tell(status, abandoned)] += count
         return dict(sorted(counts.items()))
 
     return await backend.database.read(operation)
@@ -144,13 +149,13 @@ async def count_jobs(backend: Repository, execution_id: str, cutoff: datetime) -
 
 async def sum_seconds(backend: Repository, execution_id: str, limit: int) -> dict[str, float]:
     """Return how long the jobs of each task took together that have ended and were not cached."""
-    statement = sa.select(Task.namespace, Task.name, Job.start_time, Job.end_time)
+    statement = sa.select(Task.fullname, Job.start_time, Job.end_time)
     statement = statement.join(Task, Task.hash == Job.task_hash).where(
         Job.execution_id == execution_id, Job.cached.is_(False), Job.end_time.is_not(None)
     )
     seconds: dict[str, float] = defaultdict(float)
-    for namespace, name, start, end in await read_rows(backend.database, statement.limit(limit)):
-        seconds[join_fullname(namespace, name)] += (end - start).total_seconds()
+    for task_name, start, end in await read_rows(backend.database, statement.limit(limit)):
+        seconds[task_name] += (end - start).total_seconds()
     return seconds
 
 
@@ -183,27 +188,26 @@ async def get_job_tree(
     async def operation(session: AsyncSession) -> JobTree:
         abandoned = await _is_abandoned(session, execution_id, cutoff)
         is_whole = fold is None or await _count_up_to(session, execution_id, FETCH_ALL + 1) <= FETCH_ALL
-        if is_whole:
-            rows = await _read_jobs(session, abandoned, Job.execution_id == execution_id)
-            known = {row.id for row in rows}
-            level_of = _group(rows)
-            roots = [row for row in rows if row.parent_id is None or row.parent_id not in known]
-        else:
-            level_of = None
-            chosen = sa.and_(Job.execution_id == execution_id, Job.parent_id.is_(None))
-            roots = await _read_jobs(session, abandoned, chosen)
-        tree = JobTree(roots=roots)
-        count, level = len(roots), [root.id for root in roots]
+        chosen: list[Any] = [Job.execution_id == execution_id]
+        if not is_whole:
+            chosen.append(Job.parent_id.is_(None))
+        rows = await _read_jobs(session, abandoned, *chosen)
+        known = {row.id for row in rows}
+        children: dict[str | None, list[JobRow]] = defaultdict(list)
+        for row in rows:
+            children[row.parent_id].append(row)
+        tree = JobTree({None: [row for row in rows if row.parent_id not in known]})
+        count, level = 0, tree.list_jobs([None])
         while level:
+            count += len(level)
             if max_jobs is not None and count >= max_jobs:
                 tree.is_cut = await _has_children(session, level)
                 break
-            if level_of is not None:
-                children = {key: level_of[key] for key in level if key in level_of}
-                level = _fold_level(tree, children, fold)
+            if is_whole:
+                tree.below.update({key: _fold_rows(children[key], fold) for key in level if key in children})
             else:
-                level = await _read_level(session, tree, level, abandoned, fold or DEFAULT_FOLD)
-            count += len(level)
+                tree.below.update(await _read_level(session, level, abandoned, fold or DEFAULT_FOLD))
+            level = tree.list_jobs(level)
         return tree
 
     return await backend.database.read(operation)
@@ -212,15 +216,6 @@ async def get_job_tree(
 async def _is_abandoned(session: AsyncSession, execution_id: str, cutoff: datetime) -> bool:
     statement = sa.select(Execution.id).where(Execution.id == execution_id, is_alive(Execution.id, cutoff))
     return await session.scalar(statement) is None
-
-
-def _status() -> Any:
-    return sa.case(
-        (Value.type == statuses.ERROR_TYPE_NAME, statuses.FAILED),
-        (Job.end_time.is_(None), statuses.RUNNING),
-        (Job.cached, statuses.CACHED),
-        else_=statuses.DONE,
-    )
 
 
 def _tell(status: str, abandoned: bool) -> str:
@@ -233,12 +228,12 @@ def _join_status(statement: Select[Any]) -> Select[Any]:
 
 def _columns() -> list[Any]:
     columns = (Job.id, Job.parent_id, Job.task_hash, Job.call_hash, Job.start_time, Job.end_time)
-    return [*columns, Task.namespace, Task.name, _status().label("status")]
+    return [*columns, Task.fullname.label("task_name"), _STATUS.label("status")]
 
 
 def _make_row(row: Sequence[Any], abandoned: bool) -> JobRow:
-    *own, namespace, name, status = row
-    return JobRow._make([*own, join_fullname(namespace, name), _tell(status, abandoned)])
+    *own, status = row
+    return JobRow._make([*own, _tell(status, abandoned)])
 
 
 async def _count_up_to(session: AsyncSession, execution_id: str, limit: int) -> int:
@@ -251,33 +246,14 @@ async def _has_children(session: AsyncSession, parents: Collection[str]) -> bool
     return await session.scalar(statement) is not None
 
 
-async def _read_jobs(session: AsyncSession, abandoned: bool, chosen: Any) -> list[JobRow]:
-    statement = _join_status(sa.select(*_columns()).select_from(Job)).where(chosen)
+async def _read_jobs(session: AsyncSession, abandoned: bool, *chosen: Any) -> list[JobRow]:
+    statement = _join_status(sa.select(*_columns()).select_from(Job)).where(*chosen)
     rows = await session.execute(statement.order_by(Job.start_time, Job.id))
     return [_make_row(row, abandoned) for row in rows]
 
 
-def _group(rows: Iterable[JobRow]) -> dict[str, list[JobRow]]:
-    groups: dict[str, list[JobRow]] = defaultdict(list)
-    for row in rows:
-        if row.parent_id is not None:
-            groups[row.parent_id].append(row)
-    return dict(groups)
-
-
-def _fold_level(tree: JobTree, children: dict[str, list[JobRow]], fold: int | None) -> list[str]:
-    """Add the children of a level to the tree and return which of them are shown."""
-    shown: list[str] = []
-    for parent, rows in children.items():
-        kept, folded = (rows, []) if fold is None or len(rows) <= fold else _fold_rows(rows, fold)
-        tree.children[parent] = kept
-        if folded:
-            tree.folded[parent] = folded
-        shown += [row.id for row in kept]
-    return shown
-
-
-def _fold_rows(rows: list[JobRow], fold: int) -> tuple[list[JobRow], list[FoldedJobs]]:
+def _fold_rows(rows: list[JobRow], fold: int | None) -> list[JobRow | FoldedJobs]:
+    """Return the children of a job as they are shown."""
     by_task: dict[str, list[JobRow]] = defaultdict(list)
     for row in rows:
         by_task[row.task_hash].append(row)
@@ -285,41 +261,33 @@ def _fold_rows(rows: list[JobRow], fold: int) -> tuple[list[JobRow], list[Folded
     folded: list[FoldedJobs] = []
     for group in by_task.values():
         # A line that tells of one more job takes as much room as the job.
-        if len(group) > fold + 1:
+        if fold is not None and len(group) > fold + 1:
             ordered = sorted(group, key=lambda row: row.status not in _PROMINENT)
             hidden.update(row.id for row in ordered[fold:])
             counts = Counter(row.status for row in ordered[fold:])
             folded.append(FoldedJobs(group[0].task_name, dict(counts)))
-    return [row for row in rows if row.id not in hidden], folded
+    return [*(row for row in rows if row.id not in hidden), *folded]
 
 
 async def _read_level(
-    session: AsyncSession, tree: JobTree, parents: Collection[str], abandoned: bool, fold: int
-) -> list[str]:
-    """Read the children of a level as far as they are shown, and count the others."""
-    status = _status()
+    session: AsyncSession, parents: Collection[str], abandoned: bool, fold: int
+) -> dict[str | None, list[JobRow | FoldedJobs]]:
+    """Return the children of a level by parent, as far as they are shown, and the others counted."""
     rank = sa.func.row_number().over(
         partition_by=(Job.parent_id, Job.task_hash),
-        order_by=(sa.case((status.in_(_PROMINENT), 0), else_=1), Job.start_time, Job.id),
+        order_by=(sa.case((_STATUS.in_(_PROMINENT), 0), else_=1), Job.start_time, Job.id),
     )
-    ranked = (
-        _join_status(sa.select(*_columns(), rank.label("rank")).select_from(Job))
-        .where(in_array(Job.parent_id, parents))
-        .subquery("ranked")
-    )
-    *columns, ranks = ranked.c
-    statement = sa.select(*columns).where(ranks <= fold).order_by(ranked.c.start_time, ranked.c.id)
-    groups = _group([_make_row(row, abandoned) for row in await session.execute(statement)])
-    tree.children.update(groups)
-    hidden = (
-        sa.select(ranked.c.parent_id, ranked.c.namespace, ranked.c.name, ranked.c.status, sa.func.count())
-        .where(ranks > fold)
-        .group_by(ranked.c.parent_id, ranked.c.namespace, ranked.c.name, ranked.c.status)
-        .order_by(ranked.c.parent_id, ranked.c.namespace, ranked.c.name)
-    )
+    ranked = _join_status(sa.select(*_columns(), rank.label("rank")).select_from(Job))
+    jobs = ranked.where(in_array(Job.parent_id, parents)).subquery("ranked").c
+    shown = sa.select(*list(jobs)[:-1]).where(jobs.rank <= fold).order_by(jobs.start_time, jobs.id)
+    below: dict[str | None, list[JobRow | FoldedJobs]] = defaultdict(list)
+    for job in [_make_row(row, abandoned) for row in await session.execute(shown)]:
+        below[job.parent_id].append(job)
+    kind = (jobs.parent_id, jobs.task_name, jobs.status)
+    hidden = sa.select(*kind, sa.func.count()).where(jobs.rank > fold).group_by(*kind)
     counts: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-    for parent, namespace, name, raw_status, count in await session.execute(hidden):
-        counts[parent, join_fullname(namespace, name)][_tell(raw_status, abandoned)] = count
+    for parent, task_name, status, count in await session.execute(hidden.order_by(*kind)):
+        counts[parent, task_name][_tell(status, abandoned)] = count
     for (parent, task_name), by_status in counts.items():
-        tree.folded.setdefault(parent, []).append(FoldedJobs(task_name, by_status))
-    return [row.id for rows in groups.values() for row in rows]
+        below[parent].append(FoldedJobs(task_name, by_status))
+    return below

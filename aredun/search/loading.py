@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import sqlalchemy as sa
 
 from aredun.formats.arguments import argument_order
 from aredun.formats.statuses import get_cutoff
 from aredun.models import Argument, ArgumentResult, CallEdge, CallNode, Execution, Job
-from aredun.search.scan import get_load_options, mark_abandoned
+from aredun.search.records import get_primary_key, get_reader, read_records, select_by_keys
 from aredun.storage.reads import read_rows, read_scalars
 from aredun.tables.column_types import in_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.search.repository import Repository
 
@@ -38,14 +36,13 @@ async def load_all(backend: Repository, model: type[ModelT], keys: Iterable[str]
     keys : Iterable[str]
         Whole ids or hashes; those that nothing is recorded under are left out.
     """
-    (column,) = sa.inspect(model, raiseerr=True).primary_key
-    query = sa.select(model).options(*get_load_options(model.__name__))
-    wanted = sorted(set(keys))
+    name, wanted = get_primary_key(model).key, sorted(set(keys))
+    reader = get_reader(cast("Any", model))
+    statement = select_by_keys(reader, tells_alive=False)
     found: dict[str, ModelT] = {}
     for begin in range(0, len(wanted), _CHUNK):
-        chosen = query.where(in_array(column, wanted[begin : begin + _CHUNK]))
-        for record in await read_scalars(backend.database, chosen):
-            found[getattr(record, column.name)] = record
+        rows = await backend.database.fetch(statement, {"keys": wanted[begin : begin + _CHUNK]})
+        found |= {getattr(record, name): record for record in reader.make(rows, backend.database.backend)}
     return found
 
 
@@ -62,30 +59,24 @@ async def list_execution_ids(backend: Repository) -> list[str]:
 
 async def list_first_jobs(backend: Repository, execution_id: str, limit: int) -> list[Job]:
     """Return the jobs of an execution that started first, in that order, ABANDONED ones marked."""
-    query = sa.select(Job).where(Job.execution_id == execution_id).options(*get_load_options("Job"))
-    query = query.order_by(Job.start_time, Job.id).limit(limit)
-
-    async def operation(session: AsyncSession) -> list[Job]:
-        found = list(await session.scalars(query))
-        await mark_abandoned(session, found, get_cutoff(backend.config))
-        return found
-
-    return await backend.database.read(operation)
+    order = (Job.start_time, Job.id)
+    first = sa.select(Job.id.label("pk")).where(Job.execution_id == execution_id)
+    first = first.order_by(*order).limit(limit)
+    return await read_records(backend, Job, first, *order, cutoff=get_cutoff(backend.config))
 
 
-async def load_first_job(backend: Repository, task_hash: str) -> Job | None:
-    """Return the job of a task that started first."""
+async def load_first_job(backend: Repository, task_hash: str) -> Any:
+    """Return the `id` and `start_time` of the job of a task that started first; None without one."""
     # Materialised: by the index on start times the first job of a late task is far down.
     jobs = sa.select(Job.id, Job.start_time).where(Job.task_hash == task_hash).cte("jobs")
     jobs = jobs.prefix_with("MATERIALIZED")
-    first = sa.select(jobs.c.id).order_by(jobs.c.start_time, jobs.c.id).limit(1)
-    found = await read_scalars(backend.database, sa.select(Job).where(Job.id.in_(first)))
+    found = await read_rows(backend.database, sa.select(jobs).order_by(jobs.c.start_time, jobs.c.id).limit(1))
     return found[0] if found else None
 
 
-async def load_arguments(backend: Repository, call_hash: str, limit: int | None = None) -> list[Argument]:
-    """Return the arguments of a call in their order; of more than the limit, some."""
-    query = sa.select(Argument).where(Argument.call_hash == call_hash).limit(limit)
+async def load_arguments(backend: Repository, call_hash: str) -> list[Argument]:
+    """Return the arguments of a call in their order."""
+    query = sa.select(Argument).where(Argument.call_hash == call_hash)
     found: list[Argument] = await read_scalars(backend.database, query)
     return sorted(found, key=lambda each: argument_order(each.arg_position, each.arg_key))
 

@@ -51,29 +51,21 @@ async def read_page(scans: Iterable[Scan], order_by: str | None, after: Key | No
     size : int
         Records on the page.
     """
-    records: list[Any] = []
-    cursor = ""
+    found: list[tuple[Any, str, Key]] = []
     for scan in scans:
-        while True:
+        goes_on = True
+        while goes_on and len(found) <= size:
             # One record more than is asked for tells whether there is another page.
-            portion = await scan.read(after, size + 1 - len(records))
-            if len(records) + len(portion.rows) > size:
-                if len(records) < size:
-                    cursor = make_cursor(scan.record_type, order_by, portion.keys[size - 1 - len(records)])
-                return Page([*records, *portion.rows][:size], cursor)
-            records += portion.rows
-            if portion.keys:
-                cursor = make_cursor(scan.record_type, order_by, portion.keys[-1])
-            after = portion.resume
-            if after is None:
-                break
-    return Page(records, None)
-
-
-def make_cursor(record_type: str, order_by: str | None, key: Key) -> str:
-    """Return an opaque text that stands for a place in a query's records."""
+            portion = await scan.read(after, size + 1 - len(found))
+            for record, key in zip(portion.rows, portion.keys, strict=True):
+                found.append((record, scan.plan.record_type, key))
+            after, goes_on = portion.resume, portion.resume is not None
+    records = [record for record, _, _ in found[:size]]
+    if len(found) <= size:
+        return Page(records, None)
+    _, record_type, key = found[size - 1]
     values = [value.isoformat() if isinstance(value, datetime) else value for value in key]
-    return pack_cursor([record_type, order_by, values])
+    return Page(records, pack_cursor([record_type, order_by, values]))
 
 
 def pack_cursor(place: list[Any]) -> str:
@@ -81,9 +73,12 @@ def pack_cursor(place: list[Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(place, separators=(",", ":")).encode()).decode()
 
 
-def unpack_cursor(cursor: str) -> Any:
-    """Return what `pack_cursor` was given; raises ValueError or RecursionError for any other text."""
-    return json.loads(base64.urlsafe_b64decode(cursor))
+def _unpack_cursor(cursor: str) -> Any:
+    """Return what `pack_cursor` was given; raises UsageError for any other text."""
+    try:
+        return json.loads(base64.urlsafe_b64decode(cursor))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"invalid cursor {cursor!r}: start again without one") from error
 
 
 def read_place(cursor: str | None, kind: str, width: int) -> tuple[str, ...] | None:
@@ -96,14 +91,10 @@ def read_place(cursor: str | None, kind: str, width: int) -> tuple[str, ...] | N
     """
     if cursor is None:
         return None
-    try:
-        made_for, *place = unpack_cursor(cursor)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise UsageError("invalid cursor: start again without one") from error
-    is_place = all(isinstance(text, str) and is_storable_text(text) for text in place)
-    if made_for != kind or len(place) != width or not is_place:
-        raise UsageError("the cursor is another list's: start again without one")
-    return tuple(place)
+    match _unpack_cursor(cursor):
+        case [made_for, *place] if made_for == kind and len(place) == width and all(map(_is_key, place)):
+            return tuple(place)
+    raise UsageError("the cursor is another list's: start again without one")
 
 
 def parse_cursor(cursor: str, order_by: str | None, record_types: Collection[str]) -> tuple[str, Key]:
@@ -115,16 +106,18 @@ def parse_cursor(cursor: str, order_by: str | None, record_types: Collection[str
     UsageError
         When it is no cursor, or one of a query with another order or other record types.
     """
-    try:
-        record_type, cursor_order, values = unpack_cursor(cursor)
-        *times, key = values
-        fits = cursor_order == order_by and record_type in record_types
-        place = (*map(_parse_time, times), _check_key(key)) if fits else ()
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise UsageError(f"invalid cursor {cursor!r}: start again without one") from error
-    if not fits or len(place) != len(get_order(record_type, order_by == "time").columns):
-        raise UsageError("the cursor is another query's: start again without one")
-    return record_type, place
+    match _unpack_cursor(cursor):
+        case [str(record_type), made_for, [*times, key]] if (
+            record_type in record_types
+            and made_for == order_by
+            and len(times) + 1 == len(get_order(record_type, order_by == "time").columns)
+            and _is_key(key)
+        ):
+            try:
+                return record_type, (*map(_parse_time, times), key)
+            except (ValueError, TypeError, OverflowError) as error:
+                raise UsageError(f"invalid cursor {cursor!r}: start again without one") from error
+    raise UsageError("the cursor is another query's: start again without one")
 
 
 def _parse_time(text: str) -> datetime:
@@ -135,11 +128,9 @@ def _parse_time(text: str) -> datetime:
     return time.astimezone(UTC)
 
 
-def _check_key(key: Any) -> str:
-    """Return the key of a row, if a database can look for it."""
-    if not isinstance(key, str) or not is_storable_text(key):
-        raise ValueError("a key is a text without NUL and halves of characters")
-    return key
+def _is_key(text: Any) -> bool:
+    """Tell whether a database can look for a row by a key."""
+    return isinstance(text, str) and is_storable_text(text)
 
 
 def check_order(order_by: str | None) -> str | None:

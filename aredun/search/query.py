@@ -10,16 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, overload
 
 import sqlalchemy as sa
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import Load, aliased, defer, joinedload, load_only
 
 from aredun.errors import UsageError
 from aredun.formats import statuses
 from aredun.models import CallNode, Execution, Job, Tag, Task, Value
 from aredun.search import filters
-from aredun.search.filters import Record, to_list
+from aredun.search.filters import to_list
 from aredun.search.pages import Page, check_order, check_size, parse_cursor, read_page
-from aredun.search.scan import Scan, get_load_options
-from aredun.search.statements import get_order
+from aredun.search.records import MODEL_CLASSES, PRIMARY_KEYS, Record, get_key
+from aredun.search.scan import Scan
+from aredun.search.statements import ScanPlan, get_order
 from aredun.search.statuses import filter_execution_statuses, filter_job_statuses
 from aredun.tables.column_types import utcnow
 
@@ -30,9 +31,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from typing_extensions import TypeVar
 
-    from aredun.search.conditions import Condition
+    from aredun.search.conditions import Condition, Filter
     from aredun.search.repository import Repository
-    from aredun.search.statements import Key
 
     # A bare `CallGraphQuery` is one of all records; Python itself knows of defaults from 3.13 on.
     RecordT_co = TypeVar("RecordT_co", bound=Record, covariant=True, default=Record)
@@ -42,9 +42,7 @@ else:
     RecordT_co = TypeVar("RecordT_co", bound=Record, covariant=True)
 
 # The keyword argument of `CallGraphQuery` for the select of each record type.
-_BASES = dict(
-    zip(filters.MODEL_CLASSES, ("executions", "jobs", "call_nodes", "tasks", "values"), strict=True)
-)
+_BASES = dict(zip(MODEL_CLASSES, ("executions", "jobs", "call_nodes", "tasks", "values"), strict=True))
 
 
 class CallGraphQuery(Generic[RecordT_co]):
@@ -76,15 +74,9 @@ class CallGraphQuery(Generic[RecordT_co]):
         Load the data of values too.
     """
 
-    MODEL_CLASSES: ClassVar[dict[str, Any]] = filters.MODEL_CLASSES
-    MODEL_NAMES: ClassVar[list[str]] = list(filters.MODEL_CLASSES)
-    MODEL_PKS: ClassVar[dict[Any, str]] = {
-        Execution: "id",
-        Job: "id",
-        CallNode: "call_hash",
-        Value: "value_hash",
-        Task: "hash",
-    }
+    MODEL_CLASSES: ClassVar[dict[str, Any]] = MODEL_CLASSES
+    MODEL_NAMES: ClassVar[list[str]] = list(MODEL_CLASSES)
+    MODEL_PKS: ClassVar[dict[Any, str]] = {MODEL_CLASSES[name]: key.key for name, key in PRIMARY_KEYS.items()}
     ExecTag: ClassVar[Any] = aliased(Tag)
 
     def __init__(
@@ -491,9 +483,8 @@ class CallGraphQuery(Generic[RecordT_co]):
             Records type by type in the order of `MODEL_NAMES`, within a type by primary key or as
             `order_by` says.
         """
-        for scan in self._make_scans():
-            async for record in scan.iter_rows():
-                yield record
+        async for record in self._iter_records(None):
+            yield record
 
     async def one(self) -> RecordT_co:
         """Return the only record (mirrors redun's `CallGraphQuery.one`).
@@ -512,7 +503,7 @@ class CallGraphQuery(Generic[RecordT_co]):
         if not records:
             raise UsageError("no record matches: check the id and the filters")
         if len(records) > 1:
-            shown = ", ".join(f"{type(record).__name__} {self._get_id(record)}" for record in records)
+            shown = ", ".join(f"{type(record).__name__} {get_key(record)}" for record in records)
             raise UsageError(
                 f"more than one record matches ({shown} ...): give more of the id or another filter"
             )
@@ -561,13 +552,8 @@ class CallGraphQuery(Generic[RecordT_co]):
         UsageError
             When the size is negative.
         """
-        left = check_size(size)
-        for scan in self._make_scans():
-            if left == 0:
-                return
-            async for record in scan.iter_rows(left):
-                left -= 1
-                yield record
+        async for record in self._iter_records(check_size(size)):
+            yield record
 
     async def page(self, page: int, page_size: int) -> AsyncIterator[RecordT_co]:
         """Yield the records of one page; all pages together are `all`, without repeats or gaps.
@@ -593,7 +579,10 @@ class CallGraphQuery(Generic[RecordT_co]):
         UsageError
             When a number is negative.
         """
-        skip, left = check_size(page) * check_size(page_size), page_size
+        async for record in self._iter_records(page_size, check_size(page) * check_size(page_size)):
+            yield record
+
+    async def _iter_records(self, left: int | None, skip: int = 0) -> AsyncIterator[RecordT_co]:
         for scan in self._make_scans():
             if left == 0:
                 return
@@ -601,14 +590,10 @@ class CallGraphQuery(Generic[RecordT_co]):
             if skip and skip >= total:
                 skip -= total
                 continue
-            after: Key | None = None
-            if skip:
-                # Only the key of the last record that is skipped is read; the scan goes on from there.
-                after = await scan.read_key(skip - 1)
-                skip = 0
-            async for record in scan.iter_rows(left, after):
-                left -= 1
+            async for record in scan.iter_rows(left, skip):
+                left = None if left is None else left - 1
                 yield record
+            skip = 0
 
     async def page_after(self, cursor: str | None, size: int) -> Page[RecordT_co]:
         """Return the page that follows a cursor; page 10,000 costs what page 1 costs.
@@ -650,7 +635,7 @@ class CallGraphQuery(Generic[RecordT_co]):
             records has 0.
         """
         for scan in self._make_scans():
-            yield scan.record_type, await scan.count()
+            yield scan.plan.record_type, await scan.count()
 
     def select(self, *columns: str, flat: bool = False) -> AsyncIterator[Any]:
         """Yield columns of the records instead of the records, in the same order; only keys are read.
@@ -684,10 +669,10 @@ class CallGraphQuery(Generic[RecordT_co]):
     async def _iter_columns(self, columns: Sequence[str], flat: bool) -> AsyncIterator[Any]:
         for scan in self._make_scans(ids_only=True):
             async for key in scan.iter_rows():
-                row = tuple(key if column == "id" else scan.record_type for column in columns)
+                row = tuple(key if column == "id" else scan.plan.record_type for column in columns)
                 yield row[0] if flat else row
 
-    def _add(self, new_filter: Callable[[str], Condition | None], *types: str) -> CallGraphQuery[Any]:
+    def _add(self, new_filter: Filter, *types: str) -> CallGraphQuery[Any]:
         chosen = self._filter_types & frozenset(types) if types else self._filter_types
         return self.clone(filters=(*self._filters, new_filter), filter_types=chosen)
 
@@ -699,7 +684,7 @@ class CallGraphQuery(Generic[RecordT_co]):
         return statuses.get_cutoff(self._backend.config) if age is None else utcnow() - age
 
     def _get_conditions(self, record_type: str) -> list[Condition]:
-        chosen: list[Callable[[str], Condition | None]] = list(self._filters)
+        chosen: list[Filter] = list(self._filters)
         if self._execution_clauses:
             chosen.append(filters.filter_executions(self._execution_clauses))
         chosen += [filters.filter_base(base, name) for name, base in self._bases.items()]
@@ -713,22 +698,29 @@ class CallGraphQuery(Generic[RecordT_co]):
             sa.select(self.MODEL_CLASSES[record_type])
             .where(*conditions)
             .order_by(*order.sort(order.columns))
-            .options(*get_load_options(record_type, self._load_values))
+            .options(*_get_load_options(record_type, self._load_values))
         )
 
     def _make_scans(self, start: str | None = None, *, ids_only: bool = False) -> Iterable[Scan]:
         names = self.MODEL_NAMES[self.MODEL_NAMES.index(start) if start else 0 :]
         for name in names:
             if name in self._filter_types:
-                yield Scan(
-                    self._backend,
-                    name,
-                    self._get_conditions(name),
-                    by_time=self._order_by == "time",
-                    ids_only=ids_only,
-                    cutoff=self._get_cutoff(),
-                    load_values=self._load_values,
-                )
+                plan = ScanPlan(name, self._order_by == "time", ids_only, self._load_values)
+                yield Scan(self._backend, plan, self._get_conditions(name), self._get_cutoff())
 
-    def _get_id(self, record: Any) -> str:
-        return str(getattr(record, self.MODEL_PKS[type(record)]))
+
+def _get_load_options(record_type: str, load_values: bool) -> tuple[Any, ...]:
+    """Return what whoever runs a query's select is to load with its records: what status and task take."""
+    if record_type == "Value":
+        return () if load_values else (defer(Value.value, raiseload=True),)
+    if record_type == "CallNode":
+        return (joinedload(CallNode.task).options(defer(Task.source, raiseload=True)),)
+    if record_type == "Task":
+        return ()
+    job: Any = joinedload(Execution.job) if record_type == "Execution" else Load(Job)
+    return (
+        job.joinedload(Job.call_node)
+        .joinedload(CallNode.value)
+        .options(load_only(Value.type, Value.format, raiseload=True)),
+        job.joinedload(Job.task).options(defer(Task.source, raiseload=True)),
+    )

@@ -8,7 +8,7 @@ all relationships but those named here, raise.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import sqlalchemy as sa
 from sqlalchemy.orm import make_transient_to_detached
@@ -16,15 +16,36 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from aredun.formats import statuses
 from aredun.models import CallNode, Execution, Job, Task, Value
-from aredun.search.filters import MODEL_CLASSES, PRIMARY_KEYS
 from aredun.search.statuses import is_alive, join_result
+from aredun.storage.reads import read_rows
 from aredun.tables.behaviour import set_backend
+from aredun.tables.column_types import in_parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from sqlalchemy import Select
-    from sqlalchemy.orm import Mapper
+
+    from aredun.search.repository import Repository
+
+
+Record = Execution | Job | CallNode | Task | Value
+MODEL_CLASSES: dict[str, Any] = {model.__name__: model for model in get_args(Record)}
+
+
+def get_primary_key(model: Any) -> Any:
+    """Return the attribute of a model that is its primary key, of one column."""
+    (column,) = model.__table__.primary_key
+    return getattr(model, column.name)
+
+
+PRIMARY_KEYS = {name: get_primary_key(model) for name, model in MODEL_CLASSES.items()}
+
+
+def get_key(record: Any) -> str:
+    """Return the whole id of a record."""
+    return str(getattr(record, PRIMARY_KEYS[type(record).__name__].key))
 
 
 class ModelMaker:
@@ -39,12 +60,12 @@ class ModelMaker:
     """
 
     def __init__(self, model: Any, *without: str) -> None:
-        self._mapper: Mapper[Any] = sa.inspect(model)
-        self._names = [item.key for item in self._mapper.column_attrs if item.key not in without]
-        self._key = self._names.index(self._mapper.get_property_by_column(self._mapper.primary_key[0]).key)
+        self._model = model
+        self._names = [item.key for item in sa.inspect(model).column_attrs if item.key not in without]
+        self._key = self._names.index(get_primary_key(model).key)
         self.columns: list[Any] = [getattr(model, name) for name in self._names]
 
-    def make(self, values: Sequence[Any], backend: Any, **related: Any) -> Any:
+    def make(self, values: Sequence[Any], backend: Any, related: Mapping[str, Any] | None = None) -> Any:
         """
         Return the model of a row, None when the row has none (an outer join).
 
@@ -54,41 +75,40 @@ class ModelMaker:
             By `columns`.
         backend : RedunBackendDb
             What the model hands over to.
-        related : Any
+        related : Mapping[str, Any] | None
             Relationships.
         """
         if values[self._key] is None:
             return None
-        record = self._mapper.class_(**dict(zip(self._names, values, strict=True)))
+        record = self._model(**dict(zip(self._names, values, strict=True)))
         # It counts as loaded: attributes that were not read raise an error, they are not None.
         make_transient_to_detached(record)
-        for name, value in related.items():
+        for name, value in (related or {}).items():
             set_committed_value(record, name, value)
         set_backend(record, backend)
         return record
 
 
 class RecordReader:
-    """How the records of a type are selected and made, with their task and what their status takes.
+    """How the records of a model are selected and made, with their task and what their status takes.
 
     Parameters
     ----------
-    record_type : str
-        "Execution", "Job", "CallNode", "Task" or "Value".
+    model : type
+        Of `aredun.models`, with a primary key of one column.
     load_values : bool
         Whether the data of values is read.
     """
 
-    def __init__(self, record_type: str, load_values: bool = False) -> None:
-        models = {"CallNode": (CallNode,), "Task": (Task,), "Job": (Job,), "Execution": (Execution, Job)}
-        own = [ModelMaker(model) for model in models.get(record_type, ())]
-        if record_type == "Value":
-            own = [ModelMaker(Value, *(() if load_values else ("value",)))]
-        if record_type != "Task" and record_type != "Value":
-            own.append(ModelMaker(Task, "source"))
-        self._makers = own
-        self._record_type = record_type
-        self.has_status = record_type in {"Execution", "Job"}
+    def __init__(self, model: Any, load_values: bool = False) -> None:
+        self.model = model
+        self._own = ModelMaker(model, *(("value",) if model is Value and not load_values else ()))
+        # The job of an execution, and the task of what has one, stand behind in a row.
+        self._job = ModelMaker(Job) if model is Execution else None
+        self._task = ModelMaker(Task, "source") if model in (Execution, Job, CallNode) else None
+        makers = [maker for maker in (self._own, self._job, self._task) if maker is not None]
+        self._columns = [column for maker in makers for column in maker.columns]
+        self._has_status = model in (Execution, Job)
 
     def select(self, cutoff: Any = None, within: Any = None) -> Select[Any]:
         """
@@ -98,23 +118,23 @@ class RecordReader:
         ----------
         cutoff : datetime | BindParameter | None
             Tell for open records whether their run gave a sign of life since then.
-        within : Subquery | None
+        within : FromClause | None
             Confines the records to the primary keys in its column `pk`.
         """
-        columns = [column for maker in self._makers for column in maker.columns]
-        if self.has_status:
+        columns = list(self._columns)
+        if self._has_status:
             columns.append(Value.type)
             if cutoff is not None:
                 # Of jobs that are over nobody asks, so the database does not look.
                 columns.append(sa.case((Job.end_time.is_(None), is_alive(Job.execution_id, cutoff))))
-        statement = sa.select(*columns).select_from(MODEL_CLASSES[self._record_type])
+        statement = sa.select(*columns).select_from(self.model)
         if within is not None:
-            statement = statement.join(within, within.c.pk == PRIMARY_KEYS[self._record_type])
-        if self._record_type == "CallNode":
+            statement = statement.join(within, within.c.pk == get_primary_key(self.model))
+        if self.model is CallNode:
             return statement.outerjoin(Task, Task.hash == CallNode.task_hash)
-        if self._record_type == "Execution":
+        if self.model is Execution:
             statement = statement.outerjoin(Job, Job.id == Execution.job_id)
-        if self.has_status:
+        if self._has_status:
             statement = join_result(statement.outerjoin(Task, Task.hash == Job.task_hash))
         return statement
 
@@ -137,30 +157,58 @@ class RecordReader:
     def _make_record(
         self, row: Sequence[Any], backend: Any, tells_alive: bool, tasks: dict[str | None, Any]
     ) -> Any:
-        parts, start = [], 0
-        for maker in self._makers:
-            parts.append(row[start : start + len(maker.columns)])
-            start += len(maker.columns)
-        if len(parts) == 1:
-            return self._makers[0].make(parts[0], backend)
-        *others, task_detacher = self._makers
-        task_hash = parts[-1][0]
-        if task_hash not in tasks:
-            tasks[task_hash] = task_detacher.make(parts[-1], backend)
-        record = others[-1].make(parts[-2], backend, task=tasks[task_hash])
-        if len(others) == 2:
-            record = others[0].make(parts[0], backend, job=record)
-        if self.has_status:
-            _keep_status(record, row[start], is_silent=tells_alive and row[start + 1] in (False, 0))
+        place, width = len(self._own.columns), len(self._columns)
+        if self._task is None:
+            return self._own.make(row[:place], backend)
+        cells = row[width - len(self._task.columns) : width]
+        # One object stands for the task of many rows.
+        if cells[0] not in tasks:
+            tasks[cells[0]] = self._task.make(cells, backend)
+        related = {"task": tasks[cells[0]]}
+        if self._job is not None:
+            job = row[place : place + len(self._job.columns)]
+            related = {"job": self._job.make(job, backend, related)}
+        record = self._own.make(row[:place], backend, related)
+        if self._has_status:
+            is_silent = tells_alive and row[width + 1] in (False, 0)
+            if record.calc_status(row[width]) == statuses.RUNNING and is_silent:
+                record._keep_status(statuses.ABANDONED)
         return record
 
 
-def _keep_status(record: Execution | Job, result_type: str | None, *, is_silent: bool) -> None:
-    if record.calc_status(result_type) == statuses.RUNNING and is_silent:
-        record._keep_status(statuses.ABANDONED)
+@cache
+def get_reader(model: Any, load_values: bool = False) -> RecordReader:
+    """Return the reader of records of a model; kept, because making one is slow."""
+    return RecordReader(model, load_values)
 
 
 @cache
-def get_reader(record_type: str, load_values: bool = False) -> RecordReader:
-    """Return the reader of records of a type; kept, because making one is slow."""
-    return RecordReader(record_type, load_values)
+def select_by_keys(reader: RecordReader, *, tells_alive: bool) -> Select[Any]:
+    """Return the select of the records with the primary keys `keys`, for the parameter `cutoff` if asked."""
+    cutoff: Any = sa.bindparam("cutoff") if tells_alive else None
+    return reader.select(cutoff).where(in_parameter(get_primary_key(reader.model), "keys"))
+
+
+async def read_records(
+    backend: Repository, model: Any, keys: Select[Any], *order: Any, cutoff: datetime | None = None
+) -> list[Any]:
+    """
+    Return the records of a model whose primary keys a select gives, in an order.
+
+    Parameters
+    ----------
+    backend : RedunBackendDb
+        The repository to look in.
+    model : type
+        As for `RecordReader`.
+    keys : Select
+        Of the column `pk`.
+    *order : ColumnElement
+        Of columns of the model.
+    cutoff : datetime | None
+        As for `RecordReader.select`: what is silent since then is ABANDONED.
+    """
+    reader = get_reader(model)
+    statement = reader.select(cutoff, keys.subquery("keys")).order_by(*order)
+    rows = await read_rows(backend.database, statement)
+    return reader.make(rows, backend.database.backend, tells_alive=cutoff is not None)

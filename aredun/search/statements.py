@@ -6,25 +6,27 @@ Making a statement takes longer than running it where few rows are read.
 from __future__ import annotations
 
 import operator
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
 from aredun.models import Execution, Job
 from aredun.search.conditions import alias
-from aredun.search.filters import PRIMARY_KEYS
-from aredun.search.records import get_reader
-from aredun.tables.column_types import in_parameter
+from aredun.search.records import MODEL_CLASSES, PRIMARY_KEYS, get_reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sqlalchemy import ColumnElement, Select
 
-    from aredun.search.conditions import Condition
+    from aredun.search.conditions import Condition, Spelling
+    from aredun.search.records import RecordReader
 
 Key = tuple[Any, ...]
+
+# How many statements of a kind are kept.
+KEPT = 256
 
 # No index has executions by time. Their root jobs are looked for among so many of the newest jobs, before
 # all executions are sorted: with 100,000 of them that takes 0.6 to 0.9 s on sqlite.
@@ -87,48 +89,50 @@ def get_order(record_type: str, by_time: bool) -> Order:
 
 
 class ScanPlan(NamedTuple):
-    """What is read, in which order: see `Scan`."""
+    """What is read, in which order: see `Scan`.
+
+    Attributes
+    ----------
+    record_type : str
+        A key of `MODEL_CLASSES`.
+    by_time : bool
+        As for `get_order`.
+    ids_only : bool
+        Read primary keys instead of records.
+    load_values : bool
+        Read the data of values, which are left out otherwise.
+    """
 
     record_type: str
-    by_time: bool
-    ids_only: bool
-    load_values: bool
-    has_cutoff: bool
+    by_time: bool = False
+    ids_only: bool = False
+    load_values: bool = False
 
     @property
     def order(self) -> Order:
         """The order of the records."""
         return get_order(self.record_type, self.by_time)
 
-    def select(self, within: Any = None) -> Select[Any]:
-        """Return the select of the records, for the parameter `cutoff`."""
-        cutoff: Any = sa.bindparam("cutoff") if self.has_cutoff else None
-        return get_reader(self.record_type, self.load_values).select(cutoff, within)
+    @property
+    def reader(self) -> RecordReader:
+        """What selects and makes the records."""
+        return get_reader(MODEL_CLASSES[self.record_type], self.load_values)
 
 
-@cache
-def list_records(plan: ScanPlan, condition: Condition | None, goes_on: bool) -> Select[Any]:
-    """Return the select of records, or ids, their keys behind; kept, as making one outlasts running it."""
-    keys = select_walked(plan, [] if condition is None else [condition.seek()], goes_on)
+@lru_cache(KEPT)
+def select_walked(plan: ScanPlan, where: Sequence[Spelling], goes_on: bool) -> Select[Any]:
+    """Return the rows that the order's index leads to, their keys behind; takes what `Order.place` gives."""
+    terms = [spell() for spell in where]
+    keys = sa.select(*_name_columns(plan.order)).where(*terms)
+    if plan.record_type == "Execution" and plan.by_time:
+        keys = _select_recent(plan.order, keys, terms, goes_on)
+    else:
+        keys = plan.order.cut(keys, plan.order.columns, goes_on)
     if plan.ids_only:
         return keys
     chosen = keys.subquery("keys")
-    return plan.select(chosen).add_columns(*chosen.c).order_by(*plan.order.sort(chosen.c))
-
-
-@cache
-def load_records(plan: ScanPlan) -> Select[Any]:
-    """Return the select of the records with the primary keys `keys`."""
-    return plan.select().where(in_parameter(PRIMARY_KEYS[plan.record_type], "keys"))
-
-
-def select_walked(plan: ScanPlan, where: Iterable[ColumnElement[bool]], goes_on: bool) -> Select[Any]:
-    """Return the keys of rows where the order's index has them, for the parameters of `Order.place`."""
-    terms = list(where)
-    keys = sa.select(*_name_columns(plan.order)).where(*terms)
-    if plan.record_type == "Execution" and plan.by_time:
-        return _select_recent(plan.order, keys, terms, goes_on)
-    return plan.order.cut(keys, plan.order.columns, goes_on)
+    records = plan.reader.select(sa.bindparam("cutoff"), chosen)
+    return records.add_columns(*chosen.c).order_by(*plan.order.sort(chosen.c))
 
 
 def _select_recent(
@@ -156,33 +160,32 @@ def _select_recent(
     return sa.select(found).order_by(*order.sort(found.c))
 
 
-def select_sought(
-    plan: ScanPlan, where: Iterable[ColumnElement[bool]], goes_on: bool, most: Any
-) -> Select[Any]:
-    """Return the keys of rows that are gathered first, `most` at the most, for those parameters too."""
+@lru_cache(KEPT)
+def select_sought(plan: ScanPlan, where: Sequence[Spelling], goes_on: bool) -> Select[Any]:
+    """Return the keys of rows that are gathered first, for the parameters of `Order.place`."""
     # Materialised, so that no planner walks the order's index in the hope of meeting the few matches.
-    matched = sa.select(*_name_columns(plan.order)).where(*where).limit(most).cte("matched")
-    columns = list(matched.prefix_with("MATERIALIZED").c)
+    matched = sa.select(*_name_columns(plan.order)).where(*(spell() for spell in where))
+    columns = list(matched.cte("matched").prefix_with("MATERIALIZED").c)
     return plan.order.cut(sa.select(*columns), columns, goes_on)
 
 
-@cache
-def keep_sought(plan: ScanPlan, condition: Condition, goes_on: bool) -> Select[Any]:
-    """Return `select_sought` of a condition that is kept, for the parameter `most` too."""
-    return select_sought(plan, [condition.seek()], goes_on, sa.bindparam("most", type_=sa.Integer()))
+@lru_cache(KEPT)
+def count_sources(conditions: Sequence[Condition]) -> Select[Any]:
+    """Return the select of how many rows each condition leads to, for the parameters of `bound_sources`."""
+    totals = []
+    for place, condition in enumerate(conditions):
+        bound = sa.bindparam(f"bound{place}", type_=sa.Integer())
+        sources = (
+            [source.limit(bound).subquery() for source in condition.sources()] if condition.sources else []
+        )
+        counts = (sa.select(sa.func.count()).select_from(rows).scalar_subquery() for rows in sources)
+        totals.append(sum(counts, sa.literal(0)))
+    return sa.select(*totals)
 
 
-@cache
-def count_kept(condition: Condition) -> Select[Any]:
-    """Return the select of `count_rows` of a condition that is kept, for the parameter `bound`."""
-    return sa.select(count_rows(condition, sa.bindparam("bound", type_=sa.Integer())))
-
-
-def count_rows(condition: Condition, bound: Any) -> ColumnElement[Any]:
-    """Return the number of rows that a condition leads to; of each of its ways, no more than `bound`."""
-    bounded = [source.limit(bound).subquery() for source in condition.sources()] if condition.sources else []
-    terms = [sa.select(sa.func.count()).select_from(rows).scalar_subquery() for rows in bounded]
-    return sum(terms, sa.literal(0))
+def bound_sources(bounds: Iterable[int]) -> dict[str, Any]:
+    """Return the parameters of `count_sources`: up to what is counted of each way of each condition."""
+    return {f"bound{place}": bound for place, bound in enumerate(bounds)}
 
 
 def _name_columns(order: Order) -> list[Any]:

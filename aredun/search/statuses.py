@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from aredun.formats import statuses
 from aredun.models import CallNode, Execution, Job, Value
-from aredun.search.conditions import Condition, alias, among, any_of, identity
+from aredun.search.conditions import Condition, alias, among, any_of, for_types, identity
 from aredun.storage.reads import read_rows
 from aredun.tables.column_types import in_array
 
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Select
 
+    from aredun.search.conditions import Filter
     from aredun.search.repository import Repository
 
 
-def filter_job_statuses(
-    names: Sequence[str], get_cutoff: Callable[[], datetime]
-) -> Callable[[str], Condition | None]:
+def filter_job_statuses(names: Sequence[str], get_cutoff: Callable[[], datetime]) -> Filter:
     """
     Return the filter of jobs by status.
 
@@ -35,18 +34,10 @@ def filter_job_statuses(
     get_cutoff : Callable[[], datetime]
         An execution without a sign of life since the time that this gives is abandoned.
     """
-
-    def condition(record_type: str) -> Condition | None:
-        if record_type != "Job":
-            return None
-        return any_of([_job_status_condition(Job, name, get_cutoff()) for name in names])
-
-    return condition
+    return for_types(Job=lambda: _has_status(Job, names, get_cutoff()))
 
 
-def filter_execution_statuses(
-    names: Sequence[str], get_cutoff: Callable[[], datetime]
-) -> Callable[[str], Condition | None]:
+def filter_execution_statuses(names: Sequence[str], get_cutoff: Callable[[], datetime]) -> Filter:
     """
     Return the filter of executions by status; an execution whose root job was CACHED is DONE.
 
@@ -59,53 +50,45 @@ def filter_execution_statuses(
     """
     job_names = [*names, *([statuses.CACHED] if statuses.DONE in names else [])]
 
-    def condition(record_type: str) -> Condition | None:
-        if record_type != "Execution":
-            return None
-        cutoff = get_cutoff()
+    def make() -> Condition:
+        cutoff, job = get_cutoff(), alias(Job, "root_job")
+        term = _has_status(job, job_names, cutoff)
 
         def branches(column: Any) -> list[Select[Any]]:
-            job = alias(Job, "root_job")
-            term = any_of([_job_status_condition(job, name, cutoff) for name in job_names])
             return [sa.select(job.id).where((term.seek if column is identity else term.probe)())]
 
         # Executions are few beside jobs: where no index leads to the root jobs, each execution's own is
         # probed.
-        counted = any_of([_job_status_condition(Job, name, cutoff) for name in job_names])
-        return replace(among(Execution.job_id, branches), sources=counted.sources)
+        return replace(among(Execution.job_id, branches), sources=term.sources)
 
-    return condition
+    return for_types(Execution=make)
 
 
-def _job_status_condition(job: Any, name: str, cutoff: datetime) -> Condition:
+def _has_status(job: Any, names: Sequence[str], cutoff: datetime) -> Condition:
+    return any_of([_make_status_condition(job, name, cutoff) for name in names])
+
+
+def _make_status_condition(job: Any, name: str, cutoff: datetime) -> Condition:
     if name in {statuses.RUNNING, statuses.ABANDONED}:
         open_job = sa.and_(job.end_time.is_(None), job.call_hash.is_(None))
-
-        def clause() -> ColumnElement[bool]:
-            alive = is_alive(job.execution_id, cutoff)
-            return sa.and_(open_job, alive if name == statuses.RUNNING else sa.not_(alive))
-
-        return Condition(clause, clause, lambda: [sa.select(job.id).where(open_job)])
-    if name == statuses.CACHED:
-        return _unindexed(lambda: job.cached.is_(True))
+        alive = is_alive(job.execution_id, cutoff)
+        clause = sa.and_(open_job, alive if name == statuses.RUNNING else sa.not_(alive))
+        return Condition(lambda: clause, lambda: clause, lambda: [sa.select(job.id).where(open_job)])
     if name == statuses.FAILED:
-        return among(job.call_hash, _result_branches(True))
-    finished = among(job.call_hash, _result_branches(False))
-    return _unindexed(lambda: sa.and_(job.cached.is_(False), finished.probe()))
+        return _has_result(job, lambda kind: kind == statuses.ERROR_TYPE_NAME)
+    if name == statuses.CACHED:
+        clause = job.cached.is_(True)
+    else:
+        finished = _has_result(job, lambda kind: kind != statuses.ERROR_TYPE_NAME)
+        clause = sa.and_(job.cached.is_(False), finished.probe())
+    return Condition(lambda: clause, lambda: clause)
 
 
-def _unindexed(make_clause: Callable[[], ColumnElement[bool]]) -> Condition:
-    return Condition(make_clause, make_clause)
-
-
-def _result_branches(failed: bool) -> Callable[[Any], Sequence[Select[Any]]]:
-    def branches(column: Any) -> list[Select[Any]]:
-        node, value = alias(CallNode, "result_node"), alias(Value, "result")
-        kind = column(value.type)
-        clause = kind == statuses.ERROR_TYPE_NAME if failed else kind != statuses.ERROR_TYPE_NAME
-        return [sa.select(node.call_hash).join(value, value.value_hash == node.value_hash).where(clause)]
-
-    return branches
+def _has_result(job: Any, matches: Callable[[Any], ColumnElement[bool]]) -> Condition:
+    """Return the condition that the type of a job's result matches."""
+    node, value = alias(CallNode, "result_node"), alias(Value, "result")
+    results = sa.select(node.call_hash).join(value, value.value_hash == node.value_hash)
+    return among(job.call_hash, lambda column: [results.where(matches(column(value.type)))])
 
 
 def is_alive(execution_id: Any, cutoff: datetime) -> ColumnElement[bool]:

@@ -11,16 +11,13 @@ from aredun.models import File, Job, Tag, Task, Value
 from aredun.search.call_texts import get_brief_arguments
 from aredun.search.identify import describe, get_key, infer_specialty_id, leave_out_task_values
 from aredun.search.query import CallGraphQuery
-from aredun.search.scan import get_load_options
-from aredun.search.task_history import select_fullname
+from aredun.search.records import read_records
 from aredun.storage.reads import read_rows
 from aredun.storage.recorded import find_recorded
 from aredun.tables.column_types import TagEntity, starts_with
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.search.repository import Repository
 
@@ -57,23 +54,19 @@ async def find_matches(backend: Repository, prefix: str, limit: int) -> list[Any
     query = CallGraphQuery(backend, order_by="time").like_id(prefix)
     found = [record async for record in query.limit(limit)]
     namespace, _, name = prefix.rpartition(".")
-    tasks = sa.select(Task).where(starts_with(Task.name, name))
-    if namespace:
-        tasks = tasks.where(Task.namespace == namespace)
-    tasks = tasks.order_by(Task.name, Task.hash).limit(limit)
-    paths = sa.select(File.value_hash).where(starts_with(File.path, prefix))
-    paths = paths.order_by(File.path, File.value_hash).limit(limit)
-    files = sa.select(Value).where(Value.value_hash.in_(paths)).order_by(Value.value_hash)
-    files = files.options(*get_load_options("Value"))
-
-    async def operation(session: AsyncSession) -> list[Any]:
-        by_name = list(await session.scalars(tasks)) if name or namespace else []
-        by_path = list(await session.scalars(files)) if len(prefix) >= _MIN_PATH else []
-        return [*by_name, *by_path]
-
-    known = set(map(describe, found))
-    found += [record for record in await backend.database.read(operation) if describe(record) not in known]
-    return leave_out_task_values(found)[:limit]
+    if name or namespace:
+        names = sa.select(Task.hash.label("pk")).where(starts_with(Task.name, name))
+        names = names.where(Task.namespace == namespace) if namespace else names
+        names = names.order_by(Task.name, Task.hash).limit(limit)
+        found += await read_records(backend, Task, names, Task.name, Task.hash)
+    if len(prefix) >= _MIN_PATH:
+        paths = sa.select(File.value_hash.label("pk")).where(starts_with(File.path, prefix))
+        paths = paths.order_by(File.path, File.value_hash).limit(limit)
+        found += await read_records(backend, Value, paths, Value.value_hash)
+    first: dict[str, Any] = {}
+    for record in found:
+        first.setdefault(describe(record), record)
+    return leave_out_task_values(list(first.values()))[:limit]
 
 
 async def search(backend: Repository, text: str, limit: int) -> Found:
@@ -132,7 +125,7 @@ def _escape(text: str) -> str:
 
 async def _find_tasks(backend: Repository, text: str, limit: int) -> tuple[list[Hit], int | None]:
     """Return tasks by a part of their name, and how many were looked at if not all."""
-    fits = select_fullname(Task).icontains(text, autoescape=True)
+    fits = Task.fullname.icontains(text, autoescape=True)
     seen = await find_recorded(backend.database, [Task.hash], fits, MAX_TASKS, limit)
     return [(("Task", row.hash), None) for row in seen.rows], seen.looked_at
 

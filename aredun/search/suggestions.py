@@ -11,16 +11,12 @@ import sqlalchemy as sa
 from aredun.formats.spelling import MAX_NEAR, find_near, misspell_hash, spell_id
 from aredun.formats.tag_syntax import is_storable_text
 from aredun.models import Task
-from aredun.search.filters import PRIMARY_KEYS
-from aredun.storage.reads import read_rows
+from aredun.search.records import PRIMARY_KEYS
+from aredun.storage.reads import read_rows, read_scalars
 from aredun.tables.column_types import starts_with
-from aredun.values.namespace import join_fullname
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from sqlalchemy import Select
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.search.repository import Repository
 
@@ -64,8 +60,8 @@ async def suggest(backend: Repository, text: str, types: Sequence[str]) -> list[
 
 async def suggest_task_names(backend: Repository, text: str) -> list[str]:
     """Return the full names of at most three recorded tasks that a name is most like, the nearest first."""
-    names = sa.select(Task.namespace, Task.name).distinct().limit(_MAX_NAMES)
-    recorded = [join_fullname(*row) for row in await read_rows(backend.database, names)]
+    names = sa.select(Task.fullname).distinct().limit(_MAX_NAMES)
+    recorded = await read_scalars(backend.database, names)
     return await asyncio.to_thread(_choose_names, text.strip(), recorded)
 
 
@@ -81,17 +77,13 @@ def _choose_names(text: str, recorded: list[str]) -> list[str]:
 
 async def _suggest_ids(backend: Repository, text: str, types: Sequence[str]) -> list[str]:
     beginnings = {text[:_HEAD], *misspell_hash(text[:_HEAD])}
-    selects: list[Select[Any]] = [
-        sa.select(sa.literal(name), key.label("key"))
-        .where(sa.or_(*(starts_with(key, beginning) for beginning in sorted(beginnings))))
-        .limit(_MAX_IDS)
-        for name, key in ((name, PRIMARY_KEYS[name]) for name in types)
-    ]
-
-    async def operation(session: AsyncSession) -> list[tuple[str, str]]:
-        return [(name, key) for select in selects for name, key in await session.execute(select)]
-
-    rows = await backend.database.read(operation)
+    rows: list[Any] = []
+    for name in types:
+        key = PRIMARY_KEYS[name]
+        begins = sa.or_(*(starts_with(key, beginning) for beginning in sorted(beginnings)))
+        rows += await read_rows(
+            backend.database, sa.select(sa.literal(name), key).where(begins).limit(_MAX_IDS)
+        )
     meant = misspell_hash(text)
     lengths = range(len(text) - 1, len(text) + 2)
     # A task and the value that stands for it have one hash; the task comes first.

@@ -11,7 +11,6 @@ from aredun.formats import statuses
 from aredun.models import CallNode, Job, Task, Value
 from aredun.storage.reads import read_rows, read_scalars
 from aredun.tables.column_types import in_array
-from aredun.values.namespace import join_fullname
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -28,26 +27,15 @@ MAX_NEWEST, MAX_OWN = 10_000, 2_000
 # A task's versions are told by so many jobs, and no more versions than the second number.
 MAX_GATHERED, MAX_VERSIONS = 150_000, 500
 
-TaskKey = tuple[str, str]
-
 
 class TaskName(NamedTuple):
-    """A task: its namespace and name, its versions, and its jobs up to `MAX_JOBS + 1`."""
+    """A task: its names, its versions, and its jobs up to `MAX_JOBS + 1`."""
 
     namespace: str
     name: str
+    fullname: str
     versions: int
     jobs: int
-
-    @property
-    def fullname(self) -> str:
-        """The name with its namespace."""
-        return join_fullname(self.namespace, self.name)
-
-    @property
-    def key(self) -> TaskKey:
-        """What the task is known by in the other answers."""
-        return self.namespace, self.name
 
 
 class TaskVersion(NamedTuple):
@@ -60,7 +48,7 @@ class TaskVersion(NamedTuple):
 
 
 async def list_names(
-    backend: Repository, text: str | None, after: TaskKey | None, limit: int
+    backend: Repository, text: str | None, after: tuple[str, ...] | None, limit: int
 ) -> list[TaskName]:
     """
     Return tasks by namespace and name.
@@ -71,28 +59,24 @@ async def list_names(
         The repository to look in.
     text : str, optional
         A part of the full name, upper and lower case alike.
-    after : tuple[str, str], optional
+    after : tuple[str, ...], optional
         Namespace and name of the task before the first.
     limit : int
         How many tasks to return at most.
     """
-    names = sa.select(Task.namespace, Task.name, sa.func.count().label("versions"))
+    columns = (Task.namespace, Task.name, Task.fullname.label("fullname"))
+    names = sa.select(*columns, sa.func.count().label("versions"))
     if after is not None:
         namespace, name = after
         later = sa.and_(Task.namespace == namespace, Task.name > name)
         names = names.where(sa.or_(Task.namespace > namespace, later))
     if text is not None:
-        names = names.where(select_fullname(Task).icontains(text, autoescape=True))
+        names = names.where(Task.fullname.icontains(text, autoescape=True))
     names = names.group_by(Task.namespace, Task.name).order_by(Task.namespace, Task.name).limit(limit)
     page = names.cte("page").prefix_with("MATERIALIZED")
     jobs = sa.select(sa.func.count()).select_from(_select_own(page, MAX_JOBS + 1).subquery())
     statement = sa.select(page, jobs.scalar_subquery()).order_by(page.c.namespace, page.c.name)
     return [TaskName(*row) for row in await read_rows(backend.database, statement)]
-
-
-def select_fullname(task: Any) -> Any:
-    """Return the expression of a task's name with its namespace."""
-    return sa.case((task.namespace == "", task.name), else_=task.namespace + "." + task.name)
 
 
 def _select_own(page: Any, limit: int, *columns: str) -> Select[Any]:
@@ -104,8 +88,8 @@ def _select_own(page: Any, limit: int, *columns: str) -> Select[Any]:
     return own.limit(limit).correlate(page)
 
 
-async def count_failed(backend: Repository) -> tuple[dict[TaskKey, int], bool]:
-    """Return how many jobs failed, by task, and whether there are more than were looked at."""
+async def count_failed(backend: Repository) -> tuple[dict[str, int], bool]:
+    """Return how many jobs failed, by full name of the task, and whether there are more than these."""
     failed = (
         sa.select(Job.task_hash)
         .select_from(Value)
@@ -115,34 +99,32 @@ async def count_failed(backend: Repository) -> tuple[dict[TaskKey, int], bool]:
         .limit(MAX_FAILED + 1)
     )
     some = failed.cte("failed").prefix_with("MATERIALIZED")
-    counts = sa.select(Task.namespace, Task.name, sa.func.count()).join(some, some.c.task_hash == Task.hash)
-    rows = await read_rows(backend.database, counts.group_by(Task.namespace, Task.name))
-    total = sum(count for _, _, count in rows)
-    return {(namespace, name): count for namespace, name, count in rows}, total > MAX_FAILED
+    counts = sa.select(Task.fullname, sa.func.count()).join(some, some.c.task_hash == Task.hash)
+    counted = dict(await read_rows(backend.database, counts.group_by(Task.fullname)))
+    return counted, sum(counted.values()) > MAX_FAILED
 
 
-async def get_last_runs(backend: Repository, tasks: Sequence[TaskName]) -> dict[TaskKey, datetime]:
-    """Return the last start of tasks; those are left out that ran long ago and have many jobs."""
+async def get_last_runs(backend: Repository, tasks: Sequence[TaskName]) -> dict[str, datetime]:
+    """Return the last start of tasks, by full name, without those that ran long ago and have many jobs."""
     newest = sa.select(Job.task_hash, Job.start_time).order_by(Job.start_time.desc()).limit(MAX_NEWEST)
     some = newest.cte("newest").prefix_with("MATERIALIZED")
-    last = sa.func.max(some.c.start_time)
-    query = sa.select(Task.namespace, Task.name, last).join(some, some.c.task_hash == Task.hash)
-    query = query.group_by(Task.namespace, Task.name)
-    found = {(namespace, name): time for namespace, name, time in await read_rows(backend.database, query)}
-    others = [task for task in tasks if task.key not in found and 0 < task.jobs <= MAX_OWN]
+    last = sa.select(Task.fullname, sa.func.max(some.c.start_time))
+    last = last.join(some, some.c.task_hash == Task.hash).group_by(Task.fullname)
+    found = dict(await read_rows(backend.database, last))
+    others = [task.fullname for task in tasks if task.fullname not in found and 0 < task.jobs <= MAX_OWN]
     return {**found, **await _get_own_last(backend, others)}
 
 
-async def _get_own_last(backend: Repository, tasks: Sequence[TaskName]) -> dict[TaskKey, datetime]:
-    if not tasks:
+async def _get_own_last(backend: Repository, names: Sequence[str]) -> dict[str, datetime]:
+    if not names:
         return {}
-    names = [task.fullname for task in tasks]
-    chosen = sa.select(Task.namespace, Task.name).where(in_array(select_fullname(Task), names)).distinct()
-    page = chosen.cte("page").prefix_with("MATERIALIZED")
+    columns = (Task.namespace, Task.name, Task.fullname.label("fullname"))
+    page = sa.select(*columns).where(in_array(Task.fullname, names)).distinct().cte("page")
+    page = page.prefix_with("MATERIALIZED")
     own = _select_own(page, MAX_OWN + 1, "start_time").subquery()
     last = sa.select(sa.func.max(own.c.start_time)).scalar_subquery()
-    rows = await read_rows(backend.database, sa.select(page.c.namespace, page.c.name, last))
-    return {(namespace, name): start for namespace, name, start in rows if start is not None}
+    rows = await read_rows(backend.database, sa.select(page.c.fullname, last))
+    return {fullname: start for fullname, start in rows if start is not None}
 
 
 async def list_task_versions(backend: Repository, fullname: str) -> tuple[list[TaskVersion], bool]:
@@ -165,7 +147,7 @@ async def list_task_versions(backend: Repository, fullname: str) -> tuple[list[T
     parts = fullname.split(".")
     # The index is that of names: nothing says how much of the full name is one.
     names = [".".join(parts[start:]) for start in range(len(parts))]
-    query = sa.select(Task.hash).where(in_array(Task.name, names), select_fullname(Task) == fullname)
+    query = sa.select(Task.hash).where(in_array(Task.name, names), Task.fullname == fullname)
     query = query.order_by(Task.hash).limit(MAX_VERSIONS + 1)
     hashes = await read_scalars(backend.database, query)
     gathered = await _gather(backend, hashes[:MAX_VERSIONS])

@@ -14,7 +14,7 @@ from aredun.formats.spelling import spell_id, spell_path
 from aredun.formats.tag_syntax import parse_tag_key_value
 from aredun.query import CallGraphQuery
 from aredun.search import substrings
-from aredun.search.bases import select_by_part, select_inside, select_started
+from aredun.search.filters import select_by_part, select_inside, select_started
 from aredun.search.identify import find_one, get_key
 from aredun.search.loading import load_one
 from aredun.search.pages import pack_cursor, read_place

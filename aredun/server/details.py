@@ -12,7 +12,7 @@ from aredun import models
 from aredun.formats.arguments import name_argument
 from aredun.formats.describe import cut_text
 from aredun.formats.statuses import get_cutoff
-from aredun.search.call_texts import get_ancestors, get_brief_arguments
+from aredun.search.call_texts import get_ancestors, get_brief_arguments, write_brief_arguments
 from aredun.search.failures import find_error, find_next_failed, find_path
 from aredun.search.identify import find_one, find_use
 from aredun.search.job_tree import JobRow, count_jobs, get_job_tree
@@ -24,7 +24,7 @@ from aredun.server.schemas import fill
 from aredun.values.previews import read_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from aredun.backend import RedunBackendDb
     from aredun.search.call_texts import Ancestor
@@ -81,7 +81,11 @@ async def get_job(backend: Backend, job_id: RecordId) -> schemas.JobDetails:
     """Get a job with its call, its tags, the jobs above it, and of a failed one the error."""
     job = await find_one(backend, "Job", job_id)
     node = await load_one(backend, models.CallNode, job.call_hash)
-    call = None if node is None else await _show_call(backend, node)
+    call, text = None, None
+    if node is not None:
+        given = await load_arguments(backend, node.call_hash)
+        call = await _show_call(backend, node, given)
+        text = await write_brief_arguments(backend, given)
     if call is not None and call.task_hash == job.task_hash:
         source, spans = call.source, call.source_spans
     else:
@@ -91,13 +95,12 @@ async def get_job(backend: Backend, job_id: RecordId) -> schemas.JobDetails:
     tags = await records.make_tags(backend, [job.id])
     context = await backend.entities.get_context(job.call_hash) if job.call_hash else {}
     above = await get_ancestors(backend, job.id)
-    [shown] = await records.make_records(backend, [job])
     failure = await _get_failure(backend, job.id, job.call_hash)
     if failure is not None and call is not None:
         _add_arguments(failure, call)
     return fill(
         schemas.JobDetails,
-        shown,
+        records.make_job(job, text),
         call=call,
         source=source,
         source_spans=spans,
@@ -118,14 +121,16 @@ async def get_next_failed(backend: Backend, job_id: RecordId) -> schemas.NextFai
 @router.get("/call-nodes/{call_hash}", tags=["calls"])
 async def get_call_node(backend: Backend, call_hash: RecordId) -> schemas.CallNodeDetails:
     """Get a call with its arguments, its result and its neighbours in the call graph."""
-    return await _show_call(backend, await find_one(backend, "CallNode", call_hash))
+    node = await find_one(backend, "CallNode", call_hash)
+    return await _show_call(backend, node, await load_arguments(backend, node.call_hash))
 
 
-async def _show_call(backend: RedunBackendDb, node: models.CallNode) -> schemas.CallNodeDetails:
+async def _show_call(
+    backend: RedunBackendDb, node: models.CallNode, arguments: Sequence[models.Argument]
+) -> schemas.CallNodeDetails:
     task = await load_one(backend, models.Task, node.task_hash)
-    arguments = await load_arguments(backend, node.call_hash, MAX_ARGUMENTS + 1)
-    upstream = await load_origins(backend, [row.arg_hash for row in arguments])
     shown = arguments[:MAX_ARGUMENTS]
+    upstream = await load_origins(backend, [row.arg_hash for row in shown])
     values = await records.load_values(backend, {node.value_hash, *(row.value_hash for row in shown)})
     children = await load_neighbours(backend, node.call_hash, MAX_NEIGHBOURS + 1, down=True)
     parents = await load_neighbours(backend, node.call_hash, MAX_NEIGHBOURS + 1, down=False)

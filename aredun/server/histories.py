@@ -185,8 +185,7 @@ async def get_file_versions(
 async def list_task_names(backend: Backend, page: Page, text: TextPart = None) -> TaskNamePage:
     """List tasks by namespace and name, each with its versions, jobs, failures and last run."""
     after = read_place(page.cursor, "TaskName", 2)
-    key = None if after is None else (after[0], after[1])
-    found = await task_history.list_names(backend, text, key, page.limit + 1)
+    found = await task_history.list_names(backend, text, after, page.limit + 1)
     tasks = found[: page.limit]
     failed, is_more = await task_history.count_failed(backend)
     last = await task_history.get_last_runs(backend, tasks)
@@ -195,12 +194,13 @@ async def list_task_names(backend: Backend, page: Page, text: TextPart = None) -
             TaskName,
             task,
             jobs=_count(task.jobs, task_history.MAX_JOBS),
-            failed=Number(count=failed.get(task.key, 0), is_more=is_more),
-            last_run=last.get(task.key),
+            failed=Number(count=failed.get(task.fullname, 0), is_more=is_more),
+            last_run=last.get(task.fullname),
         )
         for task in tasks
     ]
-    cursor = pack_cursor(["TaskName", *tasks[-1].key]) if len(found) > page.limit else None
+    is_cut = len(found) > page.limit
+    cursor = pack_cursor(["TaskName", tasks[-1].namespace, tasks[-1].name]) if is_cut else None
     return TaskNamePage(items=items, cursor=cursor)
 
 

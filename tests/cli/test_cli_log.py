@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 from redun.backends.db import Argument, Execution, Job, Value
 from redun.backends.db import RedunBackendDb as OriginalBackend
 from redun.backends.db.serializers import RecordSerializer
@@ -269,6 +270,22 @@ def test_text_that_the_terminal_has_no_letters_for_is_escaped(
     finally:
         execution.args = args
         original.commit()
+
+
+def test_a_job_reads_its_arguments_once(log: Log, original: Any) -> None:
+    """They stand on its line and on that of its call."""
+    job = original.query(Job).join(Argument, Argument.call_hash == Job.call_hash).first()
+    read: list[str] = []
+
+    def see(*event: Any) -> None:
+        read.extend([event[2]] if event[2].startswith("SELECT argument.call_hash, argument.arg_pos") else [])
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", see)
+    try:
+        assert log(job.id).count("Args:") == 1
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", see)
+    assert len(read) == 1
 
 
 @pytest.fixture(scope="module")

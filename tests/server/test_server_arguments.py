@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
 
 from aredun import Scheduler, task
 from tests.support.server import receive, receive_until, serve
@@ -80,6 +83,28 @@ async def test_statements_do_not_grow_with_the_rows(backend: RedunBackendDb, sch
                 counts[path] = backend.database.counts.statements - before
             spent.append(counts)
     assert spent[0] == spent[1]
+
+
+async def test_the_page_of_a_job_reads_its_arguments_once(
+    backend: RedunBackendDb, scheduler: Scheduler
+) -> None:
+    """Both texts of them, that on its row and those of its call, are written from the same rows."""
+    await scheduler.run(main(1))
+    read: list[str] = []
+
+    def see(*event: Any) -> None:
+        read.extend(event[2] for _ in re.findall("FROM argument WHERE", event[2].replace("\n", "")))
+
+    async with serve(backend) as served:
+        [job] = [job for job in await get_items(served, "/api/executions/-/jobs") if job["parent_id"]]
+        sa.event.listen(sa.Engine, "before_cursor_execute", see)
+        try:
+            shown = await served.get(f"/api/jobs/{job['id']}")
+        finally:
+            sa.event.remove(sa.Engine, "before_cursor_execute", see)
+    assert shown["arguments"] == job["arguments"] == "'sample0.fastq', min=20, reads=[0]"
+    assert len(shown["call"]["arguments"]) == 3
+    assert len(read) == 1
 
 
 async def test_large_arguments_are_named_instead_of_read(

@@ -211,6 +211,10 @@ async def test_tasks(session: RedunSession, capsys: pytest.CaptureFixture[str]) 
     task = await get(session, Task, joinedload(Task.value))
     assert task.fullname == "bio.align"
     assert Task(name="align", namespace="").fullname == "align"
+    session.add(Task(hash=key("bare"), name="bare", namespace="", source=""))
+    counted = sa.select(Task.fullname, sa.func.count()).group_by(Task.fullname)
+    assert set(await session.execute(counted)) >= {("bio.align", 1), ("bare", 1)}
+    assert await session.scalar(sa.select(Task.hash).where(Task.fullname == "bio.align")) == task.hash
     assert task.value.type == "redun.Task"
     task.show_source()
     assert capsys.readouterr().out == "def align(): ...\n"
