@@ -118,15 +118,15 @@ async def _write_json(items: AsyncGenerator[dict[str, Any], None]) -> AsyncGener
 async def _write_picture(
     edges: AsyncGenerator[DataflowEdge, None], language: str, downstream: bool
 ) -> AsyncGenerator[str, None]:
-    from aredun.dataflow.pictures import DotPicture, MermaidPicture
+    from aredun.dataflow.pictures import DOT, MERMAID, Picture
 
-    picture = (MermaidPicture if language == "mermaid" else DotPicture)(downstream=downstream)
-    yield picture.header
+    picture = Picture(MERMAID if language == "mermaid" else DOT, downstream=downstream)
+    yield picture.language.header
     async for edge in edges:
         for line in picture.add(edge):
             yield line
-    if picture.footer:
-        yield picture.footer
+    if picture.language.footer:
+        yield picture.language.footer
 
 
 def find_graphviz() -> str:
