@@ -42,7 +42,7 @@ PURE = {"values", "config", "formats", "loop", "errors"}
 # Files of a room with a database that are pure all the same.
 PURE_FILES = {
     f"aredun.dataflow.{name}"
-    for name in ("nodes", "keys", "steps", "frontier", "policy", "naming", "sections", "render", "dom")
+    for name in ("nodes", "steps", "frontier", "policy", "naming", "sections", "render", "dom")
 }
 DRIVERS = {"sqlalchemy", "aiosqlite", "asyncpg", "alembic", "sqlite3"}
 

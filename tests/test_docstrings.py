@@ -135,7 +135,8 @@ def get_parameters(thing: Any) -> list[str]:
         return list(vars(import_module(thing.module.path))[thing.name].__table__.columns.keys())
     bases = [str(base) for base in thing.bases]
     if any("NamedTuple" in base for base in bases):
-        return [name for name, each in thing.members.items() if each.is_attribute and each.value is None]
+        fields = [name for name, each in thing.members.items() if each.is_attribute]
+        return [name for name in fields if "property" not in thing.members[name].labels]
     if any("Enum" in base for base in bases):
         return []
     made = thing.members["__new__"] if "__new__" in thing.members else thing

@@ -19,7 +19,7 @@ from aredun.dataflow import (
     walk_dataflow,
     walk_downstream,
 )
-from aredun.dataflow.pictures import DotPicture, MermaidPicture, get_label
+from aredun.dataflow.pictures import DOT, MERMAID, Picture, get_label
 from aredun.dataflow.starts import get_start
 from aredun.errors import UsageError
 from aredun.query import infer_id
@@ -104,13 +104,13 @@ async def _write_json(items: AsyncGenerator[dict[str, Any], None]) -> AsyncGener
 async def _write_picture(
     edges: AsyncGenerator[DataflowEdge, None], language: str, downstream: bool
 ) -> AsyncGenerator[str, None]:
-    picture = (MermaidPicture if language == "mermaid" else DotPicture)(downstream=downstream)
-    yield picture.header
+    picture = Picture(MERMAID if language == "mermaid" else DOT, downstream=downstream)
+    yield picture.language.header
     async for edge in edges:
         for line in picture.add(edge):
             yield line
-    if picture.footer:
-        yield picture.footer
+    if picture.language.footer:
+        yield picture.language.footer
 
 
 def find_graphviz() -> str:

@@ -5,8 +5,6 @@ from aredun.dataflow.dom import (
     display_call_node,
     display_node,
     get_callnode_arguments,
-    get_dataflow_call_node,
-    get_node_hash,
     make_data_section_dom,
     make_section_dom,
 )
@@ -29,6 +27,8 @@ from aredun.dataflow.nodes import (
     DataflowNode,
     TaskRef,
     ValueRef,
+    get_dataflow_call_node,
+    get_node_hash,
     get_node_kind,
 )
 from aredun.dataflow.render import (

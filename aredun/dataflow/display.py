@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import html
+from collections.abc import AsyncIterable
 from contextlib import aclosing
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from aredun.dataflow.dom import iter_dataflow_dom
-from aredun.dataflow.render import (
-    CallJob,
-    display_section,
-    get_section_calls,
-    get_section_values,
-    serialize_section,
-    trim_string,
-)
+from aredun.dataflow.nodes import get_dataflow_call_node
+from aredun.dataflow.render import CallJob, display_section, serialize_section, trim_string
 from aredun.dataflow.statements import make_jobs_statement
 from aredun.storage.graph import get_graph_dialect
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterable
+    from collections.abc import AsyncGenerator, Collection, Iterable
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -32,8 +27,6 @@ if TYPE_CHECKING:
 # The first section is shown at once; after that more and more of them share their statements.
 FIRST_BATCH = 4
 LAST_BATCH = 1_000
-# Edges beyond which the documents are made in a thread.
-MANY_EDGES = 2_000
 _DOM_CHUNK = 200
 
 
@@ -57,16 +50,8 @@ async def make_dataflow_dom(
     DataflowSectionDOM
         Documents in the order in which they are shown.
     """
-    edges = (
-        dataflow_edges
-        if isinstance(dataflow_edges, list)
-        else [edge async for edge in _iterate(dataflow_edges)]
-    )
-    sections = iter_dataflow_dom(edges, new_varname)
-    if len(edges) <= MANY_EDGES:
-        for dom in sections:
-            yield dom
-        return
+    sections = iter_dataflow_dom([edge async for edge in _iterate(dataflow_edges)], new_varname)
+    # Many edges are a lot of work, and all of it comes before the first section.
     while chunk := await asyncio.to_thread(lambda: list(islice(sections, _DOM_CHUNK))):
         for dom in chunk:
             yield dom
@@ -152,14 +137,15 @@ async def serialize_dataflow(
     """
     async with aclosing(_in_batches(backend, dom)) as batches:
         async for batch, previews in batches:
-            jobs = await get_latest_jobs(
-                backend, {call for item in batch for call in get_section_calls(item)}
-            )
+            nodes = [item.assign.node for item in batch]
+            nodes += [routing.node for item in batch for routing in item.routing]
+            calls = [call for call in map(get_dataflow_call_node, nodes) if call is not None]
+            jobs = await get_latest_jobs(backend, {call.call_hash for call in calls})
             for item in batch:
                 yield serialize_section(item, previews, jobs)
 
 
-async def get_preview_texts(backend: RedunBackendDb, value_hashes: Collection[str]) -> dict[str, str]:
+async def _get_preview_texts(backend: RedunBackendDb, value_hashes: Collection[str]) -> dict[str, str]:
     """Return the recorded ones of some values as they are shown, by hash, at most 200 characters each."""
     if not value_hashes:
         return {}
@@ -191,23 +177,14 @@ async def _in_batches(
     """Yield sections in batches that grow, with the previews of their values."""
     size = FIRST_BATCH
     async with aclosing(_iterate(dom)) as items:
-        while batch := [item async for item in _take(items, size)]:
-            values = {value for item in batch for value in get_section_values(item)}
-            yield batch, await get_preview_texts(backend, values)
+        while batch := [item for _ in range(size) if (item := await anext(items, None)) is not None]:
+            values = {arg.value.value_hash for item in batch for arg in item.args}
+            yield batch, await _get_preview_texts(backend, values)
             size = min(size * 4, LAST_BATCH)
 
 
-async def _take(items: AsyncGenerator[Any, None], most: int) -> AsyncGenerator[Any, None]:
-    """Yield the next items, at most so many."""
-    for _ in range(most):
-        try:
-            yield await anext(items)
-        except StopAsyncIteration:
-            return
-
-
 async def _iterate(items: AsyncIterable[Any] | Iterable[Any]) -> AsyncGenerator[Any, None]:
-    if hasattr(items, "__aiter__"):
+    if isinstance(items, AsyncIterable):
         async for item in items:
             yield item
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aredun.dataflow.naming import DataflowVars, get_default_arg_name, get_task_args
-from aredun.dataflow.nodes import get_node_kind
+from aredun.dataflow.nodes import get_dataflow_call_node, get_kinds, get_node_kind
 from aredun.dataflow.sections import (
     DataflowArg,
     DataflowAssign,
@@ -22,55 +22,6 @@ if TYPE_CHECKING:
 
     from aredun.dataflow.nodes import DataflowEdge, DataflowNode
     from aredun.dataflow.sections import DataflowSection
-
-_VARIABLES = ("ArgumentValue", "CallNodeValue")
-
-
-def get_dataflow_call_node(node: Any) -> Any:
-    """Return the call that a node belongs to, None for a value or an origin.
-
-    Mirrors redun's `get_dataflow_call_node`.
-
-    Parameters
-    ----------
-    node : DataflowNode or None
-        The node.
-
-    Returns
-    -------
-    CallNodeRef or None
-        The call.
-    """
-    kind = None if node is None else get_node_kind(node)
-    if kind == "CallNode":
-        return node
-    if kind == "ArgumentValue":
-        return node.argument.call_node
-    if kind == "CallNodeValue":
-        return node.call_node
-    return None
-
-
-def get_node_hash(node: Any) -> str | None:
-    """Return the hash that a node is shown with: a value's own, else that of its call.
-
-    Mirrors redun's `get_node_hash`.
-
-    Parameters
-    ----------
-    node : DataflowNode or None
-        The node.
-
-    Returns
-    -------
-    str or None
-        The whole hash; None for an origin.
-    """
-    if node is None:
-        return None
-    call_node = get_dataflow_call_node(node)
-    node_hash: str = node.value_hash if call_node is None else call_node.call_hash
-    return node_hash
 
 
 def display_call_node(call_node: Any, renames: Mapping[str, str]) -> str:
@@ -124,72 +75,6 @@ def get_callnode_arguments(call_node: Any) -> list[Any]:
     )
 
 
-class _Clauses:
-    """The clauses of one section of kind `call`, while its edges are read."""
-
-    def __init__(self, section: DataflowSection, names: DataflowVars, new_varname: str) -> None:
-        src: Any
-        src, self.assign_node = section[0]
-        edges = section[1:]
-        kind = get_node_kind(src)
-        if kind == "Value":
-            names[src] = self.var_name = new_varname
-        elif kind == "CallNode":
-            # A walk that began at a call: there is no edge into it.
-            self.assign_node, edges = src, section
-            self.var_name, _ = names.new_var_name(src, new_varname)
-        else:
-            # Only the start of a walk has no name yet.
-            self.var_name, _ = names.new_var_name(src, new_varname)
-        self._names = names
-        self.renames: dict[str, str] = {}
-        self.routing: list[DataflowNode | None] = []
-        self.args: list[DataflowArg] = []
-        self.last_node: DataflowNode | None = None
-        self.is_var2var = _is_variable(self.assign_node)
-        for edge in edges:
-            self._add(edge)
-
-    def _add(self, edge: DataflowEdge) -> None:
-        src: Any = edge.src
-        dest: Any = edge.dest
-        src_kind = get_node_kind(src)
-        dest_kind = None if dest is None else get_node_kind(dest)
-        if src_kind == "CallNode" and dest_kind == "ArgumentValue":
-            var_name, base_var_name = self._names.new_var_name(dest)
-            if base_var_name:
-                self.renames[base_var_name] = var_name
-            self.args.append(DataflowArg(var_name, dest.value))
-            return
-        self.last_node = dest
-        if dest_kind == "CallNode":
-            self.is_var2var = False
-        if not (src_kind == "CallNodeValue" and dest_kind == "CallNode"):
-            self.routing.append(dest)
-
-    def make_dom(self) -> DataflowSectionDOM:
-        if self.is_var2var and not self.routing:
-            var_name, _ = self._names.new_var_name(self.assign_node, self.var_name)
-            assign = DataflowAssign(self.var_name, "", var_name, self.assign_node)
-        else:
-            prefix, text = display_node(self.assign_node, {} if self.routing else self.renames)
-            assign = DataflowAssign(self.var_name, prefix, text, self.assign_node)
-        routing = []
-        for index, node in enumerate(self.routing, 1):
-            # Only the last line is followed by the arguments, so only there do their new names matter.
-            prefix, text = display_node(node, self.renames if index == len(self.routing) else {})
-            routing.append(DataflowRouting(prefix, text, node))
-        if self.is_var2var and _is_variable(self.last_node):
-            # Several paths meet in that node: it gets a variable, which a later section explains.
-            var_name, _ = self._names.new_var_name(self.last_node, self.var_name)
-            routing.append(DataflowRouting("", var_name, self.last_node))
-        return DataflowSectionDOM(assign, routing, self.args)
-
-
-def _is_variable(node: DataflowNode | None) -> bool:
-    return node is not None and get_node_kind(node) in _VARIABLES
-
-
 def display_node(node: Any, renames: Mapping[str, str]) -> tuple[str, str]:
     """Return how a node is written in a clause.
 
@@ -237,7 +122,54 @@ def make_section_dom(
     DataflowSectionDOM
         Assignment, routing and arguments.
     """
-    return _Clauses(section, dataflow_vars, new_varname).make_dom()
+    src: Any
+    dest: Any
+    src, assign_node = section[0]
+    edges = section[1:]
+    if get_node_kind(src) == "CallNode":
+        # A walk that began at a call: there is no edge into it.
+        assign_node, edges = src, section
+    if get_node_kind(src) == "Value":
+        dataflow_vars[src] = var_name = new_varname
+    else:
+        # Only the start of a walk has no name yet.
+        var_name, _ = dataflow_vars.new_var_name(src, new_varname)
+    args, renames = [], {}
+    routing_nodes: list[DataflowNode | None] = []
+    last_node: DataflowNode | None = None
+    is_var2var = _is_variable(assign_node)
+    for edge in edges:
+        _, dest = edge
+        kinds = get_kinds(edge)
+        if kinds == ("CallNode", "ArgumentValue"):
+            arg_name, base_name = dataflow_vars.new_var_name(dest)
+            if base_name:
+                renames[base_name] = arg_name
+            args.append(DataflowArg(arg_name, dest.value))
+            continue
+        last_node = dest
+        is_var2var = is_var2var and kinds[1] != "CallNode"
+        if kinds != ("CallNodeValue", "CallNode"):
+            routing_nodes.append(dest)
+    if is_var2var and not routing_nodes:
+        prefix, (text, _) = "", dataflow_vars.new_var_name(assign_node, var_name)
+    else:
+        prefix, text = display_node(assign_node, {} if routing_nodes else renames)
+    assign = DataflowAssign(var_name, prefix, text, assign_node)
+    routing = []
+    for number, node in enumerate(routing_nodes, 1):
+        # Only the last line is followed by the arguments, so only there do their new names matter.
+        prefix, text = display_node(node, renames if number == len(routing_nodes) else {})
+        routing.append(DataflowRouting(prefix, text, node))
+    if is_var2var and _is_variable(last_node):
+        # Several paths meet in that node: it gets a variable, which a later section explains.
+        text, _ = dataflow_vars.new_var_name(last_node, var_name)
+        routing.append(DataflowRouting("", text, last_node))
+    return DataflowSectionDOM(assign, routing, args)
+
+
+def _is_variable(node: DataflowNode | None) -> bool:
+    return node is not None and get_node_kind(node) in ("ArgumentValue", "CallNodeValue")
 
 
 def make_data_section_dom(
@@ -285,10 +217,7 @@ def iter_dataflow_dom(
     """Yield the documents of all sections of a dataflow in their order, without any I/O."""
     names = DataflowVars()
     for kind, section in iter_dataflow_sections(dataflow_edges):
-        if not section:
-            # Paths may meet in a value that is only explained by a data section.
-            continue
-        if kind is DataflowSectionKind.CALL:
-            yield make_section_dom(section, names, new_varname)
-        else:
-            yield make_data_section_dom(section, names, new_varname)
+        make_dom = make_section_dom if kind is DataflowSectionKind.CALL else make_data_section_dom
+        # Paths may meet in a value that is only explained by a data section.
+        if section:
+            yield make_dom(section, names, new_varname)

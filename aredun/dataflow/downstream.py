@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from aredun.dataflow.load import Direction
-from aredun.dataflow.statements import (
-    CANDIDATE_CALLS,
-    WHOLES,
-    Transition,
-    has_part,
-    select_columns,
-)
+from aredun.dataflow.sections import iter_unique
+from aredun.dataflow.statements import CANDIDATE_CALLS, WHOLES, Transition, has_part, select_columns
 from aredun.loop.pacing import list_in_turns
 
 if TYPE_CHECKING:
@@ -106,36 +103,21 @@ _PARENTS_OF_VALUE = (
     "WHERE e.child_id = c.call_hash AND p.call_hash = e.parent_id "
     f"AND NOT {has_part('p.value_hash', '{w}.value')}"
 )
+_GIVEN = "FROM argument b CROSS JOIN call_node k WHERE b.value_hash {holds} AND k.call_hash = b.call_hash"
+_TO_ARGUMENT = select_columns("k", "{w}.value", "b")
 # What a value went into: rows as those of `make_edges_statement`, without the index, the same one more than
 # once.
 USES_OF_VALUE = " UNION ALL ".join(
-    f"SELECT {rank}, {columns}, 0, {time} {body}".replace("{w}.value", ":value")
-    for rank, columns, time, body in (
+    f"SELECT {rank}, {columns}, 0, {call}.timestamp {body}".replace("{w}.value", ":value")
+    for rank, call, columns, body in (
         # The calls of the task that it is.
-        (
-            0,
-            select_columns("k", "NULL"),
-            "k.timestamp",
-            "FROM call_node k WHERE k.task_hash = {w}.value",
-        ),
+        (0, "k", select_columns("k", "NULL"), "FROM call_node k WHERE k.task_hash = {w}.value"),
         # To arguments: those that are or hold the value, and those made of a result that is or holds it.
-        (
-            1,
-            select_columns("k", "{w}.value", "b"),
-            "k.timestamp",
-            "FROM argument b CROSS JOIN call_node k WHERE b.value_hash = {w}.value "
-            "AND k.call_hash = b.call_hash",
-        ),
-        (
-            1,
-            select_columns("k", "{w}.value", "b"),
-            "k.timestamp",
-            f"FROM argument b CROSS JOIN call_node k WHERE b.value_hash IN ({WHOLES}) "
-            "AND k.call_hash = b.call_hash",
-        ),
-        (1, select_columns("k", _MADE_ARGUMENT, "b"), "k.timestamp", _MADE_OF_VALUE),
+        (1, "k", _TO_ARGUMENT, _GIVEN.format(holds="= :value")),
+        (1, "k", _TO_ARGUMENT, _GIVEN.format(holds=f"IN ({WHOLES})")),
+        (1, "k", select_columns("k", _MADE_ARGUMENT, "b"), _MADE_OF_VALUE),
         # To results of calls that made something else of such a result.
-        (2, select_columns("p", "p.value_hash"), "p.timestamp", _PARENTS_OF_VALUE),
+        (2, "p", select_columns("p", "p.value_hash"), _PARENTS_OF_VALUE),
     )
 )
 
@@ -146,4 +128,5 @@ async def _find_value_edges(session: AsyncSession, value_hash: str) -> list[Any]
     return await list_in_turns(map(tuple, found))
 
 
-DOWNSTREAM = Direction(TRANSITIONS, _find_value_edges)
+# A child that was called again is one edge all the same: the first call counts.
+DOWNSTREAM = Direction(TRANSITIONS, _find_value_edges, choose=partial(iter_unique, key=attrgetter("key")))

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from aredun.dataflow.keys import Key
-    from aredun.dataflow.nodes import CallNodeRef, DataflowNode
-    from aredun.dataflow.steps import Entry, Step
+    from aredun.dataflow.nodes import DataflowNode, Key
+    from aredun.dataflow.steps import Entry
 
 # Steps of a search for seeds that are a small piece of work, and the most of one search.
 SCAN_PIECE = 1_000
 MOST_SCANNED = 32_768
-
-
-class Waiting(NamedTuple):
-    """A node on the stack: itself, or the step that leads to it and the call that the step leaves."""
-
-    key: Key
-    node: DataflowNode | None
-    step: Step | None = None
-    source: CallNodeRef | None = None
 
 
 class Frontier:
@@ -30,7 +20,7 @@ class Frontier:
 
     Attributes
     ----------
-    stack : list of Waiting
+    stack : list of Key
         What the walk is still to expand, the next one last.
     entries : dict of Key to Entry
         What was loaded and not used yet.
@@ -43,34 +33,31 @@ class Frontier:
     """
 
     def __init__(self) -> None:
-        self.stack: list[Waiting] = []
+        self.stack: list[Key] = []
         self.entries: dict[Key, Entry] = {}
         self.coming: set[Key] = set()
         self.missed: Key | None = None
         self.allowed: set[Key] | None = None
-        # Keys that were pushed: whether they still are on the stack.
-        self._waits: dict[Key, bool] = {}
+        # What was pushed: the node while it is on the stack, None after that.
+        self._pushed: dict[Key, DataflowNode | None] = {}
 
-    def push(self, items: Sequence[Waiting]) -> None:
-        """Push what was not met before, so that the first item is popped first."""
-        waits, allowed = self._waits, self.allowed
-        for item in reversed(items):
-            key = item[0]
-            if key not in waits and (allowed is None or key in allowed):
-                waits[key] = True
-                self.stack.append(item)
+    def push(self, nodes: Sequence[tuple[Key, DataflowNode]]) -> None:
+        """Push what was not met before, so that the first one is popped first."""
+        pushed, allowed = self._pushed, self.allowed
+        for key, node in reversed(nodes):
+            if key not in pushed and (allowed is None or key in allowed):
+                pushed[key] = node
+                self.stack.append(key)
 
-    def pop(self) -> Waiting:
-        """Pop the next node to expand."""
-        item = self.stack.pop()
-        # The start was not pushed: a cycle leads to it once more.
-        if item[0] in self._waits:
-            self._waits[item[0]] = False
-        return item
+    def pop(self) -> tuple[Key, Any]:
+        """Pop the key of the next node to expand, and the node."""
+        key = self.stack.pop()
+        node, self._pushed[key] = self._pushed[key], None
+        return key, node
 
     def is_useless(self, key: Key) -> bool:
         """Tell whether the entry of a node is there, is coming or was used."""
-        return key in self.entries or key in self.coming or self._waits.get(key) is False
+        return key in self.entries or key in self.coming or self._pushed.get(key, key) is None
 
     def find_seeds(self, most: int) -> Generator[None, None, list[Key]]:
         """Return the nodes without an entry that the walk will reach first, beginning with the one that it
@@ -89,7 +76,7 @@ class Frontier:
                 key = ahead.pop()
             elif below := min(below, len(self.stack)):
                 below -= 1
-                key = self.stack[below].key
+                key = self.stack[below]
             else:
                 break
             entry = self.entries.get(key)
@@ -106,4 +93,4 @@ class Frontier:
 
     def _is_met(self, key: Key) -> bool:
         """Tell whether a node was pushed once, or never will be."""
-        return key in self._waits or (self.allowed is not None and key not in self.allowed)
+        return key in self._pushed or (self.allowed is not None and key not in self.allowed)

@@ -6,32 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from aredun.dataflow.engine import get_own_call
-from aredun.dataflow.keys import get_key
 from aredun.dataflow.load import Loader
-from aredun.dataflow.nodes import (
-    ArgumentValue,
-    CallNodeRef,
-    CallNodeValue,
-    DataflowEdge,
-    TaskRef,
-    ValueRef,
-)
+from aredun.dataflow.nodes import CallNodeValue, DataflowEdge, get_dataflow_call_node, get_key, make_key
 from aredun.dataflow.policy import MAX_LIMIT
 from aredun.dataflow.starts import find_call
+from aredun.dataflow.steps import Step, make_rank
 from aredun.dataflow.upstream import UPSTREAM
 from aredun.errors import UsageError
 from aredun.loop.pacing import PIECE_SIZE, take_turn
-from aredun.models import CallEdge, CallNode, Execution, Job, Task
+from aredun.models import CallEdge, CallNode, Execution, Job
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Collection, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from aredun.backend import RedunBackendDb
-    from aredun.dataflow.keys import Key
-    from aredun.dataflow.nodes import DataflowNode
+    from aredun.dataflow.nodes import CallNodeRef, DataflowNode
 
 # Calls of the tree of one call that are looked at.
 MAX_CALLS = 100_000
@@ -73,105 +64,80 @@ async def walk_inside(
     elif not hasattr(call_node, "call_hash"):
         raise UsageError("Only a call has an inside: give a call, a job or an execution.")
     start: Any = None if called is None else await loader.load_start(called)
-    inside = _Inside(backend, loader, start, job_id)
-    await inside.load(max_edges)
-    for edge in inside.edges[:max_edges]:
+    calls, results = await _load_results(backend, loader, start, job_id)
+    edges = await _list_edges(loader, results, calls, max_edges)
+    if start is not None:
+        # What nothing else was made of is what the call returned, as far as anybody knows.
+        used = {edge.dest for edge in edges}
+        root = CallNodeValue(start, start.value)
+        edges[:0] = [DataflowEdge(root, node) for node in results if node not in used and node != root]
+    for edge in edges[:max_edges]:
         yield edge
 
 
-class _Inside:
-    """The edges inside one call, or what a job that has none yet has led to."""
+async def _load_results(
+    backend: RedunBackendDb, loader: Loader, start: CallNodeRef | None, job_id: str
+) -> tuple[set[str], list[DataflowNode]]:
+    """Return the calls inside (none: the call itself), and the results of those that called no others."""
+    tree = _select_called(start, job_id).cte("tree", recursive=True)
+    tree = tree.union(sa.select(CallEdge.child_id).join(tree, CallEdge.parent_id == tree.c.child_id))
+    calls_others = sa.exists().where(CallEdge.parent_id == CallNode.call_hash)
+    statement = (
+        sa.select(CallNode.call_hash, CallNode.task_hash, CallNode.value_hash, calls_others)
+        .join(tree, tree.c.child_id == CallNode.call_hash)
+        .order_by(CallNode.timestamp, CallNode.call_hash)
+        .limit(MAX_CALLS)
+    )
 
-    def __init__(
-        self, backend: RedunBackendDb, loader: Loader, start: CallNodeRef | None, job_id: str
-    ) -> None:
-        self._backend = backend
-        self._loader = loader
-        self._start = start
-        self._job_id = job_id
-        self._calls: set[str] = set()
-        self._seen: set[Key] = set()
-        self.edges: list[DataflowEdge] = []
+    async def operation(session: AsyncSession) -> tuple[set[str], list[DataflowNode]]:
+        found = (await session.execute(statement)).all()
+        results = [
+            Step(make_key("R", call, result), make_rank(0), call, task, result, result)
+            for call, task, result, has_calls in found
+            if not has_calls
+        ]
+        steps = await loader.complete(session, results)
+        return {row.call_hash for row in found}, [step.make_node(None, loader.tasks) for step in steps]
 
-    async def load(self, max_edges: int | None) -> None:
-        """Load all edges, or some more than wanted."""
-        results = await self._load_results()
-        layer: list[tuple[Key, DataflowNode]] = [(get_key(node), node) for node in results]
-        self._seen.update(key for key, _ in layer)
-        while layer and (max_edges is None or len(self.edges) < max_edges):
-            part, layer = layer[:MAX_LIMIT], layer[MAX_LIMIT:]
-            layer.extend(await self._follow(part))
-        if self._start is None:
-            return
-        # What nothing else was made of is what the call returned, as far as anybody knows.
-        used = {edge.dest for edge in self.edges}
-        root = CallNodeValue(self._start, self._start.value)
-        ends = [node for node in results if node not in used and node != root]
-        self.edges[:0] = [DataflowEdge(root, node) for node in ends]
+    calls, results = await backend.database.read(operation)
+    if not calls and start is not None:
+        return {start.call_hash}, [CallNodeValue(start, start.value)]
+    return calls, results
 
-    async def _follow(self, layer: list[tuple[Key, DataflowNode]]) -> list[tuple[Key, DataflowNode]]:
-        """Add the edges out of some nodes, and return the nodes that are to be followed next."""
-        entries = await self._loader.load_layer([key for key, _ in layer])
-        following: list[tuple[Key, DataflowNode]] = []
-        for number, (key, node) in enumerate(layer, 1):
-            for step in entries[key] or (None,):
-                dest: Any = None if step is None else step.make_node(get_own_call(node), self._loader.tasks)
-                self.edges.append(DataflowEdge(node, dest))
-                if step is None or step.key in self._seen:
+
+def _select_called(start: CallNodeRef | None, job_id: str) -> sa.Select[Any]:
+    """Return the select of the calls that were made within, those below them not among them."""
+    if start is not None:
+        return sa.select(CallEdge.child_id).where(CallEdge.parent_id == start.call_hash)
+    jobs = sa.select(Job.id).where(Job.id == job_id).cte("jobs", recursive=True)
+    jobs = jobs.union_all(sa.select(Job.id).join(jobs, Job.parent_id == jobs.c.id))
+    ended = sa.select(Job.call_hash.label("child_id")).join(jobs, jobs.c.id == Job.id)
+    return ended.where(Job.call_hash.is_not(None))
+
+
+async def _list_edges(
+    loader: Loader, results: Sequence[DataflowNode], calls: Collection[str], max_edges: int | None
+) -> list[DataflowEdge]:
+    """Return all edges upstream of results within some calls, or some more than wanted."""
+    edges: list[DataflowEdge] = []
+    layer = [(get_key(node), node) for node in results]
+    seen = {key for key, _ in layer}
+    while layer and (max_edges is None or len(edges) < max_edges):
+        part, layer = layer[:MAX_LIMIT], layer[MAX_LIMIT:]
+        entries = await loader.load_layer([key for key, _ in part])
+        for number, (key, node) in enumerate(part, 1):
+            for step in entries[key]:
+                dest = step.make_node(get_dataflow_call_node(node), loader.tasks)
+                edges.append(DataflowEdge(node, dest))
+                if step.key in seen:
                     continue
-                self._seen.add(step.key)
-                if self._is_inside(dest):
-                    following.append((step.key, dest))
+                seen.add(step.key)
+                if get_dataflow_call_node(dest).call_hash in calls:
+                    layer.append((step.key, dest))
                 else:
-                    self.edges.append(DataflowEdge(dest, None))
+                    edges.append(DataflowEdge(dest, None))
+            if not entries[key]:
+                edges.append(DataflowEdge(node, None))
             if number % PIECE_SIZE == 0:
                 await take_turn()
-        return following
-
-    def _is_inside(self, node: Any) -> bool:
-        call = node.argument.call_node if isinstance(node, ArgumentValue) else get_own_call(node)
-        return call is not None and call.call_hash in self._calls
-
-    async def _load_results(self) -> list[CallNodeValue]:
-        """Return the results of the calls inside that called no others; of one without any its own."""
-        tree = self._select_called().cte("tree", recursive=True)
-        tree = tree.union(sa.select(CallEdge.child_id).join(tree, CallEdge.parent_id == tree.c.child_id))
-        calls_others = sa.exists().where(CallEdge.parent_id == CallNode.call_hash)
-        statement = (
-            sa.select(CallNode.call_hash, CallNode.value_hash, Task, calls_others)
-            .join(tree, tree.c.child_id == CallNode.call_hash)
-            .join(Task, Task.hash == CallNode.task_hash)
-            .order_by(CallNode.timestamp, CallNode.call_hash)
-            .limit(MAX_CALLS)
-        )
-
-        async def operation(session: AsyncSession) -> list[CallNodeValue]:
-            results = []
-            for call_hash, value_hash, task, has_calls in await session.execute(statement):
-                self._calls.add(call_hash)
-                if not has_calls:
-                    results.append(self._make_result(call_hash, value_hash, task))
-            return results
-
-        found = await self._backend.database.read(operation)
-        if not found and self._start is not None:
-            self._calls.add(self._start.call_hash)
-            found = [CallNodeValue(self._start, self._start.value)]
-        return found
-
-    def _select_called(self) -> Any:
-        """Return the select of the calls that were made within, those below them not among them."""
-        if self._start is not None:
-            return sa.select(CallEdge.child_id).where(CallEdge.parent_id == self._start.call_hash)
-        jobs = sa.select(Job.id).where(Job.id == self._job_id).cte("jobs", recursive=True)
-        jobs = jobs.union_all(sa.select(Job.id).join(jobs, Job.parent_id == jobs.c.id))
-        ended = sa.select(Job.call_hash.label("child_id")).join(jobs, jobs.c.id == Job.id)
-        return ended.where(Job.call_hash.is_not(None))
-
-    def _make_result(self, call_hash: str, value_hash: str, task: Task) -> CallNodeValue:
-        known = self._loader.tasks.get(task.hash)
-        if known is None:
-            known = TaskRef(task.hash, task.name, task.namespace or "", task.source or "")
-            self._loader.tasks[task.hash] = known
-        value = ValueRef(value_hash)
-        return CallNodeValue(CallNodeRef(call_hash, known, value), value)
+    return edges

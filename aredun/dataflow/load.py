@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from heapq import merge
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+import sqlalchemy as sa
+
 from aredun.dataflow import statements
-from aredun.dataflow.keys import Key, make_key, parse_key
-from aredun.dataflow.naming import get_task_args
-from aredun.dataflow.nodes import (
-    ArgumentRef,
-    ArgumentValue,
-    CallNodeRef,
-    CallNodeValue,
-    TaskRef,
-    ValueRef,
-    get_identity,
-)
-from aredun.dataflow.sections import iter_unique
+from aredun.dataflow.nodes import Key, TaskRef, ValueRef, get_identity, get_key, make_key, parse_key
 from aredun.dataflow.steps import Entry, Reach, Step, count_arguments, get_sort_key, make_rank, make_step
 from aredun.errors import UsageError
+from aredun.formats.arguments import read_parameters
 from aredun.loop.pacing import PIECE_SIZE, iter_parts, list_in_turns, take_turn
 from aredun.storage.graph import get_graph_dialect
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -34,12 +25,12 @@ if TYPE_CHECKING:
     from aredun.storage import Database
     from aredun.storage.graph import GraphDialect
 
-# The steps out of one node, as they are found.
+# The steps out of one node, as they are found. Most nodes have one: a list for each would be a lot for the
+# garbage collector to follow.
 Siblings: TypeAlias = "Step | list[Step] | None"
-
-
-def _get_key(step: Step) -> Key:
-    return step.key
+# A node whose edges are to be loaded: its hash, the value followed, and the latest parent of the call or of
+# the argument's call where it is known.
+WantedNode: TypeAlias = tuple[str, str, str | None]
 
 
 class Direction(NamedTuple):
@@ -51,56 +42,22 @@ class Direction(NamedTuple):
         The kinds of edges.
     find_value_edges : callable
         Returns the edges out of a value as such: rows of the edges statement without the index.
-    parent_of_argument, parent_of_seed : str
-        Expressions for what transitions find in the column `next`, of an argument c1 and of a seed (c1, c2).
+    parent : str
+        Expression for what transitions find in the column `next` of a node of a `{kind}` and a `{hash}`.
     ordered : int, optional
-        Number of the transition whose edges out of one node are ordered by `find_orders`.
-    find_orders : callable, optional
-        Returns the ranks of calls by argument and call.
-    repeats : bool
-        Whether an edge that is found twice is walked twice.
+        Number of the transition whose edges out of one argument are ordered by another statement.
+    make_order_statement : callable, optional
+        Returns that statement: `(index of the argument, call, order)`, the greatest first.
+    choose : callable
+        Returns which of the sorted steps out of a node are walked.
     """
 
     transitions: tuple[Transition, ...]
     find_value_edges: Callable[[AsyncSession, str], Awaitable[list[Any]]]
-    parent_of_argument: str = "NULL"
-    parent_of_seed: str = "NULL"
+    parent: str = "NULL"
     ordered: int | None = None
-    find_orders: (
-        Callable[[AsyncSession, GraphDialect, Sequence[str]], Awaitable[dict[tuple[str, str], int]]] | None
-    ) = None
-    repeats: bool = False
-
-
-@dataclass
-class WantedNodes:
-    """Nodes of one kind whose edges are to be loaded, by column: texts are nothing for the garbage collector.
-
-    Attributes
-    ----------
-    hashes, values : list of str
-        The hashes of the nodes, and of the values that they stand for.
-    parents : list of str or None
-        The latest parent of an argument's call, where it is known.
-    keys : list of Key
-        The keys of the nodes.
-    """
-
-    hashes: list[str] = field(default_factory=list)
-    values: list[str] = field(default_factory=list)
-    parents: list[str | None] = field(default_factory=list)
-    keys: list[Key] = field(default_factory=list)
-
-    def add(self, node_hash: str, value_hash: str, parent: str | None, key: Key) -> None:
-        """Add a node."""
-        self.hashes.append(node_hash)
-        self.values.append(value_hash)
-        self.parents.append(parent)
-        self.keys.append(key)
-
-
-def _by_kind() -> dict[str, WantedNodes]:
-    return {"C": WantedNodes(), "A": WantedNodes(), "R": WantedNodes()}
+    make_order_statement: Callable[[GraphDialect], str] | None = None
+    choose: Callable[[Iterable[Step]], Iterable[Step]] = iter
 
 
 class Loader:
@@ -126,7 +83,10 @@ class Loader:
         self.tasks: dict[str, TaskRef] = {}
         self._unreadable: set[str] = set()
         self._reach_statement = statements.make_reach_statement(
-            self._dialect, direction.transitions, direction.parent_of_seed
+            self._dialect, direction.transitions, direction.parent
+        )
+        self._edges_statement = statements.make_edges_statement(
+            self._dialect, direction.transitions, direction.parent
         )
 
     async def load_start(self, node: Any) -> DataflowNode:
@@ -146,35 +106,29 @@ class Loader:
             found = (await session.execute(statement, {"hash": node_hash})).first()
             if found is None:
                 raise UsageError(f"There is no {name} {node_hash} in this repository.")
-            call_hash, task_hash, result_hash, *argument = found
-            counts = await self._load_tasks(session, {call_hash: task_hash})
-            count = counts.get(call_hash, 0)
-            call_node = CallNodeRef(call_hash, self.tasks[task_hash], ValueRef(result_hash), count)
-            if kind == "C":
-                return call_node
-            if kind == "R":
-                return CallNodeValue(call_node, ValueRef(value_hash))
-            arg_hash, own_value_hash, position, arg_key = argument
-            own_value = ValueRef(own_value_hash)
-            return ArgumentValue(
-                ArgumentRef(arg_hash, call_node, own_value, position, arg_key), ValueRef(value_hash)
-            )
+            call, task, result, *argument = found
+            value = None if kind == "C" else value_hash
+            step = Step(get_key(node), make_rank(0), call, task, result, value, *argument)
+            [step] = await self.complete(session, [step])
+            return step.make_node(None, self.tasks)
 
         return await self._database.read(operation)
 
     async def load_layer(self, keys: Sequence[Key]) -> dict[Key, Entry]:
         """Return the entries of calls, arguments and results, or of one value, in at most four statements."""
+        if not keys:
+            return {}
         first_kind, first_hash, _ = parse_key(keys[0])
 
         async def operation(session: AsyncSession) -> dict[Key, Entry]:
             if first_kind == "V":
                 return {keys[0]: await self._load_value(session, first_hash)}
             await self._dialect.prepare(session)
-            wanted = _by_kind()
+            wanted: dict[str, dict[Key, WantedNode]] = {kind: {} for kind in statements.KINDS}
             for key in keys:
                 kind, node_hash, value_hash = parse_key(key)
-                wanted[kind].add(node_hash, value_hash, None, key)
-            return await self.load_edges(session, wanted, with_parents=False)
+                wanted[kind][key] = (node_hash, value_hash, None)
+            return await self.load_edges(session, wanted)
 
         return await self._database.read(
             operation, transaction=self._dialect.needs_preparation and first_kind != "V"
@@ -212,7 +166,7 @@ class Loader:
 
         async def operation(session: AsyncSession) -> Reach:
             await self._dialect.prepare(session)
-            wanted = _by_kind()
+            wanted: dict[str, dict[Key, WantedNode]] = {kind: {} for kind in statements.KINDS}
             known_calls: list[str] = []
             count = 0
             async for rows in self._dialect.fetch(session, self._reach_statement, 4, parameters):
@@ -220,49 +174,36 @@ class Loader:
                 for kind, node_hash, value_hash, parent in rows:
                     key = make_key(kind, node_hash, value_hash)
                     if key in first or not is_known(key):
-                        wanted[kind].add(node_hash, value_hash, parent, key)
+                        wanted[kind][key] = (node_hash, value_hash, parent)
                     elif kind == "C":
                         known_calls.append(node_hash)
-            for nodes in wanted.values():
-                note(nodes.keys)
-            entries = await self.load_edges(session, wanted, with_parents=True)
+            note([key for nodes in wanted.values() for key in nodes])
+            entries = await self.load_edges(session, wanted)
             return Reach(entries, count, known_calls, count >= limit)
 
         return await self._database.read(operation, transaction=self._dialect.needs_preparation)
 
     async def load_edges(
-        self, session: AsyncSession, wanted: Mapping[str, WantedNodes], *, with_parents: bool
+        self, session: AsyncSession, wanted: Mapping[str, Mapping[Key, WantedNode]]
     ) -> dict[Key, Entry]:
-        """Return the entries of nodes by kind, with the latest parents of arguments' calls given or not."""
-        transitions = self._direction.transitions
+        """Return the entries of nodes by kind."""
         parameters: dict[str, Any] = {}
         for kind, nodes in wanted.items():
-            if nodes.keys:
-                width = 3 if kind == "A" and with_parents else 2
-                # Each step of the preparation takes some milliseconds for thousands of nodes.
-                await take_turn()
-                columns = (nodes.hashes, nodes.values, nodes.parents)[:width]
-                parameters.update(self._dialect.bind(kind, list(zip(*columns, strict=True)), width))
-        statement = statements.make_edges_statement(
-            self._dialect,
-            transitions,
-            "".join(kind for kind, nodes in wanted.items() if nodes.keys),
-            None if with_parents else self._direction.parent_of_argument,
-        )
+            # Each step of the preparation takes some milliseconds for thousands of nodes.
+            await take_turn()
+            parameters.update(self._dialect.bind(kind, list(nodes.values()), 3))
         await take_turn()
-        # Most nodes have one step: a list for each would be a lot for the garbage collector to follow.
-        found: dict[str, list[Siblings]] = {kind: [None] * len(nodes.keys) for kind, nodes in wanted.items()}
-        targets = [found[transition.kind] for transition in transitions]
+        found: dict[str, list[Siblings]] = {kind: [None] * len(nodes) for kind, nodes in wanted.items()}
+        targets = [found[transition.kind] for transition in self._direction.transitions]
         # Most steps share the rank of their transition.
-        ranks = [make_rank(number) for number in range(len(transitions))]
+        ranks = [make_rank(number) for number in range(len(targets))]
         calls: dict[str, str] = {}
-        async for rows in self._dialect.fetch(session, statement, statements.EDGE_WIDTH, parameters):
+        async for rows in self._dialect.fetch(
+            session, self._edges_statement, statements.EDGE_WIDTH, parameters
+        ):
             for number, index, call, task, result, value, arg, own_value, position, name, order, time in rows:
-                if call is not None:
+                if task is not None:
                     calls[call] = task
-                elif arg is None:
-                    # No single child returned the value: it is the call's own.
-                    call = wanted["R"].hashes[index]
                 rank = ranks[number] if time is None and not order else make_rank(number, order, time)
                 step = make_step(rank, call, task, result, value, arg, own_value, position, name)
                 siblings = targets[number][index]
@@ -273,10 +214,18 @@ class Loader:
                 else:
                     targets[number][index] = [siblings, step]
         counts = await self._load_tasks(session, calls)
-        await self._order(session, wanted["A"], found["A"])
+        await self._order(session, wanted["A"].values(), found["A"])
         entries: dict[Key, Entry] = {}
         for kind, nodes in wanted.items():
-            entries.update(await self._make_entries(nodes.keys, found[kind], counts))
+            for number, (key, steps) in enumerate(zip(nodes, found[kind], strict=True), 1):
+                if isinstance(steps, list):
+                    entries[key] = await self._sort(steps)
+                else:
+                    entries[key] = () if steps is None else (steps,)
+                if number % PIECE_SIZE == 0:
+                    await take_turn()
+        if counts:
+            entries = {key: count_arguments(entry, counts) for key, entry in entries.items()}
         return entries
 
     async def _load_value(self, session: AsyncSession, value_hash: str) -> Entry:
@@ -285,50 +234,46 @@ class Loader:
         steps = await list_in_turns(
             make_step(make_rank(number, order, time), *columns) for number, *columns, order, time in rows
         )
-        counts = await self._load_tasks(session, {call: task for _, call, task, *_ in rows})
-        key = make_key("V", value_hash)
-        return (await self._make_entries([key], [steps], counts))[key]
+        return await self.complete(session, await self._sort(steps))
 
-    async def _order(self, session: AsyncSession, arguments: WantedNodes, found: Sequence[Siblings]) -> None:
-        """Rank the edges of a node that only another statement orders, where there are several."""
-        ordered, find_orders = self._direction.ordered, self._direction.find_orders
-        if ordered is None or find_orders is None:
-            return
+    async def _order(
+        self, session: AsyncSession, arguments: Iterable[WantedNode], found: Sequence[Siblings]
+    ) -> None:
+        """Rank the edges of an argument that only another statement orders, where there are several."""
+        ordered, make_statement = self._direction.ordered, self._direction.make_order_statement
         several = [
             (arg_hash, steps)
-            for arg_hash, steps in zip(arguments.hashes, found, strict=True)
+            for (arg_hash, _, _), steps in zip(arguments, found, strict=True)
             if type(steps) is list and sum(step.rank[0] == ordered for step in steps) > 1
         ]
-        if not several:
+        if not several or make_statement is None:
             return
         hashes = sorted({arg_hash for arg_hash, _ in several})
-        orders = await find_orders(session, self._dialect, hashes)
+        parameters = self._dialect.bind("A", [(arg_hash,) for arg_hash in hashes], 1)
+        rows = await session.execute(sa.text(make_statement(self._dialect)), parameters)
+        orders = dict(
+            await list_in_turns(((hashes[index], call), -(order or 0)) for index, call, order in rows)
+        )
         for arg_hash, steps in several:
             await take_turn()
-            for index, step in enumerate(steps):
+            for place, step in enumerate(steps):
                 if step.rank[0] == ordered:
-                    rank = make_rank(ordered, orders.get((arg_hash, step.call_hash or ""), 0))
-                    steps[index] = step._replace(rank=rank)
+                    order = orders.get((arg_hash, step.call_hash), 0)
+                    steps[place] = step._replace(rank=make_rank(step.rank[0], order))
 
-    async def _make_entries(
-        self, keys: Sequence[Key], found: Sequence[Siblings], counts: Mapping[str, int]
-    ) -> dict[Key, Entry]:
-        """Return entries with their steps in order."""
-        entries: dict[Key, Entry] = {}
-        for number, (key, steps) in enumerate(zip(keys, found, strict=True), 1):
-            if isinstance(steps, list):
-                steps = await _sort(steps)
-                if not self._direction.repeats:
-                    # A child that was called again is one edge all the same: the first call counts.
-                    steps = await list_in_turns(iter_unique(steps, key=_get_key))
-                entries[key] = tuple(steps)
-            else:
-                entries[key] = () if steps is None else (steps,)
-            if number % PIECE_SIZE == 0:
-                await take_turn()
-        if counts:
-            entries = {key: count_arguments(entry, counts) for key, entry in entries.items()}
-        return entries
+    async def _sort(self, steps: list[Step]) -> Entry:
+        """Return steps in their order; very many are sorted in parts, which are merged."""
+        if len(steps) <= PIECE_SIZE:
+            return tuple(self._direction.choose(sorted(steps, key=get_sort_key)))
+        parts = await list_in_turns(sorted(part, key=get_sort_key) for part in iter_parts(steps))
+        return tuple(await list_in_turns(self._direction.choose(merge(*parts, key=get_sort_key))))
+
+    async def complete(self, session: AsyncSession, steps: Sequence[Step]) -> Entry:
+        """Load the tasks of steps; return steps that know the numbers of arguments of their calls where that
+        is needed.
+        """
+        calls: Any = {step.call_hash: step.task_hash for step in steps}
+        return count_arguments(steps, await self._load_tasks(session, calls))
 
     async def _load_tasks(self, session: AsyncSession, calls: Mapping[str, str]) -> dict[str, int]:
         """Load the tasks of calls; count the arguments of calls whose tasks do not tell their names."""
@@ -342,21 +287,11 @@ class Loader:
             for task_hash in missing:
                 await take_turn()
                 task = self.tasks.setdefault(task_hash, TaskRef(task_hash, task_hash[:8]))
-                try:
-                    get_task_args(task)
-                except SyntaxError:
+                if read_parameters(task.source)[0] is None:
                     self._unreadable.add(task_hash)
-        if self._unreadable.isdisjoint(task_hashes):
-            return {}
         uncounted = [call for call, task in calls.items() if task in self._unreadable]
+        if not uncounted:
+            return {}
         statement = statements.make_counts_statement(self._dialect)
         found = await session.execute(statement, self._dialect.bind_strings("calls", uncounted))
         return dict(await list_in_turns((call, count) for call, count in found))
-
-
-async def _sort(steps: list[Step]) -> list[Step]:
-    """Return steps in their order; very many are sorted in parts, which are merged."""
-    if len(steps) <= PIECE_SIZE:
-        return sorted(steps, key=get_sort_key)
-    parts = await list_in_turns(sorted(part, key=get_sort_key) for part in iter_parts(steps))
-    return await list_in_turns(merge(*parts, key=get_sort_key))

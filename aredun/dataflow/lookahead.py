@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from aredun.dataflow.keys import is_value_key
 from aredun.dataflow.policy import MAX_LIMIT, Policy
 from aredun.loop.pacing import run_in_turns
 
@@ -13,8 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aredun.dataflow.frontier import Frontier
-    from aredun.dataflow.keys import Key
-    from aredun.dataflow.steps import Entry, StepSource
+    from aredun.dataflow.load import Loader
+    from aredun.dataflow.nodes import Key
+    from aredun.dataflow.steps import Entry
 
 
 class LookAhead:
@@ -22,27 +22,22 @@ class LookAhead:
 
     Parameters
     ----------
-    source : StepSource
+    source : Loader
         Loads entries.
     frontier : Frontier
         Of the walk that they are for.
     most : int
         Most nodes that one load looks at.
-
-    Attributes
-    ----------
-    is_due : bool
-        Whether the walk is to call `prefetch` as soon as its stack is complete.
     """
 
-    def __init__(self, source: StepSource, frontier: Frontier, most: int = MAX_LIMIT) -> None:
-        self.is_due = False
+    def __init__(self, source: Loader, frontier: Frontier, most: int = MAX_LIMIT) -> None:
         self._source = source
         self._frontier = frontier
         self._policy = Policy(most)
-        self._tasks: set[asyncio.Task[None]] = set()
-        # What the load brings that is still looking for nodes: there is one at a time.
-        self._searching: set[Key] | None = None
+        # The first one begun first. Those that ended stay until the walk waits, and meets their errors.
+        self._tasks: list[asyncio.Task[None]] = []
+        # One load at a time looks for nodes: the next one knows what it brings.
+        self._is_searching = False
 
     async def load(self, key: Key, rest: int | None = None) -> Entry:
         """Load the entry of a node that has none, and others ahead of the walk.
@@ -64,91 +59,56 @@ class LookAhead:
         frontier.missed = key
         while self._tasks and key not in entries:
             # The walk has caught up with what is on its way.
-            done, _ = await asyncio.wait(set(self._tasks), return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                self._tasks.discard(task)
-                task.result()
+            await self._tasks[0]
+            del self._tasks[0]
         if key not in entries:
             await self._load()
         frontier.missed = None
-        # Loading the next entries can only begin once the steps of this one are on the stack.
-        self.is_due = self._policy.looks_ahead
         return entries.pop(key)
 
     def prefetch(self) -> None:
-        """Begin to load what the walk will need after the entries at hand."""
-        self.is_due = False
+        """Begin to load what the walk will need after the entries at hand, if it is time for that.
+
+        Only once the steps of the last entry are on the stack, it is known what that is.
+        """
         held = len(self._frontier.entries) + len(self._frontier.coming)
-        if self._searching is None and self._policy.wants_more(held, len(self._tasks)):
-            self._searching = set()
-            task = asyncio.create_task(self._work_ahead())
-            self._tasks.add(task)
-            task.add_done_callback(self._forget)
-
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        """Drop a task that has ended; the walk is still to meet its error."""
-        if not task.cancelled() and task.exception() is None:
-            self._tasks.discard(task)
-
-    async def _work_ahead(self) -> None:
-        """Load until it is worth the walk's while."""
-        wanted = self._policy.worthwhile
-        while wanted > 0:
-            brought = await self._load()
-            if not brought or self._frontier.missed is not None or self._searching is not None:
-                break
-            wanted -= brought
+        loads = sum(not task.done() for task in self._tasks)
+        if not self._is_searching and self._policy.wants_more(held, loads):
+            self._is_searching = True
+            self._tasks.append(asyncio.create_task(self._load()))
 
     async def close(self) -> None:
         """End what is under way; its connection is free when this returns."""
-        tasks = list(self._tasks)
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._tasks.clear()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _load(self) -> int:
-        """Load what the walk waits for and what it will reach; returns how many entries came."""
-        keys: set[Key] = set()
-        self._searching = keys
-        try:
-            entries = await self._fetch(keys)
-        finally:
-            self._end_search(keys)
-            self._frontier.coming -= keys
-        self._frontier.entries.update(entries)
-        return len(entries)
-
-    def _end_search(self, keys: set[Key]) -> None:
-        """Take note that a load knows its nodes."""
-        if self._searching is keys:
-            self._searching = None
-
-    async def _fetch(self, keys: set[Key]) -> dict[Key, Entry]:
-        """Return what a load brings; `keys` are to be those of its nodes as soon as they are known."""
+    async def _load(self) -> None:
+        """Load what the walk waits for and what it will reach."""
         policy, frontier = self._policy, self._frontier
-        if frontier.missed is not None and is_value_key(frontier.missed):
-            return await self._source.load_layer([frontier.missed])
+        self._is_searching = True
         plan = policy.plan()
         seeds = await run_in_turns(frontier.find_seeds(plan.seeds))
+        coming = set(seeds)
 
-        def note(met: Sequence[Key]) -> None:
-            keys.update(met)
-            frontier.coming.update(met)
-
-        def note_found(met: Sequence[Key]) -> None:
-            note(met)
-            self._end_search(keys)
+        def note(keys: Sequence[Key]) -> None:
+            coming.update(keys)
+            frontier.coming.update(keys)
+            self._is_searching = False
             if policy.overlaps:
                 self.prefetch()
 
-        note(seeds)
-        if not seeds:
-            return {}
-        if plan.is_layer:
-            return await self._source.load_layer(seeds)
-        reach = await self._source.load_reach(
-            seeds, plan.limit, frontier.is_useless, policy.stops, note_found
-        )
-        policy.learn(len(seeds), reach, len(frontier.entries))
-        return reach.entries
+        frontier.coming |= coming
+        try:
+            if plan.is_layer or not seeds:
+                loaded = await self._source.load_layer(seeds)
+                self._is_searching = False
+            else:
+                reach = await self._source.load_reach(
+                    seeds, plan.limit, frontier.is_useless, policy.stops, note
+                )
+                policy.learn(len(seeds), reach, len(frontier.entries))
+                loaded = reach.entries
+        finally:
+            frontier.coming -= coming
+        frontier.entries.update(loaded)

@@ -194,15 +194,10 @@ class DataflowVars:
         name = self.var2name.get(node)
         if name:
             return name, None
-        if not base_var_name:
-            base_var_name = get_argument_name(node.argument)
-        name = self._make_unique(base_var_name)
-        self[node] = name
-        return name, base_var_name
-
-    def _make_unique(self, base_var_name: str) -> str:
+        base_var_name = base_var_name or get_argument_name(node.argument)
         base = _NUMERIC_SUFFIX.sub("", base_var_name)
         name = make_var_name(base, self.name2var, self._next_suffix.get(base, 2))
         if name != base:
             self._next_suffix[base] = int(name.rpartition("_")[2]) + 1
-        return name
+        self[node] = name
+        return name, base_var_name

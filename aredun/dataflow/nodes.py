@@ -1,22 +1,20 @@
-"""The light, immutable nodes and edges of a dataflow graph.
+"""The light, immutable nodes and edges of a dataflow graph, and what tells a node from all others. Pure.
 
-A walk may pass over millions of nodes, so they are tuples of strings and not ORM entities. The tag in
-front keeps nodes of different kinds apart even where their fields are equal. Whatever has the same
+A walk may pass over millions of nodes, so they are tuples of strings and not ORM entities. No two kinds have
+fields of the same number and types: nodes of different kinds are never equal. Whatever has the same
 attributes may stand in for a node that is handed in (an instance of `aredun.models` or of redun's own
 models): `get_identity` tells what it stands for.
 """
 
 from __future__ import annotations
 
-# Methods read cells by number: a walk calls them for each edge, and the properties are calls of their own.
-from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
 
-class TaskRef(tuple[str, str, str, str, str]):
+class TaskRef(NamedTuple):
     """A task as a dataflow shows it.
 
-    Parameters
+    Attributes
     ----------
     task_hash : str
         Hash of the task.
@@ -28,51 +26,44 @@ class TaskRef(tuple[str, str, str, str, str]):
         Recorded source code, from which argument names are read.
     """
 
-    __slots__ = ()
+    task_hash: str
+    name: str
+    namespace: str = ""
+    source: str = ""
 
-    def __new__(cls, task_hash: str, name: str, namespace: str = "", source: str = "") -> TaskRef:
-        """Make a task reference."""
-        return tuple.__new__(cls, ("Task", task_hash, name, namespace, source))
-
-    hash = property(itemgetter(1), doc="Hash of the task.")
-    name = property(itemgetter(2), doc="Name without the namespace.")
-    namespace = property(itemgetter(3), doc="Namespace, empty when there is none.")
-    source = property(itemgetter(4), doc="Recorded source code.")
+    @property
+    def hash(self) -> str:
+        """Hash of the task, as models call it."""
+        return self.task_hash
 
     @property
     def fullname(self) -> str:
         """Name with its namespace, as redun writes it."""
-        return f"{self[3]}.{self[2]}" if self[3] else self[2]
+        return f"{self.namespace}.{self.name}" if self.namespace else self.name
 
     def __repr__(self) -> str:
-        return f"TaskRef({self.fullname}, {self[1][:8]})"
+        return f"TaskRef({self.fullname}, {self.task_hash[:8]})"
 
 
-class ValueRef(tuple[str, str]):
+class ValueRef(NamedTuple):
     """A recorded value, by its hash; its bytes are never loaded by a walk.
 
-    Parameters
+    Attributes
     ----------
     value_hash : str
         Hash of the value.
     """
 
-    __slots__ = ()
-
-    def __new__(cls, value_hash: str) -> ValueRef:
-        """Make a value reference."""
-        return tuple.__new__(cls, ("Value", value_hash))
-
-    value_hash = property(itemgetter(1), doc="Hash of the value.")
+    value_hash: str
 
     def __repr__(self) -> str:
-        return f"ValueRef({self[1][:8]})"
+        return f"ValueRef({self.value_hash[:8]})"
 
 
-class CallNodeRef(tuple[str, str, TaskRef, ValueRef, int]):
+class CallNodeRef(NamedTuple):
     """A recorded call of a task.
 
-    Parameters
+    Attributes
     ----------
     call_hash : str
         Hash of the call node.
@@ -85,25 +76,19 @@ class CallNodeRef(tuple[str, str, TaskRef, ValueRef, int]):
         arguments.
     """
 
-    __slots__ = ()
-
-    def __new__(cls, call_hash: str, task: TaskRef, value: ValueRef, argument_count: int = 0) -> CallNodeRef:
-        """Make a call reference."""
-        return tuple.__new__(cls, ("CallNode", call_hash, task, value, argument_count))
-
-    call_hash = property(itemgetter(1), doc="Hash of the call node.")
-    task = property(itemgetter(2), doc="The task that was called.")
-    value = property(itemgetter(3), doc="The result of the call.")
-    argument_count = property(itemgetter(4), doc="Number of recorded arguments, where it was counted.")
+    call_hash: str
+    task: TaskRef
+    value: ValueRef
+    argument_count: int = 0
 
     def __repr__(self) -> str:
-        return f"CallNodeRef({self[2].fullname}, {self[1][:8]})"
+        return f"CallNodeRef({self.task.fullname}, {self.call_hash[:8]})"
 
 
-class ArgumentRef(tuple[str, str, CallNodeRef, ValueRef, "int | None", "str | None"]):
+class ArgumentRef(NamedTuple):
     """An argument of a recorded call.
 
-    Parameters
+    Attributes
     ----------
     arg_hash : str
         Hash of the argument.
@@ -117,28 +102,14 @@ class ArgumentRef(tuple[str, str, CallNodeRef, ValueRef, "int | None", "str | No
         Name of a keyword argument.
     """
 
-    __slots__ = ()
-
-    def __new__(
-        cls,
-        arg_hash: str,
-        call_node: CallNodeRef,
-        value: ValueRef,
-        arg_position: int | None = None,
-        arg_key: str | None = None,
-    ) -> ArgumentRef:
-        """Make an argument reference."""
-        return tuple.__new__(cls, ("Argument", arg_hash, call_node, value, arg_position, arg_key))
-
-    arg_hash = property(itemgetter(1), doc="Hash of the argument.")
-    call_node = property(itemgetter(2), doc="The call that the argument was given to.")
-    value = property(itemgetter(3), doc="The value that was given.")
-    arg_position = property(itemgetter(4), doc="Position of a positional argument, from 0.")
-    arg_key = property(itemgetter(5), doc="Name of a keyword argument.")
+    arg_hash: str
+    call_node: CallNodeRef
+    value: ValueRef
+    arg_position: int | None = None
+    arg_key: str | None = None
 
     def __repr__(self) -> str:
-        label = self[5] if self[5] else self[4]
-        return f"ArgumentRef({label} of {self[2]!r})"
+        return f"ArgumentRef({self.arg_key or self.arg_position} of {self.call_node!r})"
 
 
 class ArgumentValue(NamedTuple):
@@ -197,8 +168,12 @@ class DataflowEdge(NamedTuple):
     dest: DataflowNode | None
 
 
-# What models (of aredun or of redun) are called in their tables: they are told apart without importing them.
-_TABLE_KINDS = {
+# Kinds by type; models (of aredun or of redun) are told apart by their tables, without importing them.
+_KINDS: dict[Any, str] = {
+    ValueRef: "Value",
+    CallNodeRef: "CallNode",
+    ArgumentValue: "ArgumentValue",
+    CallNodeValue: "CallNodeValue",
     "value": "Value",
     "call_node": "CallNode",
     "file": "Value",
@@ -225,18 +200,16 @@ def get_node_kind(node: object) -> str:
     TypeError
         The object is no dataflow node.
     """
-    kind = _KIND_OF_TYPE.get(type(node))
+    kind = _KINDS.get(type(node)) or _KINDS.get(getattr(type(node), "__tablename__", None))
     if kind is not None:
         return kind
     if hasattr(node, "argument") and hasattr(node, "value"):
         return "ArgumentValue"
-    if hasattr(node, "call_node") and hasattr(node, "value") and isinstance(node, tuple):
-        return "CallNodeValue"
-    table = getattr(type(node), "__tablename__", None)
-    if table in _TABLE_KINDS:
-        return _TABLE_KINDS[table]
-    if hasattr(node, "call_hash") and not hasattr(node, "arg_hash"):
-        return "CallNode"
+    if not hasattr(node, "arg_hash"):
+        if isinstance(node, tuple) and hasattr(node, "call_node") and hasattr(node, "value"):
+            return "CallNodeValue"
+        if hasattr(node, "call_hash"):
+            return "CallNode"
     if hasattr(node, "value_hash"):
         return "Value"
     raise TypeError(
@@ -245,12 +218,9 @@ def get_node_kind(node: object) -> str:
     )
 
 
-_KIND_OF_TYPE: dict[type, str] = {
-    ValueRef: "Value",
-    CallNodeRef: "CallNode",
-    ArgumentValue: "ArgumentValue",
-    CallNodeValue: "CallNodeValue",
-}
+def get_kinds(edge: DataflowEdge) -> tuple[str, str | None]:
+    """Return the kinds of the nodes of an edge; None for that of an origin."""
+    return get_node_kind(edge.src), None if edge.dest is None else get_node_kind(edge.dest)
 
 
 def get_identity(node: Any) -> tuple[str, str, str]:
@@ -275,10 +245,89 @@ def get_identity(node: Any) -> tuple[str, str, str]:
     """
     kind = get_node_kind(node)
     if kind == "Value":
-        value_hash = getattr(node, "value_hash", None)
-        return "V", value_hash if value_hash is not None else node.hash, ""
+        return "V", node.value_hash if hasattr(node, "value_hash") else node.hash, ""
     if kind == "CallNode":
         return "C", node.call_hash, ""
     if kind == "ArgumentValue":
         return "A", node.argument.arg_hash, node.value.value_hash
     return "R", node.call_node.call_hash, node.value.value_hash
+
+
+def get_dataflow_call_node(node: Any) -> Any:
+    """Return the call that a node belongs to, None for a value or an origin.
+
+    Mirrors redun's `get_dataflow_call_node`.
+
+    Parameters
+    ----------
+    node : DataflowNode or None
+        The node.
+
+    Returns
+    -------
+    CallNodeRef or None
+        The call.
+    """
+    kind = None if node is None else get_node_kind(node)
+    if kind == "CallNode":
+        return node
+    if kind == "ArgumentValue":
+        return node.argument.call_node
+    return node.call_node if kind == "CallNodeValue" else None
+
+
+def get_node_hash(node: Any) -> str | None:
+    """Return the hash that a node is shown with: a value's own, else that of its call.
+
+    Mirrors redun's `get_node_hash`.
+
+    Parameters
+    ----------
+    node : DataflowNode or None
+        The node.
+
+    Returns
+    -------
+    str or None
+        The whole hash; None for an origin.
+    """
+    if node is None:
+        return None
+    call_node = get_dataflow_call_node(node)
+    node_hash: str = node.value_hash if call_node is None else call_node.call_hash
+    return node_hash
+
+
+# A walk remembers one key per node, so keys are small: bytes where the hashes are hexadecimal, as redun's
+# are; else the kind, the hash and the value followed.
+Key: TypeAlias = "bytes | tuple[str, str, str]"
+
+_HASH_LENGTH = 40
+_PREFIXES = {"A": "0a", "C": "0c", "R": "0e", "V": "0f"}
+_LETTERS = {int(prefix, 16): kind for kind, prefix in _PREFIXES.items()}
+
+
+def make_key(kind: str, node_hash: str, value_hash: str = "") -> Key:
+    """Return the key of a node, given what identifies it (see `get_identity`)."""
+    text = f"{_PREFIXES[kind]}{node_hash}{value_hash}"
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        return kind, node_hash, value_hash
+    # White space and capitals would be lost.
+    if len(node_hash) == _HASH_LENGTH and key.hex() == text:
+        return key
+    return kind, node_hash, value_hash
+
+
+def parse_key(key: Key) -> tuple[str, str, str]:
+    """Return what a key was made of."""
+    if isinstance(key, bytes):
+        text = key.hex()
+        return _LETTERS[key[0]], text[2 : 2 + _HASH_LENGTH], text[2 + _HASH_LENGTH :]
+    return key
+
+
+def get_key(node: Any) -> Key:
+    """Return the key of a node."""
+    return make_key(*get_identity(node))

@@ -66,19 +66,9 @@ class Policy:
         self._rest: int | None = None
 
     @property
-    def looks_ahead(self) -> bool:
-        """Whether loads are begun while the walk still has entries."""
-        return self._limit >= PREFETCH_LIMIT
-
-    @property
     def overlaps(self) -> bool:
         """Whether another load is begun as soon as one has found its nodes."""
         return self._limit >= OVERLAP_LIMIT
-
-    @property
-    def worthwhile(self) -> int:
-        """How many entries make a load ahead worth while: its seeds may all be ends."""
-        return self._limit // LIMIT_GROWTH
 
     def set_rest(self, rest: int | None, held: int) -> None:
         """Take note of how many edges are still wanted (None for all), of which every node has at least one,
@@ -89,8 +79,11 @@ class Policy:
             self._limit = min(self._limit, self._most)
 
     def wants_more(self, held: int, loads: int) -> bool:
-        """Tell whether to begin a load, given the entries at hand or coming, and the loads under way."""
-        if loads >= MOST_LOADS or (self._rest is not None and held >= self._rest):
+        """Tell whether to begin a load ahead of the walk, given the entries at hand or coming, and the loads
+        under way."""
+        if self._limit < PREFETCH_LIMIT or loads >= MOST_LOADS:
+            return False
+        if self._rest is not None and held >= self._rest:
             return False
         return not loads or held <= self._most * 3 // 2
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aredun.dataflow.dom import get_dataflow_call_node, get_node_hash
 from aredun.dataflow.naming import get_argument_name
-from aredun.dataflow.nodes import get_node_kind
+from aredun.dataflow.nodes import get_dataflow_call_node, get_node_hash, get_node_kind
 from aredun.values import preview_value
 
 if TYPE_CHECKING:
@@ -135,18 +134,21 @@ def serialize_section(
         `assign`, `routing` and `args`, field for field as redun has them.
     """
     assign = dom.assign
-    job = _get_job(assign.node, jobs)
     return {
         "assign": {
             "var_name": assign.var_name,
             "prefix": assign.prefix,
             "display": assign.node_display,
             "hash": get_node_hash(assign.node),
-            "job_id": job and job.job_id,
-            "execution_id": job and job.execution_id,
+            **_describe_job(assign.node, jobs),
         },
         "routing": [
-            _serialize_routing(routing.prefix, routing.node_display, routing.node, jobs)
+            {
+                "prefix": routing.prefix,
+                "hash": get_node_hash(routing.node),
+                "display": routing.node_display,
+                **_describe_job(routing.node, jobs),
+            }
             for routing in dom.routing
         ],
         "args": [
@@ -160,35 +162,11 @@ def serialize_section(
     }
 
 
-def _serialize_routing(
-    prefix: str, display: str, node: DataflowNode | None, jobs: Mapping[str, CallJob]
-) -> dict[str, Any]:
+def _describe_job(node: DataflowNode | None, jobs: Mapping[str, CallJob]) -> dict[str, str | None]:
+    """Return the latest job of the call of a node, as far as there is one."""
     call_node = get_dataflow_call_node(node)
-    job = _get_job(node, jobs)
-    return {
-        "prefix": prefix,
-        "hash": call_node and call_node.call_hash,
-        "display": display,
-        "job_id": job and job.job_id,
-        "execution_id": job and job.execution_id,
-    }
-
-
-def _get_job(node: DataflowNode | None, jobs: Mapping[str, CallJob]) -> CallJob | None:
-    call_node = get_dataflow_call_node(node)
-    return None if call_node is None else jobs.get(call_node.call_hash)
-
-
-def get_section_values(dom: DataflowSectionDOM) -> list[str]:
-    """Return the hashes of the values that a section shows."""
-    return [arg.value.value_hash for arg in dom.args]
-
-
-def get_section_calls(dom: DataflowSectionDOM) -> list[str]:
-    """Return the hashes of the calls that a section names."""
-    nodes = [dom.assign.node, *(routing.node for routing in dom.routing)]
-    calls = [get_dataflow_call_node(node) for node in nodes]
-    return [call_node.call_hash for call_node in calls if call_node is not None]
+    job = None if call_node is None else jobs.get(call_node.call_hash)
+    return {"job_id": job and job.job_id, "execution_id": job and job.execution_id}
 
 
 def describe_node(node: Any) -> dict[str, str]:

@@ -6,7 +6,14 @@ from collections import defaultdict
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
-from aredun.dataflow.nodes import CallNodeValue, DataflowEdge, DataflowNode, get_node_kind
+from aredun.dataflow.nodes import (
+    CallNodeValue,
+    DataflowEdge,
+    DataflowNode,
+    get_identity,
+    get_kinds,
+    get_node_kind,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Iterator
@@ -26,11 +33,7 @@ class DataflowSectionKind(Enum):
     DATA = "data"
 
 
-def _identity(item: Any) -> Any:
-    return item
-
-
-def iter_unique(items: Iterable[T], key: Callable[[T], Any] = _identity) -> Iterator[T]:
+def iter_unique(items: Iterable[T], key: Callable[[T], Any] = lambda item: item) -> Iterator[T]:
     """Yield every item whose key was not met before, in order.
 
     Mirrors redun's `iter_unique`.
@@ -91,19 +94,14 @@ def get_section_edge_type(edge: DataflowEdge) -> str:
     ValueError
         No upstream walk has an edge between such nodes.
     """
-    src, dest = edge
-    kinds = get_node_kind(src), None if dest is None else get_node_kind(dest)
+    kinds = get_kinds(edge)
     edge_type = _EDGE_TYPES.get(kinds)
     if edge_type is None:
         raise ValueError(f"No upstream dataflow has an edge from {kinds[0]} to {kinds[1]}: {edge}")
-    if edge_type == "call_arg_result_routing" and _value_hash(src) != _value_hash(dest):
-        return "data"
+    if edge_type == "call_arg_result_routing":
+        (_, _, followed), (_, _, part) = map(get_identity, edge)
+        return edge_type if followed == part else "data"
     return edge_type
-
-
-def _value_hash(node: Any) -> str:
-    value_hash: str = node.value.value_hash
-    return value_hash
 
 
 def toposort_edges(edges: Iterable[DataflowEdge]) -> Iterator[DataflowEdge]:
@@ -122,13 +120,10 @@ def toposort_edges(edges: Iterable[DataflowEdge]) -> Iterator[DataflowEdge]:
         The same edges; those of a cycle, and what is only reached through one, are left out.
     """
     indegrees: dict[DataflowNode, int] = {}
-    outgoing: dict[DataflowNode, list[DataflowEdge]] = {}
+    outgoing: dict[DataflowNode, list[DataflowEdge]] = defaultdict(list)
     for edge in edges:
         src, dest = edge
-        if src in outgoing:
-            outgoing[src].append(edge)
-        else:
-            outgoing[src] = [edge]
+        outgoing[src].append(edge)
         indegrees.setdefault(src, 0)
         if dest is not None:
             indegrees[dest] = indegrees.get(dest, 0) + 1
@@ -176,9 +171,6 @@ def rewrite_call_node_merges(edges: list[DataflowEdge]) -> list[DataflowEdge]:
         unified = CallNodeValue(node, node.value)  # type: ignore[arg-type, union-attr]  # told by get_node_kind
         inserted[node] = [DataflowEdge(src, unified) for src in iter_unique(edge.src for edge in upstream)]
         inserted[node].append(DataflowEdge(unified, node))
-    if not inserted:
-        return edges
-
     result = []
     for edge in edges:
         if edge not in removed:
@@ -218,7 +210,7 @@ def iter_subsections(section: DataflowSection) -> Iterator[DataflowSection]:
         yield section
         return
 
-    roots = [node for node in iter_unique(edge.src for edge in section) if not indegrees.get(node)]
+    roots = [node for node in outgoing if node not in indegrees]
     for start in [*roots, *merges]:
         subsection: DataflowSection = []
         node: DataflowNode | None = start
@@ -234,43 +226,38 @@ def iter_subsections(section: DataflowSection) -> Iterator[DataflowSection]:
         yield subsection
 
 
-class _Sections:
-    """Sections while they grow: which one every node belongs to."""
-
-    def __init__(self) -> None:
-        self.calls: dict[DataflowNode, list[tuple[int, DataflowEdge]]] = {}
-        self.data: dict[DataflowNode, list[tuple[int, DataflowEdge]]] = {}
-        self._variables: set[DataflowNode] = set()
-
-    def add(self, order: int, edge: DataflowEdge) -> None:
-        """Put an edge into the section of its source, and join the section of its destination."""
+def _group_edges(edges: Iterable[DataflowEdge]) -> list[tuple[DataflowSectionKind, DataflowSection]]:
+    """Return sorted edges as sections in the order of their last edges, each edge once in each."""
+    # The section that every node belongs to, which grows: its edges with their places.
+    calls: dict[DataflowNode, list[tuple[int, DataflowEdge]]] = {}
+    data: dict[DataflowNode, list[tuple[int, DataflowEdge]]] = {}
+    variables: set[DataflowNode] = set()
+    for item in enumerate(edges):
+        _, edge = item
         src, dest = edge
         edge_type = get_section_edge_type(edge)
         if edge_type == "data":
-            self.data.setdefault(src, []).append((order, edge))
-            return
+            data.setdefault(src, []).append(item)
+            continue
         if edge_type == "call_arg" and dest is not None:
-            self._variables.add(dest)
-        if src in self._variables:
+            variables.add(dest)
+        if src in variables:
             # A variable begins a section of its own.
-            section = [(order, edge)]
+            section = [item]
         else:
-            section = self.calls.setdefault(src, [])
-            section.append((order, edge))
+            section = calls.setdefault(src, [])
+            section.append(item)
         if dest is None:
-            return
-        if dest not in self.calls:
-            self.calls[dest] = section
-        elif self.calls[dest] is not section:
-            self.calls[dest].extend(section)
-            self.calls[src] = self.calls[dest]
-
-    def sort(self) -> list[tuple[DataflowSectionKind, DataflowSection]]:
-        """Return the sections in the order of their last edges, each edge once in each."""
-        found = [(DataflowSectionKind.CALL, section) for section in iter_unique(self.calls.values(), key=id)]
-        found.extend((DataflowSectionKind.DATA, section) for section in self.data.values())
-        found.sort(key=lambda item: max(order for order, _ in item[1]))
-        return [(kind, list(iter_unique(edge for _, edge in section))) for kind, section in found]
+            continue
+        if dest not in calls:
+            calls[dest] = section
+        elif calls[dest] is not section:
+            calls[dest].extend(section)
+            calls[src] = calls[dest]
+    found = [(DataflowSectionKind.CALL, section) for section in iter_unique(calls.values(), key=id)]
+    found.extend((DataflowSectionKind.DATA, section) for section in data.values())
+    found.sort(key=lambda found_section: max(place for place, _ in found_section[1]))
+    return [(kind, list(iter_unique(edge for _, edge in section))) for kind, section in found]
 
 
 def iter_dataflow_sections(
@@ -290,10 +277,7 @@ def iter_dataflow_sections(
     tuple of DataflowSectionKind and list of DataflowEdge
         Sections in the order in which they are shown.
     """
-    sections = _Sections()
-    for order, edge in enumerate(rewrite_call_node_merges(list(toposort_edges(dataflow_edges)))):
-        sections.add(order, edge)
-    for kind, section in sections.sort():
+    for kind, section in _group_edges(rewrite_call_node_merges(list(toposort_edges(dataflow_edges)))):
         if kind is DataflowSectionKind.CALL:
             for subsection in iter_subsections(section):
                 yield kind, subsection

@@ -6,22 +6,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
-from aredun.dataflow.load import Loader
 from aredun.dataflow.nodes import ValueRef
-from aredun.dataflow.upstream import UPSTREAM
 from aredun.errors import UsageError
 from aredun.models import CallNode, Execution, Job, Task
 from aredun.storage.reads import read_scalars
 
 if TYPE_CHECKING:
     from aredun.backend import RedunBackendDb
-    from aredun.dataflow.nodes import DataflowNode
 
 
 class Start(NamedTuple):
     """Where a dataflow begins, and what its text calls that node."""
 
-    node: DataflowNode
+    node: ValueRef | CallNode
     name: str
 
 
@@ -45,9 +42,7 @@ async def get_start(backend: RedunBackendDb, record: Any, *, downstream: bool = 
             raise UsageError(
                 f"This {type(record).__name__.lower()} has no result to follow: it has not finished."
             )
-        if downstream:
-            return Start(await Loader(backend.database, UPSTREAM).load_start(call_node), "result")
-        return Start(ValueRef(call_node.value_hash), "result")
+        return Start(call_node if downstream else ValueRef(call_node.value_hash), "result")
     value_hash = getattr(record, "value_hash", None)
     if value_hash is None:
         raise UsageError(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
+from aredun.dataflow.naming import REDUN_INTERNAL_TASKS
 from aredun.models import Argument, CallNode, Execution, Job, Task
 
 if TYPE_CHECKING:
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
     from aredun.storage.graph import GraphDialect
 
 FULL_NAME = str(aliased(Task, name="t").fullname.compile())
-INTERNAL_TASKS = "('redun.script', 'redun.postprocess_script')"
+INTERNAL_TASKS = ", ".join(f"'{name}'" for name in sorted(REDUN_INTERNAL_TASKS))
+# Of nodes that edges leave: calls, values within arguments, values within results.
+KINDS = "CAR"
 # Columns of `make_edges_statement`.
 EDGE_WIDTH = 12
 NO_TIME = "CAST(NULL AS TIMESTAMP)"
+NO_ARGUMENT = "NULL, NULL, CAST(NULL AS INTEGER), NULL"
 
 
 class Transition(NamedTuple):
@@ -42,8 +46,6 @@ class Transition(NamedTuple):
         Kind, hash, value followed and latest parent of the node that it leads to.
     order, time : str
         What orders the edges of one transition out of one node (see `make_rank`).
-    needs_next : bool
-        Whether the body reads the column `next`.
     reach : str
         What `body` is for the recursion, where that asks for less.
     """
@@ -54,7 +56,6 @@ class Transition(NamedTuple):
     node: str
     order: str = "0"
     time: str = NO_TIME
-    needs_next: bool = False
     reach: str = ""
 
 
@@ -64,55 +65,48 @@ def select_columns(call: str | None, value: str, argument: str | None = None) ->
     `call` and `argument` are names of their tables in the statement; None selects NULLs.
     """
     calls = f"{call}.call_hash, {call}.task_hash, {call}.value_hash" if call else "NULL, NULL, NULL"
-    arguments = (
-        f"{argument}.arg_hash, {argument}.value_hash, {argument}.arg_position, {argument}.arg_key"
-        if argument
-        else "NULL, NULL, CAST(NULL AS INTEGER), NULL"
-    )
+    names = ("arg_hash", "value_hash", "arg_position", "arg_key")
+    arguments = ", ".join(f"{argument}.{name}" for name in names) if argument else NO_ARGUMENT
     return f"{calls}, {value}, {arguments}"
 
 
-def make_reach_statement(dialect: GraphDialect, transitions: Sequence[Transition], seed_parent: str) -> str:
+def make_reach_statement(dialect: GraphDialect, transitions: Sequence[Transition], parent: str) -> str:
     """Return the statement that finds what a walk will reach from many nodes, breadth first, up to a limit.
 
-    Parameters are the tables `seeds` (kind, hash, value), the strings `stop` (calls that are not followed)
+    Parameters are the table `seeds` (kind, hash, value), the strings `stop` (calls that are not followed)
     and `limit`; rows are `(kind, hash, value, next)`, the seeds among them.
     """
     branches = []
     for transition in transitions:
-        branch = f"SELECT {transition.node} {transition.reach or transition.body} AND {{w}}.kind = "
-        branch += f"'{transition.kind}'"
+        body = transition.reach or transition.body
+        branch = f"SELECT {transition.node} {body} AND {{w}}.kind = '{transition.kind}'"
         if transition.kind == "C":
             branch += f" AND {{w}}.hash NOT IN ({dialect.strings('stop')})"
         branches.append(branch)
-    seeds = f"SELECT c1, c2, c3, {seed_parent} FROM {dialect.table('seeds', 3)} z"
+    parent = parent.format(kind="c1", hash="c2")
+    seeds = f"SELECT c1, c2, c3, {parent} FROM {dialect.table('seeds', 3)} z"
     return dialect.recursive(seeds, branches)
 
 
-def make_edges_statement(
-    dialect: GraphDialect, transitions: Sequence[Transition], kinds: str, parent: str | None
-) -> str:
+def make_edges_statement(dialect: GraphDialect, transitions: Sequence[Transition], parent: str) -> str:
     """Return the statement that lists the edges out of many nodes.
 
-    Parameters are the tables of the nodes of each kind that `kinds` names (`C`, `A`, `R`), with the columns
-    hash and value; that of `A` has the latest parents of calls as a third one unless `parent` is the
-    expression for them. Rows are `(number of the transition, index of the node, call, task, result, value,
-    argument, own value, position, name, order, time)`, in no order.
+    Parameters are the tables of the nodes of each kind (`C`, `A`, `R`), with the columns hash, value and
+    next (see `parent` of a `Direction` for where that is not known). Rows are `(number of the transition,
+    index of the node, call, task, result, value, argument, own value, position, name, order, time)`, in no
+    order.
     """
-    branches = []
-    for number, transition in enumerate(transitions):
-        kind = transition.kind
-        if kind not in kinds:
-            continue
-        width = 3 if kind == "A" and parent is None else 2
-        following = f", {parent or 'c3'} AS next" if transition.needs_next else ""
-        nodes = f"SELECT idx, c1 AS hash, c2 AS value{following} FROM {dialect.table(kind, width)} y"
-        select = (
-            f"SELECT {number}, n.idx, {transition.columns}, {transition.order}, {transition.time} "
-            f"{transition.body}"
-        )
-        branches.append(select.format(n=f"({nodes}) n CROSS JOIN", w="n", unlikely=dialect.unlikely))
-    return " UNION ALL ".join(branches)
+    tables = ", ".join(
+        f"{kind}(idx, hash, value, next) AS (SELECT idx, c1, c2, "
+        f"COALESCE(c3, {parent.format(kind=repr(kind), hash='c1')}) FROM {dialect.table(kind, 3)} y)"
+        for kind in KINDS
+    )
+    branches = " UNION ALL ".join(
+        f"SELECT {number}, n.idx, {transition.columns}, {transition.order}, {transition.time} "
+        + transition.body.replace("{n}", f"{transition.kind} n CROSS JOIN")
+        for number, transition in enumerate(transitions)
+    )
+    return f"WITH {tables} {branches.format(w='n', unlikely=dialect.unlikely)}"
 
 
 def has_part(container: str, value: str) -> str:
@@ -131,7 +125,7 @@ def is_internal(call: str) -> str:
     """Return the condition that a call is one of redun's wrappers."""
     return (
         f"EXISTS (SELECT 1 FROM task t WHERE t.hash = {call}.task_hash "
-        f"AND {FULL_NAME} IN {INTERNAL_TASKS} LIMIT 1 OFFSET 0)"
+        f"AND {FULL_NAME} IN ({INTERNAL_TASKS}) LIMIT 1 OFFSET 0)"
     )
 
 

@@ -6,27 +6,26 @@ them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from aredun.dataflow.keys import Key, make_key
 from aredun.dataflow.nodes import (
     ArgumentRef,
     ArgumentValue,
     CallNodeRef,
     CallNodeValue,
+    DataflowNode,
+    Key,
     ValueRef,
+    make_key,
 )
 from aredun.formats.arguments import argument_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from aredun.dataflow.nodes import DataflowNode, TaskRef
+    from aredun.dataflow.nodes import TaskRef
 
-    Tasks = Mapping[str, TaskRef]
-
-# Steps and nodes are made for every edge of a walk: without calls of `__new__`, and with cells by number,
-# they cost half.
+# Steps and nodes are made for every edge of a walk: without calls of `__new__` they cost half.
 _new: Any = tuple.__new__
 
 # What orders steps among their siblings, before their calls and arguments do: the number of the transition,
@@ -39,77 +38,59 @@ def make_rank(number: int, order: int = 0, time: Any = None) -> Rank:
     return number, order, time is not None, time or 0
 
 
-class CallStep(NamedTuple):
-    """To a call."""
+class Step(NamedTuple):
+    """To an argument, to a result if it has no argument, to a call if it has no value either.
 
-    key: Key
-    rank: Rank
-    call_hash: str
-    task_hash: str
-    result_hash: str
-    argument_count: int
-
-    def make_node(self, source: CallNodeRef | None, tasks: Tasks) -> DataflowNode:
-        """Return the node, given the call that the step leaves."""
-        # A result that no child returned leads to its own call.
-        return source if source is not None and source[1] == self[2] else _make_call(self, tasks)
-
-
-class ResultStep(NamedTuple):
-    """To a value within the result of a call."""
-
-    key: Key
-    rank: Rank
-    call_hash: str
-    task_hash: str
-    result_hash: str
-    argument_count: int
-    value_hash: str
-
-    def make_node(self, source: CallNodeRef | None, tasks: Tasks) -> DataflowNode:
-        """Return the node."""
-        node: DataflowNode = _new(
-            CallNodeValue, (_make_call(self, tasks), _new(ValueRef, ("Value", self[6])))
-        )
-        return node
-
-
-class ArgumentStep(NamedTuple):
-    """To a value within an argument; an argument of the call that the step leaves names no call."""
+    Attributes
+    ----------
+    key : Key
+        Key of the node that it leads to.
+    rank : Rank
+        Its place among its siblings.
+    call_hash, task_hash, result_hash : str or None
+        The call of that node; an argument of the call that the step leaves names none.
+    value_hash : str or None
+        The value followed.
+    arg_hash, own_value_hash, position, name
+        The argument.
+    argument_count : int
+        Number of arguments of the call, where that is needed.
+    """
 
     key: Key
     rank: Rank
     call_hash: str | None
     task_hash: str | None
     result_hash: str | None
-    argument_count: int
-    value_hash: str
-    arg_hash: str
-    own_value_hash: str
-    position: int | None
-    name: str | None
+    value_hash: str | None = None
+    arg_hash: str | None = None
+    own_value_hash: str | None = None
+    position: int | None = None
+    name: str | None = None
+    argument_count: int = 0
 
-    def make_node(self, source: CallNodeRef | None, tasks: Tasks) -> DataflowNode:
-        """Return the node, given the call that the step leaves."""
-        _, _, call_hash, _, _, _, value_hash, arg_hash, own_value_hash, position, name = self
-        call = source if call_hash is None else _make_call(self, tasks)
-        own_value = _new(ValueRef, ("Value", own_value_hash))
-        followed = own_value if value_hash == own_value_hash else _new(ValueRef, ("Value", value_hash))
-        argument = _new(ArgumentRef, ("Argument", arg_hash, call, own_value, position, name))
-        node: DataflowNode = _new(ArgumentValue, (argument, followed))
+    def make_node(self, source: CallNodeRef | None, tasks: Mapping[str, TaskRef]) -> DataflowNode:
+        """Return the node that it leads to, given the call of the node that it leaves."""
+        _, _, call_hash, task, result, value, arg, own_value, position, name, argument_count = self
+        if source is not None and (call_hash is None or call_hash == source.call_hash):
+            call: Any = source
+        else:
+            call = _new(CallNodeRef, (call_hash, tasks[task], _new(ValueRef, (result,)), argument_count))  # type: ignore[index]  # it names a task
+        node: DataflowNode
+        if value is None:
+            node = call
+        elif arg is None:
+            node = _new(CallNodeValue, (call, _new(ValueRef, (value,))))
+        else:
+            own = _new(ValueRef, (own_value,))
+            argument = _new(ArgumentRef, (arg, call, own, position, name))
+            followed = own if value == own_value else _new(ValueRef, (value,))
+            node = _new(ArgumentValue, (argument, followed))
         return node
 
 
-Step: TypeAlias = CallStep | ResultStep | ArgumentStep
 # The steps out of a node; there are none where a walk ends.
 Entry: TypeAlias = tuple[Step, ...]
-
-
-def _make_call(step: Any, tasks: Tasks) -> Any:
-    """Return the light node of the call that a step belongs to."""
-    _, _, call_hash, task_hash, result_hash, argument_count, *_ = step
-    value = _new(ValueRef, ("Value", result_hash))
-    return _new(CallNodeRef, ("CallNode", call_hash, tasks[task_hash], value, argument_count))
 
 
 def make_step(
@@ -123,32 +104,27 @@ def make_step(
     position: int | None,
     name: str | None,
 ) -> Step:
-    """Return the step to an argument, a result or a call, whichever the columns of a row tell."""
-    step: Step
+    """Return the step that the columns of a row tell (see `select_columns` in `statements.py`)."""
     if arg is not None:
         key = make_key("A", arg, value or "")
-        step = _new(ArgumentStep, (key, rank, call, task, result, 0, value, arg, own_value, position, name))
     elif value is not None:
-        step = _new(ResultStep, (make_key("R", call or "", value), rank, call, task, result, 0, value))
+        key = make_key("R", call or "", value)
     else:
-        step = _new(CallStep, (make_key("C", call or ""), rank, call, task, result, 0))
+        key = make_key("C", call or "")
+    step: Step = _new(Step, (key, rank, call, task, result, value, arg, own_value, position, name, 0))
     return step
 
 
-def get_sort_key(step: Step) -> tuple[Rank, str, tuple[Any, ...]]:
+def get_sort_key(step: Step) -> tuple[Rank, str, tuple[bool, int, str, str]]:
     """Return the sort key of a step: by its rank, by the call, by the argument."""
-    argument: tuple[Any, ...] = ()
-    if type(step) is ArgumentStep:
-        argument = argument_order(step.position, step.name, step.arg_hash)
-    return step.rank, step.call_hash or "", argument
+    return step.rank, step.call_hash or "", argument_order(step.position, step.name, step.arg_hash or "")
 
 
-def count_arguments(entry: Entry, counts: Mapping[str, int]) -> Entry:
-    """Return an entry whose steps know the numbers of arguments of their calls, as far as those were
-    counted."""
+def count_arguments(steps: Sequence[Step], counts: Mapping[str, int]) -> Entry:
+    """Return steps that know the numbers of arguments of their calls, as far as those were counted."""
     return tuple(
         step._replace(argument_count=counts.get(step.call_hash, 0)) if step.call_hash else step
-        for step in entry
+        for step in steps
     )
 
 
@@ -171,25 +147,3 @@ class Reach(NamedTuple):
     rows: int
     known_calls: list[str]
     truncated: bool
-
-
-class StepSource(Protocol):
-    """What a walk loads from (see `aredun.dataflow.load.Loader`)."""
-
-    tasks: dict[str, TaskRef]
-
-    async def load_start(self, node: Any) -> DataflowNode:
-        """Return the light node of a start node."""
-
-    async def load_layer(self, keys: Sequence[Key]) -> dict[Key, Entry]:
-        """Return the entries of some nodes."""
-
-    async def load_reach(
-        self,
-        seeds: Sequence[Key],
-        limit: int,
-        is_known: Callable[[Key], bool],
-        stop: Collection[str],
-        note: Callable[[Sequence[Key]], None],
-    ) -> Reach:
-        """Return the entries of some nodes and of what follows from them."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
 from aredun.dataflow.load import Direction
-from aredun.dataflow.origin import Candidate, find_origin, sort_parents
 from aredun.dataflow.statements import (
     CANDIDATE_CALLS,
+    NO_ARGUMENT,
     Transition,
     has_part,
     is_internal,
@@ -20,7 +21,7 @@ from aredun.dataflow.statements import (
 from aredun.loop.pacing import list_in_turns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -48,12 +49,10 @@ def only_child(call: str, value: str) -> str:
         f"AND k.call_hash = e.child_id AND {has_part('k.value_hash', value)} AND NOT {is_internal('k')}"
     )
     many = (
-        "SELECT e.child_id FROM ("
-        f"SELECT k0.call_hash, k0.task_hash FROM call_node k0 WHERE k0.value_hash = {value} UNION ALL "
-        "SELECT k1.call_hash, k1.task_hash FROM subvalue s CROSS JOIN call_node k1 WHERE s.value_hash = "
-        f"{value} "
-        f"AND k1.value_hash = s.parent_value_hash AND s.parent_value_hash <> {value}) k CROSS JOIN "
-        "call_edge e "
+        "SELECT e.child_id FROM (SELECT k0.call_hash, k0.task_hash FROM call_node k0 "
+        f"WHERE k0.value_hash = {value} UNION ALL SELECT k1.call_hash, k1.task_hash FROM subvalue s "
+        f"CROSS JOIN call_node k1 WHERE s.value_hash = {value} AND k1.value_hash = s.parent_value_hash "
+        f"AND s.parent_value_hash <> {value}) k CROSS JOIN call_edge e "
         f"WHERE e.parent_id = {call} AND e.child_id = k.call_hash AND NOT {is_internal('k')}"
     )
     return f"CASE {bucket} WHEN 1 THEN {only.format(rows=few)} WHEN 2 THEN {only.format(rows=many)} END"
@@ -92,18 +91,18 @@ TRANSITIONS = (
     Transition(
         "A",
         f"FROM {{n}} argument pa CROSS JOIN call_node p CROSS JOIN {_TWICE} "
-        f"AND {_MATCHES} AND p.call_hash = {{w}}.next",
+        f"AND {_MATCHES} AND p.call_hash = pa.call_hash",
         select_columns("p", "{w}.value", "pa"),
         f"'A', pa.arg_hash, {{w}}.value, {latest_parent('{w}.next')}",
-        needs_next=True,
         reach=f"FROM {{n}} argument pa WHERE {_MATCHES}",
     ),
-    # The only child that returned a value, NULLs where it is the call's own.
+    # The only child that returned a value; the call itself, without its task and result, where it is its own.
     Transition(
         "R",
         f"FROM {{n}} (SELECT 1 AS one) o LEFT JOIN call_node x ON x.call_hash = {_ONLY_CHILD} "
         "WHERE {w}.hash IS NOT NULL",
-        select_columns("x", "CASE WHEN x.call_hash IS NOT NULL THEN {w}.value END"),
+        "COALESCE(x.call_hash, {w}.hash), x.task_hash, x.value_hash, "
+        f"CASE WHEN x.call_hash IS NOT NULL THEN {{w}}.value END, {NO_ARGUMENT}",
         "CASE WHEN x.call_hash IS NULL THEN 'C' ELSE 'R' END, COALESCE(x.call_hash, {w}.hash), "
         "CASE WHEN x.call_hash IS NULL THEN '' ELSE {w}.value END, "
         f"CASE WHEN x.call_hash IS NULL THEN {latest_parent('{w}.hash')} END",
@@ -119,10 +118,9 @@ def make_order_statement(dialect: GraphDialect) -> str:
     argument without a common parent.
     """
     context = (
-        "(SELECT d.parent_id FROM (SELECT DISTINCT e.parent_id FROM call_edge e WHERE e.child_id = "
-        "a.call_hash) d "
-        "CROSS JOIN call_node q WHERE q.call_hash = d.parent_id AND NOT EXISTS ("
-        "SELECT 1 FROM argument_result r0 CROSS JOIN call_node u0 "
+        "(SELECT d.parent_id FROM (SELECT DISTINCT e.parent_id FROM call_edge e "
+        "WHERE e.child_id = a.call_hash) d CROSS JOIN call_node q WHERE q.call_hash = d.parent_id "
+        "AND NOT EXISTS (SELECT 1 FROM argument_result r0 CROSS JOIN call_node u0 "
         "WHERE r0.arg_hash = a.arg_hash AND u0.call_hash = r0.result_call_hash AND NOT EXISTS ("
         "SELECT 1 FROM call_edge e0 WHERE e0.parent_id = d.parent_id AND e0.child_id = r0.result_call_hash "
         "LIMIT 1 OFFSET 0) LIMIT 1 OFFSET 0) "
@@ -130,9 +128,8 @@ def make_order_statement(dialect: GraphDialect) -> str:
     )
     # The limit keeps the databases from looking for the common parent again for every upstream call.
     contexts = (
-        f"(SELECT n.idx, a.arg_hash, {context} AS parent FROM {dialect.table('A', 1)} n CROSS JOIN "
-        "argument a "
-        f"WHERE a.arg_hash = n.c1 LIMIT {NO_LIMIT} OFFSET 0) c"
+        f"(SELECT n.idx, a.arg_hash, {context} AS parent FROM {dialect.table('A', 1)} n "
+        f"CROSS JOIN argument a WHERE a.arg_hash = n.c1 LIMIT {NO_LIMIT} OFFSET 0) c"
     )
     last = (
         "(SELECT max(o.call_order) FROM call_edge o "
@@ -163,6 +160,15 @@ ANCESTRY = (
 )
 
 
+class Candidate(NamedTuple):
+    """A call whose result is or holds a value; the latest start of its jobs, None without a job."""
+
+    call_hash: str
+    task_hash: str
+    value_hash: str
+    started: Any
+
+
 async def _find_value_edges(session: AsyncSession, value_hash: str) -> list[Any]:
     """Return the edge from a value to the call that it came from, none for an origin."""
     found = await session.execute(sa.text(CANDIDATES), {"value": value_hash})
@@ -171,31 +177,54 @@ async def _find_value_edges(session: AsyncSession, value_hash: str) -> list[Any]
         return []
     found = await session.execute(sa.text(ANCESTRY), {"value": value_hash})
     edges = await list_in_turns(map(tuple, found))
-    origin = await asyncio.to_thread(lambda: find_origin(candidates, sort_parents(edges)))
+    origin = await asyncio.to_thread(find_origin, candidates, edges)
     return [] if origin is None else [(0, *origin[:3], *[None] * 5, 0, None)]
 
 
-async def _find_orders(
-    session: AsyncSession, dialect: GraphDialect, arguments: Sequence[str]
-) -> dict[tuple[str, str], int]:
-    """Return the order of the upstream calls of some arguments, by argument and call."""
-    statement = sa.text(make_order_statement(dialect))
-    found = await session.execute(statement, dialect.bind("A", [(arg,) for arg in arguments], 1))
-    # The call made last comes first.
-    return dict(
-        await list_in_turns(((arguments[index], call), -(order or 0)) for index, call, order in found)
-    )
+def find_origin(candidates: Sequence[Candidate], edges: Iterable[tuple[str, str, int]]) -> Candidate | None:
+    """Return the call that a value came from, given the call edges above the candidates (see `ANCESTRY`).
+
+    An ancestor of another candidate only passed the value on. Of the others, the candidate that ran last
+    wins; None where none ran. No order hangs on a set or on rows.
+    """
+    parents: dict[str, list[str]] = {}
+    for child, parent, _ in sorted(edges, key=itemgetter(2, 1)):
+        parents.setdefault(child, []).append(parent)
+    hashes = {candidate.call_hash for candidate in candidates}
+    seen: set[str] = set()
+    routing = {_find_ancestor(call_hash, hashes, parents, seen) for call_hash in sorted(hashes)}
+    ran = [call for call in candidates if call.started is not None and call.call_hash not in routing]
+    latest = max((call.started for call in ran), default=None)
+    return min((call for call in ran if call.started == latest), default=None)
+
+
+def _find_ancestor(
+    call_hash: str, wanted: set[str], parents: Mapping[str, Sequence[str]], seen: set[str]
+) -> str | None:
+    """Return the first wanted ancestor in pre-order; skip what earlier calls have seen, and add to that."""
+    path = [iter(parents.get(call_hash, ()))]
+    while path:
+        for parent in path[-1]:
+            if parent in seen:
+                continue
+            if parent in wanted:
+                # Not added to `seen`: the searches of other calls may end here, too.
+                return parent
+            seen.add(parent)
+            path.append(iter(parents.get(parent, ())))
+            break
+        else:
+            path.pop()
+    return None
 
 
 UPSTREAM = Direction(
     TRANSITIONS,
-    parent_of_argument=latest_parent(_OWNER.format(arg="c1")),
-    parent_of_seed=(
-        f"CASE c1 WHEN 'C' THEN {latest_parent('c2')} WHEN 'A' THEN {latest_parent(_OWNER.format(arg='c2'))} "
-        "END"
+    _find_value_edges,
+    parent=(
+        f"CASE {{kind}} WHEN 'C' THEN {latest_parent('{hash}')} "
+        f"WHEN 'A' THEN {latest_parent(_OWNER.format(arg='{hash}'))} END"
     ),
-    find_value_edges=_find_value_edges,
     ordered=_RESULTS,
-    find_orders=_find_orders,
-    repeats=True,
+    make_order_statement=make_order_statement,
 )

@@ -1,23 +1,124 @@
-"""The walks: async generators over edges that hold no connection while they yield."""
+"""The walks: one depth-first loop in either direction, which emits from a cache and looks ahead in bulk.
+
+No connection is held while an edge is handed out.
+"""
 
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aredun.dataflow.downstream import DOWNSTREAM
-from aredun.dataflow.engine import Bounds, Walk, get_own_call
-from aredun.dataflow.keys import get_key
+from aredun.dataflow.frontier import Frontier
 from aredun.dataflow.load import Loader
-from aredun.dataflow.nodes import DataflowEdge, get_node_kind
-from aredun.dataflow.policy import MAX_LIMIT
+from aredun.dataflow.lookahead import LookAhead
+from aredun.dataflow.nodes import DataflowEdge, ValueRef, get_dataflow_call_node, get_key, get_node_kind
+from aredun.dataflow.policy import FIRST_LIMIT, MAX_LIMIT, MOST_HELD
 from aredun.dataflow.upstream import UPSTREAM
-from aredun.loop.pacing import list_in_turns
+from aredun.errors import UsageError
+from aredun.loop.pacing import PIECE_SIZE, iter_parts, list_in_turns, take_turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from aredun.backend import RedunBackendDb
+    from aredun.dataflow.nodes import DataflowNode, Key
+
+# Edges are made without a call of `__new__`.
+_new: Any = tuple.__new__
+
+
+class Bounds(NamedTuple):
+    """How far a walk goes (see `walk_dataflow`)."""
+
+    max_depth: int | None = None
+    max_edges: int | None = None
+    after: int = 0
+    look_ahead: int = MAX_LIMIT
+
+
+async def walk(source: Loader, init_node: Any, bounds: Bounds) -> AsyncGenerator[DataflowEdge, None]:
+    """Yield the edges out of a node and out of all that these lead to, depth first."""
+    for name, bound in bounds._asdict().items():
+        if bound is not None and (not isinstance(bound, int) or bound < 0):
+            raise UsageError(f"{name} must be a whole number of 0 or more, not {bound!r}.")
+    if bounds.max_edges == 0:
+        return
+    last = None if bounds.max_edges is None else bounds.after + bounds.max_edges
+    node: Any = await source.load_start(init_node)
+    if bounds.max_depth == 0:
+        return
+    # The start is not on the stack: a cycle leads to it once more.
+    key = get_key(node)
+    frontier = await _begin(source, node, key, bounds.max_depth)
+    ahead = LookAhead(source, frontier, bounds.look_ahead)
+    count = 0
+    try:
+        while True:
+            steps = frontier.entries.pop(key, None)
+            is_missing = steps is None
+            if steps is None:
+                steps = await ahead.load(key, None if last is None else last - count)
+            call = get_dataflow_call_node(node)
+            following: list[tuple[Key, DataflowNode]] = []
+            for step in steps or (None,):
+                dest = None if step is None else step.make_node(call, source.tasks)
+                count += 1
+                if count > bounds.after:
+                    yield _new(DataflowEdge, (node, dest))
+                if count == last:
+                    return
+                if step is not None and dest is not None:
+                    following.append((step.key, dest))
+                if count % PIECE_SIZE == 0:
+                    await take_turn()
+            # The last ones first, as a stack wants it.
+            while len(following) > PIECE_SIZE:
+                frontier.push(following[-PIECE_SIZE:])
+                del following[-PIECE_SIZE:]
+                await take_turn()
+            frontier.push(following)
+            if is_missing:
+                ahead.prefetch()
+            if not frontier.stack:
+                return
+            key, node = frontier.pop()
+    finally:
+        # Whatever ends the walk, nothing of it stays behind.
+        await ahead.close()
+
+
+async def _begin(source: Loader, node: DataflowNode, start: Key, max_depth: int | None) -> Frontier:
+    """Return what lies before a walk from a node: of a bounded one all that it may expand is found first."""
+    frontier = Frontier()
+    entries = frontier.entries
+    if isinstance(node, ValueRef):
+        entries.update(await source.load_layer([start]))
+    if max_depth is None:
+        return frontier
+    frontier.allowed = set()
+    level = [start]
+    for depth in range(max_depth, 0, -1):
+        frontier.allowed.update(level)
+        for keys in iter_parts([key for key in level if key not in entries], MAX_LIMIT):
+            if depth < 4 or len(keys) > FIRST_LIMIT:
+                entries.update(await source.load_layer(keys))
+            else:
+                # Few nodes and far to go: what follows from them comes along.
+                limit = min(MAX_LIMIT, 16 * depth)
+                reach = await source.load_reach(keys, limit, entries.__contains__, (), lambda met: None)
+                entries.update(reach.entries)
+        following: dict[Key, None] = {}
+        for part in iter_parts(level):
+            following.update((step.key, None) for key in part for step in entries[key])
+            await take_turn()
+        level = [key for key in following if key not in frontier.allowed]
+        if not level:
+            break
+    if len(entries) > MOST_HELD * MAX_LIMIT:
+        # The walk is to begin with little at hand: its own entry is enough.
+        frontier.entries = {start: entries[start]}
+    return frontier
 
 
 async def _list_edges(backend: RedunBackendDb, node: Any, kind: str) -> list[DataflowEdge]:
@@ -26,9 +127,9 @@ async def _list_edges(backend: RedunBackendDb, node: Any, kind: str) -> list[Dat
         raise TypeError(f"expected a {kind}, not a {get_node_kind(node)}")
     loader = Loader(backend.database, UPSTREAM)
     start = await loader.load_start(node)
-    key = get_key(start)
-    entry = (await loader.load_layer([key]))[key]
-    dests = (step.make_node(get_own_call(start), loader.tasks) for step in entry)
+    [entry] = (await loader.load_layer([get_key(start)])).values()
+    call = get_dataflow_call_node(start)
+    dests = (step.make_node(call, loader.tasks) for step in entry)
     return await list_in_turns(DataflowEdge(start, dest) for dest in (dests if entry else (None,)))
 
 
@@ -193,8 +294,8 @@ async def walk_dataflow(
     TypeError
         The object is no dataflow node.
     """
-    walk = Walk(Loader(backend.database, UPSTREAM), Bounds(max_depth, max_edges, after, look_ahead))
-    async with aclosing(walk.run(init_node)) as edges:
+    bounds = Bounds(max_depth, max_edges, after, look_ahead)
+    async with aclosing(walk(Loader(backend.database, UPSTREAM), init_node, bounds)) as edges:
         async for edge in edges:
             yield edge
 
@@ -235,7 +336,7 @@ async def walk_downstream(
         `dest` was derived from `src`; None where nothing was. Siblings come in the order in which they
         were recorded, then by hash, so the order is the same every time.
     """
-    walk = Walk(Loader(backend.database, DOWNSTREAM), Bounds(max_depth, max_edges, after, look_ahead))
-    async with aclosing(walk.run(init_node)) as edges:
+    bounds = Bounds(max_depth, max_edges, after, look_ahead)
+    async with aclosing(walk(Loader(backend.database, DOWNSTREAM), init_node, bounds)) as edges:
         async for edge in edges:
             yield edge

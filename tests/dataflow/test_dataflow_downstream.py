@@ -326,12 +326,11 @@ async def test_statistics_do_not_turn_probes_into_scans(redun_backend: Any) -> N
     graph_dialect = get_graph_dialect("sqlite")
     parameters = {}
     for kind in "CAR":
-        parameters.update(graph_dialect.bind(kind, [(children[0], part)], 2))
-    statement = make_edges_statement(
-        graph_dialect, DOWNSTREAM.transitions, "CAR", DOWNSTREAM.parent_of_argument
-    )
+        parameters.update(graph_dialect.bind(kind, [(children[0], part, None)], 3))
+    statement = make_edges_statement(graph_dialect, DOWNSTREAM.transitions, DOWNSTREAM.parent)
     with redun_backend.engine.begin() as connection:
         connection.exec_driver_sql("ANALYZE")
         plan = connection.execute(sa.text(f"EXPLAIN QUERY PLAN {statement}"), parameters).all()
-    scans = [step[3] for step in plan if step[3].startswith("SCAN") and "json_each" not in step[3]]
-    assert scans == []
+    # Only the nodes that are asked for are read from end to end: n, made from JSON.
+    scans = {step[3].split()[1] for step in plan if step[3].startswith("SCAN")}
+    assert scans == {"json_each", "n"}

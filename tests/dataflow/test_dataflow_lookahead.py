@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aredun.dataflow import policy
-from aredun.dataflow.engine import Bounds, Walk
-from aredun.dataflow.keys import make_key, parse_key
-from aredun.dataflow.nodes import CallNodeRef, TaskRef, ValueRef
+from aredun.dataflow.load import Loader
+from aredun.dataflow.nodes import CallNodeRef, TaskRef, ValueRef, make_key, parse_key
 from aredun.dataflow.policy import MOST_LOADS
-from aredun.dataflow.steps import CallStep, Reach
+from aredun.dataflow.steps import Reach, Step, make_rank
+from aredun.dataflow.walk import Bounds, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from aredun.dataflow.keys import Key
-    from aredun.dataflow.nodes import DataflowNode
+    from aredun.dataflow.nodes import DataflowNode, Key
     from aredun.dataflow.steps import Entry
 
 TASK = TaskRef("0" * 40, "work")
@@ -38,7 +37,7 @@ def make_call(number: int) -> CallNodeRef:
     return CallNodeRef(f"{number:040x}", TASK, ValueRef("f" * 40))
 
 
-class Graph:
+class Graph(Loader):
     """Calls that lead to others, as a source that takes its time.
 
     Parameters
@@ -53,8 +52,7 @@ class Graph:
         self.children = children
         self.entries: dict[Key, Entry] = {
             self.keys[number]: tuple(
-                CallStep(self.keys[child], (0, 0, False, 0), f"{child:040x}", TASK.hash, "f" * 40, 0)
-                for child in steps
+                Step(self.keys[child], make_rank(0), f"{child:040x}", TASK.hash, "f" * 40) for child in steps
             )
             for number, steps in enumerate(children)
         }
@@ -159,7 +157,7 @@ def make_random(seed: int, size: int) -> Graph:
 async def collect(graph: Graph) -> list[tuple[int, int | None]]:
     """Return the edges that a walk hands out."""
     edges = []
-    async with aclosing(Walk(graph, Bounds(look_ahead=LOOK_AHEAD)).run(make_call(0))) as found:
+    async with aclosing(walk(graph, make_call(0), Bounds(look_ahead=LOOK_AHEAD))) as found:
         async for src, dest in found:
             assert isinstance(src, CallNodeRef)
             assert dest is None or isinstance(dest, CallNodeRef)
@@ -188,7 +186,7 @@ async def test_one_load_looks_for_nodes_while_the_edges_of_another_are_read() ->
 
 async def test_a_slow_consumer_holds_the_loads_up() -> None:
     graph = make_chains(300, 50)
-    async with aclosing(Walk(graph, Bounds(look_ahead=LOOK_AHEAD)).run(make_call(0))) as edges:
+    async with aclosing(walk(graph, make_call(0), Bounds(look_ahead=LOOK_AHEAD))) as edges:
         taken = 0
         async for _ in edges:
             taken += 1
@@ -210,7 +208,7 @@ async def test_the_error_of_a_load_ahead_ends_the_walk() -> None:
 
 async def test_a_walk_that_is_left_takes_its_loads_along() -> None:
     graph = make_chains(160, 50)
-    async with aclosing(Walk(graph, Bounds(look_ahead=LOOK_AHEAD)).run(make_call(0))) as edges:
+    async with aclosing(walk(graph, make_call(0), Bounds(look_ahead=LOOK_AHEAD))) as edges:
         async for _ in edges:
             if graph.under_way == MOST_LOADS:
                 break

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from aredun.backend import RedunBackendDb
 from aredun.dataflow.downstream import DOWNSTREAM, USES_OF_VALUE
-from aredun.dataflow.keys import make_key
 from aredun.dataflow.load import Direction, Loader
+from aredun.dataflow.nodes import make_key
 from aredun.dataflow.statements import make_edges_statement, make_reach_statement
 from aredun.dataflow.upstream import ANCESTRY, CANDIDATES, UPSTREAM, make_order_statement
 from aredun.models import Base
@@ -57,9 +57,8 @@ def list_statements() -> Iterator[str]:
     """Yield every statement of a walk that is written as text."""
     dialect = GraphDialect()
     for direction in (UPSTREAM, DOWNSTREAM):
-        yield make_reach_statement(dialect, direction.transitions, direction.parent_of_seed)
-        for parent in (direction.parent_of_argument, None):
-            yield make_edges_statement(dialect, direction.transitions, "CAR", parent)
+        yield make_reach_statement(dialect, direction.transitions, direction.parent)
+        yield make_edges_statement(dialect, direction.transitions, direction.parent)
     yield from (make_order_statement(dialect), CANDIDATES, ANCESTRY, USES_OF_VALUE)
 
 

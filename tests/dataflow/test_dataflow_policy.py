@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from aredun.dataflow.frontier import Frontier, Waiting
-from aredun.dataflow.keys import Key, make_key
+from aredun.dataflow.frontier import Frontier
+from aredun.dataflow.nodes import Key, ValueRef, make_key
 from aredun.dataflow.policy import (
     FIRST_LIMIT,
     MAX_LAYERS,
@@ -14,7 +14,7 @@ from aredun.dataflow.policy import (
     PREFETCH_LIMIT,
     Policy,
 )
-from aredun.dataflow.steps import CallStep, Entry, Reach, make_rank
+from aredun.dataflow.steps import Entry, Reach, Step, make_rank
 
 KEYS = [make_key("C", f"{number:040x}") for number in range(30)]
 
@@ -27,7 +27,7 @@ def make_reach(rows: int, *, new: int | None = None, truncated: bool = False, ca
 
 def make_entry(*numbers: int) -> Entry:
     """Return steps to calls."""
-    return tuple(CallStep(KEYS[number], make_rank(0), "call", "task", "value", 0) for number in numbers)
+    return tuple(Step(KEYS[number], make_rank(0), "call", "task", "value") for number in numbers)
 
 
 def find_seeds(frontier: Frontier, most: int) -> list[int]:
@@ -42,7 +42,7 @@ def find_seeds(frontier: Frontier, most: int) -> list[int]:
 
 def get_readiness(policy: Policy) -> tuple[bool, bool]:
     """Return whether loads are begun ahead of the walk, and beside others."""
-    return policy.looks_ahead, policy.overlaps
+    return policy.wants_more(0, 0), policy.overlaps
 
 
 def test_the_first_load_is_a_layer_and_the_next_ones_grow() -> None:
@@ -145,7 +145,7 @@ def test_when_loads_are_begun() -> None:
 
 def test_seeds_are_what_the_walk_will_reach_first() -> None:
     frontier = Frontier()
-    frontier.push([Waiting(KEYS[number], None) for number in (1, 2, 3)])
+    frontier.push([(KEYS[number], ValueRef("")) for number in (1, 2, 3)])
     assert find_seeds(frontier, 2) == [1, 2]
     frontier.entries[KEYS[1]] = make_entry(10, 2, 11)
     assert find_seeds(frontier, 9) == [10, 11, 2, 3]
@@ -158,8 +158,12 @@ def test_seeds_are_what_the_walk_will_reach_first() -> None:
 
 def test_a_node_is_pushed_once_and_the_first_is_popped_first() -> None:
     frontier = Frontier()
-    frontier.push([Waiting(KEYS[number], None) for number in (1, 2)])
-    frontier.push([Waiting(KEYS[number], None) for number in (2, 3)])
-    assert [KEYS.index(frontier.pop().key) for _ in range(3)] == [3, 1, 2]
+    frontier.push([(KEYS[number], ValueRef(str(number))) for number in (1, 2)])
+    frontier.push([(KEYS[number], ValueRef("again")) for number in (2, 3)])
+    assert [frontier.pop() for _ in range(3)] == [
+        (KEYS[3], ValueRef("again")),
+        (KEYS[1], ValueRef("1")),
+        (KEYS[2], ValueRef("2")),
+    ]
     assert frontier.is_useless(KEYS[1])
     assert not frontier.is_useless(KEYS[4])

@@ -28,6 +28,7 @@ from aredun.dataflow import (
     get_callnode_arguments,
     get_dataflow_call_node,
     get_node_hash,
+    get_node_kind,
     get_section_edge_type,
     get_task_args,
     is_internal_task,
@@ -37,7 +38,7 @@ from aredun.dataflow import (
     toposort_edges,
 )
 from aredun.dataflow.dom import iter_dataflow_dom
-from aredun.dataflow.pictures import DotPicture, MermaidPicture
+from aredun.dataflow.pictures import DOT, MERMAID, Picture
 from aredun.values import MIME_TYPE_PICKLE
 
 TASK = TaskRef("t" * 40, "align", "space", "def align(read, genome=None): ...")
@@ -149,6 +150,11 @@ def test_arguments_in_order() -> None:
     assert [argument.arg_hash for argument in get_callnode_arguments(Call)] == ["0", "1", "2", "3"]
 
 
+def test_an_argument_without_a_value_followed_is_no_node() -> None:
+    with pytest.raises(TypeError, match="ArgumentRef is no dataflow node"):
+        get_node_kind(ARGUMENT)
+
+
 def test_no_walk_has_such_an_edge() -> None:
     with pytest.raises(ValueError, match="from Value to CallNodeValue"):
         get_section_edge_type(DataflowEdge(VALUE, NODES[3]))
@@ -195,7 +201,7 @@ def test_pictures_follow_the_data() -> None:
     hostile = TaskRef("t", 'a"]\n<script>\\', "", "")
     call = CallNodeRef("h" * 40, hostile, VALUE)
     edges = [DataflowEdge(VALUE, call), DataflowEdge(call, None)]
-    mermaid, dot, down = MermaidPicture(), DotPicture(), DotPicture(downstream=True)
+    mermaid, dot, down = Picture(MERMAID), Picture(DOT), Picture(DOT, downstream=True)
     assert [line for edge in edges for line in mermaid.add(edge)] == [
         '  n0(["value vvvvvvvv"])',
         '  n1["a#34;#93; #60;script#62;#92; hhhhhhhh"]',

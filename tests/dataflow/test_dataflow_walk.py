@@ -25,8 +25,7 @@ from aredun.dataflow import (
     walk_dataflow_value,
     walk_downstream,
 )
-from aredun.dataflow.keys import make_key, parse_key
-from aredun.dataflow.nodes import get_identity
+from aredun.dataflow.nodes import get_identity, make_key, parse_key
 from aredun.errors import UsageError
 from tests.support.dataflow import (
     Graph,

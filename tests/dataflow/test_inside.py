@@ -9,12 +9,21 @@ import pytest
 import sqlalchemy as sa
 
 from aredun import File, task
-from aredun.dataflow import ArgumentValue, CallNodeValue, walk_dataflow_node, walk_inside
+from aredun.dataflow import (
+    ArgumentValue,
+    CallNodeRef,
+    CallNodeValue,
+    TaskRef,
+    ValueRef,
+    walk_dataflow_node,
+    walk_inside,
+)
 from aredun.dataflow.starts import get_start
 from aredun.errors import UsageError
 from aredun.models import Job
 from aredun.query import CallGraphQuery, infer_id
 from aredun.storage.reads import read_scalars
+from tests.support.dataflow import Graph
 from tests.support.server import serve
 
 if TYPE_CHECKING:
@@ -117,6 +126,27 @@ async def test_a_call_that_called_none(backend: RedunBackendDb, scheduler: Sched
     assert len([edge async for edge in walk_inside(backend, start, max_edges=2)]) == 2
     with pytest.raises(UsageError, match="Only a call has an inside"):
         await anext(walk_inside(backend, start.value))
+
+
+async def test_what_went_into_something_else_is_no_end(backend: RedunBackendDb, redun_backend: Any) -> None:
+    """Nor where the source of the tasks does not tell what their arguments are called."""
+    graph = Graph()
+    task_hash = graph.add_task("step", source="")
+    values = [graph.add_value(number) for number in range(3)]
+    outer, first, second = (
+        graph.add_call(name, task_hash, value)
+        for name, value in zip(("outer", "first", "second"), (values[2], *values[1:]), strict=True)
+    )
+    graph.add_argument(first, values[0], 0)
+    graph.add_argument(second, values[1], 0, None, [first])
+    for order, call in enumerate((first, second)):
+        graph.add_child(outer, call, order)
+    graph.insert(redun_backend)
+    edges: list[Any] = [
+        edge async for edge in walk_inside(backend, CallNodeRef(outer, TaskRef("", ""), ValueRef("")))
+    ]
+    assert [edge.dest.call_node.call_hash for edge in edges if edge.src == edges[0].src] == [second]
+    assert {edge.src.argument_count for edge in edges if isinstance(edge.src, CallNodeRef)} == {1}
 
 
 async def count_jobs(backend: RedunBackendDb, *conditions: Any) -> int:

@@ -132,10 +132,10 @@ async def test_a_bounded_walk_loads_little_more(
     loaded = 0
     load_edges = Loader.load_edges
 
-    async def count_nodes(self: Loader, session: Any, nodes: Any, *, with_parents: bool) -> Any:
+    async def count_nodes(self: Loader, session: Any, wanted: Any) -> Any:
         nonlocal loaded
-        loaded += len(nodes)
-        return await load_edges(self, session, nodes, with_parents=with_parents)
+        loaded += sum(map(len, wanted.values()))
+        return await load_edges(self, session, wanted)
 
     monkeypatch.setattr(Loader, "load_edges", count_nodes)
     edges = [edge async for edge in walk_dataflow(backend, ValueRef(merged), max_edges=1_500)]
