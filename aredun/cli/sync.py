@@ -240,7 +240,7 @@ async def _count_import(
     records: AsyncIterator[Any],
     refuse: Callable[[InvalidRecordError], None],
 ) -> str:
-    from aredun.transfer.records.count import count_records
+    from aredun.transfer.records.write import count_records
 
     new, known = await count_records(backend.database, records, refuse, backend.value_store)
     return f"would import {describe_counts(new)}; {known:,} are there already"

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aredun.errors import UsageError
 from aredun.loop.pacing import keep_pace
 from aredun.transfer.records.groups import Destination
+from aredun.transfer.records.read import iter_ahead
 from aredun.transfer.sync.copy import PlanCopier
-from aredun.transfer.sync.missing import MissingFinder
-from aredun.transfer.sync.pipeline import Stage, run_stages
-from aredun.transfer.sync.plan import Walker
+from aredun.transfer.sync.plan import Walker, find_missing
 from aredun.transfer.sync.report import Progress, SyncReport
 from aredun.transfer.sync.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 
     from aredun.storage import Database
     from aredun.storage.value_store import ValueStore
-    from aredun.transfer.sync.missing import Missing
     from aredun.transfer.sync.plan import SyncPlan
 
 
@@ -96,12 +95,15 @@ async def sync_records(
         workers=workers,
         batch_size=batch_size,
     )
-    comparison = MissingFinder(src.database, dst.database, workers, batch_size)
     pace = asyncio.create_task(keep_pace(copier.slots, workers))
+    plans = _make_plans(copier.source, dst.database, report, roots, workers=workers, batch_size=batch_size)
     try:
-        await _copy_groups(copier, comparison, report, roots, dry_run=dry_run)
-    except ExceptionGroup as error:
-        raise _get_first(error) from error
+        async with aclosing(plans):
+            if dry_run:
+                async for plan in plans:
+                    await copier.count(plan)
+            else:
+                await _copy(copier, plans)
     finally:
         pace.cancel()
         await asyncio.gather(pace, return_exceptions=True)
@@ -109,41 +111,36 @@ async def sync_records(
     return report
 
 
-async def _copy_groups(
-    copier: PlanCopier,
-    comparison: MissingFinder,
+async def _make_plans(
+    source: Source,
+    destination: Database,
     report: SyncReport,
     roots: list[str] | None,
     *,
-    dry_run: bool,
-) -> None:
-    """Copy group after group of roots, or count what that would write."""
-    walker = Walker(copier.source)
-
-    async def walk() -> AsyncIterator[SyncPlan]:
-        async for group in walker.iter_groups(roots):
-            report.roots = group.total
-            plan = await walker.walk(group)
-            report.seen += len(plan)
-            yield plan
-
-    async def compare(plan: SyncPlan) -> Missing:
-        missing = await comparison.find_missing(plan)
-        report.done += len(plan) - len(missing)
-        return missing
-
-    # Five groups are under way: one is walked, one is compared with the destination, and of three older ones
-    # the values, the calls and the executions are copied.
-    if dry_run:
-        await run_stages(walk(), Stage(compare), Stage(copier.count))
-    else:
-        copying = (Stage(copier.copy_values), Stage(copier.copy_calls, 2), Stage(copier.copy_executions))
-        await run_stages(walk(), Stage(compare), *copying)
-        copier.finish()
+    workers: int,
+    batch_size: int,
+) -> AsyncGenerator[SyncPlan, None]:
+    """Yield for group after group of roots what they own, and what the destination lacks of that."""
+    walker = Walker(source)
+    async for group in walker.iter_groups(roots):
+        report.roots = group.total
+        plan = await walker.walk(group)
+        report.seen += len(plan)
+        await find_missing(source.database, destination, plan, workers=workers, batch_size=batch_size)
+        report.done += len(plan) - sum(map(len, plan.missing.values()))
+        yield plan
 
 
-def _get_first(error: BaseException) -> BaseException:
-    """Return the first single error of a group."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+async def _copy(copier: PlanCopier, plans: AsyncIterator[SyncPlan]) -> None:
+    """Copy plan after plan.
+
+    Up to six are under way: one is made or its executions are copied, of two older ones the calls, and of one
+    the values; two wait.
+    """
+    async with (
+        aclosing(iter_ahead(copier.copy_values, plans, 1)) as with_values,
+        aclosing(iter_ahead(copier.copy_calls, with_values, 1)) as with_calls,
+    ):
+        async for plan in with_calls:
+            await copier.copy_executions(plan)
+    copier.finish()
