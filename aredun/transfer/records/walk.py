@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 RecordEdge = tuple[str, "type[Base]", str]
 # A statement, the column that it is narrowed by, and for each of its columns the label of the edge to the
 # record that it names, and that record's model.
-_Step = tuple["sa.Select[Any]", Any, "dict[str, type[Base]]"]
+_Step = tuple[Any, Any, "dict[str, type[Base]]"]
 
 
 async def _walk(session: AsyncSession, ids: Iterable[str], *steps: _Step) -> AsyncIterator[RecordEdge]:

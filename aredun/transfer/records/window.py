@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _ById = dict[str, ParsedRecord]
 
 _Parts = tuple[list[ParsedRecord], list[ParsedRecord]]
+_Placing = tuple[ParsedRecord, "Need | None", "Iterator[Need]"]
 
 
 class Window:
@@ -90,36 +91,39 @@ class Window:
         """
         here = {**self._items, "Task": self._tasks}
         ready: list[ParsedRecord] = []
-        placed: dict[str, set[str]] = {kind: set() for kind in here}
-        # By what they wait for: records, and those of their needs that have not been looked at.
-        waiting: dict[Need, list[tuple[ParsedRecord, Iterator[Need]]]] = defaultdict(list)
+        placed: dict[str, set[str]] = {kind: set() for kind in KINDS}
+        placed["Task"] = placed["Value"]
+        # By the id that they wait for: records, what they wait for, and what else they need.
+        waiting: dict[str, list[_Placing]] = defaultdict(list)
 
         def is_lacking(need: Need) -> bool:
             kind, record_id = need
-            return record_id not in placed[kind] and (
-                record_id in here[kind] or record_id in missing.get(kind, ())
-            )
+            if record_id in here[kind]:
+                return record_id not in placed[kind]
+            return record_id in missing.get(kind, ())
 
         is_whole = not any(missing.values())
         for kind, items in self._list_items():
             for part in iter_parts(items):
                 for item in part:
                     # Unless something is left out, all that other kinds have is there by now.
-                    found = [(item, iter(_get_own_needs(item) if is_whole else self._get_needs(item)))]
+                    needs = _get_own_needs(item) if is_whole else self._get_needs(item)
+                    found: list[_Placing] = [(item, None, iter(needs))]
                     while found:
-                        current, needs = found.pop()
-                        lacking = next(filter(is_lacking, needs), None)
+                        current, lacking, rest = found.pop()
+                        if lacking is None or not is_lacking(lacking):
+                            lacking = next(filter(is_lacking, rest), None)
                         if lacking is not None:
-                            waiting[lacking].append((current, needs))
+                            waiting[lacking[1]].append((current, lacking, rest))
                             continue
                         ready.append(current)
-                        for provided in current.provides():
-                            placed[provided[0]].add(provided[1])
-                            found += reversed(waiting.pop(provided, ()))
+                        placed[current.kind].add(current.id)
+                        if current.id in waiting:
+                            found += reversed(waiting.pop(current.id))
                 yield
             # Tags wait for what comes later.
             is_whole = is_whole and (kind == "Tag" or len(placed[kind]) == len(items))
-        return ready, [item for items_and_needs in waiting.values() for item, _ in items_and_needs]
+        return ready, [item for placings in waiting.values() for item, *_ in placings]
 
     def _list_items(self) -> list[tuple[str, list[ParsedRecord]]]:
         """Return the records by kind; a record only needs records of its own kind, and of those before it."""

@@ -79,8 +79,8 @@ class Source:
         # Why the bytes of a value cannot be read, by hash.
         self.incomplete: dict[str, str] = {}
 
-    async def _read(self, ids: Sequence[str], *statements: sa.SelectBase) -> list[Rows]:
-        return [await self.database.fetch(statement, {"ids": ids}) for statement in statements]
+    async def _read(self, ids: Sequence[str], statement: sa.SelectBase) -> Rows:
+        return await self.database.fetch(statement, {"ids": ids})
 
     async def read_job_links(self, executions: Sequence[str], count: int) -> Rows:
         """Return the ids, start times, tasks and calls of the jobs of executions.
@@ -88,9 +88,9 @@ class Source:
         If there is room for `count` of them they are kept; otherwise no more of them is read.
         """
         if count > KEPT_RECORDS:
-            (rows,) = await self._read(executions, _JOB_LINKS)
-            return rows
-        items = await list_in_turns(_make_records("Job", *await self._read(executions, _JOBS_OF_EXECUTIONS)))
+            return await self._read(executions, _JOB_LINKS)
+        rows = await self._read(executions, _JOBS_OF_EXECUTIONS)
+        items = await list_in_turns(_make_records("Job", rows))
         self._keep(items)
         return list(map(_get_job_link, (item.row for item in items)))
 
@@ -147,13 +147,13 @@ class Source:
     async def _read_steps(self, calls: Sequence[ParsedRecord]) -> dict[str, Row | None]:
         """Return the cached single step of each call, None where there is none."""
         keys = await list_in_turns(hash_evaluation(item.row.task_hash, item.row.args_hash) for item in calls)
-        (rows,) = await self._read(list(dict.fromkeys(keys)), select_rows("evaluation", "eval_hash"))
+        rows = await self._read(list(dict.fromkeys(keys)), select_rows("evaluation", "eval_hash"))
         by_key = {row.eval_hash: row for row in _make_rows(EVALUATION, rows)}
         return {item.id: by_key.get(key) for item, key in zip(calls, keys, strict=True)}
 
     async def find_incomplete(self, ids: Sequence[str]) -> list[str]:
         """Return those of some values whose bytes are lost, and take note of what is the matter."""
-        (rows,) = await self._read(ids, _STORED_VALUES)
+        rows = await self._read(ids, _STORED_VALUES)
         for value_hash, type_name, value_format in rows:
             _, problem = await read_data(
                 self.database, self._value_store, value_hash, type_name, value_format

@@ -20,7 +20,7 @@ _REFERENCES: Final = tuple(
     for name, table in TABLES.items()
     for reference in find_references(table)
 )
-_CLASSES = {mapper.local_table.name: mapper.class_.__name__ for mapper in Base.registry.mappers}
+_CLASSES: Final = {each.class_.__tablename__: each.class_.__name__ for each in Base.registry.mappers}
 # Rows that a repair deletes when what they refer to is missing: parts of a record, evaluations, which are a
 # cache, and subtree tasks, since a set with one of them missing is worse than none.
 _ORPHANS: Final = frozenset(
