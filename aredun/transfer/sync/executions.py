@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -177,19 +178,18 @@ class ExecutionCopier:
     async def _find_refused_executions(self, jobs: Sequence[Packed]) -> set[str]:
         """Refuse the executions with a job whose task or call was refused; return them and their jobs."""
         refused: dict[str, ParsedRecord] = {}
+        jobs_of: dict[str, list[str]] = defaultdict(list)
         async for items in self._reader.read_unchecked("Job", jobs):
             for item in items:
+                execution_id = item.row.execution_id
+                jobs_of[execution_id].append(item.id)
                 # Jobs below it are left out with the execution.
                 needs = (need for need in item.needs if need[0] not in ("Job", "Execution"))
                 if any(need in self._refusals for need in needs):
                     self._refusals.refuse_dependent([item])
-                    refused.setdefault(item.row.execution_id, item)
+                    refused.setdefault(execution_id, item)
         for execution_id, item in refused.items():
             self._refusals.refuse("Execution", execution_id, f"refers to Job {item.id}, which was refused")
-        left_out = set(refused)
-        if refused and self._tags.find_owners(jobs):
             # Tags of those jobs must not go in.
-            async for items in self._reader.read_unchecked("Job", jobs):
-                left_out.update(item.id for item in items if item.row.execution_id in refused)
-            self._refusals.exclude("Job", left_out)
-        return left_out
+            self._refusals.exclude("Job", jobs_of[execution_id])
+        return set(refused).union(*(jobs_of[execution_id] for execution_id in refused))
