@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -36,22 +36,9 @@ if TYPE_CHECKING:
     from aredun.storage import Database
 
 RecordEdge = tuple[str, "type[Base]", str]
-# A statement, the column that it is narrowed by, and for each of its columns the label of the edge to the
-# record that it names, and that record's model.
-_Step = tuple[Any, Any, "dict[str, type[Base]]"]
 
 
-async def _walk(session: AsyncSession, ids: Iterable[str], *steps: _Step) -> AsyncIterator[RecordEdge]:
-    """Yield the edges that some statements tell of; a cell that is null tells of none."""
-    ids = list(ids)
-    for statement, key, ends in steps:
-        for row in await fetch(session, statement.where(in_array(key, ids))):
-            for (label, model), record_id in zip(ends.items(), row, strict=True):
-                if record_id is not None:
-                    yield label, model, record_id
-
-
-def get_execution_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIterator[RecordEdge]:
+async def get_execution_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIterator[RecordEdge]:
     """Yield the edges from executions to their root jobs (mirrors redun's `get_execution_child_edges`).
 
     Parameters
@@ -66,10 +53,11 @@ def get_execution_child_edges(session: AsyncSession, ids: Iterable[str]) -> Asyn
     tuple of (label, model, id)
         `Execution.job`.
     """
-    return _walk(session, ids, (sa.select(Execution.job_id), Execution.id, {"Execution.job": Job}))
+    for (job_id,) in await fetch(session, sa.select(Execution.job_id).where(in_array(Execution.id, ids))):
+        yield "Execution.job", Job, job_id
 
 
-def get_job_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIterator[RecordEdge]:
+async def get_job_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIterator[RecordEdge]:
     """Yield the edges from jobs to their tasks, call nodes and child jobs.
 
     Mirrors redun's `get_job_child_edges`.
@@ -88,17 +76,18 @@ def get_job_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncItera
     tuple of (label, model, id)
         `Job.task` and `Job.call_hash` of all jobs, then `Job.child_job` by start time, then id.
     """
-    own = sa.select(Job.task_hash, Job.call_hash)
-    children = sa.select(Job.id).order_by(Job.start_time, Job.id)
-    return _walk(
-        session,
-        ids,
-        (own, Job.id, {"Job.task": Task, "Job.call_hash": CallNode}),
-        (children, Job.parent_id, {"Job.child_job": Job}),
-    )
+    ids = list(ids)
+    own = sa.select(Job.task_hash, Job.call_hash).where(in_array(Job.id, ids))
+    for task_hash, call_hash in await fetch(session, own):
+        yield "Job.task", Task, task_hash
+        if call_hash is not None:
+            yield "Job.call_hash", CallNode, call_hash
+    children = sa.select(Job.id).where(in_array(Job.parent_id, ids)).order_by(Job.start_time, Job.id)
+    for (job_id,) in await fetch(session, children):
+        yield "Job.child_job", Job, job_id
 
 
-def get_call_node_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIterator[RecordEdge]:
+async def get_call_node_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIterator[RecordEdge]:
     """Yield the edges from call nodes to tasks, results, arguments, upstreams and children.
 
     Mirrors redun's `get_call_node_child_edges`.
@@ -116,22 +105,33 @@ def get_call_node_child_edges(session: AsyncSession, ids: Iterable[str]) -> Asyn
         `CallNode.task` and `CallNode.result`, then `CallNode.arg` and `CallNode.upstream`, then
         `CallNode.child_call_node`, by call and in the order of the calls made.
     """
-    own = sa.select(CallNode.task_hash, CallNode.value_hash)
-    upstream = sa.select(ArgumentResult.result_call_hash).join(
-        Argument, Argument.arg_hash == ArgumentResult.arg_hash
+    ids = list(ids)
+    own = sa.select(CallNode.task_hash, CallNode.value_hash).where(in_array(CallNode.call_hash, ids))
+    for task_hash, value_hash in await fetch(session, own):
+        yield "CallNode.task", Task, task_hash
+        yield "CallNode.result", Value, value_hash
+    arguments = (
+        sa.select(Argument.arg_hash, Argument.value_hash, ArgumentResult.result_call_hash)
+        .outerjoin(ArgumentResult, ArgumentResult.arg_hash == Argument.arg_hash)
+        .where(in_array(Argument.call_hash, ids))
     )
-    children = sa.select(CallEdge.child_id).order_by(CallEdge.parent_id, CallEdge.call_order)
-    return _walk(
-        session,
-        ids,
-        (own, CallNode.call_hash, {"CallNode.task": Task, "CallNode.result": Value}),
-        (sa.select(Argument.value_hash), Argument.call_hash, {"CallNode.arg": Value}),
-        (upstream, Argument.call_hash, {"CallNode.upstream": CallNode}),
-        (children, CallEdge.parent_id, {"CallNode.child_call_node": CallNode}),
+    seen = set()
+    for arg_hash, value_hash, upstream in await fetch(session, arguments):
+        if arg_hash not in seen:
+            seen.add(arg_hash)
+            yield "CallNode.arg", Value, value_hash
+        if upstream is not None:
+            yield "CallNode.upstream", CallNode, upstream
+    children = (
+        sa.select(CallEdge.child_id)
+        .where(in_array(CallEdge.parent_id, ids))
+        .order_by(CallEdge.parent_id, CallEdge.call_order)
     )
+    for (child_id,) in await fetch(session, children):
+        yield "CallNode.child_call_node", CallNode, child_id
 
 
-def get_value_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIterator[RecordEdge]:
+async def get_value_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIterator[RecordEdge]:
     """Yield the edges from values to their subvalues (mirrors redun's `get_value_child_edges`).
 
     Parameters
@@ -146,11 +146,12 @@ def get_value_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIte
     tuple of (label, model, id)
         `Value.subvalue`.
     """
-    inside = sa.select(Subvalue.value_hash)
-    return _walk(session, ids, (inside, Subvalue.parent_value_hash, {"Value.subvalue": Value}))
+    statement = sa.select(Subvalue.value_hash).where(in_array(Subvalue.parent_value_hash, ids))
+    for (value_hash,) in await fetch(session, statement):
+        yield "Value.subvalue", Value, value_hash
 
 
-def get_tag_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIterator[RecordEdge]:
+async def get_tag_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIterator[RecordEdge]:
     """Yield the edges from tags to the tags that they replaced, and to those that replaced them.
 
     Mirrors redun's `get_tag_child_edges`.
@@ -167,15 +168,16 @@ def get_tag_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncItera
     tuple of (label, model, id)
         `Tag.parent`, then `Tag.child`.
     """
-    return _walk(
-        session,
-        ids,
-        (sa.select(TagEdit.parent_id), TagEdit.child_id, {"Tag.parent": Tag}),
-        (sa.select(TagEdit.child_id), TagEdit.parent_id, {"Tag.child": Tag}),
-    )
+    ids = list(ids)
+    parents = sa.select(TagEdit.parent_id).where(in_array(TagEdit.child_id, ids))
+    for (parent_id,) in await fetch(session, parents):
+        yield "Tag.parent", Tag, parent_id
+    children = sa.select(TagEdit.child_id).where(in_array(TagEdit.parent_id, ids))
+    for (child_id,) in await fetch(session, children):
+        yield "Tag.child", Tag, child_id
 
 
-def get_tag_entity_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIterator[RecordEdge]:
+async def get_tag_entity_child_edges(session: AsyncSession, ids: Iterable[str]) -> AsyncIterator[RecordEdge]:
     """Yield the edges from entities of any kind to their tags, current or not.
 
     Mirrors redun's `get_tag_entity_child_edges`.
@@ -192,7 +194,9 @@ def get_tag_entity_child_edges(session: AsyncSession, ids: Iterable[str]) -> Asy
     tuple of (label, model, id)
         `Entity.tag`.
     """
-    return _walk(session, ids, (sa.select(Tag.tag_hash), Tag.entity_id, {"Entity.tag": Tag}))
+    statement = sa.select(Tag.tag_hash).where(in_array(Tag.entity_id, ids))
+    for (tag_hash,) in await fetch(session, statement):
+        yield "Entity.tag", Tag, tag_hash
 
 
 _CHILD_EDGES: dict[type[Base], Callable[[AsyncSession, Iterable[str]], AsyncIterator[RecordEdge]]] = {

@@ -67,7 +67,9 @@ class PlanCopier:
         self._cached_values = RecordCopier("Value", silent, groups, self._tags)
         # Sizes of new values that only the cache of single steps holds so far.
         self._cached: dict[Packed, int] = {}
-        self._copying_values = asyncio.Lock()
+        # Values and executions are copied plan after plan.
+        self._values_lock = asyncio.Lock()
+        self._executions_lock = asyncio.Lock()
 
     def _note_written(self, items: Sequence[ParsedRecord], new: Counter[str]) -> None:
         self._progress.add_written(items, new)
@@ -79,7 +81,7 @@ class PlanCopier:
 
     async def copy_values(self, plan: SyncPlan) -> SyncPlan:
         """Copy values, those with subvalues last; this may go on beside `copy_calls` of the plan before."""
-        async with self._copying_values:
+        async with self._values_lock:
             self._tags.begin(plan)
             for copier, keys in (
                 (self._values, self._pass_over_cached(plan)),
@@ -105,9 +107,10 @@ class PlanCopier:
 
     async def copy_executions(self, plan: SyncPlan) -> None:
         """Copy the rest; when this returns, the executions are there with all that they own."""
-        await self._executions.copy(plan.missing["Execution"], plan.missing["Job"])
-        await self._tags.end(plan, self._groups)
-        await self._end(plan)
+        async with self._executions_lock:
+            await self._executions.copy(plan.missing["Execution"], plan.missing["Job"])
+            await self._tags.end(plan, self._groups)
+            await self._end(plan)
 
     async def count(self, plan: SyncPlan) -> None:
         """Count what copying would write, and write nothing; values without their bytes are refused."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aredun.errors import UsageError
@@ -16,11 +16,11 @@ from aredun.transfer.sync.report import Progress, SyncReport
 from aredun.transfer.sync.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 
     from aredun.storage import Database
     from aredun.storage.value_store import ValueStore
-    from aredun.transfer.sync.plan import SyncPlan
+    from aredun.transfer.sync.plan import RootGroup, SyncPlan
 
 
 class SyncedBackend(Protocol):
@@ -96,51 +96,34 @@ async def sync_records(
         batch_size=batch_size,
     )
     pace = asyncio.create_task(keep_pace(copier.slots, workers))
-    plans = _make_plans(copier.source, dst.database, report, roots, workers=workers, batch_size=batch_size)
+    walker = Walker(copier.source)
+    lock = asyncio.Lock()
+
+    async def make_plan(group: RootGroup) -> SyncPlan:
+        async with lock:
+            report.roots = group.total
+            plan = await walker.walk(group)
+        report.seen += len(plan)
+        await find_missing(src.database, dst.database, plan, workers=workers, batch_size=batch_size)
+        report.done += len(plan) - sum(map(len, plan.missing.values()))
+        return plan
+
+    steps = (copier.count,) if dry_run else (copier.copy_values, copier.copy_calls, copier.copy_executions)
     try:
-        async with aclosing(plans):
-            if dry_run:
-                async for plan in plans:
-                    await copier.count(plan)
-            else:
-                await _copy(copier, plans)
+        await _take_through(walker.iter_groups(roots), make_plan, *steps)
     finally:
         pace.cancel()
         await asyncio.gather(pace, return_exceptions=True)
+    copier.finish()
     report.tick()
     return report
 
 
-async def _make_plans(
-    source: Source,
-    destination: Database,
-    report: SyncReport,
-    roots: list[str] | None,
-    *,
-    workers: int,
-    batch_size: int,
-) -> AsyncGenerator[SyncPlan, None]:
-    """Yield for group after group of roots what they own, and what the destination lacks of that."""
-    walker = Walker(source)
-    async for group in walker.iter_groups(roots):
-        report.roots = group.total
-        plan = await walker.walk(group)
-        report.seen += len(plan)
-        await find_missing(source.database, destination, plan, workers=workers, batch_size=batch_size)
-        report.done += len(plan) - sum(map(len, plan.missing.values()))
-        yield plan
-
-
-async def _copy(copier: PlanCopier, plans: AsyncIterator[SyncPlan]) -> None:
-    """Copy plan after plan.
-
-    Up to six are under way: one is made or its executions are copied, of two older ones the calls, and of one
-    the values; two wait.
-    """
-    async with (
-        aclosing(iter_ahead(copier.copy_values, plans, 1)) as with_values,
-        aclosing(iter_ahead(copier.copy_calls, with_values, 1)) as with_calls,
-    ):
-        async for plan in with_calls:
-            await copier.copy_executions(plan)
-    copier.finish()
+async def _take_through(items: Any, *steps: Callable[[Any], Coroutine[Any, Any, Any]]) -> None:
+    """Take items through all steps, side by side: each works on two at a time, and hands them on in order."""
+    async with AsyncExitStack() as stack:
+        stream = await stack.enter_async_context(aclosing(items))
+        for step in steps:
+            stream = await stack.enter_async_context(aclosing(iter_ahead(step, stream, 1)))
+        async for _ in stream:
+            pass
