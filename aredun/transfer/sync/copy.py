@@ -173,12 +173,10 @@ class RecordCopier:
         async with aclosing(iter_ahead(self._copy_batch, batches, self._reader.workers - 1)) as copies:
             async for rest in copies:
                 if rest:
-                    async with self._reader.slots:
-                        waiting = await self._write_ready([*waiting, *rest], self._pending)
+                    waiting = await self._write_ready([*waiting, *rest], self._pending)
         if waiting:
             await before.wait()
-            async with self._reader.slots:
-                waiting = await self._write_ready(waiting, ())
+            waiting = await self._write_ready(waiting, ())
             self._refusals.refuse_dependent(waiting)
         # All of them are there now, or were refused.
         self._pending.difference_update(keys)
@@ -187,9 +185,8 @@ class RecordCopier:
     async def _copy_batch(self, keys: Sequence[Packed]) -> list[ParsedRecord]:
         """Copy those records of a batch that need nothing that is still to come; return the others."""
         waiting: list[ParsedRecord] = []
-        async with self._reader.slots:
-            async for items in self._reader.read(self._kind, keys):
-                waiting += await self._write_ready(items, self._pending)
+        async for items in self._reader.read(self._kind, keys):
+            waiting += await self._write_ready(items, self._pending)
         return waiting
 
     async def _write_ready(
@@ -207,7 +204,8 @@ class RecordCopier:
 
         ready, waiting = await split_window(items, find_lacking)
         if ready:
-            await self._write(ready)
+            async with self._reader.slots:
+                await self._write(ready)
             await take_turn()
             self._pending.difference_update(pack_all([item.id for item in ready]))
             self._reader.progress.step(len(ready))

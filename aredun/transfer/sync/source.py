@@ -286,7 +286,7 @@ class CheckedReader:
     progress : Progress
         Is told of the records that are done with; its report counts what cannot be checked.
     slots : Semaphore
-        Batches that may be under way at a time, whoever reads and writes them.
+        Batches that may be written at a time, of whatever kind.
     workers : int
         Batches that are read at a time.
     batch_size : int
