@@ -235,13 +235,17 @@ def _check_value_record(row: Row) -> Verdict:
 
 
 def _check_call_record(parsed: ParsedRecord) -> Verdict:
-    for row in parsed.get_rows("argument"):
-        if not check_argument(row):
+    children = []
+    rows = iter(parsed.parts)
+    for table, row in zip(rows, rows, strict=True):
+        if table == "argument" and not check_argument(row):
             raise InvalidRecordError(
                 f"CallNode {parsed.id} has an argument {row.arg_hash} that is not what its hash says:"
                 " it was altered or damaged"
             )
-    return Verdict.RIGHT if check_call(parsed.row, parsed.children) else Verdict.WRONG
+        if table == "call_edge":
+            children.append(row.child_id)
+    return Verdict.RIGHT if check_call(parsed.row, children) else Verdict.WRONG
 
 
 def find_alteration(parsed: ParsedRecord, others: Collection[str]) -> str | None:
