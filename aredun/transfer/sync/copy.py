@@ -202,7 +202,11 @@ class RecordCopier:
                 lacking.update(each for each, key in keys if key in pending)
             return lacking
 
-        ready, waiting = await split_window(items, find_lacking)
+        ready = items
+        waiting: list[ParsedRecord] = []
+        # Most values have no parts: they need nothing.
+        if self._kind != "Value" or any(item.parts for item in items):
+            ready, waiting = await split_window(items, find_lacking)
         if ready:
             async with self._reader.slots:
                 await self._write(ready)
