@@ -42,8 +42,10 @@ from aredun.recording import caches, entities, handles, tagging, tags
 from aredun.recording.recorder import Recorder, ValueRecorder
 from aredun.storage.value_store import ValueStore
 from aredun.tables.column_types import JSON, Column, DateTimeUTC, TagEntity
-from aredun.transfer import records as record_operations
-from aredun.transfer.records import (
+from aredun.transfer.records import read as record_reads
+from aredun.transfer.records import walk as record_walks
+from aredun.transfer.records import write as record_writes
+from aredun.transfer.records.walk import (
     get_call_node_child_edges,
     get_execution_child_edges,
     get_job_child_edges,
@@ -967,7 +969,7 @@ class RedunBackendDb:
             Without `on_incomplete`, at the end, when values were left out: the value store that holds their
             bytes is not configured, or holds them no more, or holds something else.
         """
-        found = record_operations.get_records(
+        found = record_reads.get_records(
             self.database, ids, self.value_store, in_order=sorted, on_incomplete=on_incomplete
         )
         async with aclosing(found):
@@ -986,7 +988,7 @@ class RedunBackendDb:
 
         Mirrors redun's `RedunBackendDb.put_records`.
 
-        Records may come in any order, and from several writers at once. See `transfer.records.put_records`.
+        Records may come in any order, and from several writers at once. See `transfer.records.write.put_records`.
 
         Parameters
         ----------
@@ -1009,7 +1011,7 @@ class RedunBackendDb:
         InvalidRecordError
             Without `on_refused`, when records were refused; all others are written by then.
         """
-        return await record_operations.put_records(
+        return await record_writes.put_records(
             self.database,
             records,
             self.value_store,
@@ -1034,7 +1036,7 @@ class RedunBackendDb:
         list of str
             Those of the ids that are in the database, in their order.
         """
-        return await record_operations.has_records(self.database, record_ids)
+        return await record_reads.has_records(self.database, record_ids)
 
     async def iter_record_ids(self, root_ids: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[str]:
         """Yield the ids of all records that the roots own.
@@ -1051,7 +1053,7 @@ class RedunBackendDb:
         str
             Ids layer by layer, the roots first, each once.
         """
-        async for record_id in record_operations.iter_record_ids(self.database, root_ids):
+        async for record_id in record_walks.iter_record_ids(self.database, root_ids):
             yield record_id
 
     async def get_child_record_ids(
@@ -1071,5 +1073,5 @@ class RedunBackendDb:
         tuple of (label, model, id)
             What the edge is called, and the model's class and the id of the record owned.
         """
-        async for edge in record_operations.get_child_record_ids(self.database, model_ids):
+        async for edge in record_walks.get_child_record_ids(self.database, model_ids):
             yield edge

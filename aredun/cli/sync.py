@@ -142,7 +142,7 @@ async def _write_lines(
 
 async def run_import(args: argparse.Namespace, console: Console) -> int:
     """Read records from JSON lines."""
-    from aredun.transfer.records.count import count_records
+    from aredun.transfer.records.write import count_records
 
     errors = _Errors()
     progress: Counter[str] = Counter()

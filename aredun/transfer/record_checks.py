@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+from functools import lru_cache
 from hashlib import sha512
 from typing import TYPE_CHECKING, Any, Final
 
@@ -150,22 +151,17 @@ def check_argument(row: Row) -> bool:
     hashes = call_hash + value_hash
     if len(hashes) == 2 * HASH_LEN and hashes.isascii():
         # What `hash_argument` does, without taking the structure apart: an import spends its time here.
-        middle = _MIDDLES.get(position) if key is None else None
-        if middle is None:
-            middle = _get_middle(position, key)
-        text = f"l8:Argument40:{call_hash}{middle}40:{value_hash}e"
+        text = f"l8:Argument40:{call_hash}{_get_middle(position, key)}40:{value_hash}e"
         return _is_digest(text, arg_hash)
     right: bool = hash_argument(call_hash, position, key, value_hash) == arg_hash
     return right
 
 
+@lru_cache(maxsize=1024)
 def _get_middle(position: int | None, key: str | None) -> str:
     """Return the position and key of an argument as its hash is taken over them."""
     place, label = str(position), str(key)
     return f"{len(place)}:{place}{len(label.encode())}:{label}"
-
-
-_MIDDLES: Final = {position: _get_middle(position, None) for position in range(20)}
 
 
 def check_call(row: Row, children: Sequence[str]) -> bool:
@@ -241,8 +237,7 @@ def _check_value_record(row: Row) -> Verdict:
 def _check_call_record(parsed: ParsedRecord) -> Verdict:
     children = []
     rows = iter(parsed.parts)
-    for table in rows:
-        row = next(rows)
+    for table, row in zip(rows, rows, strict=True):
         if table == "argument" and not check_argument(row):
             raise InvalidRecordError(
                 f"CallNode {parsed.id} has an argument {row.arg_hash} that is not what its hash says:"

@@ -12,14 +12,17 @@ import re
 from binascii import a2b_base64, b2a_base64
 from datetime import UTC, datetime
 from functools import partial
-from itertools import chain, repeat
+from itertools import repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import sqlalchemy as sa
 
 from aredun.errors import InvalidRecordError
 from aredun.formats.describe import shorten
 from aredun.formats.hashing import json_dumps
 from aredun.storage.rows import ROW_TABLES
+from aredun.tables.column_types import JSON, DateTimeUTC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -82,19 +85,14 @@ class ParsedRecord:
     @property
     def needs(self) -> list[Need]:
         """What must be in the database for its rows to go in, or goes in along with them: kinds and ids."""
-        owner = self.owner
-        return [
-            *((owner,) if owner is not None else ()),
-            *self._iter_references(),
-        ]
-
-    def _iter_references(self) -> Iterator[Need]:
-        return (
+        needs = [
             (kind, record_id)
             for table, row in self.iter_rows()
             for column, kind in REFERENCES.get(table, ())
             if (record_id := getattr(row, column)) is not None
-        )
+        ]
+        owner = self.owner
+        return needs if owner is None else [owner, *needs]
 
     def iter_rows(self) -> Iterator[tuple[str, Row]]:
         """Yield tables and rows, the record's own first."""
@@ -122,27 +120,11 @@ class ParsedRecord:
             return [("Value", self.id), ("Task", self.id)]
         return [(self.kind, self.id)]
 
-    def dump(self) -> tuple[Any, ...]:
-        """Return what `load` makes it of again: plain tuples, which any process can unpickle."""
-        parts = [tuple(each) if place % 2 else each for place, each in enumerate(self.parts)]
-        return self.kind, tuple(self.row), parts, self.is_whole
-
-    @classmethod
-    def load(cls, dumped: tuple[Any, ...]) -> ParsedRecord:
-        """Return the record that was dumped."""
-        kind, row, parts, is_whole = dumped
-        tables = parts[::2]
-        rows = [
-            ROW_TABLES[table].record_row(*cells) for table, cells in zip(tables, parts[1::2], strict=True)
-        ]
-        pairs = chain.from_iterable(zip(tables, rows, strict=True))
-        return cls(kind, KINDS[kind].make_row(*row), tuple(pairs), is_whole)
-
 
 class _Codec(NamedTuple):
     """How one cell is read from a record and written to it; both None where they are the same."""
 
-    type: type
+    type: type = str
     decode: Callable[[Any], Any] | None = None
     encode: Callable[[Any], Any] | None = None
     nullable: bool = False
@@ -154,52 +136,58 @@ class _Codec(NamedTuple):
         return frozenset({self.type, type(None)} if self.nullable else {self.type})
 
 
-# A field that is no column of the record's own row: it is read from other rows.
-_DERIVED = _Codec(object)
-
-
 class Kind:
     """The fields of one kind of record: the one description that serves both directions.
 
-    Attributes
+    What a field may hold follows from its column.
+
+    Parameters
     ----------
     name : str
         What `_type` says.
-    pk : str
-        The field that holds the record's id.
     table : str
         The table whose row the fields are the cells of.
+    fields : str
+        The names of the fields in their order: the columns of the table, in theirs, with those fields among
+        them that are read from other rows.
+
+    Attributes
+    ----------
+    pk : str
+        The field that holds the record's id.
     build : callable
         `build(row, *derived)` gives a record: from the cells of its own row, in their order, and the fields
         that are no columns, in the order in which the kind lists them.
     """
 
-    def __init__(self, name: str, pk: str, table: str, fields: dict[str, _Codec]) -> None:
+    def __init__(self, name: str, table: str, fields: str) -> None:
         self.name = name
-        self.pk = pk
         self.table = table
-        self._stored = {field: codec for field, codec in fields.items() if codec is not _DERIVED}
+        own = ROW_TABLES[table]
+        (self.pk,) = own.key
+        names = [(field, _COLUMNS.get(field, field)) for field in fields.split()]
+        self._stored = {
+            field: _get_codec(own.table.c[column]) for field, column in names if column in own.record_columns
+        }
         # A record's own row, by the cells in their order: as columns, but `data` of a value is its `value`.
-        self.make_row = ROW_TABLES[table].record_row
+        self.make_row = own.record_row
         self._get = itemgetter(*self._stored)
         self._types = [codec.get_types() for codec in self._stored.values()]
         codecs = list(enumerate(self._stored.values()))
         self._decoders = [(index, codec.decode) for index, codec in codecs if codec.decode]
-        self.build = self._make_build(fields)
+        self.build = self._make_build(fields.split())
 
-    def _make_build(self, fields: dict[str, _Codec]) -> Callable[..., Record]:
+    def _make_build(self, fields: Sequence[str]) -> Callable[..., Record]:
         """Return the function that builds a record from the cells of its own row and the derived fields."""
         # Compiled, as a namedtuple is: a loop over the fields takes three times as long for each record.
-        derived = [field for field, codec in fields.items() if codec is _DERIVED]
         names = {field: f"cell{place}" for place, field in enumerate(fields)}
         encoders = {f"encode_{names[field]}": codec.encode for field, codec in self._stored.items()}
         values = [
-            f"encode_{names[field]}({names[field]})" if codec.encode else names[field]
-            for field, codec in fields.items()
+            f"encode_{name}({name})" if encoders.get(f"encode_{name}") else name for name in names.values()
         ]
         items = ", ".join(f"{field!r}: {value}" for field, value in zip(fields, values, strict=True))
         cells = ", ".join(names[field] for field in self._stored)
-        parameters = ", ".join(["row", *(names[field] for field in derived)])
+        parameters = ", ".join(["row", *(names[field] for field in fields if field not in self._stored)])
         source = (
             f"def build({parameters}):\n    {cells} = row\n"
             f"    return {{'_version': {VERSION}, '_type': {self.name!r}, {items}}}\n"
@@ -257,11 +245,6 @@ def parse_timestamp(text: str) -> str:
         moment = moment.replace(tzinfo=UTC)
     elif offset:
         moment = moment.astimezone(UTC)
-    return moment.strftime("%Y-%m-%d %H:%M:%S.%f") if moment.year >= 1000 else _pad_year(moment)
-
-
-def _pad_year(moment: datetime) -> str:
-    # strftime does not pad years before 1000 on every platform.
     return moment.replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
@@ -319,71 +302,35 @@ def _decode_entity(text: str) -> str:
     return text
 
 
-_TEXT = _Codec(str)
-_OPTIONAL_TEXT = _Codec(str, nullable=True)
-_TIMESTAMP = _Codec(str, _decode_timestamp, format_timestamp)
-_OPTIONAL_TIMESTAMP = _TIMESTAMP._replace(nullable=True)
-_BOOL = _Codec(bool, encode=bool)
+# By types of columns, for those whose cells are no texts.
+_CODECS: Final = {
+    DateTimeUTC: _Codec(decode=_decode_timestamp, encode=format_timestamp),
+    JSON: _Codec(object, json_dumps, json.loads),
+    sa.Boolean: _Codec(bool, encode=bool),
+    sa.Enum: _Codec(decode=_decode_entity),
+    sa.LargeBinary: _Codec(decode=_decode_data, encode=encode_data),
+}
+# Fields that have other names than their columns.
+_COLUMNS: Final = {"data": "value"}
 
-EXECUTION = Kind("Execution", "id", "execution", {"id": _TEXT, "args": _TEXT, "job_id": _TEXT})
+
+def _get_codec(column: sa.Column[Any]) -> _Codec:
+    return _CODECS.get(type(column.type), _Codec())._replace(nullable=bool(column.nullable))
+
+
+EXECUTION = Kind("Execution", "execution", "id args job_id")
 JOB = Kind(
     "Job",
-    "id",
     "job",
-    {
-        "id": _TEXT,
-        "start_time": _TIMESTAMP,
-        "end_time": _OPTIONAL_TIMESTAMP,
-        "task_hash": _TEXT,
-        "cached": _BOOL,
-        "status": _DERIVED,
-        "call_hash": _OPTIONAL_TEXT,
-        "parent_id": _OPTIONAL_TEXT,
-        "children": _DERIVED,
-        "execution_id": _TEXT,
-    },
+    "id start_time end_time task_hash cached status call_hash parent_id children execution_id",
 )
-VALUE = Kind(
-    "Value",
-    "value_hash",
-    "value",
-    {
-        "value_hash": _TEXT,
-        "type": _TEXT,
-        "format": _TEXT,
-        "data": _Codec(str, _decode_data, encode_data),
-        "subvalues": _DERIVED,
-        "subtype": _DERIVED,
-    },
-)
+VALUE = Kind("Value", "value", "value_hash type format data subvalues subtype")
 CALL_NODE = Kind(
     "CallNode",
-    "call_hash",
     "call_node",
-    {
-        "call_hash": _TEXT,
-        "task_name": _TEXT,
-        "task_hash": _TEXT,
-        "args_hash": _TEXT,
-        "value_hash": _TEXT,
-        "timestamp": _TIMESTAMP,
-        "args": _DERIVED,
-        "children": _DERIVED,
-    },
+    "call_hash task_name task_hash args_hash value_hash timestamp args children",
 )
-TAG = Kind(
-    "Tag",
-    "tag_hash",
-    "tag",
-    {
-        "tag_hash": _TEXT,
-        "entity_type": _Codec(str, _decode_entity),
-        "entity_id": _TEXT,
-        "key": _TEXT,
-        "value": _Codec(object, json_dumps, json.loads),
-        "parents": _DERIVED,
-    },
-)
+TAG = Kind("Tag", "tag", "tag_hash entity_type entity_id key value parents")
 
 KINDS: Final[dict[str, Kind]] = {kind.name: kind for kind in (EXECUTION, JOB, CALL_NODE, VALUE, TAG)}
 
@@ -420,10 +367,15 @@ def name_record(record: Any) -> str:
     """Return what an error calls a record: its kind and id, whatever state it is in."""
     if not isinstance(record, dict):
         return f"a record of type {type(record).__name__}"
-    kind = KINDS.get(record["_type"]) if isinstance(record.get("_type"), str) else None
+    kind = _find_kind(record)
     if kind is None:
         return f"a record of type {shorten(repr(record.get('_type')), 80)}"
     return f"{kind.name} {shorten(str(record.get(kind.pk)), 80)}"
+
+
+def _find_kind(record: Record) -> Kind | None:
+    name = record.get("_type")
+    return KINDS.get(name) if isinstance(name, str) else None
 
 
 def get_kind(record: Any) -> Kind:
@@ -436,7 +388,7 @@ def get_kind(record: Any) -> Kind:
     """
     if not isinstance(record, dict):
         raise InvalidRecordError(f"a record must be a JSON object, not {type(record).__name__}")
-    kind = KINDS.get(record["_type"]) if isinstance(record.get("_type"), str) else None
+    kind = _find_kind(record)
     if kind is None:
         name = shorten(repr(record.get("_type")), 80)
         raise InvalidRecordError(f"unknown record type {name}: it must be one of {', '.join(KINDS)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from aredun.errors import InvalidRecordError
@@ -127,7 +128,7 @@ def _split_call_node(record: Record, call_hash: str) -> Sequence[Any]:
             ) from None
         if type(arg_hash) is not str or type(arg_value) is not str:
             raise bad_record(record, f"has a bad argument {name!r}: its hashes must be strings")
-        position, key = _POSITIONS.get(name) or split_arg_name(name)
+        position, key = split_arg_name(name)
         argument = ARGUMENT.row(
             arg_hash=arg_hash, call_hash=call_hash, value_hash=arg_value, arg_position=position, arg_key=key
         )
@@ -142,9 +143,7 @@ def _split_call_node(record: Record, call_hash: str) -> Sequence[Any]:
 
 
 # Most arguments are among the first few.
-_POSITIONS: Final = {str(position): (position, None) for position in range(20)}
-
-
+@lru_cache(maxsize=1024)
 def split_arg_name(name: str) -> tuple[int | None, str | None]:
     """Return the position, or else the key, of an argument from its name in a record."""
     # What does not fit the column is no position.

@@ -17,7 +17,7 @@ from aredun import Scheduler, sync_records, task
 from aredun.backend import RedunBackendDb
 from aredun.models import Execution, Tag
 from aredun.transfer.record_fields import KEYS
-from aredun.transfer.verify import owners
+from aredun.transfer.verify import tags
 from tests.support.verification import verify
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ async def test_a_tag_that_postgresql_does_not_take(
 async def test_repair_removes_tags_without_owner(
     source: RedunBackendDb, backend: RedunBackendDb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owners, "BEGINNING", 0.0)
+    monkeypatch.setattr(tags, "BEGINNING", 0.0)
     await sync_records(source, backend)
     before = await get_tags(backend)
     await backend.record_tags("Execution", "lost", [("a", 1), ("b", 2)])
@@ -177,7 +177,7 @@ async def test_repair_spares_what_a_sync_is_about_to_own(
     source: RedunBackendDb, backend: RedunBackendDb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tags that a killed sync of old left behind get their owner while the repair is under way."""
-    monkeypatch.setattr(owners, "BEGINNING", 0.2)
+    monkeypatch.setattr(tags, "BEGINNING", 0.2)
     # Its tags were not edited: recorded alone they have the same hashes.
     execution = max(await all_executions(source))
     async with source.session() as session:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from aredun.models import CallEdge, CallNode, CallSubtreeTask, Evaluation, Execu
 from aredun.transfer.records import write
 from aredun.transfer.records.check import parse_items
 from aredun.transfer.records.window import Window
+from aredun.transfer.records.write import put_records
 from aredun.transfer.verify import verify_repository
 from tests.support.record_shapes import (
     by_id,
@@ -464,6 +466,20 @@ class TestValueStore:
             empty = {row for row in await fetch_all(backend, Value.value_hash, Value.value) if not row[1]}
         assert empty
         assert all((tmp_path / "new" / hash_[:2] / hash_[2:]).exists() for hash_, _ in empty)
+
+    async def test_a_store_that_fails(self, backend: RedunBackendDb, shapes: list[Record]) -> None:
+        """Its error is told as it is, and nothing goes on behind the caller's back."""
+
+        class FullStore:
+            async def put(self, value_hash: str, data: bytes) -> None:
+                await asyncio.sleep(0)
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        before = asyncio.all_tasks()
+        store: Any = FullStore()
+        with pytest.raises(OSError, match="No space left"):
+            await put_records(backend.database, shapes, store, value_store_min_size=1)
+        assert asyncio.all_tasks() == before
 
 
 async def test_children_in_another_order_are_not_added(backend: RedunBackendDb, shapes: list[Record]) -> None:

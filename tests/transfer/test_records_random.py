@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from aredun.storage.rows import VALUE
 from aredun.transfer.record_fields import ParsedRecord
-from aredun.transfer.records import check, put_records, write
+from aredun.transfer.records import check, write
 from aredun.transfer.records.check import parse_items
-from aredun.transfer.records.count import count_records
 from aredun.transfer.records.spool import Spool
+from aredun.transfer.records.write import count_records, put_records
 from aredun.transfer.verify import verify_repository
 from tests.support.record_graphs import Record, RecordGraph, interrupt
 from tests.support.record_shapes import by_id, dispose, get_id, open_original
@@ -266,9 +266,9 @@ async def test_a_spool_is_not_closed_while_a_thread_works_on_it() -> None:
     spool = Spool()
     rows = (VALUE.row(f"{number:040d}", "t", "f", b"x" * 500) for number in range(20_000))
     items = [ParsedRecord("Value", row) for row in rows]
-    task = asyncio.create_task(spool.add(items))
+    task = asyncio.create_task(asyncio.to_thread(spool.add, items))
     await asyncio.to_thread(wait_for_lock, spool)
     task.cancel()
-    await spool.close()
+    await asyncio.to_thread(spool.close)
     assert task.cancelled()
     assert spool.count == len(items)

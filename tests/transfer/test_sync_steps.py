@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from base64 import b64decode, b64encode
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,9 +20,10 @@ from aredun.loop import pacing
 from aredun.loop.pacing import LEAST_BATCHES, keep_pace
 from aredun.storage.record_rows import find_existing, insert_rows, select_rows, write_new
 from aredun.sync import sync_records
+from aredun.transfer.records.groups import GroupWriter
 from aredun.transfer.records.packed_ids import IdSet, pack, pack_all, unpack_all
+from aredun.transfer.records.read import iter_ahead
 from aredun.transfer.sync import plan, source
-from aredun.transfer.sync.pipeline import Stage, Writes, run_stages
 from aredun.values import pickle_dumps
 from tests.support.record_shapes import get_id
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncSession
+
+    from aredun.transfer.records.groups import Group
 
 _DIGITS = st.text("0123456789abcdef", min_size=40, max_size=40)
 _IDS = st.one_of(_DIGITS, _DIGITS.map(str.upper), st.uuids().map(str), st.text(max_size=41))
@@ -212,41 +216,37 @@ async def test_one_worker_is_never_held_back() -> None:
     task.cancel()
 
 
-async def test_writes_share_slots() -> None:
-    slots = asyncio.Semaphore(3)
-    running: list[str] = []
-    most = 0
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_batches_share_slots(
+    shapes: RedunBackendDb, backend: RedunBackendDb, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Whatever is copied side by side, no more batches are under way than there are workers."""
+    running = most = 0
+    write = GroupWriter.write
 
-    async def write() -> None:
-        nonlocal most
-        running.append(str(uuid.uuid4()))
-        most = max(most, len(running))
-        await asyncio.sleep(0.001)
-        running.pop()
+    async def count(self: GroupWriter, group: Group) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.002)
+        await write(self, group)
+        running -= 1
 
-    async with asyncio.TaskGroup() as group:
-        for writes in (Writes(group, slots, 2), Writes(group, slots, 5)):
-            before = most
-            for _ in range(8):
-                await writes.wait_for_slot()
-                writes.begin(write())
-            assert most > before
-            assert writes
-    assert most == 3
-    await slots.acquire()
-    assert not slots.locked()
+    monkeypatch.setattr(GroupWriter, "write", count)
+    assert (await sync_records(shapes, backend, workers=workers, batch_size=2)).refused == []
+    assert most == workers
+
+
+async def _count(most: int) -> AsyncIterator[int]:
+    for number in range(most):
+        yield number
 
 
 @pytest.mark.parametrize("width", [1, 2, 5])
 async def test_steps_work_side_by_side_and_hand_on_in_order(width: int) -> None:
     events: list[tuple[str, int]] = []
-    doubled = [asyncio.Event() for _ in range(12)]
     working: list[int] = []
     most = 0
-
-    async def count() -> AsyncIterator[int]:
-        for number in range(12):
-            yield number
 
     async def double(number: int) -> int:
         nonlocal most
@@ -256,16 +256,16 @@ async def test_steps_work_side_by_side_and_hand_on_in_order(width: int) -> None:
         await asyncio.sleep(0.003 - number / 10_000)
         working.remove(number)
         events.append(("double", number))
-        doubled[number].set()
         return 2 * number
 
-    async def note(number: int) -> None:
+    async def note(number: int) -> int:
         events.append(("note", number))
-        # An item is doubled while the one before it is noted.
-        await doubled[min(number // 2 + 1, 11)].wait()
+        await asyncio.sleep(0.004)
+        return number
 
-    await run_stages(count(), Stage(double, width), Stage(note))
-    assert [number for name, number in events if name == "note"] == list(range(0, 24, 2))
+    noted = [number async for number in iter_ahead(note, iter_ahead(double, _count(12), width - 1), 1)]
+    assert noted == list(range(0, 24, 2))
+    assert [number for name, number in events if name == "note"] == noted
     assert most == width
     assert events.index(("note", 2)) < events.index(("double", 11))
 
@@ -273,23 +273,28 @@ async def test_steps_work_side_by_side_and_hand_on_in_order(width: int) -> None:
 async def test_a_step_that_fails_ends_the_others() -> None:
     noted: list[int] = []
 
-    async def count() -> AsyncIterator[int]:
-        for number in range(100):
-            yield number
-
     async def fail(number: int) -> int:
         if number == 3:
             raise ValueError("no 3")
         return number
 
-    async def note(number: int) -> int:
+    async def note(number: int) -> None:
         noted.append(number)
-        return number
+        await asyncio.sleep(0.001)
 
-    with pytest.raises(ExceptionGroup) as caught:
-        await run_stages(count(), Stage(fail), Stage(note))
-    assert {str(error) for error in caught.value.exceptions} == {"no 3"}
-    assert noted in ([0, 1], [0, 1, 2])
+    async def run() -> None:
+        async with (
+            aclosing(iter_ahead(fail, _count(100), 1)) as failing,
+            aclosing(iter_ahead(note, failing, 1)) as noting,
+        ):
+            async for _ in noting:
+                pass
+
+    before = asyncio.all_tasks()
+    with pytest.raises(ValueError, match="no 3"):
+        await run()
+    assert noted == [0, 1, 2]
+    assert asyncio.all_tasks() == before
 
 
 def _make_execution(number: int, task: str, argument: str, result: str) -> tuple[str, list[dict[str, Any]]]:

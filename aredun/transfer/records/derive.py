@@ -16,6 +16,7 @@ from aredun.models import CallSubtreeTask, Tag, TagEdit, Value
 from aredun.storage.record_rows import get_existing
 from aredun.storage.rows import CALL_SUBTREE_TASK, EVALUATION
 from aredun.tables.column_types import in_list
+from aredun.transfer.records.read import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -29,32 +30,6 @@ if TYPE_CHECKING:
     Subtrees = Mapping[str, frozenset[str]]
 
 
-class CallFacts:
-    """What is known of one call node: its row, its children, and whether those are all that it called.
-
-    Attributes
-    ----------
-    row : Row
-        Its row of the table `call_node`.
-    children : sequence of str
-        The call hashes of its recorded children.
-    is_whole : bool
-        Its call hash follows from its fields: it made no calls that are not recorded.
-    """
-
-    __slots__ = ("children", "is_whole", "row")
-
-    def __init__(self, row: Row, children: Sequence[str], is_whole: bool) -> None:
-        self.row = row
-        self.children = children
-        self.is_whole = is_whole
-
-
-def get_facts(record: ParsedRecord) -> CallFacts:
-    """Return what is known of the call node that a record is."""
-    return CallFacts(record.row, record.children, record.is_whole)
-
-
 @dataclass(slots=True)
 class Derived:
     """What follows from some calls, as far as the calls alone tell.
@@ -66,7 +41,7 @@ class Derived:
         some are not recorded.
     subtree_rows : list of Row
         Their rows of `call_subtree_task`, sorted.
-    unknown : list of CallFacts
+    unknown : list of ParsedRecord
         Calls that made some that are not among the given ones, and those above them; children before parents.
     evaluations : list of Row
         Rows of `evaluation`, sorted by key, of those with one key the latest first: the first whose result is
@@ -75,11 +50,11 @@ class Derived:
 
     subtrees: dict[str, frozenset[str]]
     subtree_rows: list[Row]
-    unknown: list[CallFacts]
+    unknown: list[ParsedRecord]
     evaluations: list[Row]
 
 
-def derive(calls: Sequence[CallFacts]) -> Generator[None, None, Derived]:
+def derive(calls: Sequence[ParsedRecord]) -> Generator[None, None, Derived]:
     """Return, in steps, what recording some calls would have left beside their own rows.
 
     A call whose own calls were not all recorded gets no subtree: an empty one is a cache miss, where a set
@@ -89,8 +64,8 @@ def derive(calls: Sequence[CallFacts]) -> Generator[None, None, Derived]:
 
     Parameters
     ----------
-    calls : sequence of CallFacts
-        The calls, children before their parents; of several with the same task and arguments the latest
+    calls : sequence of ParsedRecord
+        Call nodes, children before their parents; of several with the same task and arguments the latest
         gives the evaluation.
     """
     derived = Derived({}, [], [], [])
@@ -157,7 +132,7 @@ async def derive_unknown_subtrees(session: AsyncSession, derived: Derived) -> li
     return sorted(rows)
 
 
-def _join_subtrees(call: CallFacts, subtrees: Subtrees) -> frozenset[str]:
+def _join_subtrees(call: ParsedRecord, subtrees: Subtrees) -> frozenset[str]:
     """Return the tasks of a call and those below it, none if they are not all known."""
     tasks = {call.row.task_hash}
     for child in call.children:
@@ -171,10 +146,8 @@ async def get_subtrees(session: AsyncSession, calls: Iterable[str]) -> Subtrees:
     found: dict[str, set[str]] = {}
     for part in iter_parts(sorted(calls), 1000):
         statement = sa.select(CallSubtreeTask.call_hash, CallSubtreeTask.task_hash)
-        connection = await session.connection()
-        for call_hash, task_hash in await connection.execute(
-            statement.where(in_list(CallSubtreeTask.call_hash, part, sparse=True))
-        ):
+        among = in_list(CallSubtreeTask.call_hash, part, sparse=True)
+        for call_hash, task_hash in await fetch(session, statement.where(among)):
             found.setdefault(call_hash, set()).add(task_hash)
     return {call_hash: frozenset(tasks) for call_hash, tasks in found.items()}
 

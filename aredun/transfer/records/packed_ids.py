@@ -10,25 +10,17 @@ if TYPE_CHECKING:
 Packed = bytes | str
 
 HASH_BYTES = 20
+UUID_BYTES = 16
 
 
 def pack(record_id: str) -> Packed:
     """Return a short form of an id, from which `unpack` makes the id again."""
-    length = len(record_id)
-    if length == 40:
-        digits = record_id
-    elif length == 36:
-        digits = record_id.replace("-", "")
-        if len(digits) != 32 or not record_id[8] == record_id[13] == record_id[18] == record_id[23] == "-":
-            return record_id
-    else:
-        return record_id
     try:
-        key = bytes.fromhex(digits)
+        key = bytes.fromhex(record_id.replace("-", ""))
     except ValueError:
         return record_id
-    # Upper case and blanks would be lost.
-    return key if key.hex() == digits else record_id
+    # Upper case, blanks, and dashes in other places would be lost.
+    return key if unpack(key) == record_id else record_id
 
 
 def pack_all(record_ids: Sequence[str]) -> list[Packed]:
@@ -49,14 +41,14 @@ def unpack(key: Packed) -> str:
     if isinstance(key, str):
         return key
     digits = key.hex()
-    if len(digits) == 40:
+    if len(key) != UUID_BYTES:
         return digits
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def unpack_all(keys: Iterable[Packed]) -> list[str]:
     """Return the ids that `pack` made short, in order."""
-    return [key.hex() if isinstance(key, bytes) and len(key) == HASH_BYTES else unpack(key) for key in keys]
+    return [*map(unpack, keys)]
 
 
 class IdSet:

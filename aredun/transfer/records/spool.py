@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
+import copyreg
 import pickle
 import sqlite3
 import threading
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
-from aredun.transfer.record_fields import ParsedRecord
+from aredun.storage.rows import ROW_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from aredun.storage.rows import Row
+    from aredun.transfer.record_fields import ParsedRecord
+
 # The order of kinds within a pass: a record comes after the records that it refers to.
 _RANKS: Final = {"Tag": 0, "Value": 1, "CallNode": 2, "Job": 3, "Execution": 3}
+
+
+def _load_row(table: str, cells: tuple[Any, ...]) -> Row:
+    return ROW_TABLES[table].record_row(*cells)
+
+
+def _reduce_row(table: str, row: Row) -> Any:
+    return _load_row, (table, tuple(row))
+
+
+# The types of rows are made of the metadata: a pickle would not find them by their names.
+for _table in ROW_TABLES.values():
+    copyreg.pickle(_table.record_row, partial(_reduce_row, _table.name))
 
 
 class Spool:
@@ -31,39 +48,25 @@ class Spool:
         self._connection.execute("PRAGMA journal_mode=OFF")
         self._connection.execute("PRAGMA synchronous=OFF")
         self._connection.execute("CREATE TABLE item (pass INT, rank INT, place BLOB, size INT, data BLOB)")
-        self._indexed = False
+        self._connection.execute("CREATE INDEX item_order ON item (pass, rank, place)")
         self._pass = 0
         self.count = 0
 
-    async def add(self, items: Sequence[ParsedRecord]) -> None:
-        """Put records away."""
-        await asyncio.to_thread(self._add, items)
-
-    def _add(self, items: Sequence[ParsedRecord]) -> None:
+    def add(self, items: Sequence[ParsedRecord]) -> None:
+        """Put records away; like all that follows, this may take a while."""
         rows = [
-            (self._pass, _RANKS[item.kind], _place(item), item.size, pickle.dumps(item.dump(), 5))
-            for item in items
+            (self._pass, _RANKS[item.kind], _place(item), item.size, pickle.dumps(item, 5)) for item in items
         ]
         with self._lock:
             self._connection.executemany("INSERT INTO item VALUES (?, ?, ?, ?, ?)", rows)
             self.count += len(rows)
 
-    async def start_pass(self) -> None:
+    def start_pass(self) -> None:
         """Begin a pass over all that is here; what is added from now on belongs to the next pass."""
-        if not self._indexed:
-            await asyncio.to_thread(self._make_index)
-            self._indexed = True
         self._pass += 1
 
-    def _make_index(self) -> None:
-        with self._lock:
-            self._connection.execute("CREATE INDEX item_order ON item (pass, rank, place)")
-
-    async def take(self, limit: int, limit_bytes: int) -> list[ParsedRecord]:
+    def take(self, limit: int, limit_bytes: int) -> list[ParsedRecord]:
         """Take the next records of this pass out; none are left when the list is empty."""
-        return await asyncio.to_thread(self._take, limit, limit_bytes)
-
-    def _take(self, limit: int, limit_bytes: int) -> list[ParsedRecord]:
         with self._lock:
             taken = self._select(limit, limit_bytes)
             self._connection.executemany("DELETE FROM item WHERE rowid = ?", [(each[0],) for each in taken])
@@ -78,7 +81,7 @@ class Spool:
         )
         for row_id, size, data in cursor:
             # Only this process wrote the file, and it has no name by which anyone else could.
-            item = ParsedRecord.load(pickle.loads(data))
+            item: ParsedRecord = pickle.loads(data)
             taken.append((row_id, item))
             total += size
             # An execution and its root job, which comes next, need each other.
@@ -87,11 +90,8 @@ class Spool:
         cursor.close()
         return taken
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Throw everything away, once nothing is being put away or taken out any more."""
-        await asyncio.to_thread(self._close)
-
-    def _close(self) -> None:
         with self._lock:
             self._connection.close()
 

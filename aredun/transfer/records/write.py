@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from aredun.loop.pacing import iter_parts, run_in_turns
@@ -14,7 +13,8 @@ from aredun.transfer.record_checks import find_alteration
 from aredun.transfer.record_fields import KEYS
 from aredun.transfer.records.check import check_in_turns, find_incomplete, parse_items
 from aredun.transfer.records.groups import Destination, Group, GroupWriter, cut
-from aredun.transfer.records.read import iter_ahead, iter_batches
+from aredun.transfer.records.packed_ids import IdSet
+from aredun.transfer.records.read import FINISHED_JOBS, find_present, iter_ahead, iter_batches
 from aredun.transfer.records.refusals import (
     IMPORT,
     Refusals,
@@ -26,8 +26,15 @@ from aredun.transfer.records.spool import Spool
 from aredun.transfer.records.window import Window
 
 if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import AsyncIterable, Callable, Generator, Iterable, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterable,
+        AsyncIterator,
+        Callable,
+        Generator,
+        Iterable,
+        Sequence,
+    )
 
     from aredun.errors import InvalidRecordError
     from aredun.storage import Database
@@ -42,8 +49,8 @@ READ_SIZE: Final = 1000
 FLUSH_SIZE: Final = 5000
 WINDOW_SIZE: Final = 50_000
 WINDOW_BYTES: Final = 1 << 25
-# Prepared windows that wait for the one that is being written.
-WINDOWS_AHEAD: Final = 1
+# Groups that wait for the one that is being written.
+GROUPS_AHEAD: Final = 1
 
 # How many call nodes whose hash does not follow from their fields are compared with how many hashes.
 _MAX_TRIALS: Final = 1_000_000
@@ -106,11 +113,9 @@ async def put_records(
         on_written=on_written,
     )
     try:
-        async for batch in iter_batches(records, READ_SIZE):
-            await writer.add(batch, verify=verify)
-        await writer.finish()
+        await writer.write_all(iter_batches(records, READ_SIZE), verify=verify)
     finally:
-        await writer.close()
+        await asyncio.to_thread(writer.spool.close)
     if refused:
         raise join_errors(refused, "record", "refused")
     return writer.new
@@ -134,15 +139,17 @@ class RecordWriter:
         self._groups = GroupWriter(destination, refusals, self._count)
         self._batch_size = batch_size
         self._on_written = on_written
-        self._window = Window()
-        self._spool: Spool | None = None
+        self._flush_size = FLUSH_SIZE
+        # Records that need others: until the next window is looked at, or on disk.
+        self._waiting: list[ParsedRecord] = []
+        self.spool = Spool()
         self._mismatched: list[ParsedRecord] = []
         self._hashes: set[str] = set()
-        self._flush_size = FLUSH_SIZE
-        # Windows that are being written, in order; the next one is prepared meanwhile.
-        self._writing: deque[_Writing] = deque()
-        # Ids that were written inside a batch: no read finds them before its end.
-        self._batched: Ids | None = {} if self._database.writer.in_batch else None
+        # Groups are written one after the other; what others may need of those that no read finds yet.
+        self._writing = asyncio.Lock()
+        self._coming: deque[Ids] = deque()
+        # No read finds anything of a batch before its end.
+        self._in_batch = self._database.writer.in_batch
         # Records that refer to a refused one: they are tried again, as it may have come a second time.
         self._to_retry: list[ParsedRecord] = []
 
@@ -152,89 +159,69 @@ class RecordWriter:
         if self._on_written is not None:
             self._on_written(len(items), new.total())
 
-    async def close(self) -> None:
-        """Stop what goes on, and throw away what waits."""
-        for writing in self._writing:
-            writing.task.cancel()
-        await asyncio.gather(*(writing.task for writing in self._writing), return_exceptions=True)
-        if self._spool is not None:
-            await self._spool.close()
+    async def write_all(self, batches: AsyncIterator[Sequence[Any]], *, verify: bool) -> None:
+        """Write all that can be written, and refuse the rest."""
+        await self._write(self._read_windows(batches, verify=verify))
+        count = 0
+        # Until another look at what waits changes nothing.
+        while await self._put_rest_away() != count:
+            count = self.spool.count
+            await self._write(self._take_windows())
+        self.spool.start_pass()
+        while rest := await self._take():
+            self._refusals.refuse_dependent(rest)
 
-    async def add(self, records: Sequence[Any], *, verify: bool) -> None:
-        """Take some records; they may not be written before `finish`."""
-        checks = check_in_turns(lambda part: parse_items(part, verify), records, _get_length)
-        async for items, mismatched, errors in checks:
-            for error in errors:
-                self._refusals.tell(error)
-            self._mismatched.extend(mismatched)
-            if len(self._hashes) < WINDOW_SIZE:
-                self._hashes.update(item.id for item in items if item.kind in ("Value", "CallNode"))
-            self._window.add(items)
-        if len(self._window) >= self._flush_size or self._window.size >= WINDOW_BYTES:
-            window, self._window = self._window, Window()
-            await self._keep(await self._flush(window))
+    async def _put_rest_away(self) -> int:
+        """Put away what could not go in before others had gone in, and return how many records wait."""
+        await asyncio.to_thread(self.spool.add, [*self._waiting, *self._to_retry])
+        self._waiting, self._to_retry = [], []
+        # A refused record may have come again, and gone in: from here on only the database tells.
+        self._refusals.ids.clear()
+        return self.spool.count
 
-    async def _keep(self, waiting: list[ParsedRecord]) -> None:
-        """Look at what could not go in again later."""
+    async def _read_windows(
+        self, batches: AsyncIterator[Sequence[Any]], *, verify: bool
+    ) -> AsyncGenerator[Window, None]:
+        """Yield records that are to be looked at together, with those that waited for them."""
+        window = Window()
+        async for batch in batches:
+            checks = check_in_turns(lambda part: parse_items(part, verify), batch, _get_length)
+            async for items, mismatched, errors in checks:
+                for error in errors:
+                    self._refusals.tell(error)
+                self._mismatched.extend(mismatched)
+                if len(self._hashes) < WINDOW_SIZE:
+                    self._hashes.update(item.id for item in items if item.kind in ("Value", "CallNode"))
+                window.add(items)
+            if len(window) >= self._flush_size or window.size >= WINDOW_BYTES:
+                yield window
+                window = Window(await self._keep())
+        window.add(await asyncio.to_thread(self._refuse_altered))
+        yield window
+
+    async def _keep(self) -> list[ParsedRecord]:
+        """Return what could not go in for now, if there is room for it in the next window."""
+        waiting, self._waiting = self._waiting, []
         if len(waiting) * 2 <= self._flush_size:
             self._flush_size = FLUSH_SIZE
         else:
             # Most records wait for later ones: the next look is at more of them.
             self._flush_size = min(2 * self._flush_size, WINDOW_SIZE)
         if len(waiting) * 2 > WINDOW_SIZE or sum(item.size for item in waiting) * 2 > WINDOW_BYTES:
-            await self._put_away(waiting)
-        else:
-            self._window.add(waiting)
+            await asyncio.to_thread(self.spool.add, waiting)
+            return []
+        return waiting
 
-    async def _join(self, left: int = 0) -> None:
-        """Wait until only so many windows are being written."""
-        while len(self._writing) > left:
-            await self._writing[0].task
-            written = self._writing.popleft()
-            if self._batched is not None:
-                for kind, ids in written.coming.items():
-                    self._batched.setdefault(kind, set()).update(ids)
+    async def _take_windows(self) -> AsyncGenerator[Window, None]:
+        """Yield records that were put away; what still cannot go in is put away again."""
+        self.spool.start_pass()
+        while items := await self._take():
+            yield Window(items)
+            await asyncio.to_thread(self.spool.add, self._waiting)
+            self._waiting = []
 
-    async def finish(self) -> None:
-        """Write all that can be written, and refuse the rest."""
-        self._window.add(await asyncio.to_thread(self._refuse_altered))
-        waiting = await self._flush(self._window)
-        to_retry = await self._end_writes()
-        spool = self._spool
-        if spool is None:
-            while to_retry:
-                self._window.add([*waiting, *to_retry])
-                waiting = await self._flush(self._window)
-                to_retry = await self._end_writes()
-            self._refusals.refuse_dependent(waiting)
-            return
-        await self._put_away([*waiting, *to_retry])
-        count = -1
-        while spool.count and spool.count != count:
-            count = spool.count
-            await self._empty_spool(spool)
-        await spool.start_pass()
-        while rest := await spool.take(WINDOW_SIZE, WINDOW_BYTES):
-            self._refusals.refuse_dependent(rest)
-
-    async def _end_writes(self) -> list[ParsedRecord]:
-        """Wait until nothing is being written; return what may go in now if others brought what it needs."""
-        await self._join()
-        to_retry, self._to_retry = self._to_retry, []
-        # A refused record may have come again, and gone in: from here on only the database tells.
-        self._refusals.ids.clear()
-        return to_retry
-
-    async def _put_away(self, items: Sequence[ParsedRecord]) -> None:
-        if self._spool is None:
-            self._spool = Spool()
-        await self._spool.add(items)
-
-    async def _empty_spool(self, spool: Spool) -> None:
-        await spool.start_pass()
-        while items := await spool.take(WINDOW_SIZE, WINDOW_BYTES):
-            await spool.add(await self._flush(Window(items)))
-        await spool.add(await self._end_writes())
+    async def _take(self) -> list[ParsedRecord]:
+        return await asyncio.to_thread(self.spool.take, WINDOW_SIZE, WINDOW_BYTES)
 
     def _refuse_altered(self) -> list[ParsedRecord]:
         """Refuse the call nodes that can be shown to be altered; return the others."""
@@ -252,51 +239,49 @@ class RecordWriter:
         self._mismatched = []
         return accepted
 
-    async def _flush(self, window: Window) -> list[ParsedRecord]:
-        """Begin to write what can go in of a window, and return the rest."""
-        missing = await run_in_turns(window.find_missing())
-        for kind, ids in missing.items():
-            ids -= self._get_coming(kind)
-            ids -= await find_existing(self._database, *KEYS[kind], ids)
-        empty = window.empty - self._get_coming("Value")
-        ready, waiting = await run_in_turns(window.split(missing))
-        if empty:
-            ready = await self._refuse_empty(ready, empty.intersection(item.id for item in ready))
-        groups = self._cut(ready)
-        groups[:1] = await self._prepare(groups[:1])
-        coming = await run_in_turns(_collect_provided(ready))
-        await self._join(left=WINDOWS_AHEAD)
-        before = self._writing[-1].task if self._writing else None
-        task = asyncio.create_task(self._write_all(before, groups))
-        self._writing.append(_Writing(task, coming))
-        return waiting
+    async def _write(self, windows: AsyncGenerator[Window, None]) -> None:
+        """Write what can go in of windows: a group is written while the next one is read and made ready."""
+        async with (
+            aclosing(windows),
+            aclosing(self._iter_groups(windows)) as groups,
+            aclosing(iter_ahead(self._write_group, groups, GROUPS_AHEAD)) as written,
+        ):
+            async for _ in written:
+                pass
+
+    async def _iter_groups(self, windows: AsyncIterator[Window]) -> AsyncGenerator[Group, None]:
+        """Yield what can go in of windows, in groups of one transaction each, made ready; the rest waits."""
+        async for window in windows:
+            missing = await run_in_turns(window.find_missing())
+            for kind, ids in missing.items():
+                ids -= self._get_coming(kind)
+                ids -= await find_existing(self._database, *KEYS[kind], ids)
+            empty = window.empty - self._get_coming("Value")
+            ready, self._waiting = await run_in_turns(window.split(missing))
+            if empty:
+                ready = await self._refuse_empty(ready, empty.intersection(item.id for item in ready))
+            groups = [Group(part) for part in cut(ready, self._batch_size)]
+            self._coming += [await run_in_turns(_collect_provided(group.items)) for group in groups]
+            for group in groups:
+                yield await self._groups.prepare(group)
 
     def _get_coming(self, kind: str) -> set[str]:
-        """Return the ids of what is being written, and of what was but cannot be read yet."""
-        batched = (self._batched or {}).get(kind, ())
-        return set().union(batched, *(writing.coming.get(kind, ()) for writing in self._writing))
+        """Return the ids of what is being written, or was but cannot be read yet."""
+        return set().union(*(ids.get(kind, ()) for ids in self._coming))
 
-    def _cut(self, items: Sequence[ParsedRecord]) -> list[Group]:
-        return [Group(part) for part in cut(items, self._batch_size)]
-
-    async def _prepare(self, groups: Sequence[Group]) -> list[Group]:
-        return [await self._groups.prepare(group) for group in groups]
-
-    async def _write_all(self, before: asyncio.Task[None] | None, groups: list[Group]) -> None:
-        """Write groups in a transaction each; the next one is prepared meanwhile."""
-        if before is not None:
-            await before
-        if self._refusals.ids:
-            # The windows before have refused records since: what refers to those must not go in.
-            window = Window(item for group in groups for item in group.items)
-            ready, more = await run_in_turns(window.split(self._refusals.ids))
-            self._to_retry += more
-            for item in more:
-                self._refusals.exclude(item.kind, [item.id])
-            groups = self._cut(ready)
-        async with aclosing(iter_ahead(self._prepare, iter_batches(groups, 1), 1)) as prepared:
-            async for (group,) in prepared:
-                await self._groups.write(group)
+    async def _write_group(self, group: Group) -> None:
+        async with self._writing:
+            if self._refusals.ids:
+                # The groups before have refused records since: what refers to those must not go in.
+                ready, dependent = await run_in_turns(Window(group.items).split(self._refusals.ids))
+                if dependent:
+                    self._to_retry += dependent
+                    for item in dependent:
+                        self._refusals.exclude(item.kind, [item.id])
+                    group = Group(ready)
+            await self._groups.write(group)
+            if not self._in_batch:
+                self._coming.popleft()
 
     async def _refuse_empty(self, items: list[ParsedRecord], empty: set[str]) -> list[ParsedRecord]:
         """Refuse values without bytes that are neither in the database nor in the value store."""
@@ -315,14 +300,6 @@ class RecordWriter:
         return ready
 
 
-@dataclass(slots=True)
-class _Writing:
-    """A window that is being written, and the ids in it that others may need, by kind."""
-
-    task: asyncio.Task[None]
-    coming: Ids
-
-
 def _collect_provided(items: Sequence[ParsedRecord]) -> Generator[None, None, Ids]:
     """Return, in steps, what others may need of records: ids by kind."""
     provided: Ids = {}
@@ -338,3 +315,52 @@ def _get_length(record: Any) -> int:
     """Return the characters of the bytes that a record carries."""
     data = record.get("data") if type(record) is dict else None
     return len(data) if type(data) is str else 0
+
+
+async def count_records(
+    database: Database,
+    records: Iterable[Any] | AsyncIterable[Any],
+    on_refused: Callable[[InvalidRecordError], None],
+    value_store: ValueStore | None = None,
+) -> tuple[Counter[str], int]:
+    """Check records and count those that would be new; nothing is written.
+
+    Parameters
+    ----------
+    database : Database
+        Where they would be written.
+    records : iterable or async iterable of dict
+        The records.
+    on_refused : callable
+        Is given the error of every record that is malformed, forged or damaged, or a value without its bytes.
+        What refers to records that are nowhere is not found out.
+    value_store : ValueStore, optional
+        May hold the bytes of values that come without.
+
+    Returns
+    -------
+    tuple of (Counter, int)
+        New records by kind, with jobs that have ended since, and the number of those that are there already.
+    """
+    new: Counter[str] = Counter()
+    known = 0
+    seen = IdSet()
+    async for batch in iter_batches(records, READ_SIZE):
+        items, mismatched, errors = await asyncio.to_thread(parse_items, batch, True)
+        for error in errors:
+            on_refused(error)
+        fresh = [item for item in (*items, *mismatched) if seen.add(item.id)]
+        empty = [item for item in fresh if item.kind == "Value" and not item.size]
+        incomplete = await find_incomplete(empty, database, value_store) if empty else {}
+        for value_hash, reason in sorted(incomplete.items()):
+            on_refused(describe_incomplete(value_hash, reason))
+        fresh = [item for item in fresh if item.id not in incomplete]
+        present = await find_present(database, [item.id for item in fresh])
+        ended = [item.id for item in fresh if item.kind == "Job" and item.row.end_time and item.id in present]
+        if ended:
+            # A job that was under way counts as new once it has ended.
+            finished = {job_id for (job_id,) in await database.fetch(FINISHED_JOBS, {"ids": ended})}
+            present -= set(ended) - finished
+        known += len(present)
+        new.update(item.kind for item in fresh if item.id not in present)
+    return new, known

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import sqlalchemy as sa
 
 from aredun.formats.describe import shorten
-from aredun.loop.pacing import run_in_turns
 from aredun.models import Job
 from aredun.storage.record_rows import insert_rows, list_storable, select_column, write_new
 from aredun.storage.retry import halve
@@ -17,16 +17,17 @@ from aredun.transfer.records.derive import update_current
 from aredun.transfer.records.groups import write_or_split
 from aredun.transfer.records.packed_ids import pack, pack_all, unpack_all
 from aredun.transfer.records.refusals import BAD_TEXT, NOT_THERE
-from aredun.transfer.records.window import Window, collect_rows
+from aredun.transfer.records.window import collect_rows, split_window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from aredun.storage import Database
     from aredun.transfer.record_fields import ParsedRecord
     from aredun.transfer.records.packed_ids import Packed
-    from aredun.transfer.sync.context import CopyContext
+    from aredun.transfer.sync.source import CheckedReader
     from aredun.transfer.sync.tags import TagCopier
 
 _EXECUTIONS: Final = select_column("job", "execution_id", "id")
@@ -52,16 +53,20 @@ class ExecutionCopier:
 
     Parameters
     ----------
-    context : CopyContext
-        Where to read and to write them.
+    reader : CheckedReader
+        Reads them.
+    destination : Database
+        Where to write them.
     tags : TagCopier
         Gives their tags.
     """
 
-    def __init__(self, context: CopyContext, tags: TagCopier) -> None:
-        self._reader, self._destination, self._slots, self._progress = context
-        self._source = self._reader.source.database
-        self._refusals = self._reader.refusals
+    def __init__(self, reader: CheckedReader, destination: Database, tags: TagCopier) -> None:
+        self._reader = reader
+        self._destination = destination
+        self._source = reader.source.database
+        self._refusals = reader.refusals
+        self._progress = reader.progress
         self._tags = tags
 
     async def copy(self, executions: Sequence[Packed], jobs: Sequence[Packed]) -> None:
@@ -103,7 +108,7 @@ class ExecutionCopier:
                 await update_current(session, tags)
             return new
 
-        async with self._slots:
+        async with self._reader.slots:
             new = await write_new(self._destination, operation)
         self._progress.add_written((), new)
         self._tags.discard(pack_all(tags))
@@ -153,11 +158,13 @@ class ExecutionCopier:
         table, of_execution = ("job", "execution_id") if kind == "Job" else ("execution", "id")
         get_execution = attrgetter(of_execution)
         new = 0
+
+        def find_lacking(needed: str, ids: set[str]) -> set[str]:
+            return {each for each in ids if pack(each) in pending} if needed == kind == "Job" else set()
+
         async for items in self._reader.read_unchecked(kind, keys):
-            window = Window(item for item in [*waiting, *items] if get_execution(item.row) not in refused)
-            needed = (await run_in_turns(window.find_missing())).get("Job", set()) if kind == "Job" else set()
-            lacking = {"Job": {each for each in needed if pack(each) in pending}}
-            ready, waiting = await run_in_turns(window.split(lacking))
+            kept = [item for item in [*waiting, *items] if get_execution(item.row) not in refused]
+            ready, waiting = await split_window(kept, find_lacking)
             counts = await insert_rows(session, {table: [item.row for item in ready]}, all_new=all_new)
             new += counts.get(table, 0)
             pending.difference_update(pack_all([item.id for item in items]))
@@ -171,19 +178,18 @@ class ExecutionCopier:
     async def _find_refused_executions(self, jobs: Sequence[Packed]) -> set[str]:
         """Refuse the executions with a job whose task or call was refused; return them and their jobs."""
         refused: dict[str, ParsedRecord] = {}
+        jobs_of: dict[str, list[str]] = defaultdict(list)
         async for items in self._reader.read_unchecked("Job", jobs):
             for item in items:
+                execution_id = item.row.execution_id
+                jobs_of[execution_id].append(item.id)
                 # Jobs below it are left out with the execution.
                 needs = (need for need in item.needs if need[0] not in ("Job", "Execution"))
                 if any(need in self._refusals for need in needs):
                     self._refusals.refuse_dependent([item])
-                    refused.setdefault(item.row.execution_id, item)
+                    refused.setdefault(execution_id, item)
         for execution_id, item in refused.items():
             self._refusals.refuse("Execution", execution_id, f"refers to Job {item.id}, which was refused")
-        left_out = set(refused)
-        if refused and self._tags.find_owners(jobs):
             # Tags of those jobs must not go in.
-            async for items in self._reader.read_unchecked("Job", jobs):
-                left_out.update(item.id for item in items if item.row.execution_id in refused)
-            self._refusals.exclude("Job", left_out)
-        return left_out
+            self._refusals.exclude("Job", jobs_of[execution_id])
+        return set(refused).union(*(jobs_of[execution_id] for execution_id in refused))

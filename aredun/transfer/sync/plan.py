@@ -1,8 +1,9 @@
-"""What some roots own: the ids of their records by kind, walked with few statements."""
+"""What some roots own, walked with few statements, and what of it a destination lacks."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -12,15 +13,19 @@ from sqlalchemy.orm import aliased
 
 from aredun.loop.pacing import iter_parts, take_turn
 from aredun.models import CallNode, Execution, Job, Subvalue, Tag, TagEdit, Value
-from aredun.storage.record_rows import plain, select_column
+from aredun.storage.record_rows import find_existing, list_storable, plain, select_column
 from aredun.tables.column_types import in_list
+from aredun.transfer.record_fields import KINDS
 from aredun.transfer.records.packed_ids import IdSet, pack, pack_all, unpack, unpack_all
+from aredun.transfer.records.read import FINISHED_JOBS, iter_ahead, iter_batches
 from aredun.transfer.records.walk import find_models
 from aredun.transfer.records.window import collect_rows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
+    from aredun.models import Base
+    from aredun.storage import Database
     from aredun.storage.fetch import Rows
     from aredun.transfer.records.packed_ids import Packed
     from aredun.transfer.sync.source import Source
@@ -51,6 +56,8 @@ class SyncPlan:
         Those of the tags that go in with another record, by that.
     roots : int
         Number of executions that were asked for.
+    missing : dict
+        Those of the records that the destination lacks, once that is known; `cached` holds no others then.
     """
 
     records: dict[str, list[Packed]] = field(default_factory=lambda: {kind: [] for kind in _KINDS})
@@ -58,6 +65,7 @@ class SyncPlan:
     parents: set[Packed] = field(default_factory=set)
     tags_of: dict[Packed, list[Packed]] = field(default_factory=dict)
     roots: int = 0
+    missing: dict[str, list[Packed]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return sum(map(len, self.records.values()))
@@ -77,16 +85,18 @@ class RootGroup:
     ----------
     total : int
         The number of all roots.
-    executions, others : list of str
-        Ids of executions and of other records.
+    executions : list of str
+        Ids of executions.
     jobs : int
         The number of jobs of the executions.
+    others : list of (model, id)
+        Other records.
     """
 
     total: int
     executions: list[str] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)
     jobs: int = 0
+    others: Sequence[tuple[type[Base], str]] = ()
 
 
 class Walker:
@@ -109,14 +119,14 @@ class Walker:
         ------
         RootGroup
         """
-        others: list[str] = []
+        others: list[tuple[type[Base], str]] = []
         executions: list[str] | None = None
         if root_ids is not None:
             executions, others = await self._sort_roots(list(dict.fromkeys(root_ids)))
         sizes = await self._get_executions(executions)
         total = len(sizes) + len(others)
         for part in iter_parts(others, STEP):
-            yield RootGroup(total, others=[*part])
+            yield RootGroup(total, others=part)
         group = RootGroup(total)
         limit = FIRST_JOBS
         for execution_id, size in sizes:
@@ -129,24 +139,17 @@ class Walker:
         if group.executions:
             yield group
 
-    async def _sort_roots(self, ids: list[str]) -> tuple[list[str], list[str]]:
-        executions: dict[str, None] = {}
-        jobs: list[str] = []
-        others: list[str] = []
+    async def _sort_roots(self, ids: list[str]) -> tuple[list[str], list[tuple[type[Base], str]]]:
+        """Return the executions among some records, or that jobs among them are of, and the others."""
+        found: list[tuple[type[Base], str]] = []
         for part in iter_parts(ids, STEP):
             models = await find_models(self._database, part)
-            for record_id in part:
-                for model in models.get(record_id, ()):
-                    if model is Execution:
-                        executions[record_id] = None
-                    elif model is Job:
-                        jobs.append(record_id)
-                    else:
-                        others.append(record_id)
-        executions.update(
-            (execution_id, None) for (execution_id,) in await self._read(_EXECUTIONS_OF_JOBS, jobs)
-        )
-        return list(executions), others
+            found += [(model, each) for each in part for model in models.get(each, ())]
+        executions = [each for model, each in found if model is Execution]
+        of_jobs = await self._read(_EXECUTIONS_OF_JOBS, [each for model, each in found if model is Job])
+        executions += [execution_id for (execution_id,) in of_jobs]
+        others = [pair for pair in found if pair[0] not in (Execution, Job)]
+        return list(dict.fromkeys(executions)), others
 
     async def _get_executions(self, ids: list[str] | None) -> list[tuple[str, int]]:
         """Return executions with the numbers of their jobs, newest first."""
@@ -161,23 +164,23 @@ class Walker:
     async def walk(self, group: RootGroup) -> SyncPlan:
         """Return what a group owns and no earlier one did."""
         plan = SyncPlan(roots=len(group.executions) + len(group.others))
-        models = await find_models(self._database, group.others) if group.others else {}
-        of_kind: dict[Any, list[str]] = {CallNode: [], Value: [], Tag: []}
-        for record_id in group.others:
-            for model in models.get(record_id, ()):
-                if model in of_kind:
-                    of_kind[model].append(record_id)
+        roots: dict[type[Base], list[str]] = defaultdict(list)
+        for model, record_id in group.others:
+            roots[model].append(record_id)
         calls, values = await self._walk_jobs(plan, group)
-        calls.extend(of_kind[CallNode])
-        of_calls, cached = await self._walk_calls(plan, calls)
-        await self._walk_values(plan, values | of_calls | set(of_kind[Value]))
+        of_calls, cached = await self._walk_calls(plan, [*calls, *roots[CallNode]])
+        await self._walk_values(plan, values | of_calls | set(roots[Value]))
         await self._walk_cached(plan, cached)
-        await self._walk_tags(plan, of_kind[Tag])
+        await self._walk_tags(plan, roots[Tag])
         return plan
 
-    def _take_new(self, kind: str, waiting: deque[str]) -> list[str]:
-        """Return those of the next ids that were not seen before, and remember them."""
-        return self._seen[kind].add_all([waiting.popleft() for _ in range(min(len(waiting), STEP))])
+    async def _iter_new(self, kind: str, waiting: deque[str]) -> AsyncIterator[list[str]]:
+        """Yield those of the ids that were not seen before, and remember them; more may come meanwhile."""
+        while waiting:
+            await take_turn()
+            ids = [waiting.popleft() for _ in range(min(len(waiting), STEP))]
+            if new := self._seen[kind].add_all(ids):
+                yield new
 
     async def _walk_jobs(self, plan: SyncPlan, group: RootGroup) -> tuple[list[str], set[str]]:
         """Walk executions and all of their jobs; return their calls and tasks."""
@@ -185,8 +188,7 @@ class Walker:
         tasks: set[str] = set()
         found: list[tuple[Any, Packed]] = []
         waiting = deque(group.executions)
-        while waiting:
-            new = self._take_new("Execution", waiting)
+        async for new in self._iter_new("Execution", waiting):
             plan.records["Execution"] += pack_all(new)
             for part in iter_parts(await self._source.read_job_links(new, group.jobs)):
                 await take_turn()
@@ -208,10 +210,7 @@ class Walker:
         cached: set[str] = set()
         found: list[tuple[Any, Packed]] = []
         waiting = deque(calls)
-        while waiting:
-            new = self._take_new("CallNode", waiting)
-            if not new:
-                continue
+        async for new in self._iter_new("CallNode", waiting):
             items, steps = await self._source.read_calls(new)
             cached.update(row.value_hash for row in steps)
             for part in iter_parts(items):
@@ -241,9 +240,7 @@ class Walker:
     async def _walk_values(self, plan: SyncPlan, values: Iterable[str], kind: str = "Value") -> None:
         """Walk values and their subvalues."""
         waiting = deque(values)
-        while waiting:
-            await take_turn()
-            new = self._take_new(kind, waiting)
+        async for new in self._iter_new(kind, waiting):
             plan.records["Value"] += pack_all(new)
             for parent, child in await self._read(_SUBVALUES, new):
                 plan.parents.add(pack(parent))
@@ -259,10 +256,7 @@ class Walker:
                 rows = await self._read(_TAGS, unpack_all(part))
                 plan.note_owners(owners, rows)
                 waiting.extend(row[0] for row in rows)
-        while waiting:
-            new = self._take_new("Tag", waiting)
-            if not new:
-                continue
+        async for new in self._iter_new("Tag", waiting):
             plan.records["Tag"] += pack_all(new)
             for statement in (_TAGS, _REPLACED_TAGS, _NEWER_TAGS):
                 rows = await self._read(statement, new)
@@ -320,4 +314,74 @@ _REPLACED_TAGS: Final = sa.select(TagEdit.parent_id, TagEdit.child_id).where(
 )
 _NEWER_TAGS: Final = sa.select(TagEdit.child_id, TagEdit.parent_id).where(
     in_list(TagEdit.parent_id, "ids", sparse=True)
+)
+
+
+# Stands for the values that only the cache of single steps holds.
+CACHED: Final = "cached"
+
+
+async def find_missing(
+    source: Database, destination: Database, plan: SyncPlan, *, workers: int, batch_size: int
+) -> None:
+    """Take note in a plan of what the destination lacks of it.
+
+    Parameters
+    ----------
+    source, destination : Database
+        Where to look.
+    plan : SyncPlan
+        The plan.
+    workers : int
+        Statements that are under way at a time.
+    batch_size : int
+        Ids in one statement.
+    """
+
+    lacking: dict[str, list[Packed]] = {kind: [] for kind in (*plan.records, CACHED)}
+    parts = [
+        (kind, part)
+        for kind, keys in {**plan.records, CACHED: plan.cached}.items()
+        for part in iter_parts(keys, batch_size)
+    ]
+
+    async def find(batch: list[tuple[str, Sequence[Packed]]]) -> tuple[str, list[Packed]]:
+        ((kind, keys),) = batch
+        await take_turn()
+        ids = unpack_all(keys)
+        present = await _find_present(destination, kind, ids)
+        await take_turn()
+        pairs = list(zip(ids, keys, strict=True))
+        parents = [each for each, key in pairs if each in present and key in plan.parents]
+        if parents:
+            present -= await _find_partial(source, destination, parents)
+        return kind, [key for each, key in pairs if each not in present]
+
+    async with aclosing(iter_ahead(find, iter_batches(parts, 1), workers - 1)) as found:
+        async for kind, keys in found:
+            lacking[kind] += keys
+    plan.cached = lacking.pop(CACHED)
+    plan.missing = lacking
+
+
+async def _find_present(destination: Database, kind: str, ids: Collection[str]) -> set[str]:
+    """Return those of the ids that are there; jobs that are unfinished there are to be copied again."""
+    if kind == "Job":
+        finished = await destination.fetch(FINISHED_JOBS, {"ids": list_storable(ids)})
+        return {job_id for (job_id,) in finished}
+    stored = KINDS["Value" if kind == CACHED else kind]
+    return await find_existing(destination, stored.table, stored.pk, ids)
+
+
+async def _find_partial(source: Database, destination: Database, parents: Sequence[str]) -> set[str]:
+    """Return the values that lack subvalues: one that was recorded as part of another has none there."""
+    here = dict(await source.fetch(_COUNT_SUBVALUES, {"ids": parents}))
+    there = dict(await destination.fetch(_COUNT_SUBVALUES, {"ids": parents}))
+    return {each for each in parents if here.get(each, 0) > there.get(each, 0)}
+
+
+_COUNT_SUBVALUES: Final = (
+    sa.select(Subvalue.parent_value_hash, sa.func.count())
+    .where(in_list(Subvalue.parent_value_hash, "ids", sparse=True))
+    .group_by(Subvalue.parent_value_hash)
 )

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aredun.errors import UsageError
 from aredun.loop.pacing import keep_pace
 from aredun.transfer.records.groups import Destination
+from aredun.transfer.records.read import iter_ahead
 from aredun.transfer.sync.copy import PlanCopier
-from aredun.transfer.sync.missing import MissingFinder
-from aredun.transfer.sync.pipeline import Stage, run_stages
-from aredun.transfer.sync.plan import Walker
+from aredun.transfer.sync.plan import Walker, find_missing
 from aredun.transfer.sync.report import Progress, SyncReport
 from aredun.transfer.sync.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 
     from aredun.storage import Database
     from aredun.storage.value_store import ValueStore
-    from aredun.transfer.sync.missing import Missing
-    from aredun.transfer.sync.plan import SyncPlan
+    from aredun.transfer.sync.plan import RootGroup, SyncPlan
 
 
 class SyncedBackend(Protocol):
@@ -96,54 +95,35 @@ async def sync_records(
         workers=workers,
         batch_size=batch_size,
     )
-    comparison = MissingFinder(src.database, dst.database, workers, batch_size)
     pace = asyncio.create_task(keep_pace(copier.slots, workers))
+    walker = Walker(copier.source)
+    lock = asyncio.Lock()
+
+    async def make_plan(group: RootGroup) -> SyncPlan:
+        async with lock:
+            report.roots = group.total
+            plan = await walker.walk(group)
+        report.seen += len(plan)
+        await find_missing(src.database, dst.database, plan, workers=workers, batch_size=batch_size)
+        report.done += len(plan) - sum(map(len, plan.missing.values()))
+        return plan
+
+    steps = (copier.count,) if dry_run else (copier.copy_values, copier.copy_calls, copier.copy_executions)
     try:
-        await _copy_groups(copier, comparison, report, roots, dry_run=dry_run)
-    except ExceptionGroup as error:
-        raise _get_first(error) from error
+        await _take_through(walker.iter_groups(roots), make_plan, *steps)
     finally:
         pace.cancel()
         await asyncio.gather(pace, return_exceptions=True)
+    copier.finish()
     report.tick()
     return report
 
 
-async def _copy_groups(
-    copier: PlanCopier,
-    comparison: MissingFinder,
-    report: SyncReport,
-    roots: list[str] | None,
-    *,
-    dry_run: bool,
-) -> None:
-    """Copy group after group of roots, or count what that would write."""
-    walker = Walker(copier.source)
-
-    async def walk() -> AsyncIterator[SyncPlan]:
-        async for group in walker.iter_groups(roots):
-            report.roots = group.total
-            plan = await walker.walk(group)
-            report.seen += len(plan)
-            yield plan
-
-    async def compare(plan: SyncPlan) -> Missing:
-        missing = await comparison.find_missing(plan)
-        report.done += len(plan) - len(missing)
-        return missing
-
-    # Five groups are under way: one is walked, one is compared with the destination, and of three older ones
-    # the values, the calls and the executions are copied.
-    if dry_run:
-        await run_stages(walk(), Stage(compare), Stage(copier.count))
-    else:
-        copying = (Stage(copier.copy_values), Stage(copier.copy_calls, 2), Stage(copier.copy_executions))
-        await run_stages(walk(), Stage(compare), *copying)
-        copier.finish()
-
-
-def _get_first(error: BaseException) -> BaseException:
-    """Return the first single error of a group."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+async def _take_through(items: Any, *steps: Callable[[Any], Coroutine[Any, Any, Any]]) -> None:
+    """Take items through all steps, side by side: each works on two at a time, and hands them on in order."""
+    async with AsyncExitStack() as stack:
+        stream = await stack.enter_async_context(aclosing(items))
+        for step in steps:
+            stream = await stack.enter_async_context(aclosing(iter_ahead(step, stream, 1)))
+        async for _ in stream:
+            pass

@@ -1,7 +1,8 @@
-"""Reading a source row by row, into what a destination writes: no JSON in between."""
+"""Reading a source row by row, into what a destination writes: no JSON in between; checked by hashes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
 from itertools import chain, repeat
@@ -19,30 +20,35 @@ from aredun.storage.rows import (
     CALL_EDGE,
     CALL_NODE,
     EVALUATION,
-    EXECUTION,
     FILE,
-    JOB,
+    ROW_TABLES,
     SUBVALUE,
-    TAG,
     TAG_EDIT,
     TASK,
     VALUE,
 )
 from aredun.tables.column_types import JSON, DateTimeUTC, in_list
 from aredun.transfer.record_checks import normalize_json
-from aredun.transfer.record_fields import ParsedRecord
+from aredun.transfer.record_fields import KINDS, ParsedRecord
+from aredun.transfer.records.check import check_in_turns, check_items
 from aredun.transfer.records.derive import hash_evaluation
-from aredun.transfer.records.read import read_data
+from aredun.transfer.records.packed_ids import pack_all, unpack_all
+from aredun.transfer.records.read import NOT_STORED, iter_ahead, iter_batches, read_data
+from aredun.transfer.records.refusals import NOT_FOUND, describe_missing_bytes
 from aredun.transfer.records.select import SELECT_VALUES, SELECTIONS
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from aredun.storage import Database
     from aredun.storage.fetch import Rows
     from aredun.storage.rows import Row, RowTable
     from aredun.storage.value_store import ValueStore
+    from aredun.transfer.records.packed_ids import Packed
+    from aredun.transfer.records.refusals import Refusals
     from aredun.transfer.records.select import Related
+    from aredun.transfer.sync.report import Progress
 
 # Calls and jobs that are held from the walk until they are copied, some 2 kB each.
 KEPT_RECORDS: Final = 24_000
@@ -73,8 +79,8 @@ class Source:
         # Why the bytes of a value cannot be read, by hash.
         self.incomplete: dict[str, str] = {}
 
-    async def _read(self, ids: Sequence[str], *statements: sa.SelectBase) -> list[Rows]:
-        return [await self.database.fetch(statement, {"ids": ids}) for statement in statements]
+    async def _read(self, ids: Sequence[str], statement: sa.SelectBase) -> Rows:
+        return await self.database.fetch(statement, {"ids": ids})
 
     async def read_job_links(self, executions: Sequence[str], count: int) -> Rows:
         """Return the ids, start times, tasks and calls of the jobs of executions.
@@ -82,9 +88,9 @@ class Source:
         If there is room for `count` of them they are kept; otherwise no more of them is read.
         """
         if count > KEPT_RECORDS:
-            (rows,) = await self._read(executions, _JOB_LINKS)
-            return rows
-        items = await list_in_turns(_make_jobs(*await self._read(executions, _JOBS_OF_EXECUTIONS)))
+            return await self._read(executions, _JOB_LINKS)
+        rows = await self._read(executions, _JOBS_OF_EXECUTIONS)
+        items = await list_in_turns(_make_records("Job", rows))
         self._keep(items)
         return list(map(_get_job_link, (item.row for item in items)))
 
@@ -97,7 +103,8 @@ class Source:
         return items, [row for row in steps.values() if row is not None]
 
     async def _read_records(self, kind: str, ids: Sequence[str]) -> list[ParsedRecord]:
-        return await list_in_turns(_MAKERS[kind](*await SELECTIONS[kind].fetch(self.database, ids)))
+        rows = await SELECTIONS[kind].fetch(self.database, ids)
+        return await list_in_turns(_make_calls(*rows) if kind == "CallNode" else _make_records(kind, *rows))
 
     def _keep(self, items: list[ParsedRecord]) -> list[ParsedRecord]:
         """Keep items as far as there is room, and return those."""
@@ -140,13 +147,13 @@ class Source:
     async def _read_steps(self, calls: Sequence[ParsedRecord]) -> dict[str, Row | None]:
         """Return the cached single step of each call, None where there is none."""
         keys = await list_in_turns(hash_evaluation(item.row.task_hash, item.row.args_hash) for item in calls)
-        (rows,) = await self._read(list(dict.fromkeys(keys)), select_rows("evaluation", "eval_hash"))
+        rows = await self._read(list(dict.fromkeys(keys)), select_rows("evaluation", "eval_hash"))
         by_key = {row.eval_hash: row for row in _make_rows(EVALUATION, rows)}
         return {item.id: by_key.get(key) for item, key in zip(calls, keys, strict=True)}
 
     async def find_incomplete(self, ids: Sequence[str]) -> list[str]:
         """Return those of some values whose bytes are lost, and take note of what is the matter."""
-        (rows,) = await self._read(ids, _STORED_VALUES)
+        rows = await self._read(ids, _STORED_VALUES)
         for value_hash, type_name, value_format in rows:
             _, problem = await read_data(
                 self.database, self._value_store, value_hash, type_name, value_format
@@ -154,12 +161,6 @@ class Source:
             if problem:
                 self.incomplete[value_hash] = problem
         return [value_hash for value_hash, *_ in rows if value_hash in self.incomplete]
-
-    async def iter_leaves(self, ids: list[str]) -> AsyncIterator[list[ParsedRecord]]:
-        """Yield the values of the given ids like `iter_items`, as if none had subvalues."""
-        (rows,) = await self._read(ids, SELECT_VALUES)
-        async for items in self._iter_values(rows, {}):
-            yield items
 
     async def _iter_values(self, rows: Rows, subvalues: Related) -> AsyncIterator[list[ParsedRecord]]:
         small = [row for row in rows if row[_DATA]]
@@ -239,12 +240,10 @@ def _name_rows(table: RowTable, rows: Rows) -> Iterator[Any]:
     return chain.from_iterable(zip(repeat(table.name), _make_rows(table, rows)))
 
 
-def _make_executions(rows: Rows) -> Iterator[ParsedRecord]:
-    return (ParsedRecord("Execution", row) for row in _make_rows(EXECUTION, rows))
-
-
-def _make_jobs(rows: Rows) -> Iterator[ParsedRecord]:
-    return (ParsedRecord("Job", row) for row in _make_rows(JOB, rows))
+def _make_records(kind: str, rows: Rows, edits: Related | None = None) -> Iterator[ParsedRecord]:
+    """Make records of a kind that has no rows in other tables, but for the edits of tags."""
+    for row in _make_rows(ROW_TABLES[KINDS[kind].table], rows):
+        yield ParsedRecord(kind, row, [*_name_rows(TAG_EDIT, edits.get(row[0], []))] if edits else ())
 
 
 def _make_value(row: Sequence[Any], subvalues: Related, read: bytes = b"") -> ParsedRecord:
@@ -274,15 +273,79 @@ def _make_calls(rows: Rows, arguments: Related, results: Related, edges: Related
         yield ParsedRecord("CallNode", row, parts)
 
 
-def _make_tags(rows: Rows, edits: Related) -> Iterator[ParsedRecord]:
-    for row in _make_rows(TAG, rows):
-        yield ParsedRecord("Tag", row, [*_name_rows(TAG_EDIT, edits.get(row.tag_hash, []))])
+@dataclass(frozen=True)
+class CheckedReader:
+    """Reads records, and refuses those that are not there or not what their hash says.
 
+    Attributes
+    ----------
+    source : Source
+        Where to read.
+    refusals : Refusals
+        Is told what is refused.
+    progress : Progress
+        Is told of the records that are done with; its report counts what cannot be checked.
+    slots : Semaphore
+        Batches that may be written at a time, of whatever kind.
+    workers : int
+        Batches that are read at a time.
+    batch_size : int
+        Records in one batch.
+    """
 
-# What makes records of the rows of `SELECTIONS`.
-_MAKERS: Final[dict[str, Callable[..., Iterator[ParsedRecord]]]] = {
-    "CallNode": _make_calls,
-    "Job": _make_jobs,
-    "Execution": _make_executions,
-    "Tag": _make_tags,
-}
+    source: Source
+    refusals: Refusals
+    progress: Progress
+    slots: asyncio.Semaphore
+    workers: int
+    batch_size: int
+
+    def cut(self, keys: Sequence[Packed]) -> list[Sequence[Packed]]:
+        """Return keys in batches."""
+        return list(iter_parts(keys, self.batch_size))
+
+    async def read_unchecked(self, kind: str, keys: Sequence[Packed]) -> AsyncIterator[list[ParsedRecord]]:
+        """Yield batches in order, while the next ones are being read; not for values, which may be large."""
+
+        async def read(part: Sequence[Packed]) -> list[ParsedRecord]:
+            await take_turn()
+            return [item async for items in self.source.iter_items(kind, unpack_all(part)) for item in items]
+
+        async for items in iter_ahead(read, iter_batches(keys, self.batch_size), self.workers - 1):
+            yield items
+
+    async def read(self, kind: str, keys: Sequence[Packed]) -> AsyncIterator[list[ParsedRecord]]:
+        """Yield the good records of one batch, in parts where they are large; refuse the others."""
+        # Records refer to these ids, but the source may have no such records, or no database such ids.
+        batches = self.source.iter_items(kind, unpack_all(keys))
+        async for items in self.refuse_unread(kind, keys, batches, NOT_FOUND):
+            yield await self._check(items)
+
+    async def refuse_unread(
+        self, kind: str, keys: Iterable[Packed], batches: AsyncIterator[list[ParsedRecord]], reason: str
+    ) -> AsyncIterator[list[ParsedRecord]]:
+        """Yield batches; refuse what is in none of them."""
+        unread = set(keys)
+        async for items in batches:
+            unread.difference_update(pack_all([item.id for item in items]))
+            yield items
+        for record_id in unpack_all(sorted(unread, key=str)):
+            self.refusals.refuse(kind, record_id, reason)
+
+    async def _check(self, items: Sequence[ParsedRecord]) -> list[ParsedRecord]:
+        """Return those whose hashes are right, or cannot be computed; refuse the others."""
+        present: list[ParsedRecord] = []
+        for item in items:
+            if item.kind == "Value" and not item.size:
+                reason = self.source.incomplete.get(item.id, NOT_STORED)
+                self.refusals.refuse(item.kind, item.id, describe_missing_bytes(reason))
+            else:
+                present.append(item)
+        good: list[ParsedRecord] = []
+        async for checked in check_in_turns(check_items, present, attrgetter("size")):
+            good += checked.right
+            good += checked.mismatched
+            self.progress.report.unverified += checked.unverifiable + len(checked.mismatched)
+            for item, error in checked.wrong:
+                self.refusals.refuse_wrong(item, error)
+        return good

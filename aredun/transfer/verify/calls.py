@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from aredun.loop.pacing import iter_parts, run_in_turns
-from aredun.models import CallNode
+from aredun.models import CallNode, Evaluation
 from aredun.storage.record_rows import (
     TABLES,
     find_existing,
@@ -20,8 +20,8 @@ from aredun.storage.record_rows import (
 from aredun.storage.rows import CALL_NODE
 from aredun.tables.column_types import in_list
 from aredun.transfer.record_checks import check_argument, check_call
+from aredun.transfer.record_fields import ParsedRecord
 from aredun.transfer.records.derive import (
-    CallFacts,
     derive,
     derive_unknown_subtrees,
     drop_errors,
@@ -67,44 +67,48 @@ async def check_calls(context: Context, deleted: Collection[str]) -> None:
                 "wrong hash", f"CallNode {row.call_hash}", f"its argument {row.arg_hash} has another hash"
             )
         context.count("argument", len(arguments))
-        wrong.update(call.row.call_hash for call in checks.calls if _is_wrong(call, subtrees))
+        wrong.update(call.id for call in checks.calls if _is_wrong(call, subtrees))
         # A call whose subtree is lost is reported for that alone.
-        empty = (call.row for call in checks.calls if not subtrees.get(call.row.call_hash))
+        empty = (call.row for call in checks.calls if not subtrees.get(call.id))
         silent = {hash_evaluation(row.task_hash, row.args_hash) for row in empty}.union(deleted)
         await _check_evaluations(context, checks.calls, silent)
     while wrong:
         wrong = await _rebuild(context, wrong)
 
 
-async def _get_subtrees(context: Context, calls: Sequence[CallFacts]) -> Subtrees:
+async def _get_subtrees(context: Context, calls: Sequence[ParsedRecord]) -> Subtrees:
     """Return the recorded tasks of the subtrees of calls and of their children."""
-    hashes = {call.row.call_hash for call in calls}.union(*(call.children for call in calls))
+    hashes = {call.id for call in calls}.union(*(call.children for call in calls))
     return await context.database.read(lambda session: get_subtrees(session, hashes))
 
 
-def _get_known(call: CallFacts, subtrees: Subtrees) -> set[str]:
+def _get_known(call: ParsedRecord, subtrees: Subtrees) -> set[str]:
     """Return the tasks that the subtree of a call has for certain."""
     return {call.row.task_hash}.union(*(subtrees.get(child, ()) for child in call.children))
 
 
-def _is_wrong(call: CallFacts, subtrees: Subtrees) -> bool:
+def _is_wrong(call: ParsedRecord, subtrees: Subtrees) -> bool:
     """Tell whether the subtree of a call is empty, or lacks tasks."""
     # It may have more tasks than its children: those of calls that are not recorded, or failed early.
-    return not subtrees.get(call.row.call_hash, frozenset()) >= _get_known(call, subtrees)
+    return not subtrees.get(call.id, frozenset()) >= _get_known(call, subtrees)
 
 
 def _report_hashes(context: Context, checks: _Checks, subtrees: Subtrees) -> None:
     """Report wrong call hashes, but for calls that made calls which were not recorded."""
-    for call in checks.wrong:
-        tasks = subtrees.get(call.row.call_hash)
-        if not tasks or call.row.call_hash in checks.with_gaps or tasks - _get_known(call, subtrees):
+    for call in checks.calls:
+        if call.is_whole:
+            continue
+        tasks = subtrees.get(call.id)
+        if not tasks or call.id in checks.with_gaps or tasks - _get_known(call, subtrees):
             context.report.unverifiable += 1
         else:
             detail = "it does not follow from its task, arguments, result and children"
-            context.found("wrong hash", f"CallNode {call.row.call_hash}", detail)
+            context.found("wrong hash", f"CallNode {call.id}", detail)
 
 
-async def _check_evaluations(context: Context, calls: Sequence[CallFacts], silent: Collection[str]) -> None:
+async def _check_evaluations(
+    context: Context, calls: Sequence[ParsedRecord], silent: Collection[str]
+) -> None:
     """Find the evaluations that certain calls must have left, and give them back."""
     derived = await run_in_turns(derive(calls))
     rows = await context.database.read(lambda session: drop_errors(session, derived.evaluations, {}))
@@ -132,12 +136,12 @@ async def _rebuild(context: Context, wrong: Collection[str]) -> set[str]:
     for part in iter_parts(order, BATCH_SIZE):
         calls, edges = await context.fetch(part, _CALLS, _EDGES)
         checks = await asyncio.to_thread(_Checks, calls, (), edges)
-        by_hash = {call.row.call_hash: call for call in checks.calls}
+        by_hash = {call.id: call for call in checks.calls}
         facts = [by_hash[each] for each in part if each in by_hash]
         subtrees = await _get_subtrees(context, facts)
         rows = await _derive(context, facts)
         right = {row.call_hash for row in rows}
-        lacking = {call.row.call_hash for call in facts if _is_wrong(call, subtrees)}
+        lacking = {call.id for call in facts if _is_wrong(call, subtrees)}
         # A set that cannot be repaired is emptied: a cache miss is better than a wrong hit.
         emptied = {each for each in lacking - right if subtrees.get(each)}
         if context.repair:
@@ -165,7 +169,7 @@ def _report_subtree(context: Context, call_hash: str, *, is_empty: bool) -> None
     context.found(kind, f"CallNode {call_hash}", detail, repaired=context.repair)
 
 
-async def _derive(context: Context, facts: Sequence[CallFacts]) -> list[Row]:
+async def _derive(context: Context, facts: Sequence[ParsedRecord]) -> list[Row]:
     derived = await run_in_turns(derive(facts))
     unknown = await context.database.read(lambda session: derive_unknown_subtrees(session, derived))
     rows = derived.subtree_rows + unknown
@@ -187,21 +191,34 @@ class _Checks:
     """What the hashes of a batch of call nodes come to."""
 
     def __init__(self, calls: Iterable[Any], arguments: Iterable[Any], edges: Iterable[Any]) -> None:
-        self.calls: list[CallFacts] = []
-        self.wrong: list[CallFacts] = []
+        self.calls: list[ParsedRecord] = []
         self.with_gaps: set[str] = set()
         self.bad_arguments = [row for row in arguments if not check_argument(row)]
-        children: dict[str, list[str]] = defaultdict(list)
-        orders: dict[str, list[int]] = defaultdict(list)
-        for parent, child, order in edges:
-            children[parent].append(child)
-            orders[parent].append(order)
+        parts: dict[str, list[Any]] = defaultdict(list)
+        for edge in edges:
+            parts[edge.parent_id] += ("call_edge", edge)
         for row in calls:
-            own = children.get(row.call_hash, [])
-            is_whole = check_call(row, own)
-            facts = CallFacts(CALL_NODE.row(*row)._replace(timestamp=str(row.timestamp)), own, is_whole)
-            self.calls.append(facts)
-            if not is_whole:
-                self.wrong.append(facts)
-                if orders[row.call_hash] != list(range(len(own))):
-                    self.with_gaps.add(row.call_hash)
+            neutral = CALL_NODE.row(*row)._replace(timestamp=str(row.timestamp))
+            call = ParsedRecord("CallNode", neutral, parts.get(row.call_hash, ()))
+            call.is_whole = check_call(neutral, call.children)
+            self.calls.append(call)
+            orders = [edge.call_order for edge in call.get_rows("call_edge")]
+            if orders != list(range(len(orders))):
+                self.with_gaps.add(call.id)
+
+
+async def check_evaluations(context: Context) -> set[str]:
+    """Check the hashes of evaluations; return those that were deleted because they are wrong."""
+    deleted: set[str] = set()
+    async for keys in context.iter_keys("evaluation", Evaluation.eval_hash):
+        (rows,) = await context.fetch(keys, select_rows("evaluation", "eval_hash"))
+        wrong = [
+            row.eval_hash for row in rows if hash_evaluation(row.task_hash, row.args_hash) != row.eval_hash
+        ]
+        if context.repair and wrong:
+            await context.delete(TABLES["evaluation"].c.eval_hash, wrong)
+            deleted.update(wrong)
+        for eval_hash in wrong:
+            detail = "it does not follow from its task and arguments"
+            context.found("wrong hash", f"Evaluation {eval_hash}", detail, repaired=context.repair)
+    return deleted

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
+from aredun.models import Base
 from aredun.storage.reads import read_rows
 from aredun.storage.record_rows import TABLES, select_column
 from aredun.storage.rows import OWNERS, find_references
@@ -19,23 +20,7 @@ _REFERENCES: Final = tuple(
     for name, table in TABLES.items()
     for reference in find_references(table)
 )
-# The kind of record that a report blames for a bad row of a table.
-_NAMES: Final = {
-    "argument": "CallNode",
-    "argument_result": "Argument",
-    "call_edge": "CallNode",
-    "call_node": "CallNode",
-    "call_subtree_task": "CallNode",
-    "evaluation": "Evaluation",
-    "execution": "Execution",
-    "file": "File",
-    "handle": "Handle",
-    "handle_edge": "Handle",
-    "job": "Job",
-    "subvalue": "Value",
-    "tag_edit": "Tag",
-    "task": "Task",
-}
+_CLASSES: Final = {each.class_.__tablename__: each.class_.__name__ for each in Base.registry.mappers}
 # Rows that a repair deletes when what they refer to is missing: parts of a record, evaluations, which are a
 # cache, and subtree tasks, since a set with one of them missing is worse than none.
 _ORPHANS: Final = frozenset(
@@ -63,9 +48,20 @@ async def check_references(context: Context) -> None:
         repaired = context.repair and (table, column) in _ORPHANS
         for owner, missing in rows:
             detail = f"its {column} {missing} is not among the {target.replace('_', ' ')}s"
-            context.found("dangling reference", f"{_NAMES[table]} {owner}", detail, repaired=repaired)
+            context.found(
+                "dangling reference", f"{_name_kind(TABLES[table])} {owner}", detail, repaired=repaired
+            )
         if repaired:
             await _delete(context, table, owner_column, {row[0] for row in rows})
+
+
+def _name_kind(table: sa.Table) -> str:
+    """Return the kind of record that a report blames for a bad row of a table: what owns it, or itself."""
+    owner = OWNERS.get(table.name)
+    # A file or a task has the key of the value that owns it, and is blamed itself.
+    if owner is None or table.primary_key.columns.keys() == [owner]:
+        return _CLASSES[table.name]
+    return next(_CLASSES[each.table] for each in find_references(table) if each.column == owner)
 
 
 async def _delete(context: Context, table: str, column: str, owners: set[str]) -> None:

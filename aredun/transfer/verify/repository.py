@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aredun.transfer.verify.calls import check_calls
+from aredun.transfer.verify.calls import check_calls, check_evaluations
 from aredun.transfer.verify.context import Context
-from aredun.transfer.verify.evaluations import check_evaluations
-from aredun.transfer.verify.owners import check_owners
 from aredun.transfer.verify.references import check_references
-from aredun.transfer.verify.tags import check_tags
+from aredun.transfer.verify.tags import check_owners, check_tags
 from aredun.transfer.verify.values import check_values
 
 if TYPE_CHECKING:
