@@ -988,7 +988,8 @@ class RedunBackendDb:
 
         Mirrors redun's `RedunBackendDb.put_records`.
 
-        Records may come in any order, and from several writers at once. See `transfer.records.write.put_records`.
+        Records may come in any order, and from several writers at once: see
+        `aredun.transfer.records.write.put_records`.
 
         Parameters
         ----------
