@@ -176,7 +176,7 @@ async def get_call(backend: Repository, job_id: str) -> RecordedCall | None:
 
 async def find_earlier_call(backend: Repository, call: RecordedCall) -> RecordedCall | None:
     """
-    Find the earlier call of the same task that a call is most like, in four statements at most.
+    Find the earlier call of the same task that a call is most like, in five statements at most.
 
     Parameters
     ----------
@@ -189,17 +189,34 @@ async def find_earlier_call(backend: Repository, call: RecordedCall) -> Recorded
     -------
     RecordedCall | None
         Of the latest `MAX_CANDIDATES` that started before, those of other executions first: the one with the
-        fewest differences, the latest of several. None for a first call.
+        fewest differences; of several the one that was given most of the same files, with whatever contents,
+        then the latest. None for a first call.
     """
     candidates = await _read_candidates(backend, call)
     arguments = await _get_arguments(backend, {each.call_hash for each in (call, *candidates)})
+    changed = {
+        each.call_hash: _list_changed(arguments[each.call_hash], arguments[call.call_hash])
+        for each in candidates
+    }
 
-    def rank(other: RecordedCall) -> tuple[bool, int, float]:
-        different = len(_list_changed(arguments[call.call_hash], arguments[other.call_hash]))
+    def rank(other: RecordedCall) -> tuple[bool, int]:
         is_near = other.execution_id == call.execution_id
-        return is_near, different + (other.task_hash != call.task_hash), -other.start_time.timestamp()
+        return is_near, len(changed[other.call_hash]) + (other.task_hash != call.task_hash)
 
-    return min(candidates, key=rank, default=None)
+    first = min(map(rank, candidates), default=None)
+    likely = [each for each in candidates if rank(each) == first]
+    if len(likely) < 2:
+        return next(iter(likely), None)
+    pairs = {each: [row[1:] for row in changed[each.call_hash] if all(row[1:])] for each in likely}
+    hashes = {argument.value_hash for rows in pairs.values() for pair in rows for argument in pair}
+    files = await _get_files(backend, hashes)
+
+    def count_same_paths(other: RecordedCall) -> int:
+        return sum(
+            not files[old.value_hash].keys().isdisjoint(files[new.value_hash]) for old, new in pairs[other]
+        )
+
+    return max(likely, key=lambda other: (count_same_paths(other), other.start_time))
 
 
 async def _read_candidates(backend: Repository, call: RecordedCall) -> list[RecordedCall]:

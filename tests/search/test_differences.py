@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import event
 
-from aredun import task
+from aredun import File, task
 from aredun.query import CallGraphQuery
 from aredun.search.differences import (
     compare_calls,
@@ -19,6 +19,7 @@ from aredun.search.differences import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from aredun.backend import RedunBackendDb
     from aredun.scheduler import Scheduler
@@ -75,6 +76,27 @@ async def explain(backend: RedunBackendDb, name: str, **arguments: Any) -> CallD
         return None
     [difference] = await compare_calls(backend, [(earlier, call)])
     return difference
+
+
+async def test_a_call_is_compared_with_the_one_that_read_the_same_file(
+    scheduler: Scheduler, backend: RedunBackendDb, tmp_path: Path
+) -> None:
+    """Its contents have changed; the latest earlier call, of another file, is no closer to it."""
+
+    @task(name="read", namespace="differences")
+    def read(file: File) -> str:
+        return str(file.read())
+
+    paths = [str(tmp_path / name) for name in ("a.txt", "b.txt")]
+    for path in paths:
+        File(path).write("one")
+        await scheduler.run(read(File(path)))
+    File(paths[0]).write("two")
+    await scheduler.run(read(File(paths[0])))
+    difference = await explain(backend, "read")
+    assert difference is not None
+    [row] = difference.arguments
+    assert [file.path for file in row.files] == [paths[0]]
 
 
 async def test_what_made_a_job_run_again(scheduler: Scheduler, backend: RedunBackendDb) -> None:
