@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeAlias
 
+from aredun.values.namespace import join_fullname
+
 
 class TaskRef(NamedTuple):
     """A task as a dataflow shows it.
@@ -39,7 +41,7 @@ class TaskRef(NamedTuple):
     @property
     def fullname(self) -> str:
         """Name with its namespace, as redun writes it."""
-        return f"{self.namespace}.{self.name}" if self.namespace else self.name
+        return join_fullname(self.namespace, self.name)
 
     def __repr__(self) -> str:
         return f"TaskRef({self.fullname}, {self.task_hash[:8]})"
